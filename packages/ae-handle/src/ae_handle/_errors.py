@@ -1,0 +1,170 @@
+"""Every error a handle reports, in one tree.
+
+Sans-I/O: definitions only. ``ae_tls`` raises the classes defined here, so that a handler
+written against ``ae_handle`` catches the errors of every TLS engine::
+
+    AEError (ae_core)
+    └── HandleError, an OSError with .errno and .fatal
+        ├── UnexpectedEOF        EPIPE      the stream ended inside a request, or nobody handles its end
+        ├── BufferLimitExceeded  ENOSPC     max_read_buffer or max_write_buffer
+        ├── BadMessage           EBADMSG    the peer sent what the reader refuses; not fatal
+        ├── TransportError       any        what the operating system said
+        ├── HandleTimedOut       ETIMEDOUT  a time-out without a callback; not fatal
+        ├── TlsError             EPROTO     .reason says which check failed
+        │   └── TlsUnavailable   EPROTO     no TLS engine is installed
+        └── HandleDestroyed      ECANCELED  the handle was destroyed under a pending operation
+"""
+
+from __future__ import annotations
+
+__all__ = (
+    "BadMessage",
+    "BufferLimitExceeded",
+    "HandleDestroyed",
+    "HandleError",
+    "HandleTimedOut",
+    "TlsError",
+    "TlsUnavailable",
+    "TransportError",
+    "UnexpectedEOF",
+)
+
+import errno as _errno
+from typing import Any, ClassVar
+
+from ae_core import AEError
+
+
+class HandleError(AEError, OSError):
+    """What went wrong on a handle.
+
+    Args:
+        message: One line for people; ``str(error)`` is exactly this.
+        errno: The error number, by default the one of the class.
+        fatal: Whether the handle is beyond use; by default the class decides.
+
+    Attributes:
+        errno: The error number, for programs that sort errors by class.
+        fatal: True if the handle is destroyed as soon as ``on_error`` returns.
+
+    Perl: the arguments ``$fatal, $message`` of ``on_error``, and ``$!``
+    """
+
+    default_errno: ClassVar[int] = _errno.EIO
+    default_fatal: ClassVar[bool] = True
+    default_message: ClassVar[str] = "handle error"
+
+    fatal: bool
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        errno: int | None = None,
+        fatal: bool | None = None,
+    ) -> None:
+        super().__init__(
+            self.default_errno if errno is None else errno,
+            self.default_message if message is None else message,
+        )
+        self.fatal = self.default_fatal if fatal is None else fatal
+
+    def __str__(self) -> str:
+        return self.strerror or ""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r}, errno={self.errno!r}, fatal={self.fatal!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self),), {**self.__dict__, "errno": self.errno}
+
+
+class UnexpectedEOF(HandleError):
+    """The peer closed the stream inside a request, or nobody handles the end of input."""
+
+    default_errno = _errno.EPIPE
+    default_message = "unexpected end-of-file"
+
+
+class BufferLimitExceeded(HandleError):
+    """More unread or unsent data than ``max_read_buffer`` or ``max_write_buffer`` allows."""
+
+    default_errno = _errno.ENOSPC
+    default_message = "buffer limit exceeded"
+
+
+class BadMessage(HandleError):
+    """The peer sent something a reader refuses.
+
+    A reader raises it; it then must not have consumed anything.
+    """
+
+    default_errno = _errno.EBADMSG
+    default_fatal = False
+    default_message = "malformed message"
+
+
+class TransportError(HandleError):
+    """The operating system refused a read, a write or a connection attempt.
+
+    ``errno`` and the text are the system's; ``__cause__`` is the original error.
+    """
+
+    default_message = "transport error"
+
+
+class HandleTimedOut(HandleError, TimeoutError):
+    """``timeout``, ``read_timeout`` or ``write_timeout`` passed, and it has no callback."""
+
+    default_errno = _errno.ETIMEDOUT
+    default_fatal = False
+    default_message = "timed out"
+
+
+class TlsError(HandleError):
+    """The TLS layer failed.
+
+    Args:
+        message: One line for people.
+        reason: Which check failed, as a word for programs: ``untrusted``, ``expired``,
+            ``wrong-name``, ``protocol``, ``truncated`` and so on.
+
+    Attributes:
+        reason: The word.
+    """
+
+    default_errno = _errno.EPROTO
+    default_message = "TLS failure"
+    default_reason: ClassVar[str] = "protocol"
+
+    reason: str
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        reason: str | None = None,
+        errno: int | None = None,
+        fatal: bool | None = None,
+    ) -> None:
+        super().__init__(message, errno=errno, fatal=fatal)
+        self.reason = self.default_reason if reason is None else reason
+
+
+class TlsUnavailable(TlsError):
+    """TLS was asked for by name only, and no package that provides it is installed."""
+
+    default_message = "no TLS engine is installed: install ae-tls, or pass tls_context="
+    default_reason = "unavailable"
+
+
+class HandleDestroyed(HandleError):
+    """The handle was destroyed while the operation was pending, or before it began."""
+
+    default_errno = _errno.ECANCELED
+    default_message = "handle was destroyed"
+
+
+# One public home for each name: tracebacks and pickles say ae_handle.X.
+for _name in __all__:
+    globals()[_name].__module__ = "ae_handle"
