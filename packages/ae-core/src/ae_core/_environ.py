@@ -1,0 +1,29 @@
+"""The ``AE_*`` environment variables, or none of them under ``python -E`` and ``-I``.
+
+Imports nothing of ours; read at the moment of use, never at import.
+"""
+
+from __future__ import annotations
+
+__all__ = ("get",)
+
+import os
+import sys
+from typing import overload
+
+
+@overload
+def get(name: str) -> str | None: ...
+@overload
+def get(name: str, default: str) -> str: ...
+def get(name: str, default: str | None = None) -> str | None:
+    """Return the environment variable *name*, or *default*.
+
+    An interpreter that was told to ignore its environment (``-E``, ``-I``) ignores ours too:
+    whoever starts a privileged program that way must not be defeated by ``AE_LOG=log=file=...``.
+
+    Perl: tainting deletes ``PERL_ANYEVENT_*``
+    """
+    if sys.flags.ignore_environment:
+        return default
+    return os.environ.get(name, default)

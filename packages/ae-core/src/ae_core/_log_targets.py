@@ -1,0 +1,420 @@
+"""Where log messages end: stderr, stdlib ``logging``, files, syslog, a callback.
+
+Imported by ``ae_core.logs`` only. A target never raises because of a message, never waits for a
+disk, and never imports stdlib ``logging``: a program that has not imported it has no handlers.
+"""
+
+from __future__ import annotations
+
+__all__ = (
+    "Callback",
+    "Default",
+    "File",
+    "Stderr",
+    "Syslog",
+    "Target",
+    "flush",
+    "stdlib_logger",
+    "traceback_text",
+)
+
+import atexit
+import os
+import sys
+import time
+from _thread import allocate_lock, get_ident, start_new_thread
+from collections import deque
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol
+from weakref import WeakSet
+
+from ._log import LEVEL_NAMES, log
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable
+    from types import FrameType
+
+    from .logs import Context
+
+    Format = Callable[[float, Context, int, str], str] | None
+
+
+class Entry(Protocol):
+    """What a target may ask a message."""
+
+    origin: Context
+    text: str
+    error: BaseException | None
+    frame: FrameType
+    when: float
+
+    def formatted(self, level: int, callback: Format) -> str: ...
+    def full_text(self) -> str: ...
+
+
+class Target:
+    """The end of one branch of the walk."""
+
+    __slots__ = ()
+
+    is_stdlib: ClassVar[bool] = False
+
+    def emit(self, entry: Entry, level: int, formatter: Format) -> tuple[bool, bool]:
+        """Show a message. Return whether it was taken, and whether it shall go no further."""
+        raise NotImplementedError
+
+    def wants(self, name: str, level: int) -> bool:
+        """Say whether `emit` would take a message of that context and level."""
+        return True
+
+
+class Callback(Target):
+    """A function of the program's."""
+
+    __slots__ = ("_callback",)
+
+    def __init__(self, callback: Callable[[str], object]) -> None:
+        self._callback = callback
+
+    def emit(self, entry: Entry, level: int, formatter: Format) -> tuple[bool, bool]:
+        return True, bool(self._callback(entry.formatted(level, formatter)))
+
+
+class Stderr(Target):
+    """Whatever ``sys.stderr`` is when the message comes."""
+
+    __slots__ = ()
+
+    def emit(self, entry: Entry, level: int, formatter: Format) -> tuple[bool, bool]:
+        stderr = sys.stderr
+        if stderr is None:  # pythonw, or a daemon that closed it
+            return False, False
+        try:
+            stderr.write(entry.formatted(level, formatter))
+            stderr.flush()
+        except (OSError, ValueError):  # gone, or closed: there is nobody left to tell
+            return False, False
+        return True, False
+
+    def wants(self, name: str, level: int) -> bool:
+        return sys.stderr is not None
+
+
+# stdlib logging
+
+_STDLIB_LEVEL: Final = (0, 60, 55, 50, 40, 30, 25, 20, 10, 5)
+_registered = False
+
+
+class Default(Stderr):
+    """stdlib's handlers if the program configured any for that logger, else stderr."""
+
+    __slots__ = ()
+
+    is_stdlib = True
+
+    def emit(self, entry: Entry, level: int, formatter: Format) -> tuple[bool, bool]:
+        logger = stdlib_logger(entry.origin.title)
+        if logger is None:
+            return super().emit(entry, level, formatter)
+        number = _STDLIB_LEVEL[level]
+        if not _takes(logger, number):
+            return False, False
+        error = entry.error
+        code = entry.frame.f_code
+        record = logger.makeRecord(
+            entry.origin.title,
+            number,
+            code.co_filename,
+            entry.frame.f_lineno,
+            # Formatted already, and no arguments: a "%" in it is just that.
+            entry.text,
+            (),
+            None if error is None else (type(error), error, error.__traceback__),
+            code.co_name,
+        )
+        if record.levelname.startswith("Level "):
+            record.levelname = LEVEL_NAMES[level].upper()
+        logger.handle(record)
+        return True, False
+
+    def wants(self, name: str, level: int) -> bool:
+        logger = stdlib_logger(name)
+        if logger is None:
+            return super().wants(name, level)
+        return _takes(logger, _STDLIB_LEVEL[level])
+
+
+def stdlib_logger(name: str) -> logging.Logger | None:
+    """Return stdlib's logger called *name* if a handler stands behind it, else None.
+
+    Makes no logger as long as nobody configured logging: asking must not fill stdlib's table.
+    """
+    module = sys.modules.get("logging")
+    root: logging.Logger | None = getattr(module, "root", None)
+    if module is None or root is None:
+        return None
+    if not _handlers(root):
+        known = root.manager.loggerDict
+        ancestor = name
+        while not _handlers(known.get(ancestor)):
+            ancestor = ancestor.rpartition(".")[0]
+            if not ancestor:
+                return None
+    _register_level_names()
+    logger: logging.Logger = module.getLogger(name)
+    return logger
+
+
+def _handlers(logger: object) -> list[logging.Handler]:
+    """Return the handlers that show something; libraries hang a NullHandler on their logger."""
+    return [
+        handler
+        for handler in getattr(logger, "handlers", ())
+        if handler.__class__.__name__ != "NullHandler"
+    ]
+
+
+def _takes(logger: logging.Logger, number: int) -> bool:
+    if not logger.isEnabledFor(number):
+        return False
+    here: logging.Logger | None = logger
+    while here is not None:
+        if any(number >= handler.level for handler in _handlers(here)):
+            return True
+        here = here.parent if here.propagate else None
+    return False
+
+
+def _register_level_names() -> None:
+    """Give stdlib names for our three numbers, unless it has some. 60 gets none: FATAL is 50."""
+    global _registered
+    if _registered:
+        return
+    _registered = True
+    import logging
+
+    taken = logging.getLevelNamesMapping()
+    for number, name in ((55, "ALERT"), (25, "NOTE"), (5, "TRACE")):
+        if name not in taken and number not in taken.values():
+            logging.addLevelName(number, name)
+
+
+# Files and syslog
+#
+# A disk can take seconds for one write, and a loop must not wait for it. So such a target only
+# queues; a thread writes whatever has come together and ends when nothing is left. It is a bare
+# `_thread`, because a finalizer may log in the middle of anything, also of `threading`'s own
+# critical sections, whose locks do not recurse.
+
+_QUEUE_LIMIT: Final = 10_000
+_all: WeakSet[_Background] = WeakSet()
+_unwritten: set[_Background] = set()
+
+
+class _Background(Target):
+    """A target that is written by a thread of its own."""
+
+    __slots__ = (
+        "__weakref__", "_failed", "_lock", "_lost", "_queue", "_reporter", "_running",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        _prepare_process()
+        self._queue: deque[tuple[int, str]] = deque()
+        self._failed = False
+        self._lost = 0
+        self._reporter: int | None = None
+        self._reset_thread()
+        _all.add(self)
+
+    def _reset_thread(self) -> None:
+        self._lock = allocate_lock()
+        self._running = False
+
+    def emit(self, entry: Entry, level: int, formatter: Format) -> tuple[bool, bool]:
+        if self._reporter == get_ident():  # our own complaint: for the other targets
+            return False, False
+        if len(self._queue) >= _QUEUE_LIMIT:
+            self._lost += 1
+            return False, False
+        self._queue.append((level, self._line(entry, level, formatter)))
+        self._start()
+        return True, False
+
+    def _line(self, entry: Entry, level: int, formatter: Format) -> str:
+        return entry.formatted(level, formatter)
+
+    def _start(self) -> None:
+        if self._running:
+            return
+        self._running = True
+        _unwritten.add(self)
+        try:
+            start_new_thread(self._work, ())
+        except RuntimeError:  # no more threads, or the interpreter is shutting down
+            self._work()
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                self._write_queue()
+            self._running = False
+            # A message that came just before that line found us running.
+            if not self._queue:
+                _unwritten.discard(self)
+            if not self._queue or self._running:
+                return
+            self._running = True
+
+    def _write_queue(self) -> None:
+        while True:
+            batch = [self._queue.popleft() for _ in range(len(self._queue))]
+            try:
+                self._write(batch)
+            except Exception as error:
+                # Once per failure, not per message: two broken targets would otherwise feed
+                # each other with complaints for ever.
+                if not self._failed:
+                    self._failed = True
+                    self._report(f"unable to write to {self._name()}: {error}")
+            else:
+                self._failed = False
+                if self._lost:
+                    lost, self._lost = self._lost, 0
+                    self._report(f"{self._name()} is too slow: {lost} messages lost")
+            if not self._queue:
+                return
+
+    def _report(self, text: str) -> None:
+        self._reporter = get_ident()
+        try:
+            log("error", text, context="ae_core.logs")
+        finally:
+            self._reporter = None
+
+    def _write(self, batch: list[tuple[int, str]]) -> None:
+        raise NotImplementedError
+
+    def _name(self) -> str:
+        raise NotImplementedError
+
+
+class File(_Background):
+    """A file, appended to."""
+
+    __slots__ = ("_fd", "_keep_open", "_path")
+
+    def __init__(self, path: str | os.PathLike[str], *, keep_open: bool) -> None:
+        name = os.fsdecode(path)
+        if not name:
+            raise ValueError(f"expected the name of a file, got {path!r}")
+        super().__init__()
+        # Absolute: a daemon may change its directory before the thread gets to open the file.
+        self._path = os.path.abspath(name)
+        self._keep_open = keep_open
+        self._fd: int | None = None
+        if keep_open:
+            self._start()
+
+    def __del__(self) -> None:
+        if getattr(self, "_fd", None) is not None:
+            os.close(self._fd)  # type: ignore[arg-type]
+
+    def _name(self) -> str:
+        return f"log file {self._path!r}"
+
+    def _write(self, batch: list[tuple[int, str]]) -> None:
+        if self._fd is None:
+            self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            data = memoryview("".join(text for _, text in batch).encode(errors="backslashreplace"))
+            while data:
+                data = data[os.write(self._fd, data) :]
+        finally:
+            if not self._keep_open:
+                fd, self._fd = self._fd, None
+                os.close(fd)
+
+
+class Syslog(_Background):
+    """The system's log."""
+
+    __slots__ = ("_facility", "_syslog")
+
+    def __init__(self, facility: str) -> None:
+        if facility not in _FACILITIES:
+            raise ValueError(
+                f"not a syslog facility: {facility!r}, expected one of {', '.join(_FACILITIES)}"
+            )
+        try:
+            import syslog
+        except ImportError:
+            raise OSError("this platform has no syslog") from None
+        super().__init__()
+        self._facility = getattr(syslog, f"LOG_{facility.upper()}", syslog.LOG_USER)
+        self._syslog = syslog
+
+    def _name(self) -> str:
+        return "syslog"
+
+    def _line(self, entry: Entry, level: int, formatter: Format) -> str:
+        if formatter is not None:
+            return entry.formatted(level, formatter)
+        text = entry.full_text().replace("\n", "\n+ ")
+        return f"({entry.origin.title}) {text}"
+
+    def _write(self, batch: list[tuple[int, str]]) -> None:
+        for level, text in batch:
+            clean = text.encode(errors="backslashreplace").decode().replace("\0", "\\0")
+            for line in clean.rstrip("\n").split("\n"):
+                self._syslog.syslog(self._facility | min(level, 8) - 1, line)
+
+
+_FACILITIES: Final = (
+    "auth", "authpriv", "cron", "daemon", "ftp", "kern", "local0", "local1", "local2", "local3",
+    "local4", "local5", "local6", "local7", "lpr", "mail", "news", "syslog", "user", "uucp",
+)  # fmt: skip
+
+
+def flush(timeout: float) -> bool:
+    """Wait at most *timeout* seconds until every queue is written; True if that was enough."""
+    deadline = time.monotonic() + timeout
+    for target in list(_unwritten):
+        while target in _unwritten:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.001)
+    return True
+
+
+def _prepare_process() -> None:
+    global _prepared
+    if _prepared:
+        return
+    _prepared = True
+    atexit.register(flush, 5.0)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_forget_in_child)
+
+
+_prepared = False
+
+
+def _forget_in_child() -> None:
+    """The parent's threads are not here, and what is queued will be written there."""
+    _unwritten.clear()
+    for target in list(_all):
+        target._queue.clear()
+        target._reporter = None
+        target._reset_thread()
+
+
+def traceback_text(error: BaseException) -> str:
+    """Return the traceback of *error*, without a newline at its end."""
+    import traceback
+
+    try:
+        return "".join(traceback.format_exception(error)).rstrip("\n")
+    except Exception as second:  # an exception class can be broken in any way
+        return f"{type(error).__name__} (no traceback: {type(second).__name__})"
