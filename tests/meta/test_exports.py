@@ -1,0 +1,79 @@
+"""Every public module says what it exports, and its exports say where they live."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.resources
+from collections import Counter
+from types import ModuleType
+
+import pytest
+
+TWO_LAYERS_ON_PURPOSE = {  # the seam below and its counterpart above carry one name
+    "Resolver",  # ae_socket: what a resolver must offer; ae_dns: ours
+    "resolve",  # ae_socket: to addresses; ae_dns: to records
+    "set_resolver",  # ae_socket: who resolves; ae_dns: which resolver the functions ask
+}
+
+
+def exports(name: str) -> tuple[ModuleType, tuple[str, ...]]:
+    module = importlib.import_module(name)
+    names = getattr(module, "__all__", None)
+    assert isinstance(names, tuple), f"{name}.__all__ must be a tuple, got {names!r}"
+    return module, names
+
+
+def defined_in(module: ModuleType) -> set[str]:
+    """The public names of *module* whose definition lies in our own package."""
+    package = module.__name__.split(".")[0]
+    return {
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and not isinstance(value, ModuleType)
+        and str(getattr(value, "__module__", "")).split(".")[0] == package
+    }
+
+
+def test_all_is_a_tuple_without_duplicates_and_every_name_exists(public_module: str) -> None:
+    module, names = exports(public_module)
+    assert [name for name, n in Counter(names).items() if n > 1] == []
+    assert [name for name in names if not hasattr(module, name)] == []
+
+
+def test_nothing_public_is_left_out_of_all(public_module: str) -> None:
+    module, names = exports(public_module)
+    lower = vars(importlib.import_module(public_module.split(".")[0]))
+    extra = {n for n in defined_in(module) - set(names) if vars(module)[n] is not lower.get(n)}
+    assert extra == set()
+
+
+def test_an_export_names_a_public_module_as_its_home(public_module: str) -> None:
+    module, names = exports(public_module)
+    astray = {
+        name: value.__module__
+        for name in names
+        if (isinstance(value := getattr(module, name), type) or callable(value))
+        and value.__module__ != public_module
+        and not is_home(value, name)
+    }
+    assert astray == {}
+
+
+def is_home(value: object, name: str) -> bool:
+    """Whether the module *value* names is public and exports it: two doors may share one thing."""
+    home = str(value.__module__)
+    if "._" in home or home.startswith("_"):
+        return False
+    return getattr(importlib.import_module(home), name, None) is value
+
+
+def test_names_are_unique_across_the_five(packages: tuple[str, ...]) -> None:
+    count = Counter(name for package in packages for name in exports(package)[1])
+    twice = {name for name, n in count.items() if n > 1 and name != "__version__"}
+    assert twice - TWO_LAYERS_ON_PURPOSE == set()
+
+
+@pytest.mark.parametrize("package", ["ae_core", "ae_socket", "ae_dns", "ae_handle", "ae_tls"])
+def test_every_package_is_marked_as_typed(package: str) -> None:
+    assert importlib.resources.files(package).joinpath("py.typed").is_file()

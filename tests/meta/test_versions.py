@@ -1,0 +1,66 @@
+"""Each package has one version, its changelog leads with it, and the five admit each other."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parents[2]
+DISTRIBUTIONS = ("ae-core", "ae-socket", "ae-dns", "ae-handle", "ae-tls")
+
+
+def project(name: str) -> dict[str, Any]:
+    with (ROOT / "packages" / name / "pyproject.toml").open("rb") as file:
+        return dict(tomllib.load(file)["project"])
+
+
+def version(name: str) -> str:
+    module = importlib.import_module(name.replace("-", "_") + "._version")
+    return str(module.__version__)
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_the_changelog_leads_with_the_version(name: str) -> None:
+    text = (ROOT / "packages" / name / "CHANGELOG.md").read_text("utf-8")
+    newest = re.search(r"^## (\S+)", text, re.MULTILINE)
+    assert newest is not None
+    assert newest[1] == version(name)
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_the_door_shows_the_version(name: str) -> None:
+    assert importlib.import_module(name.replace("-", "_")).__version__ == version(name)
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_ranges_admit_the_current_versions_and_never_a_version_below_one(name: str) -> None:
+    """Below 1.0 the name ``ae-core`` belongs to somebody else's project on the public index."""
+    ours = [Requirement(text) for text in project(name)["dependencies"]]
+    ours = [requirement for requirement in ours if requirement.name in DISTRIBUTIONS]
+    assert [r.name for r in ours if version(r.name) not in r.specifier] == []
+    assert [r.name for r in ours if r.specifier.contains("0.9") or "2.0" in r.specifier] == []
+    assert all("==" not in str(requirement.specifier) for requirement in ours)
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_only_lower_layers_are_required(name: str) -> None:
+    below = {
+        "ae-core": set(),
+        "ae-socket": {"ae-core"},
+        "ae-dns": {"ae-core", "ae-socket"},
+        "ae-handle": {"ae-core", "ae-socket"},
+        "ae-tls": {"ae-core", "ae-handle"},
+    }
+    required = {Requirement(text).name for text in project(name)["dependencies"]}
+    assert required & set(DISTRIBUTIONS) == below[name]
+
+
+def test_the_workspace_itself_is_no_distribution() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        assert "project" not in tomllib.load(file)
