@@ -176,7 +176,7 @@ def is_inheritable(fd: int) -> bool:
 
 PRINT_DESCRIPTORS = b"""
 import os
-print(*(fd for fd in range(100) if os.path.exists(f"/proc/self/fd/{fd}")))
+print(*(fd for fd in range(1024) if os.path.exists(f"/proc/self/fd/{fd}")))
 """
 
 
