@@ -10,7 +10,7 @@ from __future__ import annotations
 __all__ = ("ARTICLE", "DOMAIN", "PAGE", "USERS", "DemoServers")
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Final, Self
 
@@ -172,11 +172,15 @@ def garbled(handle: Handle) -> None:
 
 
 class DemoServers:
-    """Everything at once, with a throw-away certificate authority. Use as a context manager."""
+    """Everything at once, with a throw-away certificate authority. Use as a context manager.
 
-    def __init__(self) -> None:
+    Args:
+        hosts: The host names in the certificate of the HTTPS server.
+    """
+
+    def __init__(self, hosts: Sequence[str] = (f"www.{DOMAIN}",)) -> None:
         self.authority = CertificateAuthority()
-        leaf = self.authority.issue(f"www.{DOMAIN}")
+        leaf = self.authority.issue(*hosts)
         context = Context(cert=leaf.cert, key=leaf.key)
         self.trusting = Context(ca_cert=self.authority.cert)
         self.names = NameServer(

@@ -1,0 +1,131 @@
+"""Run the Python blocks of a Markdown document in order, as a reader would type them.
+
+    python tests/meta/run_document.py FILE
+
+The blocks of one document share their names. Hosts and ports may be real-looking: every name leads
+to a server of ``examples/demo_servers.py`` on the loopback interface, by the well-known port, and
+the certificate of its throw-away authority is trusted. Two marks, as comments before a block:
+``<!-- another program -->`` runs it in a thread of its own, where no loop is bound yet;
+``<!-- not run: REASON -->`` only compiles it. A block fenced as ``text`` right after one holds the
+output it must have; ``...`` stands for any text.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import io
+import os
+import re
+import socket
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+BLOCK = re.compile(
+    r"(?:^<!-- (?P<mark>another program|not run: .+?) -->\n)?"
+    r"^```python\n(?P<code>.*?)^```\n(?:\n?```text\n(?P<output>.*?)^```\n)?",
+    re.MULTILINE | re.DOTALL,
+)
+WELL_KNOWN = {79: "finger", 80: "http", 443: "https", 25: "smtp", 119: "nntp"}
+HOSTS = ("www.example.com", "www.example.org", "mail.example.com", "news.example.com", "localhost")
+
+
+class Loopback:
+    """A resolver that leads every name but ``*.invalid`` to the server of that well-known port."""
+
+    def __init__(self, ports: dict[int, int]) -> None:
+        self._ports = ports
+
+    def getaddrinfo(
+        self, host: str, service: str | int, *, family: int = 0, type: str = "stream"
+    ) -> Any:
+        import ae_core as ae
+        from ae_socket import AddressInfo
+
+        found: ae.CondVar[list[AddressInfo]] = ae.CondVar()
+        if host.endswith(".invalid"):
+            error = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+            ae.postpone(lambda: found.throw(error))
+            return found
+        port = self._ports.get(int(service), int(service))
+        info = AddressInfo(socket.AF_INET, socket.SOCK_STREAM, 6, ("127.0.0.1", port))
+        ae.postpone(lambda: found.send([info] if family in (0, 4) else []))
+        return found
+
+
+def serve(ready: threading.Event, ports: dict[int, int], authority: Path) -> None:
+    """Run the demo's servers on a loop of this thread for as long as the process lives."""
+    import ae_core as ae
+    from demo_servers import DemoServers
+
+    ae.use("loop")
+    servers = DemoServers(HOSTS)
+    authority.write_bytes(servers.authority.pem)
+    ports.update({number: getattr(servers, name).port for number, name in WELL_KNOWN.items()})
+    ready.set()
+    ae.run()
+
+
+def run_block(code: str, line: int, name: str, namespace: dict[str, Any], mark: str) -> str:
+    """Run one block; return what it printed."""
+    compiled = compile("\n" * line + code, name, "exec", dont_inherit=True)
+    if mark.startswith("not run"):
+        return ""
+    output, errors = io.StringIO(), []
+
+    def run() -> None:
+        try:
+            exec(compiled, namespace)
+        except BaseException as error:
+            errors.append(error)
+
+    with contextlib.redirect_stdout(output):
+        if mark:
+            thread = threading.Thread(target=run)
+            thread.start()
+            thread.join()
+        else:
+            run()
+    if errors:
+        raise errors[0]
+    return output.getvalue()
+
+
+def main() -> int:
+    document = Path(sys.argv[1]).resolve()
+    text = document.read_text("utf-8")
+    sys.path.insert(0, str(ROOT / "examples"))
+    with tempfile.TemporaryDirectory() as folder:
+        authority = Path(folder, "authority.pem")
+        os.environ["AE_CA_FILE"] = str(authority)
+        ports: dict[int, int] = {}
+        ready = threading.Event()
+        threading.Thread(target=serve, args=(ready, ports, authority), daemon=True).start()
+        if not ready.wait(30):
+            raise SystemExit("the servers did not start")
+        import ae_socket
+
+        ae_socket.set_resolver(Loopback(ports))
+        namespace: dict[str, Any] = {"__name__": "__main__"}
+        ran = 0
+        for found in BLOCK.finditer(text):
+            line = text.count("\n", 0, found.start("code"))
+            printed = run_block(found["code"], line, str(document), namespace, found["mark"] or "")
+            ran += not (found["mark"] or "").startswith("not run")
+            wanted = found["output"]
+            if wanted is not None:
+                pattern = re.sub(r"([\[?*])", r"[\1]", wanted).replace("...", "*")
+                if not fnmatch.fnmatchcase(printed, pattern):
+                    raise SystemExit(f"{document}:{line}: expected\n{wanted}\ngot\n{printed}")
+    print(f"{ran} blocks ran")
+    return 0
+
+
+if __name__ == "__main__":
+    status = main()
+    sys.stdout.flush()
+    os._exit(status)  # the servers' thread runs for ever

@@ -1,0 +1,68 @@
+"""What the documents show works: programs run, doctests hold, links lead somewhere."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from .conftest import Source
+
+ROOT = Path(__file__).resolve().parents[2]
+RUNNER = Path(__file__).with_name("run_document.py")
+TOP = ("README.md", "CONTRIBUTING.md", "SECURITY.md")
+DOCUMENTS = sorted(
+    [ROOT / name for name in TOP] + [*ROOT.glob("docs/**/*.md"), *ROOT.glob("*/*/README.md")]
+)
+WITH_PROGRAMS = [path for path in DOCUMENTS if "```python\n" in path.read_text("utf-8")]
+LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", WITH_PROGRAMS, ids=name)
+def test_the_programs_in_a_document_run(path: Path) -> None:
+    blocks = path.read_text("utf-8").count("```python\n")
+    command = [sys.executable, "-W", "error", str(RUNNER), str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert blocks >= int(done.stdout.splitlines()[-1].split()[0]) > 0
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name)
+def test_links_to_files_lead_somewhere(path: Path) -> None:
+    targets = [t for t in LINK.findall(path.read_text("utf-8")) if "://" not in t]
+    assert [target for target in targets if not (path.parent / target).exists()] == []
+
+
+def test_doctests_in_docstrings_hold(source: Source) -> None:
+    if ">>> " not in source.path.read_text("utf-8"):
+        return
+    module = importlib.import_module(source.module)
+    result = doctest.testmod(module, optionflags=doctest.ELLIPSIS, verbose=False)
+    assert result.failed == 0
+    assert result.attempted > 0
+
+
+def test_doctests_of_the_examples_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    module = importlib.import_module("even_colon")
+    assert doctest.testmod(module).attempted > 0
+    assert doctest.testmod(module).failed == 0
+
+
+def test_the_readme_and_the_integration_script_agree() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    commands = re.findall(r"pip install hatch && (hatch run \w+)$", readme, re.MULTILINE)
+    assert commands == ["hatch run demo", "hatch run test"]
+    script = (ROOT / ".ci" / "run").read_text("utf-8")
+    assert [command for command in commands if f"{command}\n" not in script] == []

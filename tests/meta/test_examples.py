@@ -1,0 +1,51 @@
+"""The demo passes, and each example says in one clear line what went wrong."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+PROGRAMS = ("finger", "http_get", "smtp_reply", "nntp_article", "even_colon")
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", *arguments]
+    return subprocess.run(
+        command, cwd=EXAMPLES, capture_output=True, text=True, timeout=180, check=False
+    )
+
+
+def test_the_demo_passes_every_step_on_both_backends() -> None:
+    done = run("demo.py")
+    lines = done.stdout.splitlines()
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    last = re.fullmatch(r"demo: (\d+) steps ok, 0 failed", lines[-1])
+    assert last is not None
+    assert int(last[1]) == len(lines) - 1 >= 24
+    assert {line.split("] ")[1].split()[0] for line in lines[:-1]} == {"loop", "asyncio"}
+
+
+def test_a_failed_step_is_counted_and_fails_the_demo() -> None:
+    done = run(
+        "-c", "import demo, sys; demo.PAGE = b''; sys.exit(demo.main(['--backend', 'loop']))"
+    )
+    assert done.returncode == 1
+    assert re.search(r"^demo: \d+ steps ok, 2 failed$", done.stdout, re.MULTILINE)
+
+
+def test_an_unknown_backend_fails_the_demo() -> None:
+    done = run("demo.py", "--backend", "nosuch")
+    assert done.returncode == 1
+    assert "'nosuch'" in done.stdout
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_program_explains_itself(program: str) -> None:
+    done = run(f"{program}.py", "--help")
+    assert done.returncode == 0
+    assert "usage:" in done.stdout
