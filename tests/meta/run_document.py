@@ -64,7 +64,7 @@ def serve(ready: threading.Event, ports: dict[int, int], authority: Path) -> Non
 
     ae.use("loop")
     servers = DemoServers(HOSTS)
-    authority.write_bytes(servers.authority.pem)
+    authority.write_text(servers.authority.pem)
     ports.update({number: getattr(servers, name).port for number, name in WELL_KNOWN.items()})
     ready.set()
     ae.run()
