@@ -1,0 +1,110 @@
+"""AnyEvent for Python, the core: watchers, condition variables and the choice of a loop.
+
+A library written on it runs on whatever loop the program uses, or on none. See ``ae_core.abc``
+for writing a backend and ``ae_core.testing`` for testing on virtual time.
+"""
+
+from __future__ import annotations
+
+__all__ = (
+    "AEError",
+    "BackendUnavailable",
+    "BlockingNotAllowed",
+    "CancelledError",
+    "CondVar",
+    "Deadlock",
+    "ForkCallError",
+    "Guard",
+    "Process",
+    "RecursiveWait",
+    "Watcher",
+    "WrongLoop",
+    "__version__",
+    "backend",
+    "call_threadsafe",
+    "child",
+    "detect",
+    "exception_hook",
+    "fork_call",
+    "idle",
+    "io",
+    "log",
+    "logger",
+    "now",
+    "now_update",
+    "pending",
+    "post_detect",
+    "postpone",
+    "run",
+    "run_cmd",
+    "signal",
+    "sleep",
+    "spawn",
+    "time",
+    "timer",
+    "use",
+    "weak",
+)
+
+from ._api import child as child
+from ._api import idle as idle
+from ._api import io as io
+from ._api import now as now
+from ._api import now_update as now_update
+from ._api import pending as pending
+from ._api import postpone as postpone
+from ._api import signal as signal
+from ._api import time as time
+from ._api import timer as timer
+from ._condvar import CondVar as CondVar
+from ._detect import backend as backend
+from ._detect import call_threadsafe as call_threadsafe
+from ._detect import detect as detect
+from ._detect import post_detect as post_detect
+from ._detect import use as use
+from ._errors import AEError as AEError
+from ._errors import BackendUnavailable as BackendUnavailable
+from ._errors import BlockingNotAllowed as BlockingNotAllowed
+from ._errors import CancelledError as CancelledError
+from ._errors import Deadlock as Deadlock
+from ._errors import RecursiveWait as RecursiveWait
+from ._errors import WrongLoop as WrongLoop
+from ._hook import exception_hook as exception_hook
+from ._log import log as log
+from ._log import logger as logger
+from ._tasks import run as run
+from ._tasks import sleep as sleep
+from ._tasks import spawn as spawn
+from ._version import __version__ as __version__
+from ._watcher import Watcher as Watcher
+from ._watcher import weak as weak
+
+# Names whose rooms are opened on first use, so that importing us stays cheap
+_LAZY = {
+    "ForkCallError": "_fork_call",
+    "Guard": "_guard",
+    "Process": "_process",
+    "fork_call": "_fork_call",
+    "run_cmd": "_process",
+}
+_LAZY_MODULES = ("abc", "debug", "files", "logs", "strict", "testing")
+
+
+def __getattr__(name: str) -> object:
+    from importlib import import_module
+
+    if name in _LAZY_MODULES:
+        return import_module(f"{__name__}.{name}")
+    if name in _LAZY:
+        value = getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+        value.__module__ = __name__
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+for _name in __all__:
+    _value = globals().get(_name)
+    if hasattr(_value, "__module__"):
+        _value.__module__ = __name__  # type: ignore[union-attr]
+del _name, _value

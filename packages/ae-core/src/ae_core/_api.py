@@ -1,0 +1,444 @@
+"""The watcher functions: what a program calls.
+
+Each checks its arguments, takes this thread's core, makes the record and returns the guard. No
+callback ever runs inside one of these calls.
+"""
+
+from __future__ import annotations
+
+__all__ = (
+    "check_seconds",
+    "child",
+    "idle",
+    "install_layer",
+    "io",
+    "now",
+    "now_update",
+    "pending",
+    "postpone",
+    "remove_layer",
+    "signal",
+    "time",
+    "timer",
+)
+
+import sys
+import time as _time
+from contextvars import copy_context
+from math import inf
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ._detect import bound, current, tls
+from ._watcher import TimerWatcher, Watcher
+
+if TYPE_CHECKING:
+    import signal as _stdlib_signal
+    from collections.abc import Callable
+    from typing import Literal
+
+    from ._core import Core
+
+    class HasFileno(Protocol):
+        def fileno(self) -> int: ...
+
+
+class Layer(Protocol):
+    """Something between a watcher function and its watcher: strict mode, wrapping."""
+
+    def wrap(
+        self,
+        kind: str,
+        args: dict[str, Any],
+        callback: Callable[..., object],
+        create: Callable[[Callable[..., object]], Watcher],
+    ) -> Any:
+        """Make a watcher by ``create(callback)``, or refuse, and return it or a stand-in."""
+        ...
+
+
+# The layers in force, outermost last; None while there are none, which is all that a watcher
+# function looks at.
+_layers: list[Layer] | None = None
+
+
+def install_layer(layer: Layer) -> None:
+    """Have every later watcher of the process made through *layer*."""
+    global _layers
+    _layers = [*(_layers or ()), layer]
+
+
+def remove_layer(layer: Layer) -> None:
+    """Undo :func:`install_layer`; watchers that exist stay as they are."""
+    global _layers
+    _layers = [other for other in _layers or () if other is not layer] or None
+
+
+def _through_layers(
+    kind: str,
+    args: dict[str, Any],
+    callback: Callable[..., object],
+    create: Callable[[Callable[..., object]], Any],
+) -> Any:
+    for layer in _layers or ():
+
+        def create(
+            callback: Callable[..., object],
+            *,
+            layer: Layer = layer,
+            inner: Callable[[Callable[..., object]], Any] = create,
+        ) -> Any:
+            return layer.wrap(kind, args, callback, inner)
+
+    return create(callback)
+
+
+_modules = sys.modules
+_monotonic = _time.monotonic
+
+
+def timer(after: float, callback: Callable[[], object], *, interval: float = 0.0) -> Watcher:
+    """Call *callback* after *after* seconds.
+
+    Args:
+        after: Seconds from the moment of this call; below zero counts as zero.
+        callback: Called without arguments; its return value is ignored.
+        interval: If above zero, call it again every so many seconds. The next time is planned
+            before the callback runs, from the planned time, not from the actual one; what was
+            missed while the loop was busy is made up for by one call at most.
+
+    Returns:
+        The watcher.
+
+    **When**: never before it is due by the monotonic clock, never inside this call. Timers due
+    at the same instant run in the order they were made (on the built-in loop).
+
+    **Lifetime**: dropping the watcher cancels it.
+
+    Raises:
+        TypeError: If an argument is of the wrong kind.
+        ValueError: If a time is infinite, not a number, or *interval* is below zero.
+        WrongLoop: If another loop runs in this thread.
+
+    Perl: ``AnyEvent->timer``, ``AE::timer``
+    """
+    if _layers is not None:
+        args = {"after": after, "interval": interval}
+        made: Watcher = _through_layers(
+            "timer", args, callback, lambda callback: _timer(after, callback, interval)
+        )
+        return made
+    return _timer(after, callback, interval)
+
+
+def _timer(after: float, callback: Callable[[], object], interval: float) -> TimerWatcher:
+    try:
+        core = tls.core
+        if "asyncio" in _modules or "trio" in _modules or core.closed:
+            core = current()
+    except AttributeError:
+        core = current()
+    try:
+        at = core.clock() + after
+        if not -inf < at < inf:
+            raise ValueError(f"expected a finite number of seconds, got {after!r}")
+    except (TypeError, OverflowError):
+        at = core.clock() + check_seconds(after)
+    if not callable(callback):
+        raise TypeError(f"expected a callable, got {callback!r}")
+    if interval != 0.0:
+        interval = _check_interval(interval)
+    context = copy_context()
+    record = [at, 0, callback, context if context else None, interval, core]
+    core.timers.incoming.append(record)
+    if at < core.armed:
+        core.rearm(at)
+    watcher = TimerWatcher()
+    watcher._record = record
+    return watcher
+
+
+def io(
+    fd: int | HasFileno, direction: Literal["r", "w"], callback: Callable[[], object]
+) -> Watcher:
+    """Call *callback* whenever *fd* is ready.
+
+    Args:
+        fd: A descriptor, or an object with ``fileno()``: a socket, pipe, FIFO or terminal. A
+            regular file is always ready. It must stay open as long as the watcher is active.
+        direction: ``"r"``: readable, at its end, or broken. ``"w"``: writable, or broken.
+        callback: Called without arguments; its return value is ignored.
+
+    Returns:
+        The watcher. Any number may watch the same descriptor and direction; all are called.
+
+    **When**: level triggered, again and again as long as the condition holds; never inside this
+    call. Loops may report readiness falsely: use the descriptor in non-blocking mode.
+
+    **Lifetime**: dropping the watcher cancels it.
+
+    Raises:
+        TypeError, ValueError: If an argument is of the wrong kind, or *fd* is closed.
+        WrongLoop: If another loop runs in this thread.
+
+    Perl: ``AnyEvent->io``, ``AE::io``
+    """
+    if _layers is not None:
+        args = {"fd": fd, "direction": direction}
+        made: Watcher = _through_layers(
+            "io", args, callback, lambda callback: _io(fd, direction, callback)
+        )
+        return made
+    return _io(fd, direction, callback)
+
+
+def _io(fd: Any, direction: str, callback: Callable[[], object]) -> Watcher:
+    number = fd if type(fd) is int else _fileno(fd)
+    if number < 0:
+        raise ValueError(f"expected an open descriptor, got {fd!r}")
+    if direction == "r":
+        write = False
+    elif direction == "w":
+        write = True
+    else:
+        raise ValueError(f'expected "r" or "w", got {direction!r}')
+    if not callable(callback):
+        raise TypeError(f"expected a callable, got {callback!r}")
+    core = current()
+    context = copy_context()
+    watcher = Watcher()
+    watcher._record = core.io_start(number, write, callback, context if context else None)
+    return watcher
+
+
+def signal(number: str | int | _stdlib_signal.Signals, callback: Callable[[], object]) -> Watcher:
+    """Call *callback* after the process has received a signal.
+
+    Args:
+        number: The signal: its name without SIG (``"TERM"``), its number or enum member.
+        callback: Called without arguments; its return value is ignored.
+
+    Returns:
+        The watcher. Any number may watch the same signal; all are called.
+
+    **When**: from the loop, never inside a signal handler or this call. Several arrivals may be
+    merged into one call. While a signal is watched, its handler is ours; the previous one is
+    put back when the last watcher has gone.
+
+    **Lifetime**: dropping the watcher cancels it.
+
+    Raises:
+        TypeError, ValueError: If there is no such signal.
+        OSError: If it cannot be caught.
+        RuntimeError: Off the main thread.
+        WrongLoop: If another loop runs in this thread.
+
+    Perl: ``AnyEvent->signal``, ``AE::signal``
+    """
+    if _layers is not None:
+        args = {"number": number}
+        made: Watcher = _through_layers(
+            "signal", args, callback, lambda callback: _signal(number, callback)
+        )
+        return made
+    return _signal(number, callback)
+
+
+def _signal(number: Any, callback: Callable[[], object]) -> Watcher:
+    from ._signals import SignalRecord, signal_number
+
+    number = signal_number(number)
+    return _watch(lambda core, context: SignalRecord(core, number, callback, context), callback)
+
+
+def child(pid: int, callback: Callable[[int, int], object]) -> Watcher:
+    """Call ``callback(pid, status)`` when a child process has ended.
+
+    Args:
+        pid: The process. 0 means every child, one call each: it also takes the status of
+            children that belong to others (``subprocess``), so it is only for programs that
+            know all their children.
+        callback: Called once, with the process id and the raw wait status; see
+            ``os.waitstatus_to_exitcode``.
+
+    Returns:
+        The watcher. Any number may watch the same process; all are called.
+
+    **When**: from the loop, also if the child ended before this call; never inside it. If
+    somebody else waited for the child first, its status is lost: a warning is logged and the
+    callback gets status 255 * 256.
+
+    **Lifetime**: dropping the watcher cancels it; the child then becomes a zombie when it ends.
+
+    Raises:
+        TypeError, ValueError: If *pid* is no process id.
+        ChildProcessError: If it is no child of ours, or was waited for already.
+        RuntimeError: For pid 0, off the main thread.
+        WrongLoop: If another loop runs in this thread.
+
+    Perl: ``AnyEvent->child``, ``AE::child``
+    """
+    if _layers is not None:
+        args = {"pid": pid}
+        made: Watcher = _through_layers(
+            "child", args, callback, lambda callback: _child(pid, callback)
+        )
+        return made
+    return _child(pid, callback)
+
+
+def _child(pid: int, callback: Callable[[int, int], object]) -> Watcher:
+    from ._children import watch_child
+
+    if isinstance(pid, bool) or not isinstance(pid, int):
+        raise TypeError(f"expected a process id, got {pid!r}")
+    if pid < 0:
+        raise ValueError(f"expected a process id, or 0 for any child, got {pid!r}")
+    return _watch(lambda core, context: watch_child(core, pid, callback, context), callback)
+
+
+def idle(callback: Callable[[], object]) -> Watcher:
+    """Call *callback* again and again while the loop has nothing else to do.
+
+    Returns:
+        The watcher.
+
+    **When**: after a turn of the loop in which no event, timer or call was found; never inside
+    this call. Loops without idle callbacks emulate them by timers that use at most half of the
+    time. An active idle watcher keeps the processor busy.
+
+    **Lifetime**: dropping the watcher cancels it.
+
+    Raises:
+        TypeError: If *callback* cannot be called.
+        WrongLoop: If another loop runs in this thread.
+
+    Perl: ``AnyEvent->idle``, ``AE::idle``
+    """
+    if _layers is not None:
+        made: Watcher = _through_layers("idle", {}, callback, _idle)
+        return made
+    return _idle(callback)
+
+
+def _idle(callback: Callable[[], object]) -> Watcher:
+    from ._idle import IdleRecord
+
+    return _watch(lambda core, context: IdleRecord(core, callback, context), callback)
+
+
+def _watch(make: Callable[[Core, Any], Any], callback: object) -> Watcher:
+    if not callable(callback):
+        raise TypeError(f"expected a callable, got {callback!r}")
+    context = copy_context()
+    watcher = Watcher()
+    watcher._record = make(current(), context if context else None)
+    return watcher
+
+
+def postpone(callback: Callable[[], object]) -> None:
+    """Call *callback* once, soon, but not inside this call.
+
+    **When**: in the next turn of the loop, first-in first-out. What is postponed meanwhile runs
+    in the same turn. It cannot be taken back.
+
+    Raises:
+        TypeError: If *callback* cannot be called.
+        WrongLoop: If another loop runs in this thread.
+
+    Perl: ``AnyEvent::postpone``
+    """
+    if not callable(callback):
+        raise TypeError(f"expected a callable, got {callback!r}")
+    current().postpone(callback)
+
+
+class Pending:
+    """An operation in progress that no watcher stands for; as returned by :func:`pending`."""
+
+    __slots__ = ("__weakref__", "_core")
+
+    _core: Core | None
+
+    def cancel(self) -> None:
+        """The operation is over. Idempotent; in the thread that began it."""
+        core, self._core = self._core, None
+        if core is not None:
+            core.others.discard(self)
+
+
+def pending() -> Pending:
+    """Tell this thread's loop that an operation is in progress, until the result's ``cancel()``.
+
+    For libraries whose work is done by another thread: while it lasts, a blocking ``recv()`` is
+    no :class:`Deadlock`. It is kept alive by the loop, not by the caller.
+    """
+    core = current()
+    mark = Pending()
+    mark._core = core
+    core.others.add(mark)
+    return mark
+
+
+def now() -> float:
+    """Return the wall-clock time of the loop, in seconds since the epoch.
+
+    The built-in loop reads the clock once per turn; others read it at each call.
+
+    Perl: ``AnyEvent->now``, ``AE::now``
+    """
+    return current().backend.now()
+
+
+def now_update() -> None:
+    """Read the clock that :func:`now` returns again, after a long computation in a callback.
+
+    Timers need no such help: they count from the moment they are made.
+
+    Perl: ``AnyEvent->now_update``, ``AE::now_update``
+    """
+    current().backend.now_update()
+
+
+def time() -> float:
+    """Return the wall-clock time in seconds since the epoch, always fresh.
+
+    Perl: ``AnyEvent->time``, ``AE::time``
+    """
+    core = bound()
+    return _time.time() if core is None or core.closed else core.backend.time()
+
+
+def check_seconds(seconds: object) -> float:
+    """Return *seconds* as a float if it is a finite number.
+
+    Raises:
+        TypeError, ValueError: If it is not.
+    """
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise TypeError(f"expected a number of seconds, got {seconds!r}")
+    try:
+        number = float(seconds)
+    except OverflowError:
+        number = inf
+    if not -inf < number < inf:
+        raise ValueError(f"expected a finite number of seconds, got {seconds!r}")
+    return number
+
+
+def _check_interval(interval: object) -> float:
+    number = check_seconds(interval)
+    if number < 0.0:
+        raise ValueError(f"expected an interval of 0 s or more, got {interval!r}")
+    return number
+
+
+def _fileno(fd: Any) -> int:
+    if isinstance(fd, int) and not isinstance(fd, bool):
+        return int(fd)
+    try:
+        number = fd.fileno()
+    except AttributeError:
+        raise TypeError(f"expected a descriptor or an object with fileno(), got {fd!r}") from None
+    if not isinstance(number, int):
+        raise TypeError(f"expected fileno() of {fd!r} to be a descriptor, got {number!r}")
+    return number

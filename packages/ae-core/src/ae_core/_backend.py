@@ -1,0 +1,160 @@
+"""The contract between the core and an event loop.
+
+A backend only waits: for descriptors, for one deadline, for a call from another thread. All
+meaning (several watchers on a descriptor, timers, order, exceptions, signals, children) is
+built on it once, in the core. Nothing here imports a loop's library.
+"""
+
+from __future__ import annotations
+
+__all__ = ("Backend",)
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine
+from typing import Any, ClassVar
+
+
+class Backend(ABC):
+    """An event loop as the core sees it. One instance serves one thread.
+
+    Args:
+        on_deadline: Called without arguments, in the loop, when the time given to :meth:`arm`
+            has come. Calling it early is harmless, calling it never is a hang.
+
+    Callbacks that the core hands over never raise, with two exceptions that a backend must let
+    through: ``KeyboardInterrupt`` and ``SystemExit``, when the program rather than
+    :meth:`run_until` runs the loop. All methods except :meth:`call_threadsafe` are called in
+    the backend's own thread only.
+    """
+
+    __slots__ = ("__dict__", "__weakref__", "on_deadline")
+
+    name: ClassVar[str]
+    #: True if :meth:`idle_start` really runs below I/O; False: the core emulates with timers.
+    strict_idle: ClassVar[bool] = False
+    #: True if nobody but us runs this loop, so that a wait without watchers can never end.
+    owns_wait: ClassVar[bool] = False
+    #: True if several :meth:`run_until` may be active at once, each on a stack of its own.
+    many_waits: ClassVar[bool] = False
+    #: True if :meth:`run` is how a main coroutine has to be started on this loop.
+    own_run: ClassVar[bool] = False
+    #: Set by the core. A backend that finds out after :meth:`io_start` that it cannot watch a
+    #: descriptor calls it with the descriptor, the direction and the error, and forgets both.
+    on_refused: Callable[[int, bool, OSError], None] | None = None
+    #: Why this backend was chosen; set by detection.
+    reason: str = ""
+
+    def __init__(self, on_deadline: Callable[[], None]) -> None:
+        self.on_deadline = on_deadline
+
+    @abstractmethod
+    def io_start(self, fd: int, write: bool, callback: Callable[[], None]) -> Any:
+        """Call *callback* whenever *fd* is readable (writable), level triggered.
+
+        At most one call per descriptor and direction is active at a time. Errors and hang-ups
+        count as ready.
+
+        Returns:
+            A token for :meth:`io_stop`.
+
+        Raises:
+            PermissionError: If the loop cannot wait for this kind of file. The core then
+                treats it as always ready.
+            OSError: If the descriptor is not open.
+        """
+
+    @abstractmethod
+    def io_stop(self, token: Any) -> None:
+        """End what :meth:`io_start` began. The descriptor may have been closed already."""
+
+    @abstractmethod
+    def arm(self, at: float | None) -> None:
+        """Call ``on_deadline`` at *at* on :meth:`clock`. Replaces the last time; None: never."""
+
+    @abstractmethod
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Call *callback* once, in the next turn of the loop, not inside this call."""
+
+    @abstractmethod
+    def call_threadsafe(self, callback: Callable[[], None]) -> None:
+        """Call *callback* once in the loop's thread. May be called from any thread."""
+
+    @abstractmethod
+    def run_until(self, done: Callable[[], bool]) -> None:
+        """Run the loop until *done* returns true.
+
+        *done* is cheap and has no side effects that matter; it has to be asked at the start and
+        after each turn in which something was called, or at the latest after :meth:`wake`.
+
+        Raises:
+            BlockingNotAllowed: If the loop is already run by somebody else.
+        """
+
+    @abstractmethod
+    def wake(self) -> None:
+        """Make a running :meth:`run_until` ask *done* again. From the loop's own thread."""
+
+    @abstractmethod
+    def poll(self, block: bool) -> None:
+        """Run one turn of the loop, waiting for an event if *block* is true."""
+
+    def idle_start(self, callback: Callable[[], None]) -> Any:
+        """Call *callback* whenever a turn found nothing to do. Only if ``strict_idle``."""
+        raise RuntimeError(f"{self.name} has no native idle callbacks")
+
+    def idle_stop(self, token: Any) -> None:
+        """End what :meth:`idle_start` began."""
+        raise RuntimeError(f"{self.name} has no native idle callbacks")
+
+    def clock(self) -> float:
+        """Return the monotonic time, in seconds, that :meth:`arm` counts by."""
+        return time.monotonic()
+
+    def now(self) -> float:
+        """Return the wall-clock time in seconds, cached per turn if the loop does so."""
+        return time.time()
+
+    def now_update(self) -> None:
+        """Refresh the time that :meth:`now` returns, if it is cached."""
+        return None
+
+    def time(self) -> float:
+        """Return the wall-clock time in seconds, always fresh."""
+        return time.time()
+
+    def usable(self) -> bool:
+        """Return whether a watcher may be made now in this thread.
+
+        False if the loop has ended. Whether *another* loop runs in the thread is looked at by
+        the core.
+        """
+        return True
+
+    def running(self) -> bool:
+        """Return whether somebody else than :meth:`run_until` runs this loop right now."""
+        return False
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run a coroutine as the loop's own main task. Only if ``own_run``."""
+        raise RuntimeError(f"{self.name} has no main task of its own")
+
+    def spawn(self, coroutine: Coroutine[Any, Any, Any], task: Any) -> bool:
+        """Start a coroutine as a task of the loop itself that reports to *task*.
+
+        Returns:
+            False if the loop has no tasks: the core then drives the coroutine.
+        """
+        return False
+
+    def statistics(self) -> dict[str, object]:
+        """Return figures for debugging; keys are the backend's."""
+        return {}
+
+    def after_fork(self) -> None:
+        """Drop, in a forked child, what must not be shared with the parent."""
+        self.close()
+
+    def close(self) -> None:
+        """Release what the backend itself opened. Idempotent."""
+        return None

@@ -1,0 +1,183 @@
+"""asyncio, and everything that is asyncio underneath: uvloop, winloop, Tornado, Jupyter.
+
+A loop that already runs hosts us; its own end is our end. Without one we make a loop, and run it
+only while ``recv()`` blocks.
+"""
+
+from __future__ import annotations
+
+__all__ = ("AsyncioBackend", "wait_in_task")
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any
+
+from .._backend import Backend
+from .._condvar import CondVar
+from .._errors import BlockingNotAllowed, CancelledError
+
+
+class AsyncioBackend(Backend):
+    """The loop that runs in this thread, or one of our own.
+
+    Args:
+        on_deadline: As in :class:`Backend`.
+        loop_factory: Makes the loop if none runs, such as ``uvloop.new_event_loop``.
+        loop: A loop that the program will run itself.
+    """
+
+    name = "asyncio"
+
+    def __init__(
+        self,
+        on_deadline: Callable[[], None],
+        *,
+        loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(on_deadline)
+        running = asyncio._get_running_loop()
+        self._ours = running is None and loop is None
+        if running is not None:
+            self._loop = running
+        elif loop is not None:
+            self._loop = loop
+        else:
+            self._loop = (loop_factory or asyncio.new_event_loop)()
+        self._timer: asyncio.TimerHandle | None = None
+        self._at: float | None = None
+        self._waiters: list[asyncio.Future[None]] = []
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The asyncio loop underneath."""
+        return self._loop
+
+    # ------------------------------------------------------------------ waiting
+
+    def io_start(self, fd: int, write: bool, callback: Callable[[], None]) -> tuple[int, bool]:
+        # the core multiplexes: one reader and one writer per descriptor is all asyncio allows
+        if write:
+            self._loop.add_writer(fd, callback)
+        else:
+            self._loop.add_reader(fd, callback)
+        return (fd, write)
+
+    def io_stop(self, token: tuple[int, bool]) -> None:
+        fd, write = token
+        if not self._loop.is_closed():
+            if write:
+                self._loop.remove_writer(fd)
+            else:
+                self._loop.remove_reader(fd)
+
+    def arm(self, at: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._at = at
+        if at is not None:
+            # by distance, not by time: uvloop counts by another clock
+            self._timer = self._loop.call_later(max(at - time.monotonic(), 0.0), self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if self._at is not None and self._at > time.monotonic():
+            self.arm(self._at)  # uvloop's timers run up to 0.33 ms early
+        else:
+            self.on_deadline()
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self._loop.call_soon(callback)
+
+    def call_threadsafe(self, callback: Callable[[], None]) -> None:
+        self._loop.call_soon_threadsafe(callback)
+
+    # ------------------------------------------------------------------ running
+
+    def run_until(self, done: Callable[[], bool]) -> None:
+        if self.running():
+            raise BlockingNotAllowed(
+                "recv() would block the running asyncio loop: use 'await cv' or a callback"
+            )
+        while not done():
+            # resolved by wake(). run_forever() with call_soon(stop) would spin instead.
+            waiter = self._loop.create_future()
+            self._waiters.append(waiter)
+            try:
+                self._loop.run_until_complete(waiter)
+            finally:
+                self._waiters.remove(waiter)
+                if not waiter.done():
+                    waiter.cancel()
+
+    def wake(self) -> None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def poll(self, block: bool) -> None:
+        if not block:
+            self._loop.call_soon(self.wake)
+        turns = iter((False, True))
+        self.run_until(lambda: next(turns, True))
+
+    def running(self) -> bool:
+        return self._loop.is_running()
+
+    def usable(self) -> bool:
+        if self._loop.is_closed():
+            return False
+        running = asyncio._get_running_loop()
+        return running is None or running is self._loop
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._ours and not self._loop.is_closed() and not self._loop.is_running():
+            self._loop.close()
+
+    # ------------------------------------------------------------------ coroutines
+
+    def spawn(self, coroutine: Coroutine[Any, Any, Any], task: Any) -> bool:
+        host = self._loop.create_task(_translate(coroutine), context=task._context)
+        task._host = host
+        host.add_done_callback(lambda host: _finish(task, host))
+        return True
+
+    def statistics(self) -> dict[str, object]:
+        return {"loop": type(self._loop).__module__}
+
+
+async def _translate(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run *coroutine*; our cancellation that escapes it becomes asyncio's."""
+    try:
+        return await coroutine
+    except CancelledError as error:
+        raise asyncio.CancelledError(*error.args) from error
+
+
+def _finish(task: Any, host: asyncio.Task[Any]) -> None:
+    if host.cancelled():
+        task._finish(None, CancelledError("the task was cancelled"))
+    elif (error := host.exception()) is not None:
+        task._finish(None, error)
+    else:
+        task._finish(host.result(), None)
+
+
+def wait_in_task(condvar: CondVar[Any]) -> Generator[Any, Any, None]:
+    """Wait in a task of asyncio; its cancellation ends the wait, not the condition variable."""
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def wake(_: CondVar[Any]) -> None:
+        if not future.done():
+            future.set_result(None)
+
+    condvar.on_ready(wake)
+    try:
+        yield from future
+    finally:
+        condvar._forget_wake(wake)

@@ -1,0 +1,260 @@
+"""The built-in loop: no library, any system, the reference for all other backends.
+
+One turn: wait; then descriptors, writable before readable; then due timers; then the calls of
+``call_soon``; if nothing at all happened, the idle callbacks.
+"""
+
+from __future__ import annotations
+
+__all__ = ("LoopBackend",)
+
+import errno
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from .._backend import Backend
+from .._wakeup import Wakeup
+from ._multiplexers import BROKEN, MULTIPLEXERS, READ, WRITE, best
+
+# Theory of operation
+# -------------------
+# Telling the kernel costs a system call, so additions and modifications are only noted, in
+# `_changed` (descriptor -> what the kernel has), and done just before the wait: a write watcher
+# that comes and goes within one turn costs nothing.
+#
+# A deletion cannot wait. The caller may close the descriptor right after cancel(); if a duplicate
+# of it is alive, the kernel then keeps it in the set under a number that can no longer be used
+# to delete it, and reports it for ever. So the last watcher's stop deletes at once.
+#
+# For the same reason an event may arrive for a descriptor that nobody watches. It is deleted; if
+# the kernel does not let us, the set is rebuilt from what is watched.
+
+
+class LoopBackend(Backend):
+    """AnyEvent's own loop.
+
+    Args:
+        on_deadline: As in :class:`Backend`.
+        multiplexer: ``"epoll"``, ``"kqueue"``, ``"poll"`` or ``"select"``; by default the best
+            one that the system has.
+    """
+
+    name = "loop"
+    strict_idle = True
+    owns_wait = True
+
+    def __init__(self, on_deadline: Callable[[], None], *, multiplexer: str | None = None) -> None:
+        super().__init__(on_deadline)
+        chosen = best() if multiplexer is None else multiplexer
+        if chosen not in MULTIPLEXERS:
+            raise ValueError(
+                f"unknown multiplexer {multiplexer!r}, expected one of {', '.join(MULTIPLEXERS)}"
+            )
+        self._mux = MULTIPLEXERS[chosen]()
+        self._readers: dict[int, Callable[[], None]] = {}
+        self._writers: dict[int, Callable[[], None]] = {}
+        self._changed: dict[int, int] = {}
+        self._always: set[int] = set()  # regular files, which epoll refuses: always ready
+        self._at: float | None = None
+        self._soon: deque[Callable[[], None]] = deque()
+        self._remote: deque[Callable[[], None]] = deque()  # filled by other threads
+        self._signalled = False
+        self._idle: dict[object, Callable[[], None]] = {}
+        self._now: float | None = None  # wall-clock time of this turn, once somebody asked
+        self._closed = False
+        self._wakeup = Wakeup()
+        self._readers[self._wakeup.fd] = self._run_remote
+        self._mux.change(self._wakeup.fd, 0, READ)
+
+    # ------------------------------------------------------------------ descriptors
+
+    def io_start(self, fd: int, write: bool, callback: Callable[[], None]) -> tuple[int, bool]:
+        if fd not in self._changed:
+            self._changed[fd] = self._mask(fd)
+        if write:
+            self._writers[fd] = callback
+            return (fd, True)
+        self._readers[fd] = callback
+        return (fd, False)
+
+    def io_stop(self, token: tuple[int, bool]) -> None:
+        fd, write = token
+        known = self._changed.pop(fd, None)
+        if known is None:
+            known = self._mask(fd)
+        (self._writers if write else self._readers).pop(fd, None)
+        if self._mask(fd):
+            self._changed[fd] = known
+        elif fd in self._always:
+            self._always.discard(fd)
+        elif known:
+            try:
+                self._mux.change(fd, known, 0)
+            except (OSError, KeyError, ValueError):
+                # closed before its watcher was cancelled: the kernel, or poll's own table, has
+                # forgotten it already, or reports it later and it is dealt with then
+                return
+
+    def _mask(self, fd: int) -> int:
+        return (READ if fd in self._readers else 0) | (WRITE if fd in self._writers else 0)
+
+    def _tell_kernel(self) -> None:
+        changed, self._changed = self._changed, {}
+        for fd, known in changed.items():
+            wanted = self._mask(fd)
+            if wanted == known or fd in self._always:
+                continue
+            try:
+                self._mux.change(fd, known, wanted)
+            except PermissionError:
+                self._always.add(fd)
+            except (OSError, ValueError) as error:
+                if isinstance(error, ValueError):
+                    error = OSError(errno.EBADF, str(error))
+                self._give_up(fd, error)
+
+    def _give_up(self, fd: int, error: OSError) -> None:
+        for write, side in ((False, self._readers), (True, self._writers)):
+            if side.pop(fd, None) is not None and self.on_refused is not None:
+                self.on_refused(fd, write, error)
+
+    def _forget(self, fd: int, mask: int) -> None:
+        """The kernel reported a descriptor, or a direction, that nobody watches."""
+        wanted = self._mask(fd)
+        if fd in self._changed or wanted & mask:
+            return  # changed by a callback of this very turn
+        try:
+            self._mux.change(fd, READ | WRITE, wanted)
+        except (OSError, KeyError):
+            if not wanted:
+                self._rebuild()
+
+    def _rebuild(self) -> None:
+        self._mux.close()
+        self._mux = MULTIPLEXERS[self._mux.name]()
+        for fd in {*self._readers, *self._writers} - self._always:
+            self._changed[fd] = 0
+
+    # ------------------------------------------------------------------ time and calls
+
+    def arm(self, at: float | None) -> None:
+        self._at = at
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self._soon.append(callback)
+
+    def call_threadsafe(self, callback: Callable[[], None]) -> None:
+        self._remote.append(callback)
+        if not self._signalled:
+            self._signalled = True
+            self._wakeup.notify()
+
+    def _run_remote(self) -> None:
+        self._wakeup.drain()
+        self._signalled = False  # before looking: what comes now signals again
+        remote = self._remote
+        for _ in range(len(remote)):
+            remote.popleft()()
+
+    def idle_start(self, callback: Callable[[], None]) -> object:
+        token = object()
+        self._idle[token] = callback
+        return token
+
+    def idle_stop(self, token: object) -> None:
+        self._idle.pop(token, None)
+
+    def now(self) -> float:
+        if self._now is None:
+            self._now = time.time()
+        return self._now
+
+    def now_update(self) -> None:
+        self._now = time.time()
+
+    # ------------------------------------------------------------------ running
+
+    def run_until(self, done: Callable[[], bool]) -> None:
+        turn = self._turn
+        while not done():
+            turn(True)
+
+    def wake(self) -> None:
+        return None  # `done` is asked after every turn, and wake() is called inside a turn
+
+    def poll(self, block: bool) -> None:
+        self._turn(block)
+
+    def _turn(self, block: bool) -> None:
+        if self._changed:
+            self._tell_kernel()
+        at = self._at
+        if self._soon or self._idle or self._always or not block:
+            timeout = 0.0
+        elif at is None:
+            timeout = -1.0
+        else:
+            timeout = at - time.monotonic()
+            if timeout < 0.0:
+                timeout = 0.0
+        events = self._mux.wait(timeout)
+        self._now = None
+        readers = self._readers
+        for fd, mask in events:
+            if mask != READ:
+                if mask & (WRITE | BROKEN):
+                    callback = self._writers.get(fd)
+                    if callback is not None:
+                        callback()
+                    elif fd not in readers or mask & WRITE:
+                        self._forget(fd, mask)
+                if not mask & (READ | BROKEN):
+                    continue
+                callback = readers.get(fd)
+                if callback is not None:
+                    callback()
+                continue
+            callback = readers.get(fd)
+            if callback is not None:
+                callback()
+            else:
+                self._forget(fd, mask)
+        if self._always:
+            for fd in list(self._always):
+                for side in (self._writers, readers):
+                    callback = side.get(fd)
+                    if callback is not None:
+                        callback()
+        worked = bool(events or self._soon)
+        at = self._at
+        if at is not None and at <= time.monotonic():
+            self._at = None
+            worked = True
+            self.on_deadline()
+        soon = self._soon
+        for _ in range(len(soon)):
+            soon.popleft()()
+        if self._idle and not worked:
+            for callback in list(self._idle.values()):
+                callback()
+
+    def statistics(self) -> dict[str, object]:
+        return {
+            "multiplexer": self._mux.name,
+            "descriptors": len({*self._readers, *self._writers}) - 1,
+        }
+
+    def usable(self) -> bool:
+        return not self._closed
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._mux.close()
+            self._wakeup.close()
+            for mapping in (self._readers, self._writers, self._idle):
+                mapping.clear()
+            self._soon.clear()
+            self._remote.clear()

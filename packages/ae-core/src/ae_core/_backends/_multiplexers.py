@@ -1,0 +1,193 @@
+"""The system calls that wait for descriptors: epoll, kqueue, poll, select, behind one face.
+
+A multiplexer keeps which descriptors the *kernel* knows, and waits. Interest is a mask of
+``READ`` and ``WRITE``; :meth:`Multiplexer.change` tells the kernel, :meth:`Multiplexer.wait`
+returns ``(fd, mask)`` pairs in which ``BROKEN`` (error, hang-up) means ready in every direction.
+"""
+
+from __future__ import annotations
+
+__all__ = ("BROKEN", "MULTIPLEXERS", "READ", "WRITE", "Multiplexer", "best")
+
+import os
+import select
+import sys
+import time
+from abc import ABC, abstractmethod
+from typing import ClassVar, Final
+
+READ: Final = 1  # the values of EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP on every system that
+WRITE: Final = 4  # has them, so that epoll's own list can be handed on unchanged
+BROKEN: Final = 8 | 16 | 32  # ERR, HUP, and poll's NVAL
+
+
+class Multiplexer(ABC):
+    """One way to wait for descriptors."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def change(self, fd: int, old: int, new: int) -> None:
+        """Tell the kernel that the interest in *fd* is *new* now, after it was *old*.
+
+        Raises:
+            PermissionError: If this kind of file cannot be waited for.
+            OSError: EBADF if *fd* is not open; ENOENT if the kernel has forgotten it.
+        """
+
+    @abstractmethod
+    def wait(self, timeout: float) -> list[tuple[int, int]]:
+        """Wait up to *timeout* seconds, below zero for ever, and return what is ready."""
+
+    def close(self) -> None:
+        """Release what the multiplexer holds."""
+        return None
+
+
+class Epoll(Multiplexer):
+    """Linux. Cost per wait depends on what is ready, not on what is watched."""
+
+    name = "epoll"
+
+    def __init__(self) -> None:
+        self._epoll = epoll = select.epoll()
+        self.wait = epoll.poll  # type: ignore[method-assign]
+        self.close = epoll.close  # type: ignore[method-assign]
+
+    def change(self, fd: int, old: int, new: int) -> None:
+        if not old:
+            try:
+                self._epoll.register(fd, new)
+            except FileExistsError:
+                # closed and opened again on the same number while a duplicate kept it in the set
+                self._epoll.modify(fd, new)
+        elif new:
+            try:
+                self._epoll.modify(fd, new)
+            except FileNotFoundError:
+                # closed, so the kernel has dropped it, and opened again
+                self._epoll.register(fd, new)
+        else:
+            self._epoll.unregister(fd)
+
+    def wait(self, timeout: float) -> list[tuple[int, int]]:
+        return self._epoll.poll(timeout)
+
+
+class Kqueue(Multiplexer):
+    """macOS and the BSDs."""
+
+    name = "kqueue"
+
+    def __init__(self) -> None:
+        self._kqueue = select.kqueue()
+        self._count = 0
+
+    def change(self, fd: int, old: int, new: int) -> None:
+        for bit, kind in ((READ, select.KQ_FILTER_READ), (WRITE, select.KQ_FILTER_WRITE)):
+            if (old ^ new) & bit:
+                what = select.KQ_EV_ADD if new & bit else select.KQ_EV_DELETE
+                self._kqueue.control([select.kevent(fd, kind, what)], 0, 0)
+                self._count += 1 if new & bit else -1
+
+    def wait(self, timeout: float) -> list[tuple[int, int]]:
+        found = self._kqueue.control(None, max(self._count, 1), None if timeout < 0 else timeout)
+        return [
+            (int(event.ident), WRITE if event.filter == select.KQ_FILTER_WRITE else READ)
+            for event in found
+        ]
+
+    def close(self) -> None:
+        self._kqueue.close()
+
+
+class Poll(Multiplexer):
+    """Any POSIX system; cost per wait grows with what is watched."""
+
+    name = "poll"
+
+    def __init__(self) -> None:
+        self._poll = select.poll()
+
+    def change(self, fd: int, old: int, new: int) -> None:
+        if new:
+            os.fstat(fd)  # poll itself reports a closed descriptor again and again
+            self._poll.register(fd, new)
+        else:
+            self._poll.unregister(fd)
+
+    def wait(self, timeout: float) -> list[tuple[int, int]]:
+        # rounded up: a wait that ends a fraction early only goes round once more
+        return self._poll.poll(None if timeout < 0 else -int(-timeout * 1000 // 1))
+
+
+class Select(Multiplexer):
+    """Everywhere, also on Windows, where it is all there is.
+
+    POSIX refuses descriptors from 1024 (FD_SETSIZE) on. Windows counts sockets instead, 512
+    here, so more are asked in chunks; it reports a failed connect only in the exception set
+    (LOOP-07), and refuses three empty sets (WSAEINVAL).
+    """
+
+    name = "select"
+    chunk: ClassVar[int] = 512
+    windows: ClassVar[bool] = sys.platform == "win32"
+
+    def __init__(self) -> None:
+        self._read: set[int] = set()
+        self._write: set[int] = set()
+
+    def change(self, fd: int, old: int, new: int) -> None:
+        if new and not self.windows:
+            os.fstat(fd)
+            if fd >= 1024:
+                raise ValueError(f"select cannot wait for descriptor {fd}, its limit is 1023")
+        for bit, watched in ((READ, self._read), (WRITE, self._write)):
+            if new & bit:
+                watched.add(fd)
+            else:
+                watched.discard(fd)
+
+    def wait(self, timeout: float) -> list[tuple[int, int]]:
+        limit = None if timeout < 0 else timeout
+        if self.windows:
+            return self._wait_windows(limit)
+        read, write, _ = select.select(self._read, self._write, (), limit)
+        return [(fd, WRITE) for fd in write] + [(fd, READ) for fd in read]
+
+    def _wait_windows(self, timeout: float | None) -> list[tuple[int, int]]:
+        if not self._read and not self._write:
+            time.sleep(3600.0 if timeout is None else timeout)
+            return []
+        watched = sorted(self._read | self._write)
+        chunks = [watched[i : i + self.chunk] for i in range(0, len(watched), self.chunk)]
+        if len(chunks) == 1:
+            return self._ask(watched, timeout)
+        # one chunk at a time cannot wait for all: look at each in turn, at most 10 ms apart
+        until = None if timeout is None else time.monotonic() + timeout
+        while True:
+            found: list[tuple[int, int]] = []
+            for chunk in chunks:
+                found += self._ask(chunk, 0.0)
+            left = None if until is None else until - time.monotonic()
+            if found or (left is not None and left <= 0):
+                return found
+            self._ask(chunks[0], 0.01 if left is None else min(0.01, left))
+
+    def _ask(self, fds: list[int], timeout: float | None) -> list[tuple[int, int]]:
+        wanted_read = [fd for fd in fds if fd in self._read]
+        wanted_write = [fd for fd in fds if fd in self._write]
+        read, write, failed = select.select(wanted_read, wanted_write, wanted_write, timeout)
+        return [(fd, WRITE) for fd in {*write, *failed}] + [(fd, READ) for fd in read]
+
+
+MULTIPLEXERS: dict[str, type[Multiplexer]] = {
+    cls.name: cls
+    for cls in (Epoll, Kqueue, Poll, Select)
+    if hasattr(select, cls.name)
+}  # fmt: skip
+
+
+def best() -> str:
+    """Return the name of the best multiplexer of this system."""
+    return next(iter(MULTIPLEXERS))

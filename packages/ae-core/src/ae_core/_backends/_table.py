@@ -1,0 +1,52 @@
+"""Every backend there is, in the order in which detection looks at them.
+
+A row says how to tell, without importing anything, whether the program already uses that loop
+in this thread. The adapter's file is imported only once its row is chosen.
+"""
+
+from __future__ import annotations
+
+__all__ = ("BACKENDS", "BackendSpec")
+
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class BackendSpec(NamedTuple):
+    """One row of the table."""
+
+    name: str
+    file: str  # the adapter's module, below this package
+    cls: str  # its class
+    library: str | None  # the module whose absence makes it unavailable; None: always there
+    package: str | None  # what to install then, as the index calls it
+    live: Callable[[], str | None]  # why it would be chosen now, or None
+    exclusive: bool = False  # owns the process: tests give it one of its own
+
+
+def _asyncio() -> str | None:
+    events = sys.modules.get("asyncio.events")
+    # half-imported modules have no such attribute yet; then no loop runs either
+    running: Callable[[], Any] | None = getattr(events, "_get_running_loop", None)
+    return "running in this thread" if running is not None and running() is not None else None
+
+
+def _trio() -> str | None:
+    run = sys.modules.get("trio._core._run")
+    context = getattr(run, "GLOBAL_RUN_CONTEXT", None)
+    return "running in this thread" if getattr(context, "runner", None) is not None else None
+
+
+def _never() -> str | None:
+    return None
+
+
+# Running loops first: where one runs there is no choice. Then what is loaded and live: a module
+# that was merely imported says nothing. Last, always, our own.
+BACKENDS: tuple[BackendSpec, ...] = (
+    BackendSpec("asyncio", "_asyncio", "AsyncioBackend", None, None, _asyncio),
+    BackendSpec("loop", "_loop", "LoopBackend", None, None, _never),
+)

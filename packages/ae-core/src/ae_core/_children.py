@@ -1,0 +1,286 @@
+"""Child watchers: who ended, with which status; never anyone else's child.
+
+A pidfd where the system has one, else one waiting thread per child. ``waitpid(-1)`` is never used: ``subprocess`` and others keep their children.
+"""
+
+from __future__ import annotations
+
+__all__ = ("AnyChildRecord", "ChildRecord", "watch_child")
+
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextvars import Context
+
+    from ._core import Core
+
+
+class ChildRecord:
+    """The interest of one watcher in the end of one child."""
+
+    __slots__ = ("active", "callback", "context", "core", "exit", "pid")
+
+    kind = "child"
+
+    def __init__(
+        self, core: Core, pid: int, callback: Callable[[int, int], object], context: Context | None
+    ) -> None:
+        self.core = core
+        self.pid = pid
+        self.callback = callback
+        self.context = context
+        self.active = True
+        exits = _exits(core)
+        found = exits.get(pid)
+        self.exit = found if found is not None else Exit(core, pid)
+        self.exit.records.append(self)
+        core.others.add(self)
+
+    def cancel(self) -> None:
+        if self.active:
+            self.active = False
+            self.core.others.discard(self)
+            self.exit.remove(self)
+
+    def deliver(self, pid: int, status: int) -> None:
+        if self.active:
+            self.active = False
+            self.core.others.discard(self)
+            callback = self.callback
+            self.core.call(lambda: callback(pid, status), self.context, self)
+
+    def describe(self) -> str:
+        return f" {self.pid}"
+
+
+class AnyChildRecord:
+    """The interest of one watcher in the end of every child: ``child(0, ...)``."""
+
+    __slots__ = ("active", "callback", "context", "core", "signal")
+
+    kind = "child"
+
+    def __init__(
+        self, core: Core, callback: Callable[[int, int], object], context: Context | None
+    ) -> None:
+        from ._signals import SignalRecord
+
+        self.core = core
+        self.callback = callback
+        self.context = context
+        self.active = True
+        self.signal = SignalRecord(core, _sigchld(), self.look, None)
+        core.postpone(self.look)  # for those that have ended already
+
+    def cancel(self) -> None:
+        if self.active:
+            self.active = False
+            self.signal.cancel()
+
+    def look(self) -> None:
+        """Reap every child that has ended, one by one."""
+        while self.active:
+            # looked at before it is reaped, so that a watcher of its own gets it too
+            found = _any_ended()
+            if found is None:
+                return
+            pid = found
+            own = _exits(self.core).get(pid)
+            status = _reap(pid)
+            if status is None:
+                return  # another thread was quicker
+            if own is not None:
+                own.finish(status)
+            if self.active:
+                callback = self.callback
+                self.core.call(
+                    lambda callback=callback, pid=pid, status=status: callback(pid, status),  # type: ignore[misc]
+                    self.context,
+                    self,
+                )
+
+    def describe(self) -> str:
+        return " any"
+
+
+def _any_ended() -> int | None:
+    """Return a child that has ended and was not waited for, or None."""
+    try:
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None  # no children at all
+    return None if found is None else found.si_pid
+
+
+def _sigchld() -> int:
+    import _signal
+
+    if not hasattr(_signal, "SIGCHLD"):
+        raise RuntimeError("child(0, ...) needs SIGCHLD, which this system does not have")
+    return int(_signal.SIGCHLD)
+
+
+class Exit:
+    """The coming end of one child, shared by all its watchers in one loop."""
+
+    __slots__ = ("core", "pid", "pidfd", "records", "token", "waiter")
+
+    def __init__(self, core: Core, pid: int) -> None:
+        self.core = core
+        self.pid = pid
+        self.records: list[ChildRecord] = []
+        self.pidfd = -1
+        self.token: Any = None
+        self.waiter: Any = None
+        if hasattr(os, "waitid"):
+            # refuses at once what is not our child or was reaped already
+            try:
+                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                raise ChildProcessError(
+                    f"process {pid} is no child of this process, or was waited for already"
+                ) from None
+        self._start()
+        _exits(core)[pid] = self
+
+    def _start(self) -> None:
+        if _use_pidfd():
+            try:
+                self.pidfd = os.pidfd_open(self.pid)
+            except OSError:
+                self.pidfd = -1  # an old kernel or a sandbox: the other ways need no pidfd
+            else:
+                try:
+                    self.token = self.core.backend.io_start(self.pidfd, False, self.on_end)
+                except BaseException:
+                    os.close(self.pidfd)
+                    raise
+                return
+        self.waiter = _Waiter(self)
+
+    def on_end(self) -> None:
+        """The child has ended: reap it and tell everybody."""
+        status = _reap(self.pid)
+        if status is None:
+            if _alive(self.pid):
+                return  # a spurious wake-up
+            from ._log import log
+
+            log(
+                "warn",
+                "child %d was waited for by somebody else; its status is unknown",
+                self.pid,
+                context="ae_core",
+            )
+            status = 255 << 8
+        self.finish(status)
+
+    def finish(self, status: int) -> None:
+        records, self.records = self.records, []
+        self.stop()
+        for record in records:
+            record.deliver(self.pid, status)
+
+    def remove(self, record: ChildRecord) -> None:
+        if record in self.records:
+            self.records.remove(record)
+            if not self.records:
+                self.stop()
+
+    def stop(self) -> None:
+        _exits(self.core).pop(self.pid, None)
+        if self.pidfd != -1:
+            if not self.core.closed:
+                self.core.backend.io_stop(self.token)
+            os.close(self.pidfd)
+            self.pidfd = -1
+        if self.waiter is not None:
+            self.waiter.stop()
+            self.waiter = None
+
+    def __del__(self) -> None:
+        if getattr(self, "pidfd", -1) != -1:
+            os.close(self.pidfd)
+            self.pidfd = -1
+
+
+class _Waiter:
+    """A thread that waits for one child, where there is no pidfd."""
+
+    __slots__ = ("_exit", "_stopped")
+
+    def __init__(self, exit: Exit) -> None:
+        import threading
+
+        self._exit = exit
+        self._stopped = False
+        threading.Thread(
+            target=self._wait, args=(exit.pid,), name=f"ae-core-child-{exit.pid}", daemon=True
+        ).start()
+
+    def _wait(self, pid: int) -> None:
+        # suppressed: somebody else reaped it; on_end() finds that out and says so
+        with suppress(ChildProcessError):
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        if not self._stopped:
+            try:
+                self._exit.core.call_threadsafe(self._tell)
+            except RuntimeError:
+                return  # the loop has ended meanwhile, and the interest with it
+
+    def _tell(self) -> None:
+        if not self._stopped:
+            self._exit.on_end()
+
+    def stop(self) -> None:
+        self._stopped = True
+
+
+_by_core: Any = None
+
+
+def _exits(core: Core) -> dict[int, Exit]:
+    """Return the children that *core* waits for."""
+    global _by_core
+    if _by_core is None:
+        from weakref import WeakKeyDictionary
+
+        _by_core = WeakKeyDictionary()
+    exits: dict[int, Exit] | None = _by_core.get(core)
+    if exits is None:
+        exits = _by_core[core] = {}
+    return exits
+
+
+def _use_pidfd() -> bool:
+    return hasattr(os, "pidfd_open")
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    except ChildProcessError:
+        return False
+
+
+def _reap(pid: int) -> int | None:
+    """Return the raw wait status of a child that has ended, None if it has not or is not ours."""
+    try:
+        reaped, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return None
+    return status if reaped == pid else None
+
+
+def watch_child(
+    core: Core, pid: int, callback: Callable[[int, int], object], context: Context | None
+) -> ChildRecord | AnyChildRecord:
+    """Make the record of a child watcher."""
+    if not hasattr(os, "waitid"):
+        raise RuntimeError("child watchers need waitid(), which this system does not have")
+    if pid == 0:
+        return AnyChildRecord(core, callback, context)
+    return ChildRecord(core, pid, callback, context)

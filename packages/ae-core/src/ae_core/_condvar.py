@@ -1,0 +1,402 @@
+"""Condition variables: a result that is not there yet.
+
+One object serves three styles: callbacks (``on_ready``), blocking scripts (``recv``) and
+coroutines (``await``). How a coroutine waits on a foreign loop is ``_tasks``' business; how a
+thread blocks is ``_core``'s.
+"""
+
+from __future__ import annotations
+
+__all__ = ("CondVar",)
+
+from _thread import get_ident
+from collections.abc import Callable, Generator
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, cast
+
+from ._errors import CancelledError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+T = TypeVar("T")
+
+
+class _State(Enum):
+    PENDING = "pending"
+    VALUE = "value"
+    ERROR = "error"
+    CANCELLED = "cancelled"
+
+
+_PENDING: Final = _State.PENDING
+_VALUE: Final = _State.VALUE
+_ERROR: Final = _State.ERROR
+_CANCELLED: Final = _State.CANCELLED
+
+
+class _Unseen:
+    """Logs an error that nobody ever looked at, when its condition variable is collected.
+
+    A separate object, so that the common condition variable, which never sees an error, needs
+    no finalizer.
+    """
+
+    __slots__ = ("error", "what")
+
+    def __init__(self, error: BaseException, what: str) -> None:
+        self.error: BaseException | None = error  # None: somebody looked at it
+        self.what = what
+
+    def __del__(self) -> None:
+        if self.error is None:
+            return
+        try:
+            from ._log import log
+        except ImportError:
+            return  # the interpreter is going down
+
+        log(
+            "error",
+            "error of a %s was never looked at",
+            self.what,
+            context="ae_core",
+            error=self.error,
+        )
+
+
+class CondVar(Generic[T]):
+    """A value, or an error, that will be there later.
+
+    Args:
+        callback: Called once with the condition variable when it becomes ready; the same as
+            a first :meth:`on_ready`.
+
+    ``send`` or ``throw`` makes it ready; ``recv`` runs the loop until it is, ``await`` suspends
+    a coroutine until it is. Any number may wait. A waiter that gives up, by time-out or
+    cancellation, leaves the condition variable as it is.
+
+    An error that nobody looked at (by ``recv`` or ``await``) is logged when the condition
+    variable is collected.
+
+    Perl: ``AnyEvent->condvar``, ``AE::cv``
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_callbacks",
+        "_count",
+        "_group_callback",
+        "_state",
+        "_thread",
+        "_traceback",
+        "_unseen",
+        "_value",
+    )
+
+    _state: _State
+    _value: Any
+    _callbacks: list[Callable[[CondVar[T]], object]] | None
+    _group_callback: Callable[[CondVar[T]], object] | None
+    _traceback: TracebackType | None
+    _unseen: _Unseen | None
+
+    def __init__(self, callback: Callable[[CondVar[T]], object] | None = None) -> None:
+        if callback is None:
+            self._callbacks = None
+        else:
+            _check_callable(callback)
+            self._callbacks = [callback]
+        self._state = _PENDING
+        self._value = None
+        self._count = 0
+        self._group_callback = None
+        self._thread = get_ident()
+        self._unseen = None
+
+    # ------------------------------------------------------------------ becoming ready
+
+    def send(self, value: T | None = None) -> None:
+        """Make it ready with *value*.
+
+        The callbacks run inside this call, before it returns. A later ``send`` replaces the
+        value and calls nobody; it never replaces an error or a cancellation.
+
+        Raises:
+            RuntimeError: In another thread than the one that made the condition variable.
+
+        Perl: ``$cv->send``
+        """
+        if self._thread != get_ident():
+            self._wrong_thread("send")
+        state = self._state
+        if state is _PENDING:
+            self._value = value
+            self._state = _VALUE
+            if self._callbacks is not None:
+                self._run_callbacks()
+        elif state is _VALUE:
+            self._value = value
+
+    def __call__(self, *args: Any) -> None:
+        """Do :meth:`send`, so that a condition variable may stand where a callback is expected.
+
+        No argument sends None, one argument itself, several a tuple of them.
+        """
+        if not args:
+            self.send(None)
+        elif len(args) == 1:
+            self.send(args[0])
+        else:
+            self.send(cast("T", args))
+
+    def throw(self, error: BaseException) -> None:
+        """Make it ready with an error, which every ``recv`` and ``await`` raises.
+
+        Sticky: a later ``send`` does not hide it, and the first error stays. After a ``send``,
+        the error takes the value's place.
+
+        Raises:
+            TypeError: If *error* is not an exception instance.
+            RuntimeError: In another thread than the one that made the condition variable.
+
+        Perl: ``$cv->croak``
+        """
+        if not isinstance(error, BaseException):
+            raise TypeError(f"expected an exception instance, got {error!r}")
+        if self._thread != get_ident():
+            self._wrong_thread("throw")
+        state = self._state
+        if state is _PENDING or state is _VALUE:
+            self._value = error
+            self._traceback = error.__traceback__
+            self._state = _ERROR
+            self._unseen = _Unseen(error, type(self).__name__)
+            if self._callbacks is not None:
+                self._run_callbacks()
+
+    def cancel(self) -> None:
+        """Cancel the operation behind it: nobody is interested in the result any more.
+
+        Does nothing when it is ready. Otherwise it becomes ready and :attr:`cancelled`, the
+        callbacks run, ``recv`` and ``await`` raise :class:`CancelledError`, and the operation,
+        if there is one, releases what it holds.
+
+        Raises:
+            RuntimeError: In another thread than the one that made the condition variable.
+        """
+        if self._thread != get_ident():
+            self._wrong_thread("cancel")
+        if self._state is _PENDING:
+            self._state = _CANCELLED
+            if self._callbacks is not None:
+                self._run_callbacks()
+
+    def _run_callbacks(self) -> None:
+        while self._callbacks:
+            # taken out first: each is called once, whatever it does
+            callbacks, self._callbacks = self._callbacks, None
+            for callback in callbacks:
+                try:
+                    callback(self)
+                except BaseException as error:
+                    _failed(error)
+
+    # ------------------------------------------------------------------ looking at it
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a value, an error or a cancellation."""
+        return self._state is not _PENDING
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it became ready by :meth:`cancel`."""
+        return self._state is _CANCELLED
+
+    def on_ready(self, callback: Callable[[CondVar[T]], object]) -> None:
+        """Call *callback* once with the condition variable when it is ready.
+
+        Callbacks add up and are called in the order they were added. If it is ready already,
+        the callback is called at once, inside this call. What a callback raises goes to
+        ``exception_hook``; the others are called all the same.
+
+        Raises:
+            TypeError: If *callback* cannot be called.
+
+        Perl: ``$cv->cb``
+        """
+        _check_callable(callback)
+        if self._state is _PENDING:
+            if self._callbacks is None:
+                self._callbacks = [callback]
+            else:
+                self._callbacks.append(callback)
+        else:
+            try:
+                callback(self)
+            except BaseException as error:
+                _failed(error)
+
+    def recv(self, timeout: float | None = None) -> T:
+        """Return the value, running the loop until there is one.
+
+        Args:
+            timeout: How long to wait, in seconds; None waits for ever.
+
+        A ready condition variable answers at once, everywhere. May be called any number of
+        times.
+
+        Raises:
+            TimeoutError: The time is up. The operation goes on.
+            CancelledError: It was cancelled.
+            BlockingNotAllowed: A foreign loop runs in this thread: use ``await cv``.
+            RecursiveWait: Another ``recv`` of this thread is waiting.
+            Deadlock: Nothing is left that could ever make it ready.
+            BaseException: Whatever was given to :meth:`throw`.
+
+        Perl: ``$cv->recv``
+        """
+        if self._state is _PENDING:
+            if self._thread != get_ident():
+                self._wrong_thread("recv")
+            if timeout is not None:
+                timeout = _check_timeout(timeout)
+            from ._detect import current
+
+            current(blocking=True).block(self, timeout)
+        return self._result()
+
+    def _result(self) -> T:
+        state = self._state
+        if state is _VALUE:
+            return cast("T", self._value)
+        if state is _ERROR:
+            if self._unseen is not None:
+                self._unseen.error = None
+                self._unseen = None
+            # the same object may be raised many times: its traceback must not grow
+            error: BaseException = self._value
+            raise error.with_traceback(self._traceback)
+        raise CancelledError(f"the {type(self).__name__} was cancelled")
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        if self._state is _PENDING:
+            from ._tasks import suspend
+
+            yield from suspend(self)
+        return self._result()
+
+    # ------------------------------------------------------------------ groups
+
+    def begin(self, callback: Callable[[CondVar[T]], object] | None = None) -> None:
+        """Count one more thing to wait for, until its :meth:`end`.
+
+        Args:
+            callback: Called with the condition variable, instead of :meth:`send`, when the last
+                ``end`` has come. The last one given wins, None keeps the earlier one.
+
+        Perl: ``$cv->begin``
+        """
+        if callback is not None:
+            _check_callable(callback)
+            self._group_callback = callback
+        self._count += 1
+
+    def end(self) -> None:
+        """Count one thing less; when none is left, call the group callback, or ``send()``.
+
+        The group callback need not send, and is called again if the count returns to zero.
+
+        Raises:
+            RuntimeError: Without a matching :meth:`begin`.
+
+        Perl: ``$cv->end``
+        """
+        if self._count <= 0:
+            raise RuntimeError("end() without a matching begin()")
+        self._count -= 1
+        if self._count == 0:
+            callback = self._group_callback
+            if callback is None:
+                self.send()
+            else:
+                callback(self)
+
+    def group(self) -> Group[T]:
+        """Return a context manager that calls :meth:`begin` and, at its exit, :meth:`end`."""
+        return Group(self)
+
+    # ------------------------------------------------------------------ for the core
+
+    def _wake_on_ready(self, wake: Callable[[], None]) -> Callable[[CondVar[T]], object]:
+        def ready(_: CondVar[T]) -> None:
+            wake()
+
+        self.on_ready(ready)
+        return ready
+
+    def _forget_wake(self, waiter: Callable[[CondVar[T]], object]) -> None:
+        """Take back what :meth:`_wake_on_ready` or ``on_ready`` added, if it is still there."""
+        if self._callbacks is not None and waiter in self._callbacks:
+            self._callbacks.remove(waiter)
+
+    def _wrong_thread(self, what: str) -> None:
+        raise RuntimeError(
+            f"{what}() in another thread than the one that made the {type(self).__name__}: "
+            f"use call_threadsafe(lambda: cv.{what}(...))"
+        )
+
+    def __repr__(self) -> str:
+        detail = f" {self._value!r}" if self._state in (_VALUE, _ERROR) else ""
+        return f"<{type(self).__name__} {self._state.value}{detail} at {id(self):#x}>"
+
+
+class Group(Generic[T]):
+    """The context manager of :meth:`CondVar.group`."""
+
+    __slots__ = ("_condvar",)
+
+    def __init__(self, condvar: CondVar[T]) -> None:
+        self._condvar = condvar
+
+    def __enter__(self) -> CondVar[T]:
+        self._condvar.begin()
+        return self._condvar
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> Literal[False]:
+        self._condvar.end()
+        return False
+
+
+def _check_callable(callback: object) -> None:
+    if not callable(callback):
+        raise TypeError(f"expected a callable, got {callback!r}")
+
+
+def _check_timeout(timeout: object) -> float:
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise TypeError(f"expected a time-out in seconds or None, got {timeout!r}")
+    if timeout != timeout or timeout < 0:
+        raise ValueError(f"expected a time-out of 0 s or more, got {timeout!r}")
+    return min(float(timeout), 1e9)
+
+
+def _failed(error: BaseException) -> None:
+    """Deal with what a callback of a condition variable raised."""
+    from ._detect import bound
+
+    core = bound()
+    if core is not None:
+        core.failed(error, None)
+    elif isinstance(error, (KeyboardInterrupt, SystemExit)):
+        raise error
+    else:
+        from ._hook import report
+
+        report(error, None)

@@ -1,0 +1,338 @@
+"""Which loop serves this thread: chosen at the first watcher, never at import.
+
+explicit (``use()``, ``AE_BACKEND``) > a loop that runs in this thread > one that is loaded and
+live > the built-in loop. A loop's library is never imported to ask for it.
+"""
+
+from __future__ import annotations
+
+__all__ = ("backend", "bound", "current", "detect", "post_detect", "use")
+
+import _thread
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from . import _environ
+from ._backend import Backend
+from ._backends._table import BACKENDS, BackendSpec
+from ._core import Core
+from ._errors import BackendUnavailable, BlockingNotAllowed, WrongLoop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ENTRY_POINTS = "ae_core.backends"
+
+
+class _Slot:
+    """What a thread has: its core. Closes it when the thread ends."""
+
+    core: Core | None = None
+    asked: tuple[str, dict[str, Any]] | None = None  # by use()
+
+    def __del__(self) -> None:
+        if self.core is not None:
+            self.core.close()
+
+
+class _Local(_thread._local):
+    slot: _Slot
+    core: Core  # slot.core, one attribute nearer; missing until detection
+
+    def __init__(self) -> None:
+        self.slot = _Slot()
+
+
+tls = _Local()
+_main_thread = _thread.get_ident()
+_main_core: Core | None = None  # the newest live core of the main thread
+_hooks: list[tuple[object, Callable[[], object]]] = []
+
+
+# ---------------------------------------------------------------------- the binding
+
+
+def bound() -> Core | None:
+    """Return this thread's core if there is one, without detecting."""
+    return getattr(tls, "core", None)
+
+
+def current(blocking: bool = False) -> Core:
+    """Return this thread's core, detecting if there is none yet.
+
+    Raises:
+        WrongLoop: If another loop than the one bound runs in this thread.
+        BlockingNotAllowed: The same, if the caller is about to block.
+    """
+    core = getattr(tls, "core", None)
+    if core is not None:
+        modules = sys.modules
+        if core.backend.name == "loop" and "asyncio" not in modules and "trio" not in modules:
+            return core  # nothing is loaded that could run here
+        if core.backend.usable():
+            foreign = _foreign(core.backend.name)
+            if foreign is None:
+                return core
+            text = (
+                f"the {foreign} loop runs in this thread, but the thread is bound to the "
+                f"{core.backend.name} loop ({core.backend.reason})"
+            )
+            if blocking:
+                raise BlockingNotAllowed(f"{text}; recv() would stop it: use 'await cv' there")
+            raise WrongLoop(text)
+        core.close()  # its loop has ended: its watchers are dead
+    return _bind(blocking)
+
+
+def _foreign(ours: str) -> str | None:
+    """Return the name of a loop that runs in this thread and is not *ours*."""
+    for spec in BACKENDS:
+        if spec.name != ours and spec.name in ("asyncio", "trio") and spec.live():
+            return spec.name
+    return None
+
+
+def _bind(blocking: bool = False) -> Core:
+    global _main_core
+    slot = tls.slot
+    reason = ""
+    options: dict[str, Any] = {}
+    if slot.asked is not None:
+        name, options = slot.asked
+        cls = load(name)
+        reason = "asked for by use()"
+    else:
+        cls, reason = _choose()
+    core = Core()
+    backend = cls(core.on_deadline, **options)
+    backend.reason = reason
+    core.attach(backend)
+    foreign = _foreign(backend.name)
+    if foreign is not None:
+        core.close()
+        raise WrongLoop(f"the {foreign} loop runs in this thread, but {backend.name} was {reason}")
+    slot.core = core
+    tls.core = core
+    if core.thread == _main_thread:
+        _main_core = core
+    _after_detection()
+    return core
+
+
+def _choose() -> tuple[type[Backend], str]:
+    wanted = _environ.get("AE_BACKEND")
+    if wanted:
+        try:
+            return load(wanted), f"AE_BACKEND={wanted}"
+        except (ImportError, ValueError) as error:
+            from ._log import log
+
+            log("error", "AE_BACKEND=%s: %s; choosing by myself", wanted, error, context="ae_core")
+    for spec in BACKENDS:
+        why = spec.live()
+        if why is not None:
+            return _load_spec(spec), why
+    return load("loop"), "nothing else runs or is loaded"
+
+
+def load(name: str) -> type[Backend]:
+    """Return the class of a backend, importing its adapter.
+
+    Raises:
+        ValueError: If no such backend is known.
+        BackendUnavailable: If its library is not installed.
+    """
+    for spec in BACKENDS:
+        if spec.name == name:
+            return _load_spec(spec)
+    from importlib.metadata import entry_points
+
+    for entry in entry_points(group=ENTRY_POINTS, name=name):
+        try:
+            cls = entry.load()
+        except Exception as error:
+            from ._log import log
+
+            log("error", "backend %r of %s", name, entry.value, context="ae_core", error=error)
+            raise BackendUnavailable(f"backend {name!r} ({entry.value}) failed: {error}") from error
+        if not (isinstance(cls, type) and issubclass(cls, Backend)):
+            raise BackendUnavailable(
+                f"backend {name!r} ({entry.value}) is no ae_core.abc.Backend: {cls!r}"
+            )
+        return cls
+    known = ", ".join(sorted(spec.name for spec in BACKENDS))
+    raise ValueError(f"unknown backend {name!r}, expected one of {known} or an installed one")
+
+
+def _load_spec(spec: BackendSpec) -> type[Backend]:
+    from importlib import import_module
+
+    try:
+        module = import_module(f"{__package__}._backends.{spec.file}")
+    except ImportError as error:
+        raise BackendUnavailable(
+            f"backend {spec.name!r} needs {spec.package or spec.library}, "
+            f"which is not installed: {error}"
+        ) from error
+    cls: type[Backend] = getattr(module, spec.cls)
+    return cls
+
+
+# ---------------------------------------------------------------------- public
+
+
+def detect() -> Backend:
+    """Return this thread's backend, choosing it if that was not done yet.
+
+    Its ``name`` and ``reason`` say what was chosen and why.
+
+    Raises:
+        WrongLoop: If another loop runs in this thread than the one it is bound to.
+
+    Perl: ``AnyEvent::detect``
+    """
+    return current().backend
+
+
+def backend() -> str | None:
+    """Return the name of this thread's backend, None if none was chosen yet.
+
+    Perl: ``$AnyEvent::MODEL``
+    """
+    core = bound()
+    if core is None or core.closed or not core.backend.usable():
+        return None
+    return core.backend.name
+
+
+def use(name: str, **options: Any) -> None:
+    """Choose this thread's backend, before its first watcher.
+
+    Args:
+        name: ``"loop"``, ``"asyncio"``, ``"trio"`` ... or one that an installed package
+            registered in the entry-point group ``ae_core.backends``.
+        options: For the backend, such as ``loop_factory`` for ``asyncio``.
+
+    Raises:
+        ValueError: If no such backend is known.
+        BackendUnavailable: If its library is not installed.
+        RuntimeError: If the thread has another backend already. The same one again is fine.
+
+    Perl: ``PERL_ANYEVENT_MODEL``, ``use EV; use AnyEvent``
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"expected a backend's name, got {name!r}")
+    core = bound()
+    if core is not None and not core.closed and core.backend.usable():
+        if core.backend.name == name:
+            return
+        load(name)  # a bad name is the more important mistake
+        raise RuntimeError(
+            f"this thread uses the {core.backend.name} backend already "
+            f"({core.backend.reason}); call use({name!r}) before the first watcher"
+        )
+    load(name)
+    tls.slot.asked = (name, options)
+
+
+def post_detect(callback: Callable[[], object]) -> PostDetect | None:
+    """Call *callback* when a backend has been chosen; at once if that was done already.
+
+    Returns:
+        Before detection a guard: dropping or cancelling it takes the callback back. None after.
+
+    Callbacks run in the order they were given. Only the first detection of a process counts.
+
+    Perl: ``AnyEvent::post_detect``
+    """
+    if not callable(callback):
+        raise TypeError(f"expected a callable, got {callback!r}")
+    if bound() is not None:
+        callback()
+        return None
+    guard = PostDetect()
+    guard._entry = entry = (object(), callback)
+    _hooks.append(entry)
+    return guard
+
+
+class PostDetect:
+    """The guard of a :func:`post_detect` callback that has not run yet."""
+
+    __slots__ = ("__weakref__", "_entry")
+
+    _entry: tuple[object, Callable[[], object]] | None
+
+    def cancel(self) -> None:
+        """Take the callback back. Idempotent."""
+        entry, self._entry = self._entry, None
+        if entry is not None and entry in _hooks:
+            _hooks.remove(entry)
+
+    def __del__(self) -> None:
+        self.cancel()
+
+
+_aids_done = False
+
+
+def _after_detection() -> None:
+    """Strict mode, wrapping, shell, then the hooks: in this order (CORE-96)."""
+    global _aids_done
+    if not _aids_done:
+        _aids_done = True
+        if _environ.get("AE_STRICT", "") not in ("", "0"):
+            from . import strict
+
+            strict.enable()
+        if _environ.get("AE_DEBUG_WRAP") or _environ.get("AE_DEBUG_SHELL"):
+            from . import debug
+
+            debug.start_from_environment()
+    hooks = _hooks.copy()
+    _hooks.clear()
+    for _, callback in hooks:
+        try:
+            callback()
+        except Exception as error:
+            from ._hook import report
+
+            report(error, None)
+
+
+def call_threadsafe(callback: Callable[[], object]) -> None:
+    """Call *callback* once in the main thread's loop. May be called from any thread.
+
+    For the loop of another thread, use ``detect().call_threadsafe`` as taken in that thread.
+
+    Raises:
+        RuntimeError: If the main thread has no live loop.
+    """
+    if not callable(callback):
+        raise TypeError(f"expected a callable, got {callback!r}")
+    core = _main_core
+    if core is None or core.closed or not core.backend.usable():
+        raise RuntimeError("the main thread has no event loop yet, or its loop has ended")
+    core.call_threadsafe(callback)
+
+
+# ---------------------------------------------------------------------- fork
+
+
+def _after_fork_in_child() -> None:
+    """A child starts afresh; the parent's watchers are dead here and untouched there."""
+    global _main_core, _main_thread
+    core = bound()
+    if core is not None:
+        core.close(forked=True)
+        del tls.core
+        tls.slot.core = None
+    if _main_core is not None:
+        _main_core.close(forked=True)
+    _main_core = None
+    _main_thread = _thread.get_ident()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,242 @@
+"""Signal watchers: any number per signal, called from the loop, never inside a handler.
+
+Process-wide, because signals are. Python runs handlers in the main thread only, so watchers can
+be made there only.
+"""
+
+from __future__ import annotations
+
+__all__ = ("SignalRecord", "signal_number")
+
+import _signal
+import os
+import socket
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextvars import Context
+    from types import FrameType
+
+    from ._core import Core
+
+# Theory of operation
+# -------------------
+# Two things happen when a signal arrives. At once, in C, Python writes the signal's number to the
+# wake-up descriptor: that ends the wait of any loop, also of one that waits in C and would not
+# return to the interpreter. Then, between two instructions of the main thread, our handler notes
+# the number in `_pending` and writes a zero byte, in case another library has taken the wake-up
+# descriptor over. The loop sees the descriptor readable and calls the watchers of what is pending;
+# so any number of arrivals before that merge into one call.
+#
+# A wake-up descriptor that was set before us keeps working: what C wrote is forwarded to it.
+
+
+class SignalRecord:
+    """The interest of one watcher in one signal."""
+
+    __slots__ = ("active", "callback", "context", "core", "number")
+
+    kind = "signal"
+
+    def __init__(
+        self, core: Core, number: int, callback: Callable[[], object], context: Context | None
+    ) -> None:
+        self.core = core
+        self.number = number
+        self.callback = callback
+        self.context = context
+        self.active = True
+        _hub.add(self)
+        core.others.add(self)
+
+    def cancel(self) -> None:
+        if self.active:
+            self.active = False
+            self.core.others.discard(self)
+            _hub.remove(self)
+
+    def describe(self) -> str:
+        return f" {_NAMES.get(self.number, self.number)}"
+
+
+class _Hub:
+    """The one place where the process's signals meet our watchers."""
+
+    def __init__(self) -> None:
+        self._records: dict[int, list[SignalRecord]] = {}
+        self._previous: dict[int, Any] = {}  # handlers to be restored
+        self._pending: set[int] = set()
+        self._ours: socket.socket | None = None  # both ends of the wake-up
+        self._theirs: socket.socket | None = None
+        self._forward = -1  # the wake-up descriptor that was set before ours
+        self._core: Core | None = None  # the one that watches `_ours`
+        self._token: Any = None
+
+    def add(self, record: SignalRecord) -> None:
+        self._attach(record.core)
+        number = record.number
+        records = self._records.get(number)
+        if records is None:
+            try:
+                previous = _signal.signal(number, self._on_signal)
+            except BaseException:
+                self._detach_if_unused()
+                raise
+            self._previous[number] = previous
+            if number != _signal.SIGINT and hasattr(_signal, "siginterrupt"):
+                # system calls of C libraries are restarted: nobody sees a spurious EINTR
+                _signal.siginterrupt(number, False)
+            self._records[number] = [record]
+        else:
+            records.append(record)
+
+    def remove(self, record: SignalRecord) -> None:
+        records = self._records.get(record.number)
+        if records is None or record not in records:
+            return
+        records.remove(record)
+        if not records:
+            del self._records[record.number]
+            self._pending.discard(record.number)
+            previous = self._previous.pop(record.number)
+            if _signal.getsignal(record.number) == self._on_signal:
+                # None: a handler that C code installed, which Python cannot put back
+                _signal.signal(record.number, _signal.SIG_DFL if previous is None else previous)
+        self._detach_if_unused()
+
+    def _attach(self, core: Core) -> None:
+        if self._core is core:
+            return
+        if self._core is not None:
+            # the loop that had them has ended, and its watchers with it
+            for records in list(self._records.values()):
+                for record in records.copy():
+                    if record.core is not core:
+                        record.cancel()
+        if self._ours is None:
+            self._ours, self._theirs = socket.socketpair()
+            self._ours.setblocking(False)
+            self._theirs.setblocking(False)
+            try:
+                self._forward = _signal.set_wakeup_fd(
+                    self._theirs.fileno(), warn_on_full_buffer=False
+                )
+            except ValueError:
+                self._close()
+                raise RuntimeError(
+                    "signal watchers can only be made in the main thread of the main interpreter"
+                ) from None
+        self._core = core
+        self._token = core.backend.io_start(self._ours.fileno(), False, self._on_readable)
+
+    def _detach_if_unused(self) -> None:
+        if self._records or self._ours is None or self._theirs is None:
+            return
+        core, self._core = self._core, None
+        if core is not None and not core.closed:
+            core.backend.io_stop(self._token)
+        current = _signal.set_wakeup_fd(self._forward)
+        if current != self._theirs.fileno():
+            _signal.set_wakeup_fd(current)  # somebody took it over: it stays theirs
+        self._close()
+
+    def _close(self) -> None:
+        for end in (self._ours, self._theirs):
+            if end is not None:
+                end.close()
+        self._ours = self._theirs = None
+        self._forward = -1
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if number not in self._pending:
+            self._pending.add(number)
+            if self._theirs is not None:
+                try:
+                    self._theirs.send(b"\0")
+                except BlockingIOError:
+                    return  # full: it is readable already
+
+    def _on_readable(self) -> None:
+        data = b""
+        while self._ours is not None:
+            try:
+                more = self._ours.recv(4096)
+            except BlockingIOError:
+                break
+            data += more
+            if len(more) < 4096:
+                break
+        if self._forward != -1:
+            numbers = data.replace(b"\0", b"")
+            if numbers:
+                _forward(self._forward, numbers)
+        while self._pending:  # one that arrives during the calls is served in this turn too
+            number = self._pending.pop()
+            for record in tuple(self._records.get(number, ())):
+                if record.active:
+                    record.core.call(record.callback, record.context, record)
+
+    def after_fork(self) -> None:
+        """Give the signals back in a child: its parent's watchers are dead there."""
+        for number, previous in self._previous.items():
+            if _signal.getsignal(number) == self._on_signal:
+                _signal.signal(number, _signal.SIG_DFL if previous is None else previous)
+        if self._theirs is not None:
+            current = _signal.set_wakeup_fd(-1)
+            if current not in (-1, self._theirs.fileno()):
+                _signal.set_wakeup_fd(current)
+        for records in self._records.values():
+            for record in records:
+                record.active = False
+        self._close()
+        self.__init__()  # type: ignore[misc]
+
+
+def _forward(fd: int, data: bytes) -> None:
+    try:
+        os.write(fd, data)
+    except OSError:
+        # full, so its reader will wake anyway; or closed, and then nobody listens there
+        return
+
+
+_hub = _Hub()
+_NAMES: dict[int, str] = {
+    int(getattr(_signal, name)): name[3:]
+    for name in dir(_signal)
+    if name.startswith("SIG") and not name.startswith("SIG_")
+}
+_NUMBERS = {name: number for number, name in _NAMES.items()}
+_NUMBERS.update(
+    {
+        name[3:]: int(getattr(_signal, name))
+        for name in dir(_signal)
+        if name.startswith("SIG") and not name.startswith("SIG_")
+    }
+)
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_hub.after_fork)
+
+
+def signal_number(which: object) -> int:
+    """Return the number of a signal given by name (``"TERM"``), number or enum member.
+
+    Raises:
+        TypeError: If it is none of these.
+        ValueError: If there is no such signal here.
+    """
+    if isinstance(which, str):
+        number = _NUMBERS.get(which)
+        if number is None:
+            hint = (
+                f", expected {which[3:]!r}" if which[:3] == "SIG" and which[3:] in _NUMBERS else ""
+            )
+            raise ValueError(f"unknown signal {which!r}{hint or ', expected a name like TERM'}")
+        return number
+    if isinstance(which, bool) or not isinstance(which, int):
+        raise TypeError(f"expected a signal's name or number, got {which!r}")
+    if int(which) not in _signal.valid_signals():
+        raise ValueError(f"unknown signal {which!r}, expected 1 to {_signal.NSIG - 1}")
+    return int(which)

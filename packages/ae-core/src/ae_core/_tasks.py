@@ -1,0 +1,261 @@
+"""Coroutines on any loop: ``spawn``, ``run``, ``sleep``, and how ``await cv`` waits.
+
+Where the loop has tasks of its own (asyncio, trio) these are used. Everywhere else a coroutine
+is driven from here; a condition variable is then the only thing it can await.
+"""
+
+from __future__ import annotations
+
+__all__ = ("Task", "run", "sleep", "spawn", "suspend")
+
+import sys
+from collections.abc import Coroutine, Generator
+from contextvars import Context, copy_context
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from ._condvar import CondVar
+from ._detect import bound, current
+from ._errors import CancelledError
+
+if TYPE_CHECKING:
+    from ._core import Core
+    from ._timers import TimerRecord
+
+T = TypeVar("T")
+
+# Theory of operation
+# -------------------
+# `await cv` on a pending condition variable yields the condition variable itself to our driver,
+# which registers the task with it and resumes the coroutine from the postponed queue: a chain of
+# completions becomes a chain of turns, never of nested calls. In a task of asyncio or trio it
+# yields what that library's own future yields.
+
+
+class Task(CondVar[T]):
+    """A coroutine in progress; ready when it has returned or raised.
+
+    Runs whether or not anybody holds it.
+    """
+
+    __slots__ = ("_cancel_requested", "_context", "_core", "_coroutine", "_host", "_waiting_for")
+
+    _host: Any  # the loop's own task, if it has tasks
+    _waiting_for: CondVar[Any] | None
+
+    def __init__(self, core: Core, coroutine: Coroutine[Any, Any, T]) -> None:
+        super().__init__()
+        self._core = core
+        self._coroutine = coroutine
+        self._context: Context = copy_context()
+        self._cancel_requested = False
+        self._host = None
+        self._waiting_for = None
+        core.others.add(self)
+
+    def cancel(self) -> None:
+        """Ask the coroutine to stop: :class:`CancelledError` is raised where it waits.
+
+        A request: ``ready`` and ``cancelled`` become true when its clean-up has run. A coroutine
+        that catches the exception and returns is not cancelled.
+        """
+        if self.ready or self._core.closed:
+            super().cancel()
+            return
+        if self._cancel_requested:
+            return
+        self._cancel_requested = True
+        if self._host is not None:
+            self._host.cancel()
+            return
+        waiting, self._waiting_for = self._waiting_for, None
+        if waiting is not None:
+            waiting._forget_wake(self._resume)
+            self._core.postpone(self._step)
+        # else it is about to take its next step anyway
+
+    # ------------------------------------------------------------------ the driver
+
+    def _resume(self, condvar: CondVar[Any]) -> None:
+        if self._waiting_for is condvar:
+            self._waiting_for = None
+            self._core.postpone(self._step)
+
+    def _step(self) -> None:
+        """Run the coroutine up to its next wait, in its own context variables."""
+        if self.ready:
+            return
+        core = self._core
+        before, core.task = core.task, self
+        try:
+            if self._cancel_requested and self._waiting_for is None:
+                self._cancel_requested = False
+                error = CancelledError("the task was cancelled")
+                awaited = self._context.run(self._coroutine.throw, error)
+            else:
+                awaited = self._context.run(self._coroutine.send, None)
+        except StopIteration as stop:
+            self._finish(stop.value, None)
+            return
+        except BaseException as error:
+            self._finish(None, error)
+            return
+        finally:
+            core.task = before
+        if isinstance(awaited, CondVar):
+            self._waiting_for = awaited
+            awaited.on_ready(self._resume)
+            if self._cancel_requested and self._waiting_for is awaited:
+                self._cancel_requested = False
+                self.cancel()
+        else:
+            problem = TypeError(
+                f"a coroutine on the {core.backend.name} loop can only await condition variables "
+                f"and what is made of them, got {awaited!r}"
+            )
+            self._coroutine.close()
+            self._finish(None, problem)
+
+    def _finish(self, value: T | None, error: BaseException | None) -> None:
+        """Make the task ready; called once, by the driver or by the host's task."""
+        self._core.others.discard(self)
+        if self.ready:
+            return
+        if error is None:
+            self.send(value)
+        elif isinstance(error, CancelledError):
+            super().cancel()
+        else:
+            self.throw(error)
+            if isinstance(error, (KeyboardInterrupt, SystemExit)):
+                if self._unseen is not None:
+                    self._unseen.error = None  # it leaves by recv() or run(), not by the log
+                self._core.failed(error, None)
+
+
+def spawn(coroutine: Coroutine[Any, Any, T]) -> CondVar[T]:
+    """Run *coroutine* as a task of this thread's loop.
+
+    It starts in the next turn, not inside this call, in a copy of the caller's context
+    variables. The returned condition variable gives its result or its error; it need not be
+    held. Its ``cancel()`` raises :class:`CancelledError` in the coroutine where it waits.
+
+    In the coroutine, ``await`` takes condition variables on every loop; on asyncio and trio also
+    whatever that library awaits.
+
+    Raises:
+        TypeError: If *coroutine* is no coroutine object.
+        WrongLoop: If another loop runs in this thread.
+    """
+    if not isinstance(coroutine, Coroutine):
+        raise TypeError(f"expected a coroutine object, got {coroutine!r}")
+    core = current()
+    task = Task(core, coroutine)
+    if not core.backend.spawn(coroutine, task):
+        core.postpone(task._step)
+    return task
+
+
+class _Sleep(CondVar[None]):
+    """What ``sleep`` returns: ends its timer when it is cancelled."""
+
+    __slots__ = ("_core", "_record")
+
+    _record: TimerRecord
+
+    def cancel(self) -> None:
+        if not self.ready and self._record[2] is not None:
+            self._core.timers.cancel(self._record)
+        super().cancel()
+
+
+def sleep(seconds: float) -> CondVar[None]:
+    """Return a condition variable that is ready after *seconds*, never early.
+
+    Raises:
+        TypeError, ValueError: If *seconds* is not a finite number.
+    """
+    from ._api import check_seconds
+
+    seconds = check_seconds(seconds)
+    core = current()
+    condvar = _Sleep()
+    condvar._core = core
+    condvar._record = core.timer(seconds, condvar.send)
+    return condvar
+
+
+@overload
+def run(coroutine: Coroutine[Any, Any, T]) -> T: ...
+@overload
+def run(coroutine: None = None) -> None: ...
+def run(coroutine: Coroutine[Any, Any, T] | None = None) -> T | None:
+    """Run the loop: for a coroutine until it is done, without one until interrupted.
+
+    Returns:
+        What the coroutine returned.
+
+    Raises:
+        KeyboardInterrupt: By Ctrl-C, after the coroutine was cancelled and has cleaned up.
+        BlockingNotAllowed: A loop runs in this thread already: use ``await``.
+        BaseException: What the coroutine raised.
+
+    Without a coroutine it sleeps, also with no watcher at all, and never is a ``Deadlock``.
+
+    Perl: ``AnyEvent->condvar->recv``
+    """
+    if coroutine is None:
+        current(blocking=True).block(CondVar(), None, forever=True)
+        return None
+    if not isinstance(coroutine, Coroutine):
+        raise TypeError(f"expected a coroutine object or nothing, got {coroutine!r}")
+    try:
+        core = current(blocking=True)
+        if core.backend.own_run:
+            result: T = core.backend.run(coroutine)
+            return result
+        task = spawn(coroutine)
+    except BaseException:
+        coroutine.close()
+        raise
+    try:
+        return task.recv()
+    except (KeyboardInterrupt, SystemExit):
+        if not task.ready:
+            task.cancel()
+            _drain(task)
+        raise
+    except BaseException:
+        if not task.ready:
+            coroutine.close()
+        raise
+
+
+def _drain(task: CondVar[Any]) -> None:
+    """Let an interrupted main coroutine clean up."""
+    try:
+        task.recv()
+    except (CancelledError, Exception):
+        return  # the interrupt is what the caller hears of
+
+
+def suspend(condvar: CondVar[T]) -> Generator[Any, Any, None]:
+    """Wait, inside ``await``, until *condvar* is ready, on whatever drives the coroutine."""
+    core = bound()
+    if core is not None and core.task is not None:
+        while not condvar.ready:
+            yield condvar
+        return
+    asyncio = sys.modules.get("asyncio.events")
+    running = getattr(asyncio, "_get_running_loop", None)
+    if running is not None and running() is not None:
+        from ._backends._asyncio import wait_in_task
+    elif getattr(
+        getattr(sys.modules.get("trio._core._run"), "GLOBAL_RUN_CONTEXT", None), "task", None
+    ):
+        from ._backends._trio import wait_in_task
+    else:
+        raise RuntimeError(
+            "'await cv' works in asyncio tasks, trio tasks and coroutines started by "
+            "ae_core.spawn() or ae_core.run()"
+        )
+    yield from wait_in_task(condvar)

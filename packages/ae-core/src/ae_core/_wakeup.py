@@ -1,0 +1,95 @@
+"""A descriptor that another thread, or a signal handler, makes readable to end a wait.
+
+An eventfd where the system has one (one descriptor, one system call), else a socket pair,
+which also works on Windows.
+"""
+
+from __future__ import annotations
+
+__all__ = ("Wakeup",)
+
+import os
+
+
+class Wakeup:
+    """One wake-up descriptor; :attr:`fd` is what a loop watches for reading."""
+
+    __slots__ = ("_close", "_write", "fd")
+
+    def __init__(self) -> None:
+        if hasattr(os, "eventfd"):
+            self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            self._write = self.fd
+            self._close = (self.fd,)
+        else:
+            # os.pipe would do on POSIX; select() on Windows takes sockets only
+            import socket
+
+            ours, theirs = socket.socketpair()
+            ours.setblocking(False)
+            theirs.setblocking(False)
+            self.fd, self._write = ours.detach(), theirs.detach()
+            self._close = (self.fd, self._write)
+
+    def notify(self) -> None:
+        """Make the descriptor readable. Callable from any thread and from signal handlers."""
+        if not self._close:
+            return  # closed: the number may be somebody else's by now
+        try:
+            if len(self._close) == 1:
+                os.eventfd_write(self._write, 1)
+            else:
+                _send(self._write)
+        except BlockingIOError:
+            return  # full: it is readable already
+
+    def drain(self) -> None:
+        """Make the descriptor unreadable again."""
+        try:
+            if len(self._close) == 1:
+                os.eventfd_read(self.fd)
+            else:
+                _receive(self.fd)
+        except BlockingIOError:
+            return  # nothing was there
+
+    def close(self) -> None:
+        fds, self._close = self._close, ()
+        for fd in fds:
+            _close_fd(fd)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+if os.name == "nt":  # descriptors of sockets are handles there, which os.read does not take
+    import socket as _socket
+
+    def _send(fd: int) -> None:
+        sock = _socket.socket(fileno=fd)
+        try:
+            sock.send(b"\0")
+        finally:
+            sock.detach()
+
+    def _receive(fd: int) -> None:
+        sock = _socket.socket(fileno=fd)
+        try:
+            while len(sock.recv(4096)) == 4096:
+                continue
+        finally:
+            sock.detach()
+
+    def _close_fd(fd: int) -> None:
+        _socket.socket(fileno=fd).close()
+
+else:
+
+    def _send(fd: int) -> None:
+        os.write(fd, b"\0")
+
+    def _receive(fd: int) -> None:
+        while len(os.read(fd, 4096)) == 4096:
+            continue
+
+    _close_fd = os.close
