@@ -6,15 +6,29 @@ grammar (``ae_core.logs``) are imported by the first message, stdlib ``logging``
 
 from __future__ import annotations
 
-__all__ = ("LEVELS", "LEVEL_NAMES", "Logger", "level_number", "log", "logger", "module_of")
+__all__ = (
+    "LEVELS",
+    "LEVEL_NAMES",
+    "Logger",
+    "last_words",
+    "level_number",
+    "log",
+    "logger",
+    "module_of",
+)
 
 import sys
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
     from .logs import Context
+
+    Dispatch = Callable[
+        [str | Context, int, object, tuple[object, ...], BaseException | None, FrameType], bool
+    ]
 
 # Perl's names, syslog's aliases, and the numbers as integers and as text. Lower is more important.
 LEVELS: Final[dict[object, int]] = {
@@ -91,12 +105,7 @@ def log(
     frame = sys._getframe(1)
     if context is None:
         context = module_of(frame)
-    try:
-        from .logs import _dispatch
-    except ImportError:
-        # A finalizer that logs while the interpreter shuts down: imports are gone, stderr may be.
-        return _last_words(number, message, args)
-    return _dispatch(context, number, message, args, error, frame)
+    return (_dispatch or _load())(context, number, message, args, error, frame)
 
 
 def logger(level: int | str, name: str | Context | None = None) -> Logger:
@@ -153,11 +162,8 @@ class Logger:
         self, message: object, /, *args: object, error: BaseException | None = None
     ) -> bool:
         """Log *message*; the arguments, the result and the errors are those of :func:`log`."""
-        try:
-            from .logs import _dispatch
-        except ImportError:
-            return _last_words(self._level, message, args)
-        return _dispatch(self._context, self._level, message, args, error, sys._getframe(1))
+        dispatch = _dispatch or _load()
+        return dispatch(self._context, self._level, message, args, error, sys._getframe(1))
 
     def __repr__(self) -> str:
         return f"<Logger {LEVEL_NAMES[self._level]} {self._context}>"
@@ -169,15 +175,30 @@ def module_of(frame: FrameType) -> str:
     return name if isinstance(name, str) else "__main__"
 
 
-def _last_words(level: int, message: object, args: tuple[object, ...]) -> bool:
-    stderr = sys.stderr
-    if level <= 4 and stderr is not None:
-        try:
-            stderr.write(f"{LEVEL_NAMES[level]:<5} {message} {args or ''}\n")
-        except (OSError, ValueError):
-            return False
-        return True
-    return False
+def _load() -> Dispatch:
+    """Return the engine behind us, importing it at the first message."""
+    global _dispatch
+    try:
+        from . import logs
+    except ImportError:
+        # The first message of all comes from a finalizer, while the interpreter shuts down.
+        return last_words
+    _dispatch = logs._dispatch
+    return _dispatch
 
+
+def last_words(context: object, level: int, message: object, *_: object) -> bool:
+    """Write to stderr what no context can take any more; only errors and worse."""
+    stderr = sys.stderr
+    if level > 4 or stderr is None:
+        return False
+    try:
+        stderr.write(f"{LEVEL_NAMES[level]:<5} {context}: {message}\n")
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+_dispatch: Dispatch | None = None
 
 log.__module__ = logger.__module__ = Logger.__module__ = "ae_core"

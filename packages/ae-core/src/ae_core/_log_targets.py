@@ -27,7 +27,7 @@ from collections import deque
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 from weakref import WeakSet
 
-from ._log import LEVEL_NAMES, log
+from ._log import LEVEL_NAMES, last_words, log
 
 if TYPE_CHECKING:
     import logging
@@ -250,9 +250,12 @@ class _Background(Target):
             return
         self._running = True
         _unwritten.add(self)
+        if _at_end:  # a finalizer logs: a thread would start, but never run
+            self._work()
+            return
         try:
             start_new_thread(self._work, ())
-        except RuntimeError:  # no more threads, or the interpreter is shutting down
+        except RuntimeError:  # no more threads to be had
             self._work()
 
     def _work(self) -> None:
@@ -289,7 +292,8 @@ class _Background(Target):
     def _report(self, text: str) -> None:
         self._reporter = get_ident()
         try:
-            log("error", text, context="ae_core.logs")
+            if not log("error", text, context="ae_core.logs"):
+                last_words("ae_core.logs", 4, text)  # messages are being lost: not in silence
         finally:
             self._reporter = None
 
@@ -393,12 +397,19 @@ def _prepare_process() -> None:
     if _prepared:
         return
     _prepared = True
-    atexit.register(flush, 5.0)
+    atexit.register(_end)
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_forget_in_child)
 
 
 _prepared = False
+_at_end = False
+
+
+def _end() -> None:
+    global _at_end
+    _at_end = True
+    flush(5.0)
 
 
 def _forget_in_child() -> None:

@@ -481,9 +481,9 @@ def _walk(
 
 def _report(error: Exception) -> None:
     """Hand on what a callback, a format function or a handler raised: the caller is innocent."""
-    _dispatch(
-        "ae_core.logs", 4, f"exception in a log target: {error!r}", (), error, sys._getframe(1)
-    )
+    from ._hook import report
+
+    report(error, None)
 
 
 def _would_log(origin: str | Context, level: int) -> bool:
@@ -569,7 +569,8 @@ def _text(message: object, args: tuple[object, ...]) -> str:
             message %= args[0] if len(args) == 1 and isinstance(args[0], dict) else args
     except Exception as error:
         # What is logged, often about a first error, must not become a second one.
-        message = f"{_safe_repr(message)} {_safe_repr(args)} (not formatted: {error!r})"
+        values = ", ".join(map(_safe_repr, args))
+        message = f"{_safe_repr(message)} ({values}) (not formatted: {_safe_repr(error)})"
     return message.removesuffix("\n")
 
 
@@ -581,6 +582,12 @@ def _safe_repr(value: object) -> str:
 
 
 def _now() -> float:
+    # The loop's cached time if this thread has a loop. Asking must not choose one.
+    detection = None if _exact else sys.modules.get("ae_core._detect")
+    core = None if detection is None else detection.bound()
+    if core is not None and not core.closed:
+        now: float = core.backend.now()
+        return now
     return time.time()
 
 

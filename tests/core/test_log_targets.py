@@ -1,0 +1,492 @@
+"""Where messages end: LOG-19, LOG-20, LOG-29, and stdlib logging."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ae_core import _log_targets, logs
+from ae_core._log import log, logger
+
+posix = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX system")
+STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6} [+-]\d{4} ", re.MULTILINE)
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The hierarchy as a new process has it; pytest's own handlers are not the program's."""
+    handlers = _log_targets._handlers
+
+    def without_those_of_pytest(logger: object) -> list[logging.Handler]:
+        return [h for h in handlers(logger) if not type(h).__module__.startswith("_pytest")]
+
+    monkeypatch.setattr(_log_targets, "_handlers", without_those_of_pytest)
+    monkeypatch.delenv("AE_VERBOSE", raising=False)
+    logs.reset()
+    yield
+    logs.reset()
+    assert logs.flush()
+
+
+def lines(path: Path) -> list[str]:
+    assert logs.flush()
+    return STAMP.sub("", path.read_text(encoding="utf-8")).splitlines()
+
+
+def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("AE_")}
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**inherited, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+# Files
+
+
+@pytest.mark.parametrize("method", ["log_to_file", "log_to_path"])
+def test_file_is_appended_to(method: str, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text("old\n")
+    context = logs.Context(**{method: path})
+    for i in range(100):
+        assert context.log("error", "line %d", i)
+    assert lines(path) == ["old", *(f"error anonymous: line {i}" for i in range(100))]
+
+
+def test_path_is_opened_anew_and_file_is_kept(tmp_path: Path) -> None:
+    kept, reopened = tmp_path / "kept", tmp_path / "reopened"
+    context = logs.Context(
+        attach=[logs.Context(log_to_file=kept), logs.Context(log_to_path=reopened)]
+    )
+    context.log("error", "one")
+    assert logs.flush()
+    kept.rename(tmp_path / "kept.1")
+    reopened.rename(tmp_path / "reopened.1")
+    context.log("error", "two")
+    assert lines(tmp_path / "kept.1") == ["error anonymous: one", "error anonymous: two"]
+    assert not kept.exists()
+    assert lines(tmp_path / "reopened.1") == ["error anonymous: one"]
+    assert lines(reopened) == ["error anonymous: two"]
+
+
+def test_kept_file_is_opened_at_once_and_closed_with_its_context(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    context = logs.Context(log_to_file=path)
+    assert lines(path) == []
+    target = context._target
+    assert isinstance(target, _log_targets.File)
+    fd = target._fd
+    assert fd is not None
+    del target
+    context.log_callback(None)
+    with pytest.raises(OSError) as caught:
+        os.fstat(fd)
+    assert caught.value.errno == errno.EBADF
+
+
+def test_relative_name_means_the_directory_of_the_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    context = logs.Context(log_to_path="log")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    context.log("error", "x")
+    assert lines(tmp_path / "log") == ["error anonymous: x"]
+
+
+def test_text_that_is_no_utf8_is_escaped(tmp_path: Path) -> None:
+    context = logs.Context(log_to_file=tmp_path / "log")
+    context.log("error", "caf\xe9 \udcff")
+    assert lines(tmp_path / "log") == ["error anonymous: caf\xe9 \\udcff"]
+
+
+@pytest.mark.parametrize("method", ["log_to_file", "log_to_path"])
+def test_failure_is_reported_once_elsewhere_and_the_next_message_tries_again(
+    method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "missing" / "log"
+    logs.COLLECT.attach(logs.Context(**{method: path}))
+    for i in range(3):
+        log("error", "m%d", i)
+        assert logs.flush()
+    text = STAMP.sub("", capsys.readouterr().err)
+    assert text.count("unable to write to log file") == 1
+    assert f"error ae_core.logs: unable to write to log file {str(path)!r}: " in text
+    assert "No such file or directory" in text
+    path.parent.mkdir()
+    log("error", "m4")
+    assert lines(path) == [f"error {__name__}: m4"]
+
+
+def test_two_broken_targets_do_not_feed_each_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in "ab":
+        logs.COLLECT.attach(logs.Context(log_to_file=tmp_path / name / "log"))
+    log("error", "x")
+    assert logs.flush()
+    assert capsys.readouterr().err.count("unable to write") == 2
+
+
+def test_failure_of_the_only_target_still_reaches_stderr(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.LOG.log_to_file(tmp_path / "missing" / "log")
+    assert logs.flush()
+    assert "unable to write to log file" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_full_disk_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.COLLECT.attach(logs.Context(log_to_path="/dev/full"))
+    log("error", "x")
+    assert logs.flush()
+    assert "No space left on device" in capsys.readouterr().err
+
+
+@posix
+def test_blocked_target_blocks_nobody_and_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A FIFO without a reader blocks open() for ever: the worst disk there is."""
+    monkeypatch.setattr(_log_targets, "_QUEUE_LIMIT", 5)
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    logs.COLLECT.attach(logs.Context(log_to_path=fifo))
+    context = logs.ctx("x")
+    assert context.log("error", "first")
+    while _log_targets._unwritten and next(iter(_log_targets._unwritten))._queue:
+        threading.Event().wait(0.001)  # until the thread has taken it to the FIFO
+    logs.LOG.log_callback(None)
+    assert [context.log("error", "m%d", i) for i in range(7)] == [True] * 5 + [False] * 2
+    assert not logs.flush(0.01)
+    logs.LOG.log_to_stderr()
+    with open(fifo, encoding="utf-8") as reader:
+        got = STAMP.sub("", reader.read())
+        assert got.startswith("error x: first\n")
+        rest = reader.read()
+        while "m4" not in got:
+            rest = STAMP.sub("", reader.read())
+            got += rest
+    assert logs.flush()
+    assert [line[-2:] for line in got.splitlines()[1:]] == [f"m{i}" for i in range(5)]
+    assert "is too slow: 2 messages lost" in capsys.readouterr().err
+
+
+def test_no_thread_left_to_start_writes_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any) -> int:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(_log_targets, "start_new_thread", refuse)
+    context = logs.Context(log_to_path=tmp_path / "log")
+    context.log("error", "x")
+    assert STAMP.sub("", (tmp_path / "log").read_text()) == "error anonymous: x\n"
+
+
+@pytest.mark.parametrize("end", ["", "log('fatal', 'end')", "raise SystemExit(1)"])
+def test_files_are_complete_after_the_program(end: str, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    done = run(
+        f"from ae_core._log import log\nfor i in range(2000): log('error', 'line %d', i)\n{end}\n",
+        AE_LOG=f"log=file={path}",
+    )
+    assert done.returncode == bool(end)
+    got = lines(path)
+    assert got[:2000] == [f"error __main__: line {i}" for i in range(2000)]
+    assert got[2000:] == (["fatal __main__: end"] if "fatal" in end else [])
+
+
+def test_finalizer_at_the_end_of_the_program_reaches_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    run(
+        "from ae_core._log import log\n"
+        "log('error', 'early')\n"
+        "class Late:\n"
+        "    def __del__(self, log=log): log('error', 'late')\n"
+        "keep = Late()\n",
+        AE_LOG=f"log=path={path}",
+    )
+    assert lines(path) == ["error __main__: early", "error __main__: late"]
+
+
+@posix
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_forked_child_writes_its_own_messages_once(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    done = run(
+        "import os, warnings\n"
+        "from ae_core import logs\n"
+        "from ae_core._log import log\n"
+        "warnings.simplefilter('ignore')\n"
+        "for i in range(500): log('error', 'parent')\n"
+        "if (pid := os.fork()) == 0:\n"
+        "    log('error', 'child')\n"
+        "    logs.flush()\n"
+        "    os._exit(0)\n"
+        "os.waitpid(pid, 0)\n",
+        AE_LOG=f"log=file={path}",
+    )
+    assert done.returncode == 0, done.stderr
+    got = lines(path)
+    assert got.count("error __main__: parent") == 500
+    assert got.count("error __main__: child") == 1
+
+
+# Syslog
+
+
+@pytest.fixture
+def syslogged(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str]]:
+    syslog = pytest.importorskip("syslog")
+    got: list[tuple[int, str]] = []
+    monkeypatch.setattr(syslog, "syslog", lambda priority, text: got.append((priority, text)))
+    return got
+
+
+def test_syslog_maps_levels_and_splits_lines(
+    syslogged: list[tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import syslog
+
+    monkeypatch.setattr(logs, "fatal_exit", lambda: None)
+    context = logs.Context(log_to_syslog="daemon")
+    for level in range(1, 10):
+        context.log(level, "x")
+    context.log("note", "a\n\nb\0\n")
+    assert logs.flush()
+    severities = [0, 1, 2, 3, 4, 5, 6, 7, 7]
+    assert syslogged[:9] == [(syslog.LOG_DAEMON | s, "(anonymous) x") for s in severities]
+    note = syslog.LOG_DAEMON | syslog.LOG_NOTICE
+    assert syslogged[9:] == [(note, "(anonymous) a"), (note, "+ "), (note, "+ b\\0")]
+
+
+def test_syslog_default_facility_is_user(syslogged: list[tuple[int, str]]) -> None:
+    import syslog
+
+    logs.Context(log_to_syslog=True).log("error", "x")
+    assert logs.flush()
+    assert syslogged == [(syslog.LOG_USER | syslog.LOG_ERR, "(anonymous) x")]
+
+
+@pytest.mark.parametrize("facility", ["", "err", "USER", "__import__('os')", "pid"])
+def test_syslog_refuses_what_is_no_facility(facility: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"not a syslog facility: {facility!r}")):
+        logs.Context().log_to_syslog(facility)
+
+
+def test_platform_without_syslog_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "syslog", None)
+    with pytest.raises(OSError, match="this platform has no syslog"):
+        logs.Context().log_to_syslog()
+
+
+# stdlib logging
+
+
+class Records(logging.Handler):
+    def __init__(self, level: int = 0) -> None:
+        super().__init__(level)
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+@pytest.fixture
+def root() -> Iterator[logging.Logger]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield root
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.mark.parametrize(
+    ("level", "number", "name"),
+    [
+        (2, 55, "ALERT"), (3, 50, "CRITICAL"), (4, 40, "ERROR"), (5, 30, "WARNING"),
+        (6, 25, "NOTE"), (7, 20, "INFO"), (8, 10, "DEBUG"), (9, 5, "TRACE"),
+    ],
+)  # fmt: skip
+def test_program_with_handlers_gets_ordinary_records(
+    level: int, number: int, name: str, root: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = Records()
+    root.addHandler(records)
+    root.setLevel(1)
+    assert log(level, "%d%%\n", 100)
+    (record,) = records.records
+    assert (record.name, record.levelno, record.levelname) == (__name__, number, name)
+    assert record.getMessage() == "100%"
+    assert (record.pathname, record.funcName) == (
+        __file__,
+        "test_program_with_handlers_gets_ordinary_records",
+    )
+    assert capsys.readouterr().err == ""
+
+
+def test_fatal_is_60_and_stdlib_names_stay(root: logging.Logger) -> None:
+    records = Records()
+    root.addHandler(records)
+    with pytest.raises(SystemExit):
+        log("fatal", "x")
+    assert (records.records[0].levelno, records.records[0].levelname) == (60, "FATAL")
+    assert logging.getLevelName("FATAL") == logging.FATAL == 50
+    assert logging.getLevelName(50) == "CRITICAL"
+
+
+def test_stdlib_levels_decide_as_long_as_verbosity_is_not_set(
+    root: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = Records()
+    root.addHandler(records)
+    root.setLevel(logging.INFO)
+    info, debug = logger("info"), logger("debug")
+    assert (info.enabled, debug.enabled) == (True, False)
+    assert (info("i"), debug("d")) == (True, False)
+    root.setLevel(logging.DEBUG)
+    assert (debug.enabled, debug("d")) == (True, True)
+    records.setLevel(logging.WARNING)
+    assert (debug.enabled, debug("d")) == (False, False)
+    records.setLevel(0)
+    monkeypatch.setenv("AE_VERBOSE", "4")
+    logs.reset()
+    assert (debug.enabled, debug("d"), log("error", "e")) == (False, False, True)
+    monkeypatch.delenv("AE_VERBOSE")
+    logs.reset()
+    logs.FILTER.level("warn")
+    assert (debug.enabled, debug("d"), log("warn", "w")) == (False, False, True)
+
+
+def test_other_targets_keep_the_default_level_when_stdlib_sees_all(
+    root: logging.Logger,
+) -> None:
+    records = Records()
+    root.addHandler(records)
+    root.setLevel(1)
+    seen: list[str] = []
+    logs.LOG.attach(logs.Context(log_callback=seen.append))
+    assert log("debug", "x")
+    assert seen == []
+    logs.LOG.log_callback(None)
+    assert not log("debug", "x")
+    assert not logger("debug").enabled
+
+
+def test_levels_of_one_stdlib_logger_count(root: logging.Logger) -> None:
+    records = Records()
+    root.addHandler(records)
+    root.setLevel(logging.DEBUG)
+    quiet = logging.getLogger("test_logs.quiet")
+    quiet.setLevel(logging.ERROR)
+    try:
+        assert not logs.ctx("test_logs.quiet.child").log("info", "x")
+        assert logs.ctx("test_logs.other").log("info", "x")
+    finally:
+        quiet.setLevel(0)
+    assert [record.name for record in records.records] == ["test_logs.other"]
+
+
+def test_handlers_of_one_branch_take_its_messages_and_stderr_the_others(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    records = Records()
+    branch = logging.getLogger("test_logs.branch")
+    branch.addHandler(records)
+    try:
+        logs.ctx("test_logs.branch.leaf").log("error", "in")
+        logs.ctx("test_logs.else").log("error", "out")
+    finally:
+        branch.removeHandler(records)
+    assert [record.getMessage() for record in records.records] == ["in"]
+    assert STAMP.sub("", capsys.readouterr().err) == "error test_logs.else: out\n"
+
+
+def test_null_handler_is_no_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    null = logging.NullHandler()
+    library = logging.getLogger("test_logs.library")
+    library.addHandler(null)
+    try:
+        assert logs.ctx("test_logs.library").log("error", "seen")
+    finally:
+        library.removeHandler(null)
+    assert "seen" in capsys.readouterr().err
+
+
+def test_logger_that_does_not_propagate_takes_nothing(root: logging.Logger) -> None:
+    records = Records()
+    root.addHandler(records)
+    island = logging.getLogger("test_logs.island")
+    island.propagate = False
+    try:
+        assert not logs.ctx("test_logs.island").log("error", "x")
+    finally:
+        island.propagate = True
+    assert records.records == []
+
+
+def test_error_becomes_exc_info_and_is_not_in_the_text(root: logging.Logger) -> None:
+    records = Records()
+    root.addHandler(records)
+    error = LookupError("x")
+    log("error", "failed", error=error)
+    (record,) = records.records
+    assert record.getMessage() == "failed"
+    assert record.exc_info is not None
+    assert record.exc_info[1] is error
+
+
+def test_handler_that_raises_disturbs_nobody(
+    root: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise LookupError("broken handler")
+
+    root.addHandler(Broken())
+    assert not log("error", "x")
+
+
+def test_explicit_stderr_stays_stderr(
+    root: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = Records()
+    root.addHandler(records)
+    logs.LOG.log_to_stderr()
+    log("error", "x")
+    assert records.records == []
+    assert "x" in capsys.readouterr().err
+
+
+def test_logging_is_not_imported_by_a_message() -> None:
+    done = run(
+        "import sys\n"
+        "from ae_core._log import log\n"
+        "assert 'ae_core.logs' not in sys.modules\n"
+        "log('error', 'x')\n"
+        "print('logging' in sys.modules)\n"
+    )
+    assert done.stdout == "False\n"
+
+
+def test_program_without_handlers_gets_no_loggers(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.ctx("test_logs.never.made").log("error", "x")
+    assert "test_logs.never.made" not in logging.root.manager.loggerDict
