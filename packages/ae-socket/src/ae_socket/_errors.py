@@ -1,0 +1,70 @@
+"""What can go wrong here.
+
+::
+
+    AEError, OSError
+    ├── ConnectFailed     no target could be reached
+    └── ResolveFailed     a name has no address, or a scope no interface
+
+Local mistakes are ``TypeError`` and ``ValueError``; everything else of the kernel's is a plain
+``OSError``.
+"""
+
+from __future__ import annotations
+
+__all__ = ("ConnectFailed", "ResolveFailed")
+
+import errno as _errno
+import os
+from typing import TYPE_CHECKING
+
+from ae_core import AEError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class ConnectFailed(AEError, OSError):
+    """No target could be reached.
+
+    ``errors`` is the tuple of what happened, one ``OSError`` for each attempt in the order of
+    the attempts; ``errno`` is the last one's, ENXIO if there was no address to try (then
+    ``errors`` holds what the resolver said, if it said anything), ETIMEDOUT if time ran out.
+    The text names every target.
+
+    Perl: the callback of ``tcp_connect`` without arguments, and ``$!``
+    """
+
+    errors: tuple[OSError, ...]
+
+    def __init__(
+        self, message: str, errors: Iterable[OSError] = (), *, errno: int | None = None
+    ) -> None:
+        self.errors = tuple(errors)
+        if errno is None:
+            errno = (self.errors[-1].errno if self.errors else None) or _errno.ENXIO
+        reasons = "; ".join(_reason(error) for error in self.errors) or os.strerror(errno)
+        super().__init__(errno, f"{message}: {reasons}")
+        self._message = message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (self._message, self.errors, self.errno)
+
+
+def _rebuild(message: str, errors: tuple[OSError, ...], errno: int) -> ConnectFailed:
+    return ConnectFailed(message, errors, errno=errno)
+
+
+def _reason(error: OSError) -> str:
+    reason = error.strerror or str(error) or type(error).__name__
+    return f"{error.filename}: {reason}" if isinstance(error.filename, str) else reason
+
+
+class ResolveFailed(AEError, OSError):
+    """A name has no address. ``errno`` is ENXIO; the resolver's own error is the cause."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(_errno.ENXIO, message)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.strerror,)

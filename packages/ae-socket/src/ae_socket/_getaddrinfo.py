@@ -1,0 +1,227 @@
+"""The resolver that is always there: the system's ``getaddrinfo`` on threads of our own.
+
+Here, and nowhere else in this package, are threads. A worker touches nothing but its job and
+the pool; results enter the loop through the backend's ``call_threadsafe``.
+"""
+
+from __future__ import annotations
+
+__all__ = ("ThreadResolver",)
+
+import errno
+import os
+import socket
+import threading
+import weakref
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import ae_core as ae
+
+from ._environment import variable
+from ._errors import ResolveFailed
+from ._hosts import HostsFile
+from ._ordering import order_addresses
+from ._sockaddr import AddressInfo, numeric_info, socket_type
+
+if TYPE_CHECKING:
+    from ._sockaddr import SocketType
+
+# Theory of operation
+# -------------------
+# getaddrinfo() blocks, for half a minute if a name server is dead, and cannot be
+# interrupted. So it runs on threads - ours, because a shared pool would be filled by
+# other people's work, and daemons, because a program must be able to end while a lookup
+# hangs.
+#
+# A thread lives as long as there is work: an idle pool is an empty one, and nobody who
+# counts threads, forks or unloads us finds one. The last job of a worker takes the
+# worker along: it is handed to the loop after the worker has decided to end, and the
+# loop joins it (microseconds) before it delivers. So when a program has its last answer
+# no thread of ours is left - not "soon", but then.
+
+_FAMILIES: Final = {0: socket.AF_UNSPEC, 4: socket.AF_INET, 6: socket.AF_INET6}
+
+
+class _Job:
+    """One question on its way through the pool and back."""
+
+    __slots__ = (
+        "answer",
+        "backend",
+        "error",
+        "family",
+        "host",
+        "kind",
+        "pending",
+        "port",
+        "result",
+    )
+
+    def __init__(self, host: str, port: int, family: int, kind: SocketType) -> None:
+        self.host = host
+        self.port = port
+        self.family = family
+        self.kind: SocketType = kind
+        self.answer: list[AddressInfo] = []
+        self.error: Exception | None = None
+        self.backend = ae.detect()
+        self.result: ae.CondVar[list[AddressInfo]] = ae.CondVar()
+        # Without it a blocked recv() would see a loop with nothing to wait for: Deadlock.
+        self.pending = ae.pending()
+        self.result.on_ready(self._release)
+
+    def _release(self, _result: object) -> None:
+        self.pending.cancel()
+
+    def ask(self, hosts: HostsFile) -> None:
+        """Ask the system. Runs in a worker."""
+        try:
+            self.answer = _ask(hosts, self.host, self.port, self.family, self.kind)
+        except Exception as error:
+            self.error = error
+
+    def deliver(self, worker: threading.Thread | None) -> None:
+        """Finish. Runs in the loop; *worker* is the thread that is just ending."""
+        if worker is not None and worker.is_alive():
+            worker.join()
+        if self.result.ready:
+            return
+        if self.error is not None:
+            error, self.error = self.error, None
+            self.result.throw(error)
+        else:
+            self.result.send(self.answer)
+
+
+class ThreadResolver:
+    """A :class:`Resolver` that asks the operating system, from a few threads.
+
+    What it answers is what every other program on the machine gets: hosts file, name servers,
+    mDNS or whatever ``nsswitch.conf`` says, in the system's RFC 6724 order. If ``AE_HOSTS``
+    names a hosts file, that one is looked at first.
+
+    Args:
+        max_threads: How many lookups may run at once; more wait their turn, first come
+            first served.
+
+    It may be used from any thread, by any number of loops.
+    """
+
+    def __init__(self, *, max_threads: int = 8) -> None:
+        if max_threads < 1:
+            raise ValueError(f"expected max_threads of at least 1, got {max_threads!r}")
+        self._max_threads = max_threads
+        self._hosts = HostsFile()
+        self._reset()
+        _resolvers.add(self)
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: deque[_Job] = deque()
+        self._workers = 0
+
+    def getaddrinfo(
+        self, host: str, service: str | int, *, family: int = 0, type: SocketType = "stream"
+    ) -> ae.CondVar[list[AddressInfo]]:
+        """Look a host up.
+
+        Args:
+            host: A name. Non-ASCII names are encoded as IDNA.
+            service: A port number.
+            family: 0, 4 or 6.
+            type: ``"stream"`` or ``"dgram"``.
+
+        Returns:
+            The addresses in the order to try; ``[]`` if the host exists but has none of this
+            family. The lookup goes on when the condvar is forgotten; :meth:`CondVar.cancel`
+            drops it if it has not been started.
+
+        Raises:
+            ResolveFailed: Through the condvar, if there is no such host.
+        """
+        socket_type(type)
+        if family not in _FAMILIES:
+            raise ValueError(f"expected family 0, 4 or 6, got {family!r}")
+        job = _Job(host, int(service), family, type)
+        with self._lock:
+            if self._workers >= self._max_threads:
+                self._waiting.append(job)
+                return job.result
+            self._workers += 1
+        try:
+            # A worker is born with its first job: none ever finds that it has nothing to do.
+            threading.Thread(
+                target=self._work, args=(job,), name="ae_socket resolver", daemon=True
+            ).start()
+        except RuntimeError as error:  # can't start new thread
+            with self._lock:
+                self._workers -= 1
+            job.error = OSError(errno.EAGAIN, str(error), host)
+            ae.postpone(lambda: job.deliver(None))
+        return job.result
+
+    def _work(self, job: _Job) -> None:
+        worker = threading.current_thread()
+        while True:
+            if not job.result.ready:  # a cancelled one is not worth asking for
+                job.ask(self._hosts)
+            with self._lock:
+                following = self._waiting.popleft() if self._waiting else None
+                if following is None:
+                    self._workers -= 1
+            done, last = job, None if following else worker
+            try:
+                job.backend.call_threadsafe(partial(done.deliver, last))
+            except (RuntimeError, ae.AEError) as error:
+                # The loop that asked is gone, and its operations with it.
+                ae.log("debug", "the answer for %r comes too late: %s", job.host, error)
+            if following is None:
+                return
+            job = following
+
+
+_resolvers: weakref.WeakSet[ThreadResolver] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    # The child has none of the threads, and a lock that one of them may have held.
+    for resolver in _resolvers:
+        resolver._reset()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+# The host exists, but not in this family. Names that not every system has.
+_NO_SUCH_FAMILY: Final = tuple(
+    getattr(socket, name) for name in ("EAI_NODATA", "EAI_ADDRFAMILY") if hasattr(socket, name)
+)
+
+
+def _ask(
+    hosts: HostsFile, host: str, port: int, family: int, kind: SocketType
+) -> list[AddressInfo]:
+    if variable("AE_HOSTS"):
+        listed = [numeric_info(text, port, kind) for text in hosts.addresses(host)]
+        if listed:
+            allowed = (_FAMILIES[family],) if family else tuple(_FAMILIES.values())
+            return order_addresses(info for info in listed if info and info.family in allowed)
+    try:
+        # Bytes: for a str Python would load its IDNA codec, and refuse names like "_x.org".
+        name = host.encode("ascii") if host.isascii() else host.encode("idna")
+        found = socket.getaddrinfo(name, port, _FAMILIES[family], socket_type(kind))
+    except UnicodeError as error:
+        raise ResolveFailed(f"{host!r} cannot be the name of a host: {error}") from None
+    except socket.gaierror as error:
+        if family and error.errno in _NO_SUCH_FAMILY:
+            return []
+        raise ResolveFailed(f"cannot resolve {host!r}: {error.strerror}") from error
+    infos = (
+        AddressInfo(found_family, found_type, protocol, sockaddr)
+        for found_family, found_type, protocol, _name, sockaddr in found
+        if found_family in (socket.AF_INET, socket.AF_INET6)
+    )
+    return list(dict.fromkeys(infos))

@@ -1,0 +1,85 @@
+"""The hosts file: names that no name server is asked about.
+
+Reads one file, when it is asked and the file has changed; imports nothing from ``ae_core``.
+"""
+
+from __future__ import annotations
+
+__all__ = ("HostsFile", "parse_hosts")
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from ._addresses import UNIX, parse_address
+from ._environment import variable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def parse_hosts(lines: Iterable[str]) -> dict[str, list[str]]:
+    """Read the lines of a hosts file: each name, in lower case, with its addresses in order.
+
+    A comment starts with ``#``; a line without a numeric address in front says nothing. The
+    dot at the end of a name is dropped; an address may carry a scope.
+
+    Example:
+        >>> parse_hosts(["127.0.0.1  Localhost loop # here", "::1 localhost"])
+        {'localhost': ['127.0.0.1', '::1'], 'loop': ['127.0.0.1']}
+    """
+    table: dict[str, list[str]] = {}
+    for line in lines:
+        address, *names = line.partition("#")[0].split() or [""]
+        packed = parse_address(address.partition("%")[0])
+        if packed is None or packed == UNIX:
+            continue
+        for name in names:
+            known = table.setdefault(_normal(name), [])
+            if address not in known:
+                known.append(address)
+    return table
+
+
+def _normal(name: str) -> str:
+    return name.lower().removesuffix(".")
+
+
+class HostsFile:
+    """Addresses by name, from a hosts file that is read again whenever it changes.
+
+    Args:
+        path: The file; ``None`` means the one named by ``AE_HOSTS``, else the system's.
+
+    It may be asked from any thread. A file that is missing or cannot be read has no names.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+        self._path = path
+        # One attribute, so that two threads cannot pair one's stamp with the other's table.
+        self._read: tuple[object, dict[str, list[str]]] = (None, {})
+
+    def addresses(self, name: str) -> list[str]:
+        """Return the texts of *name*'s addresses in the file's order, ``[]`` if it has none."""
+        path = os.fspath(self._path) if self._path is not None else _default_path()
+        seen, table = self._read
+        try:
+            status = os.stat(path)
+            # The inode as well: an editor's rename can come within the clock's grain.
+            stamp = (path, status.st_mtime_ns, status.st_size, status.st_ino)
+            if stamp != seen:
+                with open(path, encoding="utf-8", errors="surrogateescape") as lines:
+                    table = parse_hosts(lines)
+                self._read = (stamp, table)
+        except OSError:
+            return []
+        return list(table.get(_normal(name), ()))
+
+
+def _default_path() -> str:
+    named = variable("AE_HOSTS")
+    if named:
+        return named
+    if sys.platform == "win32":
+        return os.environ.get("SYSTEMROOT", r"C:\Windows") + r"\System32\drivers\etc\hosts"
+    return "/etc/hosts"

@@ -1,0 +1,323 @@
+"""From a host and a service to socket addresses: the rules, and the seam for resolvers.
+
+What can be answered without asking anybody is answered here (numbers, ``unix/``,
+``localhost``, services); a :class:`Resolver` sees nothing but names of hosts.
+"""
+
+from __future__ import annotations
+
+__all__ = ("Resolver", "default_resolver", "lookup", "resolve", "set_resolver")
+
+import socket
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+
+import ae_core as ae
+
+from ._environment import protocols, variable
+from ._errors import ResolveFailed
+from ._eyeballs import interleave
+from ._getaddrinfo import ThreadResolver
+from ._services import parse_service
+from ._sockaddr import AddressInfo, numeric_info, socket_type, unix_info
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._sockaddr import SocketType
+
+T = TypeVar("T")
+
+_FAMILY: Final[dict[int, int]] = {socket.AF_INET: 4, socket.AF_INET6: 6}
+_LOOPBACK: Final = {4: "127.0.0.1", 6: "::1"}
+_PROTOCOL: Final = {"stream": "tcp", "dgram": "udp"}
+
+
+class Resolver(Protocol):
+    """What can be given to :func:`set_resolver`: something that looks up names of hosts.
+
+    It gets names only, never a numeric address, ``unix/`` or ``localhost``, and the service
+    as a port number. It answers through the condvar, on this thread, with the addresses in
+    the order to try them, or throws an ``OSError`` if there is no such host.
+
+    A resolver that also has ``srv(service, protocol, domain) -> CondVar[list]``, whose items
+    have ``port`` and ``target`` and come in the order to try them, is asked for SRV records
+    first whenever the service was given by name.
+    """
+
+    def getaddrinfo(
+        self, host: str, service: str | int, *, family: int = 0, type: SocketType = "stream"
+    ) -> ae.CondVar[list[AddressInfo]]:
+        """Look *host* up in *family* (0, 4 or 6)."""
+        ...
+
+
+class _Chosen(threading.local):
+    # Per thread, like the loop: a resolver with sockets belongs to the loop it was made on.
+    resolver: Resolver | None = None
+
+    def __init__(self) -> None:
+        self.made: dict[str, Resolver] = {}
+
+
+_chosen = _Chosen()
+_threads = ThreadResolver()
+
+
+def set_resolver(resolver: Resolver | None) -> None:
+    """Let *resolver* look up all names in this thread; ``None`` restores the default.
+
+    The default is the one ``AE_RESOLVER`` names, else :class:`ThreadResolver`. An argument of
+    :func:`tcp_connect` counts more than this.
+
+    Raises:
+        TypeError: If *resolver* has no ``getaddrinfo``.
+    """
+    if resolver is not None and not callable(getattr(resolver, "getaddrinfo", None)):
+        raise TypeError(f"expected a resolver or None, got {resolver!r}")
+    _chosen.resolver = resolver
+
+
+def default_resolver() -> Resolver:
+    """Return the resolver this thread uses where none is given.
+
+    Raises:
+        ValueError: If ``AE_RESOLVER`` names none that is installed.
+    """
+    if _chosen.resolver is not None:
+        return _chosen.resolver
+    name = variable("AE_RESOLVER")
+    if name in ("", "thread"):
+        return _threads
+    return _chosen.made.get(name) or _from_entry_point(name)
+
+
+def _from_entry_point(name: str) -> Resolver:
+    from importlib.metadata import entry_points
+
+    found = entry_points(group="ae_socket.resolvers")
+    if name not in found.names:
+        known = ", ".join(sorted({"thread", *found.names}))
+        raise ValueError(f"AE_RESOLVER: expected one of {known}, got {name!r}")
+    value: Any = found[name].load()
+    # A class or a function makes one; a function may well return one shared object.
+    if isinstance(value, type) or not hasattr(value, "getaddrinfo"):
+        value = value()
+    _chosen.made[name] = value
+    return value  # type: ignore[no-any-return]
+
+
+def resolve(
+    host: str, service: str | int, *, family: int = 0, type: SocketType = "stream"
+) -> ae.CondVar[list[AddressInfo]]:
+    """Turn a host and a service into the socket addresses to try, in order.
+
+    Args:
+        host: A name, an address in any form :func:`parse_address` reads (an IPv6 one may
+            carry a scope, ``fe80::1%eth0``), or ``"unix/"``.
+        service: A port number, the name of a service, or ``name=port``, where the port
+            stands in if neither SRV records nor the services database are to be relied on.
+            With ``"unix/"`` an absolute path, or a NUL and an abstract name.
+        family: 4 or 6 for addresses of that family only, 0 for all in ``AE_PROTOCOLS``.
+        type: ``"stream"`` or ``"dgram"``.
+
+    Returns:
+        A condvar with the list; ``[]`` if *family* contradicts a numeric host, for a relative
+        UNIX path, and if the SRV record says that there is no such service.
+
+        Numeric hosts, ``localhost`` and names below it are answered without a resolver; the
+        others in the resolver's order, unless ``AE_PROTOCOLS`` is set: then by its order
+        of families first.
+
+        **When**: never ready before the call returns. **Lifetime**: the lookup goes on when
+        the condvar is forgotten; cancelling it ends it.
+
+    Raises:
+        TypeError: At once, if an argument has the wrong type.
+        ValueError: Through the condvar: an unknown service, a bad port, a NUL in a name.
+        ResolveFailed: Through the condvar: there is no such host.
+
+    Perl: ``resolve_sockaddr $host, $service, $proto, $family, $type, $cb``
+    """
+    return lookup(host, service, family, type)
+
+
+def lookup(
+    host: str,
+    service: str | int,
+    family: int = 0,
+    kind: SocketType = "stream",
+    *,
+    resolver: Resolver | None = None,
+    alternate: bool = False,
+) -> ae.CondVar[list[AddressInfo]]:
+    """Do what :func:`resolve` says, for callers in this package.
+
+    With *alternate* the families alternate - for each SRV target on its own, because its
+    priority counts more than its family.
+    """
+    if not isinstance(host, str):
+        raise TypeError(f"expected a host as str, got {host!r}")
+    if not isinstance(service, str | int):
+        raise TypeError(f"expected a service as str or int, got {service!r}")
+    if family not in (0, 4, 6):
+        raise ValueError(f"expected family 0, 4 or 6, got {family!r}")
+    socket_type(kind)
+    question = _Question(family, kind, resolver, alternate)
+    try:
+        question.begin(host, service)
+    except Exception as error:
+        error.__traceback__ = None
+        question.fail(error)
+    return question.result
+
+
+class _Question:
+    """One call of :func:`resolve` on its way."""
+
+    def __init__(
+        self, family: int, kind: SocketType, resolver: Resolver | None, alternate: bool
+    ) -> None:
+        self.result: ae.CondVar[list[AddressInfo]] = ae.CondVar()
+        preference, self.is_ordered = protocols()
+        self.family = family
+        self.families = tuple(f for f in preference if family in (0, f))
+        self.kind: SocketType = kind
+        self.resolver = resolver
+        self.alternate = alternate
+        self.parts: list[ae.CondVar[Any]] = []
+
+    def answer(self, infos: list[AddressInfo]) -> None:
+        ae.postpone(partial(_settle, self.result.send, self.result, infos))
+
+    def fail(self, error: BaseException) -> None:
+        ae.postpone(partial(_settle, self.result.throw, self.result, error))
+
+    def begin(self, host: str, service: str | int) -> None:
+        infos = self.without_asking(host, service)
+        if infos is not None:
+            self.answer(infos)
+            return
+        name, port = parse_service(service, self.kind)
+        if not self.families:
+            self.answer([])
+            return
+        resolver = self.resolver = self.resolver or default_resolver()
+        self.result.on_ready(self.on_result)
+        srv = getattr(resolver, "srv", None) if name else None
+        if srv is None:
+            self.ask([(host, port)])
+        else:
+            records = srv(name, _PROTOCOL[self.kind], host)
+            self.parts = [records]
+            _later(records, partial(self.on_records, host, port))
+
+    def without_asking(self, host: str, service: str | int) -> list[AddressInfo] | None:
+        """Return the answer if it takes nobody's help."""
+        if host == "unix/":
+            path = str(service)
+            if self.family or not path.startswith(("/", "\0")):
+                return []
+            return [unix_info(path, self.kind)]
+        if not host or "\0" in host:
+            raise ValueError(f"expected the name or address of a host, got {host!r}")
+        port = parse_service(service, self.kind)[1]
+        info = numeric_info(host, port, self.kind)
+        if info is not None:
+            return [info] if _FAMILY[info.family] in self.families else []
+        if "%" in host:
+            raise ResolveFailed(f"{host!r} is no IPv6 address, so it has no scope")
+        # RFC 6761 6.3: all of "localhost." is this host, and never a question for the DNS.
+        if ("." + host.lower().removesuffix(".")).endswith(".localhost"):
+            texts = (_LOOPBACK[family] for family in self.families)
+            return [info for text in texts if (info := numeric_info(text, port, self.kind))]
+        return None
+
+    def ask(self, targets: list[tuple[str, int]]) -> None:
+        """Look up every target; the answers come in the order of the targets."""
+        assert self.resolver is not None
+        family = self.families[0] if len(self.families) == 1 else 0
+        self.parts = []
+        for host, port in targets:
+            info = numeric_info(host, port, self.kind)
+            if info is not None:
+                part: ae.CondVar[list[AddressInfo]] = ae.CondVar()
+                part.send([info])
+            else:
+                part = self.resolver.getaddrinfo(host, port, family=family, type=self.kind)
+            self.parts.append(part)
+        left = len(targets)
+
+        def on_part(_part: object) -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                self.on_parts()
+
+        for part in self.parts:
+            _later(part, on_part)
+
+    def on_records(self, host: str, port: int, records: ae.CondVar[Any]) -> None:
+        if self.result.ready:
+            return
+        try:
+            found = records.recv()
+        except OSError:
+            found = []  # no SRV records, or none that can be had: the host itself
+        except BaseException as error:
+            error.__traceback__ = None
+            self.result.throw(error)
+            return
+        targets = [(record.target.removesuffix("."), record.port) for record in found]
+        try:
+            if not targets:
+                self.ask([(host, port)])
+            elif any(target for target, _port in targets):
+                self.ask([target for target in targets if target[0]])
+            else:
+                # RFC 2782: a target of "." says "decidedly not available at this domain".
+                self.result.send([])
+        except Exception as error:
+            error.__traceback__ = None
+            self.result.throw(error)
+
+    def on_parts(self) -> None:
+        if self.result.ready:
+            return
+        parts, self.parts = self.parts, []
+        infos: list[AddressInfo] = []
+        errors: list[BaseException] = []
+        for part in parts:
+            try:
+                found = [info for info in part.recv() if _FAMILY.get(info.family) in self.families]
+            except BaseException as error:
+                error.__traceback__ = None  # it refers to this frame, and so to ourselves
+                errors.append(error)
+                continue
+            if self.is_ordered:
+                found.sort(key=lambda info: self.families.index(_FAMILY[info.family]))
+            infos += interleave(found, lambda info: info.family) if self.alternate else found
+        if errors and not infos:
+            self.result.throw(errors[0])
+        else:
+            self.result.send(list(dict.fromkeys(infos)))
+
+    def on_result(self, result: ae.CondVar[list[AddressInfo]]) -> None:
+        parts, self.parts = self.parts, []
+        if result.cancelled:
+            for part in parts:
+                part.cancel()
+
+
+def _settle(method: Callable[[T], None], result: ae.CondVar[Any], value: T) -> None:
+    if not result.ready:
+        method(value)
+
+
+def _later(condvar: ae.CondVar[T], callback: Callable[[ae.CondVar[T]], None]) -> None:
+    """Call back when *condvar* is ready, but not now, even if it is ready already."""
+    if condvar.ready:
+        ae.postpone(partial(callback, condvar))
+    else:
+        condvar.on_ready(callback)

@@ -1,0 +1,283 @@
+"""Servers: sockets that listen, and the loop that accepts.
+
+Accepting goes through one `_Listener` for each socket; a `Server` is the guard around them.
+"""
+
+from __future__ import annotations
+
+__all__ = ("Server", "inherited_sockets", "tcp_server")
+
+import errno
+import os
+import socket
+from typing import TYPE_CHECKING, Final
+
+import ae_core as ae
+
+from ._addresses import format_host_port
+from ._binding import Bound, bind_addresses, listening_infos
+from ._sockaddr import host_and_port
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Self, TypeAlias
+
+    OnAccept: TypeAlias = Callable[[socket.socket, str, "int | str"], object]
+    OnPrepare: TypeAlias = Callable[[socket.socket, str, "int | str"], "int | None"]
+    Address: TypeAlias = tuple[str, "int | str"]
+
+# Theory of operation
+# -------------------
+# accept() takes what is there until it would block, because a turn of the loop costs as
+# much as several accepts; after `_BATCH` of them the others have their turn.
+#
+# A descriptor limit is no reason to die, nor to spin: the connection stays in the backlog,
+# and the socket readable, so a level-triggered loop would call again at once, for ever.
+# Instead the listener does not look for `_PAUSE` seconds, five calls a second at the most.
+# It says so once a minute, because what goes wrong for hours must not fill the disk as well.
+
+_BATCH: Final = 64
+_PAUSE: Final = 0.2
+_LOG_PERIOD: Final = 60.0
+
+
+def _codes(*names: str) -> frozenset[int]:
+    return frozenset(getattr(errno, name) for name in names if hasattr(errno, name))
+
+
+# No room in this process or this system. The bare number is WSAEMFILE.
+_EXHAUSTED: Final = _codes("EMFILE", "ENFILE", "ENOBUFS", "ENOMEM") | {10024}
+
+# The listening socket is not one, or not any more: it will never accept again.
+_DEAD: Final = _codes("EBADF", "EINVAL", "ENOTSOCK", "EOPNOTSUPP", "EFAULT")
+
+# Every other error is the fate of one connection that was about to be accepted: it is gone,
+# the next one may be fine. accept(2) of Linux hands pending network errors over like this.
+
+
+class _Listener:
+    """Accepts on one socket. Knows nothing of the Server, which may so be forgotten."""
+
+    __slots__ = ("_bound", "_family", "_last_log", "_on_accept", "_watch")
+
+    def __init__(self, bound: Bound, on_accept: OnAccept) -> None:
+        self._bound = bound
+        self._family = bound.sock.family
+        self._on_accept = on_accept
+        self._last_log = -_LOG_PERIOD
+        self._watch: ae.Watcher | None = ae.io(bound.sock, "r", self._on_readable)
+
+    def close(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        self._bound.close()
+
+    def _on_readable(self) -> None:
+        accept = self._bound.sock.accept
+        for _ in range(_BATCH):
+            try:
+                sock, sockaddr = accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _EXHAUSTED:
+                    self._pause(error)
+                    return
+                if error.errno in _DEAD:
+                    self._give_up(error)
+                    return
+                continue
+            sock.setblocking(False)
+            if self._family is socket.AF_INET:
+                host, port = sockaddr
+            else:
+                host, port = host_and_port(self._family, sockaddr)
+            # What it raises ends this batch, not the server: the loop calls again.
+            self._on_accept(sock, host, port)
+            if self._watch is None:
+                return  # the callback has closed the server
+
+    def _pause(self, error: OSError) -> None:
+        now = ae.detect().clock()
+        if now - self._last_log >= _LOG_PERIOD:
+            self._last_log = now
+            ae.log("error", "cannot accept on %s, pausing: %s", self._bound.address, error)
+        self._watch = ae.timer(_PAUSE, self._resume)
+
+    def _resume(self) -> None:
+        self._watch = ae.io(self._bound.sock, "r", self._on_readable)
+
+    def _give_up(self, error: OSError) -> None:
+        ae.log("error", "cannot accept on %s any more: %s", self._bound.address, error)
+        self.close()
+
+
+class Server:
+    """Listening sockets, as made by :func:`tcp_server`.
+
+    Hold it for as long as connections shall be accepted: dropping the last reference closes
+    the sockets, as do :meth:`cancel` and the end of a ``with`` block. Connections that were
+    accepted live on.
+    """
+
+    __slots__ = ("__weakref__", "_listeners", "addresses")
+
+    addresses: list[Address]
+    """Where it listens, as ``(host, port)`` or ``("unix/", path)``, with real port numbers."""
+
+    def __init__(self, bound: list[Bound], on_accept: OnAccept) -> None:
+        self.addresses = [one.address for one in bound]
+        self._listeners: list[_Listener] = []
+        for one in bound:
+            self._listeners.append(_Listener(one, on_accept))
+
+    @property
+    def address(self) -> Address:
+        """The first of :attr:`addresses`."""
+        return self.addresses[0]
+
+    def cancel(self) -> None:
+        """Stop listening and close the sockets, now. A UNIX socket's file is removed. Idempotent.
+
+        The callback is not called again; connections in the backlog are reset by the kernel.
+        """
+        listeners, self._listeners = self._listeners, []
+        for listener in listeners:
+            listener.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.cancel()
+
+    def __repr__(self) -> str:
+        state = "listening" if self._listeners else "closed"
+        return f"<Server {', '.join(map(str, self.addresses))} {state}>"
+
+    def __del__(self) -> None:
+        if getattr(self, "_listeners", None):
+            self.cancel()
+
+
+def tcp_server(
+    host: str | None,
+    service: str | int | None,
+    on_accept: OnAccept,
+    *,
+    on_prepare: OnPrepare | None = None,
+    backlog: int = 128,
+    reuse_port: bool = False,
+    dual_stack: bool = False,
+    sock: socket.socket | None = None,
+) -> Server:
+    """Listen for connections.
+
+    Args:
+        host: The address to listen on, or ``None`` for every address of every family in
+            ``AE_PROTOCOLS``, all on one port number; ``"unix/"`` for a UNIX socket.
+        service: A port number or the name of a service; 0 or ``None`` lets the system choose.
+            For ``"unix/"`` an absolute path, or a NUL and an abstract name.
+        on_accept: Called with each new connection, non-blocking, and its peer's host and port.
+            A v4-mapped peer is shown as IPv4; the peer of a UNIX socket is ``"unix/", ""``.
+        on_prepare: Called with each socket and its real address just before it listens,
+            inside this call; may return a backlog. What it raises ends the call.
+        backlog: How many connections may wait to be accepted.
+        reuse_port: Let other processes listen on the same port (SO_REUSEPORT).
+        dual_stack: Let an IPv6 socket accept IPv4 as well; otherwise each family has its own.
+        sock: Listen on this socket instead, which was bound by somebody else (see
+            :func:`inherited_sockets`); *host* and *service* are ``None`` then. It is closed
+            with the server, but its file is never removed.
+
+    Returns:
+        The server, bound and listening. **Lifetime**: hold it.
+
+        **When**: *on_accept* is never called inside this call.
+
+    Raises:
+        ValueError: If *host* is no address, *service* unknown, or *sock* not a bound stream
+            socket.
+        OSError: If the address cannot be had: EADDRINUSE, EADDRNOTAVAIL, EACCES; EEXIST if the
+            path is a file of another kind. A socket file nobody listens on is replaced.
+
+    The path of a UNIX socket must not come from an untrusted source: a socket file is removed.
+
+    Perl: ``tcp_server $host, $service, $accept_cb, $prepare_cb``
+    """
+    if not callable(on_accept):
+        raise TypeError(f"expected on_accept to be callable, got {on_accept!r}")
+    if sock is not None:
+        if host is not None or service not in (None, 0):
+            raise ValueError(f"expected no host and service with sock, got {host!r}, {service!r}")
+        _check_handed_in(sock)
+        sock.setblocking(False)
+        bound = [Bound(sock)]
+        handed_in = True
+    else:
+        infos = listening_infos(host, service, "stream", dual_stack)
+        bound = bind_addresses(infos, reuse_port=reuse_port, dual_stack=dual_stack)
+        handed_in = False
+    try:
+        for one in bound:
+            wanted = on_prepare(one.sock, *one.address) if on_prepare is not None else None
+            if wanted or not _is_listening(one.sock):
+                _listen(one, wanted or backlog)
+        return Server(bound, on_accept)
+    except BaseException:
+        if not handed_in:
+            for one in bound:
+                one.close()
+        raise
+
+
+def _check_handed_in(sock: socket.socket) -> None:
+    if not isinstance(sock, socket.socket):
+        raise TypeError(f"expected a socket, got {sock!r}")
+    if sock.fileno() < 0 or sock.type != socket.SOCK_STREAM:
+        raise ValueError(f"expected an open stream socket, got {sock!r}")
+
+
+def _listen(bound: Bound, backlog: int) -> None:
+    try:
+        bound.sock.listen(backlog)
+    except OSError as error:  # with SO_REUSEADDR a port in use may show only now
+        raise OSError(error.errno, error.strerror, format_host_port(*bound.address)) from None
+
+
+def _is_listening(sock: socket.socket) -> bool:
+    try:
+        return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    except (AttributeError, OSError):  # not everywhere; listen() is harmless then
+        return False
+
+
+_FIRST_INHERITED: Final = 3
+
+
+def inherited_sockets() -> list[socket.socket]:
+    """Return the sockets a service manager opened for this process (``sd_listen_fds(3)``).
+
+    Reads ``LISTEN_PID`` and ``LISTEN_FDS`` and removes them from the environment, so that the
+    sockets are taken once and no child believes they are its own. Give them to
+    :func:`tcp_server` as ``sock``.
+
+    Returns:
+        The sockets in the manager's order; ``[]`` if there are none for this process.
+    """
+    process, count = os.environ.get("LISTEN_PID"), os.environ.get("LISTEN_FDS")
+    for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
+        os.environ.pop(name, None)
+    if process != str(os.getpid()) or count is None or not count.isdecimal():
+        return []
+    found = []
+    for fd in range(_FIRST_INHERITED, _FIRST_INHERITED + int(count)):
+        os.set_inheritable(fd, False)
+        found.append(socket.socket(fileno=fd))
+    return found

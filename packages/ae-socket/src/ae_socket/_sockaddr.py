@@ -1,0 +1,134 @@
+"""Socket addresses as the ``socket`` module takes them, and what they look like to people.
+
+No I/O but the question what an interface is called; imports nothing from ``ae_core``.
+"""
+
+from __future__ import annotations
+
+__all__ = ("AddressInfo", "Sockaddr", "numeric_info", "socket_type", "target_text", "unix_info")
+
+import errno
+import os
+import socket
+import sys
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+from ._addresses import UNIX, format_address, format_host_port, parse_address
+from ._errors import ResolveFailed
+
+Sockaddr: TypeAlias = tuple[Any, ...] | str
+SocketType: TypeAlias = Literal["stream", "dgram"]
+
+_TYPES: Final = {"stream": socket.SOCK_STREAM, "dgram": socket.SOCK_DGRAM}
+_PROTOCOLS: Final = {"stream": socket.IPPROTO_TCP, "dgram": socket.IPPROTO_UDP}
+
+
+class AddressInfo(NamedTuple):
+    """One place to connect to: the arguments of ``socket.socket`` and of its ``connect``.
+
+    ``sockaddr`` is ``(host, port)`` for IPv4, ``(host, port, flow, scope id)`` for IPv6 and
+    the path for a UNIX socket.
+    """
+
+    family: int
+    type: int
+    protocol: int
+    sockaddr: Sockaddr
+
+
+def socket_type(kind: str) -> int:
+    """Translate ``"stream"`` or ``"dgram"``; anything else is a ValueError."""
+    try:
+        return _TYPES[kind]
+    except (KeyError, TypeError):
+        raise ValueError(f'expected type "stream" or "dgram", got {kind!r}') from None
+
+
+def numeric_info(host: str, port: int, kind: SocketType) -> AddressInfo | None:
+    """Make the address of a numeric host, or return ``None`` if *host* is a name.
+
+    Raises:
+        ResolveFailed: If the scope ("%eth9") names no interface of this machine.
+    """
+    address, percent, scope = host.partition("%")
+    packed = parse_address(address)
+    if packed is None or packed == UNIX:
+        return None
+    if len(packed) == 4:
+        if percent:
+            return None
+        return AddressInfo(
+            socket.AF_INET,
+            _TYPES[kind],
+            _PROTOCOLS[kind],
+            (socket.inet_ntop(socket.AF_INET, packed), port),
+        )
+    scope_id = _scope_id(host, scope) if percent else 0
+    text = socket.inet_ntop(socket.AF_INET6, packed)
+    return AddressInfo(socket.AF_INET6, _TYPES[kind], _PROTOCOLS[kind], (text, port, 0, scope_id))
+
+
+def _scope_id(host: str, scope: str) -> int:
+    if scope.isascii() and scope.isdigit():
+        number = int(scope[:20])
+        if number < 2**32:
+            return number
+    else:
+        try:
+            return socket.if_nametoindex(scope)
+        except (OSError, ValueError):  # no such interface; a NUL in its name
+            pass
+    raise ResolveFailed(f"no interface {scope!r} for the scope of {host!r}")
+
+
+def unix_info(path: str, kind: SocketType) -> AddressInfo:
+    """Make the address of a UNIX socket at *path* (a leading NUL: an abstract one).
+
+    Raises:
+        OSError: EAFNOSUPPORT where the platform has none, ENAMETOOLONG for a path that
+            does not fit (108 octets on Linux).
+        ValueError: If *path* contains a NUL behind its start: the kernel would see only what
+            stands before it.
+    """
+    if not hasattr(socket, "AF_UNIX"):
+        raise OSError(errno.EAFNOSUPPORT, "no UNIX sockets on this platform", path)
+    if "\0" in path[1:]:
+        raise ValueError(f"expected a path without NUL, got {path!r}")
+    # sun_path has 108 octets on Linux and 104 on the BSDs; a path also needs its final NUL.
+    octets = len(os.fsencode(path)) + (not path.startswith("\0"))
+    if octets > (108 if sys.platform == "linux" else 104):
+        raise OSError(errno.ENAMETOOLONG, "path too long for a UNIX socket", path)
+    return AddressInfo(socket.AF_UNIX, _TYPES[kind], 0, path)
+
+
+def host_and_port(family: int, sockaddr: Any) -> tuple[str, int | str]:
+    """Return what people call an address: ``(host, port)`` or ``("unix/", path)``.
+
+    A v4-mapped IPv6 address is shown as the IPv4 address it stands for; a scope is kept
+    (``fe80::1%eth0``).
+    """
+    if family == socket.AF_INET:
+        return sockaddr[0], sockaddr[1]
+    if family == socket.AF_INET6:
+        host, port, _flow, scope_id = sockaddr
+        # Everything else comes from the kernel's side in the form that we print, too.
+        if host.startswith("::") and host != "::1":
+            host = format_address(socket.inet_pton(socket.AF_INET6, host)) or host
+        if scope_id:
+            host = f"{host}%{_scope_name(scope_id)}"
+        return host, port
+    path = sockaddr if isinstance(sockaddr, str) else os.fsdecode(sockaddr)
+    return "unix/", path
+
+
+def _scope_name(scope_id: int) -> str:
+    try:
+        return socket.if_indextoname(scope_id)
+    except OSError:  # the interface is gone
+        return str(scope_id)
+
+
+def target_text(info: AddressInfo) -> str:
+    """Return an address as one text, for messages."""
+    host, port = host_and_port(info.family, info.sockaddr)
+    return format_host_port(host, str(port).replace("\0", "@"))
