@@ -1,0 +1,588 @@
+"""The byte machine: one TLS connection between two memory buffers, without a descriptor.
+
+Sans-I/O: ciphertext and plaintext are passed in and out by whoever owns the transport
+(``ae_handle`` in real life, another session in the tests). Knows OpenSSL, no event loop.
+"""
+
+from __future__ import annotations
+
+__all__ = ("Session",)
+
+from typing import TYPE_CHECKING, Final, Literal
+
+from ae_handle import TlsError
+
+from ._errors import from_openssl
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cryptography.x509 import Certificate
+    from OpenSSL import SSL
+
+    from ae_handle.abc import TlsRole, TlsState
+
+    from ._facts import Facts
+
+# Theory of operation
+# -------------------
+# OpenSSL reads from one memory BIO and writes to another. Two things are done around it.
+#
+# 1. It is fed record by record. A TLS record says its length in clear, so we know when the
+#    BIO holds one whole record, and call SSL_read exactly once for it. That has two effects:
+#    * octets behind a close_notify stay ours. OpenSSL would swallow them, and after
+#      `stop_tls` they are the clear text of the next protocol (`unused_data`).
+#    * SSL_read is never asked in vain. An "I have nothing" is an exception in pyOpenSSL and
+#      costs 1.7 us, which is felt at one small line per call. It is only met for records
+#      that carry no data (session tickets, key updates), and tells us about those for free.
+#    Nothing is copied for it: whole feeds and memoryview slices go to the BIO directly.
+#
+# 2. What is written is encrypted when it is fetched (`drain`): all that was written in one
+#    turn becomes one batch of full records. Large data is passed through in slices, because
+#    a memory BIO keeps the size of the largest batch it ever held.
+#
+# Errors are told late: plaintext that was decrypted before the bad record is handed out
+# first, by `read`, and the error follows.
+
+_HEADER: Final = 5
+_MAX_RECORD: Final = 16384 + 2048
+_SLICE: Final = 65536
+# A record grows by 22 octets in TLS 1.3, by 85 at worst in TLS 1.2 with CBC.
+_OVERHEAD: Final = 96
+_BOTH_SHUT: Final = 3  # OpenSSL's SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN
+_HANDSHAKE_READ: Final = 16384
+_INTERNAL_ERROR: Final = b"\x15\x03\x03\x00\x02\x02\x50"  # a fatal alert in clear
+
+
+class Session:
+    """One TLS connection as a byte machine: see :class:`ae_handle.abc.TlsSession`.
+
+    Made by :meth:`ae_tls.Context.new_session`. Nothing is ever sent or received by it; nobody
+    is called back but the functions given to the context, and those inside :meth:`feed`.
+
+    Attributes:
+        state: ``"handshake"``, ``"established"``, ``"closing"`` (one close_notify was sent or
+            received) or ``"closed"`` (both were, or an error).
+        role: ``"connect"`` or ``"accept"``.
+        peer_name: The name the peer had to prove.
+        unused_data: Octets that were fed behind the peer's close_notify.
+
+    Perl: the SSL object behind ``$handle->{tls}``
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_batch",
+        "_bio_read",
+        "_bio_write",
+        "_close_later",
+        "_conn",
+        "_ended",
+        "_error",
+        "_facts",
+        "_head",
+        "_held",
+        "_keep_session",
+        "_need",
+        "_no_data",
+        "_peer_closed",
+        "_plain",
+        "_probe",
+        "_record",
+        "_recv",
+        "_resumable",
+        "_sendall",
+        "_sent_close",
+        "_started",
+        "_told",
+        "_we_finished_last",
+        "_zero_return",
+        "peer_name",
+        "role",
+        "state",
+        "unused_data",
+    )
+
+    state: TlsState
+    role: TlsRole
+    peer_name: str | None
+    unused_data: bytes
+
+    def __init__(
+        self,
+        conn: SSL.Connection,
+        facts: Facts,
+        keep_session: Callable[[str, SSL.Session, str], None] | None,
+        resumable: bool,
+    ) -> None:
+        from OpenSSL import SSL
+
+        self._conn = conn
+        self._facts = facts
+        self._keep_session = keep_session
+        self._resumable = resumable
+        self._no_data = SSL.WantReadError
+        self._zero_return = SSL.ZeroReturnError
+        self._error = SSL.Error
+        self._recv = conn.recv
+        self._sendall = conn.sendall
+        self._bio_read = conn.bio_read
+        self._bio_write = conn.bio_write
+        self.role = facts.role
+        self.peer_name = facts.peer_name
+        self.state = "handshake"
+        self.unused_data = b""
+        self._batch: list[bytes] = []  # plaintext that was written and is not encrypted yet
+        self._plain: list[bytes] = []  # plaintext that was decrypted and is not read yet
+        self._head = b""  # the first octets of a record whose length is not known yet
+        self._need = 0  # octets missing from the record in the BIO
+        self._record = 0  # its size
+        self._probe = False  # the BIO may hold something to send
+        self._held = b""  # octets to send before those in the BIO
+        self._we_finished_last = False
+        self._started = False
+        self._close_later = False
+        self._sent_close = False
+        self._peer_closed = False
+        self._ended: TlsError | None = None
+        self._told = False
+
+    def __repr__(self) -> str:
+        name = f" {self.peer_name!r}" if self.peer_name else ""
+        return f"<{type(self).__name__} {self.role}{name} {self.state}>"
+
+    # The seam -----------------------------------------------------------------------------
+
+    def feed(self, data: bytes, /) -> None:
+        """Take ciphertext from the peer; ``b""`` means that the stream has ended.
+
+        Raises:
+            TlsError: The handshake failed, the peer broke the protocol, or the stream ended
+                without a close_notify (``reason`` ``truncated``). If decrypted data is
+                waiting, :meth:`read` gives that first and raises the error afterwards.
+        """
+        if self._ended is not None:
+            self._tell()
+            return
+        if self._peer_closed:
+            self.unused_data += data
+            return
+        if not data:
+            self._end_of_stream()
+            self._tell()
+            return
+        size = len(data)
+        if (
+            not self._need
+            and size >= _HEADER
+            and not self._head
+            and ((data[3] << 8) | data[4]) + _HEADER == size
+            and 20 <= data[0] <= 23
+        ):
+            self._bio_write(data)
+            self._advance(size)
+        else:
+            self._cut(data)
+        if self.state == "closed":
+            self._tell()
+
+    def read(self) -> bytes:
+        """Return all decrypted data; ``b""`` if there is none now.
+
+        Raises:
+            TlsError: What ended the connection, once, after the data before it.
+        """
+        plain = self._plain
+        if plain:
+            if len(plain) == 1:
+                return plain.pop()
+            self._plain = []
+            return b"".join(plain)
+        self._tell()
+        return b""
+
+    def write(self, data: bytes, /) -> None:
+        """Take plaintext; it is encrypted by :meth:`drain`, once the handshake is done.
+
+        Raises:
+            TlsError: After :meth:`shutdown` (``reason`` ``closed``) or after an error.
+        """
+        if self._sent_close or self._close_later:
+            raise TlsError("protocol is shutdown", reason="closed")
+        if self._ended is not None:
+            raise self._ended
+        if data:
+            self._batch.append(data if type(data) is bytes else bytes(data))
+
+    def drain(self) -> bytes:
+        """Return all ciphertext that is to be sent; ``b""`` if there is none now.
+
+        The first call of a ``connect`` session gives its first flight. After an error it
+        gives the alert for the peer.
+        """
+        state = self.state
+        if state == "handshake" and not self._started:
+            self._started = True
+            if self.role == "connect":
+                self._shake_hands()
+        out = b""
+        if self._batch and state in ("established", "closing"):
+            batch = self._batch
+            self._batch = []
+            out = self._encrypt(batch[0] if len(batch) == 1 else b"".join(batch))
+        elif self._probe:
+            self._probe = False
+            out = self._fetch(_HANDSHAKE_READ)
+        if self._held:
+            out = self._held + out
+            self._held = b""
+        return out
+
+    def shutdown(self) -> None:
+        """Send close_notify behind everything written so far; repeating it is harmless.
+
+        During the handshake it is remembered and done when the handshake has ended.
+        """
+        if self._sent_close or self._ended is not None:
+            return
+        if self.state == "handshake":
+            self._close_later = True
+            return
+        self._close()
+
+    @property
+    def peer_certificate(self) -> bytes | None:
+        """The peer's certificate as DER, or None if it has sent none (yet)."""
+        certificate = self.certificate
+        if certificate is None:
+            return None
+        from cryptography.hazmat.primitives.serialization import Encoding
+
+        return certificate.public_bytes(Encoding.DER)
+
+    # What only TLS has --------------------------------------------------------------------
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """The peer's certificate as a ``cryptography`` object, or None."""
+        return self._conn.get_peer_certificate(as_cryptography=True)
+
+    @property
+    def chain(self) -> list[Certificate]:
+        """The chain that was verified, the peer's certificate first.
+
+        What the peer sent if it was not verified; empty if it sent nothing.
+        """
+        conn = self._conn
+        found = conn.get_verified_chain(as_cryptography=True) if self._facts.proved else None
+        if found is None:
+            found = conn.get_peer_cert_chain(as_cryptography=True)
+        if found:
+            return found
+        certificate = self.certificate  # OpenSSL keeps a client's own certificate apart
+        return [] if certificate is None else [certificate]
+
+    @property
+    def version(self) -> str | None:
+        """The protocol version, ``"TLSv1.3"`` for example; None before it is agreed on."""
+        return None if self.state == "handshake" else self._conn.get_protocol_version_name()
+
+    @property
+    def cipher(self) -> str | None:
+        """The cipher suite by OpenSSL's name; None before it is agreed on."""
+        return self._conn.get_cipher_name()
+
+    @property
+    def cipher_bits(self) -> int | None:
+        """The strength of the cipher in bits; None before it is agreed on."""
+        return self._conn.get_cipher_bits()
+
+    @property
+    def group(self) -> str | None:
+        """The key exchange group, ``"x25519"`` for example; None if not known."""
+        if self.state == "handshake":
+            return None
+        return self._conn.get_group_name()
+
+    @property
+    def alpn(self) -> str | None:
+        """The application protocol both sides agreed on, or None."""
+        chosen = self._conn.get_alpn_proto_negotiated()
+        return chosen.decode("ascii", "backslashreplace") if chosen else None
+
+    @property
+    def server_name(self) -> str | None:
+        """The server name (SNI) the client sent, or None."""
+        name = self._conn.get_servername()
+        return None if name is None else name.decode("ascii", "backslashreplace")
+
+    @property
+    def resumed(self) -> bool:
+        """True if an earlier session was resumed, so that no certificate was exchanged.
+
+        Only the ``connect`` side can tell; the other always says False.
+        """
+        return (
+            self.role == "connect"
+            and self.state != "handshake"
+            and self._resumable
+            and self._conn.get_verified_chain(as_cryptography=True) is None
+        )
+
+    @property
+    def ocsp_response(self) -> bytes | None:
+        """The OCSP response the server stapled (DER), if ``ocsp`` asked for it."""
+        return self._facts.staple
+
+    def export(self, label: str, length: int, context: bytes | None = None) -> bytes:
+        """Derive key material that only the two ends of this connection can know.
+
+        Raises:
+            TlsError: Before the handshake has ended.
+            ValueError: If *length* is not positive.
+
+        Source: RFC 5705, RFC 8446 7.5
+        """
+        if length <= 0:
+            raise ValueError(f"length must be positive, got {length!r}")
+        if self.state == "handshake":
+            raise TlsError("no key material before the handshake has ended")
+        try:
+            return self._conn.export_keying_material(label.encode("ascii"), length, context)
+        except self._error as error:
+            raise from_openssl(error.args) from error
+
+    def channel_binding(
+        self, kind: Literal["tls-exporter", "tls-unique", "tls-server-end-point"], /
+    ) -> bytes | None:
+        """Return the channel binding data of SASL mechanisms, or None if this kind has none here.
+
+        ``tls-unique`` is not defined for TLS 1.3, ``tls-exporter`` is refused below it
+        because it needs the extended master secret, which OpenSSL does not let us see.
+
+        Raises:
+            ValueError: If *kind* is none of the three.
+
+        Source: RFC 5929 3 and 4, RFC 9266 2
+        """
+        if kind not in ("tls-exporter", "tls-unique", "tls-server-end-point"):
+            raise ValueError(
+                f"expected 'tls-exporter', 'tls-unique' or 'tls-server-end-point', got {kind!r}"
+            )
+        if self.state == "handshake":
+            return None
+        modern = self.version == "TLSv1.3"
+        if kind == "tls-exporter":
+            return self.export("EXPORTER-Channel-Binding", 32, b"") if modern else None
+        if kind == "tls-unique":
+            if modern:
+                return None
+            # The first Finished of the handshake: the client's, but the server's if resumed.
+            conn = self._conn
+            return conn.get_peer_finished() if self._we_finished_last else conn.get_finished()
+        return self._end_point()
+
+    def _end_point(self) -> bytes | None:
+        from cryptography.hazmat.primitives import hashes
+
+        if self.role == "connect":
+            certificate = self.certificate
+        else:
+            certificate = self._conn.get_certificate(as_cryptography=True)
+        if certificate is None:
+            return None
+        algorithm = certificate.signature_hash_algorithm
+        if algorithm is None:
+            return None  # Ed25519 hashes inside: RFC 5929 4.1 leaves the result undefined
+        if algorithm.name in ("md5", "sha1"):
+            algorithm = hashes.SHA256()
+        return certificate.fingerprint(algorithm)
+
+    # Inside -------------------------------------------------------------------------------
+
+    def _cut(self, data: bytes) -> None:
+        """Feed *data* to OpenSSL one record at a time, whatever its borders are."""
+        view = memoryview(data)
+        at = 0
+        end = len(data)
+        while at < end:
+            if not self._need:
+                head = self._head
+                if head or end - at < _HEADER:
+                    head += view[at : at + _HEADER - len(head)]
+                    at += len(head) - len(self._head)
+                    if len(head) < _HEADER:
+                        self._head = head
+                        return
+                    self._head = b""
+                    start = head
+                else:
+                    start = bytes(view[at : at + _HEADER])
+                    head = b""
+                length = (start[3] << 8) | start[4]
+                if not 20 <= start[0] <= 23 or start[1] != 3 or length > _MAX_RECORD:
+                    self._garbage(head + view[at:])
+                    return
+                self._record = length + _HEADER
+                self._need = self._record - len(head)
+                if head:
+                    self._bio_write(head)
+                if at == end and self._need:
+                    return
+            part = min(self._need, end - at)
+            if part:
+                self._bio_write(view[at : at + part])
+            at += part
+            self._need -= part
+            if not self._need:
+                self._advance(self._record)
+                if self._ended is not None:
+                    return
+                if self._peer_closed:
+                    self.unused_data += view[at:]
+                    return
+
+    def _garbage(self, data: bytes) -> None:
+        """Let OpenSSL say what is wrong with octets that are no TLS record."""
+        self._bio_write(data)
+        self._advance(_SLICE)
+        if self._ended is None:
+            self._fail(TlsError("not a TLS record", reason="protocol"))
+
+    def _advance(self, size: int) -> None:
+        """Have OpenSSL work on the record in the BIO."""
+        if self.state == "handshake":
+            self._started = True
+            self._shake_hands()
+            return
+        try:
+            self._plain.append(self._recv(size))
+        except self._no_data:
+            # A ticket, or a key update, which may want an answer.
+            self._probe = True
+            self._store()
+        except self._zero_return:
+            self._peer_closed = True
+            self.state = "closed" if self._sent_close else "closing"
+        except self._error as error:
+            self._fail(from_openssl(error.args))
+
+    def _shake_hands(self) -> None:
+        facts = self._facts
+        self._probe = True
+        try:
+            self._conn.do_handshake()
+        except self._no_data:
+            if facts.error is not None:
+                self._abandon(facts.error)
+            return
+        except self._error as error:
+            self._fail(facts.error or from_openssl(error.args))
+            return
+        if facts.error is not None:
+            self._abandon(facts.error)
+            return
+        if facts.check is not None and not facts.proved and self.role == "connect":
+            # Resumed: OpenSSL trusts the certificate it verified then; we look at the name.
+            certificate = self.certificate
+            refused = (
+                TlsError("the peer showed no certificate", reason="no-certificate")
+                if certificate is None
+                else facts.check_name(certificate)
+            )
+            if refused is not None:
+                self._fail(refused)
+                return
+        if self._conn.get_protocol_version() < 0x304:
+            # Up to TLS 1.2 whoever still has something to say now sends the last Finished.
+            self._held = self._fetch(_HANDSHAKE_READ)
+            self._we_finished_last = bool(self._held)
+            self._store()
+        self.state = "established"
+        if self._close_later:
+            self._close_later = False
+            self._close()
+
+    def _store(self) -> None:
+        """Offer the session for resumption; in TLS 1.3 each ticket makes another one."""
+        if self._keep_session is None or self.peer_name is None:
+            return
+        session = self._conn.get_session()
+        if session is not None:
+            self._keep_session(self.peer_name, session, self._conn.get_protocol_version_name())
+
+    def _encrypt(self, data: bytes) -> bytes:
+        size = len(data)
+        self._probe = False
+        try:
+            if size <= _SLICE:
+                self._sendall(data)
+                return self._fetch(size + (size // 16384 + 1) * _OVERHEAD)
+            pieces = []
+            view = memoryview(data)
+            for at in range(0, size, _SLICE):
+                self._sendall(view[at : at + _SLICE])
+                pieces.append(self._fetch(_SLICE + 5 * _OVERHEAD))
+            return b"".join(pieces)
+        except self._error as error:
+            self._fail(from_openssl(error.args))
+            return self._fetch(_HANDSHAKE_READ)
+
+    def _fetch(self, size: int) -> bytes:
+        """Take everything out of OpenSSL's output; *size* is a good guess how much it is."""
+        try:
+            out = self._bio_read(size)
+        except self._no_data:
+            return b""
+        if len(out) < size:
+            return out
+        pieces = [out]
+        while len(out) == size:
+            try:
+                out = self._bio_read(size)
+            except self._no_data:
+                break
+            pieces.append(out)
+        return b"".join(pieces)
+
+    def _close(self) -> None:
+        held = b""
+        if self._batch:
+            held = b"".join(self._batch)
+            self._batch = []
+        try:
+            if held:
+                self._sendall(held)
+            self._conn.shutdown()
+        except self._error as error:
+            self._fail(from_openssl(error.args))
+            return
+        self._probe = True
+        self._sent_close = True
+        self.state = "closed" if self._peer_closed else "closing"
+
+    def _end_of_stream(self) -> None:
+        if self.state == "handshake":
+            text = "the peer closed the connection during the TLS handshake"
+        else:
+            text = "the peer closed the connection without a TLS close_notify"
+            # TLS 1.1 and later may resume a session that was cut off (RFC 4346 7.2.1).
+            self._conn.set_shutdown(_BOTH_SHUT)
+        self._fail(TlsError(text, reason="truncated"))
+
+    def _abandon(self, error: TlsError) -> None:
+        """Fail before our first flight has left: what OpenSSL prepared is thrown away."""
+        self._fetch(_HANDSHAKE_READ)
+        self._held = _INTERNAL_ERROR
+        self._fail(error)
+
+    def _fail(self, error: TlsError) -> None:
+        self._ended = error
+        self.state = "closed"
+        self._batch.clear()
+        self._probe = True
+
+    def _tell(self) -> None:
+        if self._ended is not None and not self._told and not self._plain:
+            self._told = True
+            raise self._ended

@@ -1,0 +1,293 @@
+"""Who is the peer? Reference identifiers, and whether a certificate presents one of them.
+
+Sans-I/O: certificates and names in, a verdict out; the chain itself is OpenSSL's work. RFC 9525
+with service-identity's patterns: subjectAltName only, the common name is never looked at.
+"""
+
+from __future__ import annotations
+
+__all__ = (
+    "SCHEMES",
+    "NameCheck",
+    "VerifyInfo",
+    "ascii_host",
+    "ip_of",
+    "mismatch",
+    "name_check",
+    "subject_of",
+)
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+if TYPE_CHECKING:
+    from ipaddress import IPv4Address, IPv6Address
+
+    from cryptography.x509 import Certificate
+    from service_identity.hazmat import ServiceID
+
+# Theory of operation
+# -------------------
+# The peer's name, as the user gave it, becomes one or two *reference identifiers*: an IP
+# address only ever matches an iPAddress entry; a host name matches dNSName, and with a
+# scheme that has a registered service label also an SRV-ID (`_xmpp-client.example.org`).
+# The certificate's entries become *patterns*. One match is enough.
+#
+# service-identity compares; this file decides what reaches the comparison, because three of
+# its choices do not fit a client:
+#   * it refuses a whole certificate for one malformed entry. Here a malformed entry matches
+#     nothing and the others still count (a CA may well have issued "*.org, www.example.org").
+#   * it strips white space from entries. Here that is a malformed entry: what was signed is
+#     compared, never something tidied up.
+#   * it refuses a wildcard for every A-label (xn--...). RFC 9525 6.3 and browsers do not:
+#     what must not happen is a wildcard *inside* an A-label, and "*" is a whole label.
+
+#: Upstream's scheme names, with the service label of their SRV-ID. Upstream's rules about
+#: common names and wildcards inside a label are gone with RFC 6125; the rest became one rule.
+SCHEMES: Final[dict[str, str | None]] = {
+    "dns": None,
+    "acap": None,
+    "ftp": None,
+    "http": None,
+    "https": None,
+    "imap": "imap",
+    "imaps": "imaps",
+    "ldap": "ldap",
+    "ldaps": "ldaps",
+    "nntp": None,
+    "nntps": None,
+    "pop3": "pop3",
+    "pop3s": "pop3s",
+    "smtp": None,
+    "smtps": None,
+    "xmpp": "xmpp-client",
+    "xmpp-server": "xmpp-server",
+    # Upstream also names the schemes by their documents.
+    "rfc2595": None,
+    "rfc2818": None,
+    "rfc2830": "ldap",
+    "rfc3207": None,
+    "rfc3920": "xmpp-client",
+    "rfc4217": None,
+    "rfc4642": None,
+}
+
+NameCheck: TypeAlias = "Callable[[Certificate, str], object]"
+
+# A whole-label wildcard over at least two labels, or plain labels: what a CA may sign.
+_LABEL: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_PRESENTED: Final = re.compile(rf"(?:\*\.{_LABEL}\.)?{_LABEL}(?:\.{_LABEL})*\Z")
+_REFERENCE: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\Z")
+_MAX_NAME: Final = 253
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyInfo:
+    """What ``verify_callback`` is asked about: one certificate of the peer's chain.
+
+    Attributes:
+        certificate: The certificate, as a ``cryptography`` object.
+        depth: 0 for the peer's own, 1 for its issuer, and so on.
+        ok: What OpenSSL and, at depth 0, the name check think of it.
+        reason: The reason word if not ``ok``, else ``""``.
+        message: The sentence that goes with ``reason``.
+        role: ``"connect"`` or ``"accept"``: our own part in the connection.
+        peer_name: The name the peer has to prove; None if it need not.
+    """
+
+    certificate: Certificate
+    depth: int
+    ok: bool
+    reason: str
+    message: str
+    role: str
+    peer_name: str | None
+
+
+def ip_of(name: str) -> IPv4Address | IPv6Address | None:
+    """Return the address if *name* is an IP literal; a scope (``%eth0``) is not part of it.
+
+    Example:
+        >>> str(ip_of("fe80::1%eth0"))
+        'fe80::1'
+        >>> ip_of("www.example.org") is None
+        True
+    """
+    from ipaddress import ip_address
+
+    if name.startswith("[") and name.endswith("]"):
+        name = name[1:-1]
+    if ":" in name:
+        name = name.partition("%")[0]
+    try:
+        return ip_address(name)
+    except ValueError:
+        return None
+
+
+@lru_cache(maxsize=1024)
+def ascii_host(name: str) -> str | None:
+    """Return *name* as the lower-case A-labels that DNS and SNI carry, or None if it is no name.
+
+    One trailing dot is dropped: it makes a name absolute and is not part of it (RFC 6066 3).
+    Text outside ASCII is mapped by UTS 46 if the ``idna`` package is installed; without it
+    such a name is refused, because the older mapping of the standard library names other
+    hosts (``faß.example``).
+
+    Example:
+        >>> ascii_host("WWW.Example.Org.")
+        'www.example.org'
+        >>> ascii_host("unix/") is None
+        True
+    """
+    if not name.isascii():
+        try:
+            import idna
+        except ImportError:
+            return None
+        try:
+            name = idna.encode(name, uts46=True).decode("ascii")
+        except UnicodeError:
+            return None
+    if name.endswith("."):
+        name = name[:-1]
+    if len(name) > _MAX_NAME or not _REFERENCE.match(name):
+        return None
+    # RFC 1123 2.1 and WHATWG: what ends in a number is an address or a mistake, never a name.
+    if name.rpartition(".")[2].isdigit():
+        return None
+    return name.lower()
+
+
+def name_check(scheme: str | NameCheck | None) -> str | NameCheck | None:
+    """Validate a ``verify_name`` argument: returns None for "no check".
+
+    Raises:
+        ValueError: If *scheme* is a word that names no scheme.
+        TypeError: If it is neither a word nor callable.
+    """
+    if scheme is None or callable(scheme):
+        return scheme
+    if not isinstance(scheme, str):
+        raise TypeError(f"verify_name must be a scheme name, a callable or None, got {scheme!r}")
+    if scheme == "none":
+        return None
+    if scheme in SCHEMES or (scheme.startswith("_") and _REFERENCE.match(scheme[1:])):
+        return scheme
+    known = ", ".join(SCHEMES)
+    raise ValueError(f"unknown verify_name {scheme!r}: expected none, {known}, or _SERVICE")
+
+
+def mismatch(certificate: Certificate, peer_name: str, scheme: str) -> str | None:
+    """Compare *certificate* with the name the peer has to prove.
+
+    Args:
+        certificate: The peer's own certificate.
+        peer_name: A host name in any spelling, or an IP literal.
+        scheme: A key of :data:`SCHEMES`, or ``_SERVICE`` for that SRV-ID beside the DNS-ID.
+
+    Returns:
+        None if it matches, else a sentence that says what was expected and what was found.
+
+    Source: RFC 9525 6; RFC 4985 for SRV-IDs. Perl: ``AnyEvent::TLS::_verify_hostname``
+    """
+    from cryptography import x509
+    from service_identity.hazmat import (
+        DNS_ID,
+        SRV_ID,
+        DNSPattern,
+        IPAddress_ID,
+        IPAddressPattern,
+        SRVPattern,
+    )
+
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return f"it has no subjectAltName, expected {peer_name!r}"
+    except ValueError as error:
+        return f"its extensions cannot be read: {error}"
+
+    address = ip_of(peer_name)
+    if address is not None:
+        wanted = IPAddress_ID(address)
+        present = [str(entry) for entry in names.get_values_for_type(x509.IPAddress)]
+        for entry in present:
+            single = ip_of(entry)  # a network, as name constraints have, names no host
+            if single is not None and wanted.verify(IPAddressPattern(single)):
+                return None
+        return _sentence(peer_name, present)
+
+    host = ascii_host(peer_name)
+    if host is None:
+        return f"{peer_name!r} is not a host name"
+    found = names.get_values_for_type(x509.DNSName)
+    reference: ServiceID = DNS_ID(host)
+    plain = _plain_first_label(host)
+    for name in found:
+        if not _PRESENTED.match(name) or len(name) > _MAX_NAME:
+            continue
+        pattern = DNSPattern(name.lower().encode("ascii"))
+        if reference.verify(pattern):
+            return None
+        if plain is not None and name.startswith("*.") and DNS_ID(plain).verify(pattern):
+            return None
+
+    service = scheme[1:] if scheme.startswith("_") else SCHEMES[scheme]
+    if service is not None:
+        reference = SRV_ID(f"_{service}.{host}")
+        for text in _srv_names(names):
+            head, dot, tail = text.partition(".")
+            well_formed = dot and head.startswith("_") and _REFERENCE.match(tail)
+            if well_formed and reference.verify(SRVPattern.from_bytes(text.encode("ascii"))):
+                return None
+            found.append(text)
+    return _sentence(peer_name, found)
+
+
+def _plain_first_label(host: str) -> str | None:
+    """Return *host* with an A-label at its front replaced, so that a wildcard may match it."""
+    if not host.startswith("xn--"):
+        return None
+    return f"a.{host.partition('.')[2]}" if "." in host else None
+
+
+def _srv_names(names: object) -> list[str]:
+    from cryptography import x509
+    from cryptography.hazmat import asn1
+
+    assert isinstance(names, x509.SubjectAlternativeName)
+    texts = []
+    for other in names.get_values_for_type(x509.OtherName):
+        if other.type_id.dotted_string == "1.3.6.1.5.5.7.8.7":  # id-on-dnsSRV, RFC 4985 2
+            try:
+                texts.append(asn1.decode_der(asn1.IA5String, other.value).as_str())
+            except ValueError:
+                continue  # malformed, so it names nobody; the other entries still count
+    return texts
+
+
+def _sentence(wanted: str, found: list[str]) -> str:
+    shown = ", ".join(repr(name) for name in found[:8]) or "no such name"
+    more = f" and {len(found) - 8} more" if len(found) > 8 else ""
+    return f"it is not for {wanted!r} but for {shown}{more}"
+
+
+def subject_of(certificate: Certificate) -> str:
+    """Return the subject on one line, or the first alternative name if the subject is empty.
+
+    Perl: the subject half of ``AnyEvent::TLS::certname``
+    """
+    from cryptography import x509
+
+    try:
+        text = certificate.subject.rfc4514_string()
+        if text:
+            return text
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        return str(next(iter(names)).value)
+    except (ValueError, x509.ExtensionNotFound, StopIteration):
+        return "no subject"
