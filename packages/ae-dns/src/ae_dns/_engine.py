@@ -1,0 +1,270 @@
+"""Everything of a resolver that belongs to one event loop: slots, queue, deadlines, channels.
+
+Drives the sans-I/O ``Exchange``. A resolver has one engine per loop that it is used from.
+"""
+
+from __future__ import annotations
+
+__all__ = ("Engine", "Waiter")
+
+from collections import deque
+from typing import Protocol
+
+import ae_core as ae
+from ae_core.abc import Backend
+
+from ._cache import Cache
+from ._config import Server
+from ._resolution import Exchange, Verdict
+from ._transport import StreamChannel, UdpPool
+
+# Theory of operation
+# -------------------
+# At most `max_outstanding` exchanges are in flight, the rest waits in order (DNS-16).
+#
+# There is one timer for all of them, not one per query. Time-outs come from a short
+# list (2 and 5 seconds, say), so exchanges with the same time-out expire in the order in
+# which they were sent. A dict keeps that order and forgets an answered exchange at
+# once, for 0.1 us: `_buckets[timeout][exchange] = deadline`. The timer is armed for the
+# earliest deadline, and when it fires it looks at the front of each bucket. That an
+# exchange was answered meanwhile does not move the timer; it fires, finds nothing,
+# and is armed for the next. With nothing in flight there is no timer.
+#
+# What fails inside a call of the user (no route to the server, no descriptor left) is
+# dealt with in the next turn: nothing is ever reported inside the call that asked.
+
+
+class Waiter(Protocol):
+    """Who is told when an exchange is over."""
+
+    def exchange_over(self, exchange: Exchange) -> None:
+        """*exchange* has its reply, or ended without."""
+
+
+class Engine:
+    """The exchanges of one resolver on one loop.
+
+    Args:
+        backend: The loop, as ``ae.detect()`` gives it.
+        max_outstanding: How many exchanges may be in flight at once.
+        cache: Gets every reply.
+    """
+
+    def __init__(self, backend: Backend, max_outstanding: int, cache: Cache | None) -> None:
+        self.backend = backend
+        self.max_outstanding = max_outstanding
+        self.cache = cache
+        self.clock = backend.clock
+        self.outstanding = 0
+        self.sent = 0
+        self._queue: deque[Exchange] = deque()
+        self._slot_waiters: deque[ae.CondVar[None]] = deque()
+        self._by_question: dict[bytes, Exchange] = {}
+        self._buckets: dict[float, dict[Exchange, float]] = {}
+        self._pools: dict[Server, UdpPool] = {}
+        self._streams: dict[Server, StreamChannel] = {}
+        self._timer: ae.Watcher | None = None
+        self._armed = 0.0
+
+    # ------------------------------------------------------------- for the resolver
+
+    def equal(self, question: bytes) -> Exchange | None:
+        """Return the exchange with the same question that is under way already."""
+        return self._by_question.get(question)
+
+    def submit(self, exchange: Exchange) -> None:
+        """Start *exchange*, or queue it; its waiters are told when it is over."""
+        self._by_question[exchange.question] = exchange
+        if self.outstanding < self.max_outstanding:
+            self.outstanding += 1
+            exchange.next_step()
+            self._transmit(exchange)
+        else:
+            self._queue.append(exchange)
+
+    def leave(self, exchange: Exchange, waiter: Waiter) -> None:
+        """Tell *waiter* nothing more; without waiters the exchange itself ends."""
+        if waiter not in exchange.waiters:
+            return
+        exchange.waiters.remove(waiter)
+        if exchange.waiters:
+            return
+        if self._by_question.get(exchange.question) is exchange:
+            del self._by_question[exchange.question]
+        if exchange.bucket is None:
+            if exchange in self._queue:
+                self._queue.remove(exchange)
+            return
+        self._release(exchange)
+        self._settle()
+
+    def wait_for_slot(self, condvar: ae.CondVar[None]) -> None:
+        """Send *condvar* when a query would not be queued (DNS-17)."""
+        self._slot_waiters.append(condvar)
+        ae.postpone(self._settle)
+
+    @property
+    def queued(self) -> int:
+        return len(self._queue)
+
+    @property
+    def idle(self) -> bool:
+        return not self.outstanding and not self._queue and not self._slot_waiters
+
+    def abandon(self) -> None:
+        """Close everything: the loop is gone, nobody waits any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for bucket in self._buckets.values():
+            for exchange in list(bucket):
+                if exchange.channel is not None:
+                    exchange.channel.forget(exchange)
+        for pool in self._pools.values():
+            pool.close()
+        for stream in self._streams.values():
+            stream.close()
+        self._buckets.clear()
+        self._queue.clear()
+        self._slot_waiters.clear()
+        self._by_question.clear()
+        self.outstanding = 0
+
+    # ------------------------------------------------------------- for the channels
+
+    def arrived(self, exchange: Exchange, wire: bytes) -> None:
+        """Act on a packet that came by the channel of *exchange* with its identifier."""
+        verdict = exchange.judge(wire)
+        if verdict is Verdict.IGNORED:
+            return
+        exchange.channel.forget(exchange)
+        if verdict is Verdict.ANSWERED:
+            self._finish(exchange)
+        elif verdict is Verdict.SAME_STEP:
+            self._transmit(exchange)
+        else:
+            self._go_on(exchange)
+
+    def lost(self, exchange: Exchange) -> None:
+        """Go on with the plan: the channel failed."""
+        self._go_on(exchange)
+
+    def again(self, exchange: Exchange) -> None:
+        """Repeat the step: the server closed a connection on which it had served us."""
+        self._transmit(exchange)
+
+    # ------------------------------------------------------------- inside
+
+    def _transmit(self, exchange: Exchange) -> None:
+        """Send the query of the present step, and start its time-out."""
+        timeout = exchange.timeout
+        now = self.clock()
+        if exchange.bucket is not None:
+            exchange.bucket.pop(exchange, None)
+        bucket = self._buckets.get(timeout)
+        if bucket is None:
+            bucket = self._buckets[timeout] = {}
+        exchange.bucket = bucket
+        deadline = bucket[exchange] = now + timeout
+        if self._timer is None or deadline < self._armed:
+            self._arm(deadline, now)
+        self.sent += 1
+        server = exchange.server
+        try:
+            if exchange.stream:
+                stream = self._streams.get(server)
+                if stream is None or stream.retired:
+                    stream = self._streams[server] = StreamChannel(server, self)
+                stream.send(exchange)
+            else:
+                pool = self._pools.get(server)
+                if pool is None:
+                    pool = self._pools[server] = UdpPool(server, self)
+                pool.send(exchange)
+        except OSError:
+            self._in_next_turn(exchange)
+
+    def _in_next_turn(self, exchange: Exchange) -> None:
+        bucket = exchange.bucket
+        deadline = bucket[exchange]
+
+        def go_on() -> None:
+            # Unless it was cancelled, or its time was up, meanwhile.
+            if exchange.bucket is bucket and bucket.get(exchange) == deadline:
+                self._go_on(exchange)
+
+        ae.postpone(go_on)
+
+    def _go_on(self, exchange: Exchange) -> None:
+        if exchange.next_step():
+            self._transmit(exchange)
+        else:
+            self._finish(exchange)
+
+    def _release(self, exchange: Exchange) -> None:
+        """Give back the slot, the deadline and the channel of *exchange*."""
+        exchange.bucket.pop(exchange, None)
+        exchange.bucket = None
+        if exchange.channel is not None:
+            exchange.channel.forget(exchange)
+        self.outstanding -= 1
+
+    def _finish(self, exchange: Exchange) -> None:
+        self._release(exchange)
+        if self._by_question.get(exchange.question) is exchange:
+            del self._by_question[exchange.question]
+        if self.cache is not None and exchange.reply is not None:
+            self.cache.put(exchange.reply, self.clock())
+        if self._queue:
+            self._start_queued()
+        for waiter in exchange.waiters.copy():
+            waiter.exchange_over(exchange)
+        self._settle()
+
+    def _start_queued(self) -> None:
+        while self._queue and self.outstanding < self.max_outstanding:
+            exchange = self._queue.popleft()
+            self.outstanding += 1
+            exchange.next_step()
+            self._transmit(exchange)
+
+    def _settle(self) -> None:
+        """Fill free slots, serve who waits for one, and clean up if nothing is left to do."""
+        if self._queue:
+            self._start_queued()
+        while self._slot_waiters and not self._queue and self.outstanding < self.max_outstanding:
+            condvar = self._slot_waiters.popleft()
+            if not condvar.ready:
+                condvar.send(None)
+        if not self.outstanding and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self, deadline: float, now: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._armed = deadline
+        self._timer = ae.timer(max(0.0, deadline - now), self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        now = self.clock()
+        expired = []
+        for bucket in self._buckets.values():
+            for exchange, deadline in bucket.items():
+                if deadline > now:
+                    break
+                expired.append(exchange)
+        for exchange in expired:
+            if exchange.bucket is None or exchange.bucket.get(exchange, now + 1) > now:
+                continue  # ended by what an earlier one of this loop called
+            channel = exchange.channel
+            if channel is not None:
+                channel.retire()
+                channel.forget(exchange)
+            exchange.timed_out()
+            self._go_on(exchange)
+        if self._timer is None:
+            firsts = [next(iter(bucket.values())) for bucket in self._buckets.values() if bucket]
+            if firsts:
+                self._arm(min(firsts), now)

@@ -1,0 +1,296 @@
+"""From a host and a service to socket addresses: the seam that ``ae_socket`` calls.
+
+Answers from the hosts file, SRV, A and AAAA records. What needs no name server at all
+(numeric addresses, ``localhost``, numbers of services) is ``ae_socket.resolve``'s.
+"""
+
+from __future__ import annotations
+
+__all__ = ("getaddrinfo",)
+
+import socket
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import ae_core as ae
+from ae_socket import (
+    AddressInfo,
+    HostsFile,
+    ThreadResolver,
+    order_addresses,
+    parse_address,
+)
+from ae_socket import resolve as resolve_numeric
+
+from ._answers import Srv
+from ._config import protocols, variable
+from ._errors import ResolveError
+from ._idn import idn_to_ascii
+from ._lookup import Lookup
+from ._resolution import candidate_names, weight
+from ._wire import AAAA, A
+
+if TYPE_CHECKING:
+    from ._resolver import Resolver
+
+# Theory of operation
+# -------------------
+# A and AAAA are asked for together, and a name of the search list wins if it has either:
+# two independent lookups could return addresses of two different hosts, one from each
+# suffix (glibc takes the same care). Where both fail the one error that says most is
+# thrown; where one fails, the other's addresses are the answer.
+#
+# `.local` belongs to multicast DNS (RFC 6762), which the system's resolver may know about
+# (nss-mdns) and which must not leak to name servers.
+
+_AF: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
+_RDTYPE: Final = {4: A, 6: AAAA}
+_TYPES: Final = {
+    "stream": (socket.SOCK_STREAM, socket.IPPROTO_TCP, "tcp"),
+    "dgram": (socket.SOCK_DGRAM, socket.IPPROTO_UDP, "udp"),
+}
+_hosts = HostsFile()
+_system = ThreadResolver()
+
+Type = Literal["stream", "dgram"]
+Infos = list[AddressInfo]
+
+
+def getaddrinfo(
+    resolver: Resolver, host: str, service: str | int, family: int, type: Type
+) -> ae.CondVar[Infos]:
+    """Do ``Resolver.getaddrinfo``."""
+    if not isinstance(host, str):
+        raise TypeError(f"expected a host as str, got {host!r}")
+    if family not in (0, 4, 6):
+        raise ValueError(f"expected family 0, 4 or 6, got {family!r}")
+    if type not in _TYPES:
+        raise ValueError(f'expected type "stream" or "dgram", got {type!r}')
+    if _needs_nobody(host):
+        return resolve_numeric(host, service, family=family, type=type)
+    return _Question(resolver, host, family, type).begin(service)
+
+
+def _needs_nobody(host: str) -> bool:
+    if host == "unix/" or parse_address(host.partition("%")[0]) is not None:
+        return True
+    return ("." + host.lower().removesuffix(".")).endswith(".localhost")
+
+
+class _Question:
+    """One call of ``getaddrinfo`` that needs more than arithmetic."""
+
+    def __init__(self, resolver: Resolver, host: str, family: int, type: Type) -> None:
+        self.resolver = resolver
+        self.host = host
+        self.families = [each for each in protocols() if family in (0, each)]
+        self.family = family
+        self.type: Type = type
+        self.port = 0
+        self.service: str | None = None
+        self.parts: list[ae.CondVar[Any]] = []
+        self.result: ae.CondVar[Infos] = ae.CondVar(self.on_result)
+
+    def begin(self, service: str | int) -> ae.CondVar[Infos]:
+        # Only the number is wanted: any numeric address of a family in use will do.
+        anything = "::1" if self.families[:1] == [6] else "127.0.0.1"
+        self.then(resolve_numeric(anything, service, type=self.type), self.on_service)
+        if isinstance(service, str) and not service.isdigit():
+            self.service = service.partition("=")[0]
+        return self.result
+
+    def then(self, part: ae.CondVar[Any], callback: Callable[[Any], None]) -> None:
+        """Go on with the value of *part*; its error is ours."""
+
+        def ready(part: ae.CondVar[Any]) -> None:
+            if self.result.ready:
+                return
+            try:
+                value = part.recv()
+            except Exception as error:
+                self.result.throw(error)
+            else:
+                callback(value)
+
+        self.parts = [part]
+        part.on_ready(ready)
+
+    def on_result(self, result: ae.CondVar[Infos]) -> None:
+        parts, self.parts = self.parts, []
+        if result.cancelled:
+            for part in parts:
+                part.cancel()
+
+    def on_service(self, infos: Infos) -> None:
+        if not self.families or not infos:
+            self.result.send([])
+            return
+        self.port = int(infos[0].sockaddr[1])
+        found = [info for text in _hosts.addresses(self.host) if (info := self.info(text))]
+        if found:
+            self.finish([found])
+        elif self.host.lower().removesuffix(".").endswith(".local"):
+            family = self.families[0] if len(self.families) == 1 else 0
+            part = _system.getaddrinfo(self.host, self.port, family=family, type=self.type)
+            self.then(part, self.result.send)
+        elif self.service is not None:
+            protocol = _TYPES[self.type][2]
+            self.then(self.resolver.srv(self.service, protocol, self.host), self.on_srv)
+        else:
+            self.ask_for([(self.host, self.port)])
+
+    def on_srv(self, records: list[Srv]) -> None:
+        if not records:
+            self.ask_for([(self.host, self.port)])
+            return
+        # RFC 2782: a target of "." says that the service is decidedly not available.
+        targets = [(f"{srv.target}.", srv.port) for srv in records if srv.target != "."]
+        if targets:
+            self.ask_for(targets)
+        else:
+            self.result.send([])
+
+    def ask_for(self, targets: Sequence[tuple[str, int]]) -> None:
+        """Look up the addresses of every target; they stay in the order of the targets."""
+        parts = self.parts = [self.addresses(host) for host, _port in targets]
+        left = len(parts)
+
+        def on_part(_: object) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0 and not self.result.ready:
+                self.on_addresses(targets, parts)
+
+        for part in parts:
+            part.on_ready(on_part)
+
+    def on_addresses(
+        self, targets: Sequence[tuple[str, int]], parts: list[ae.CondVar[list[str]]]
+    ) -> None:
+        groups = []
+        trouble: ResolveError | None = None
+        for (_host, port), part in zip(targets, parts, strict=True):
+            try:
+                addresses = part.recv()
+            except ResolveError as error:
+                trouble = trouble or error
+                continue
+            groups.append([info for text in addresses if (info := self.info(text, port))])
+        if trouble is not None and not any(groups):
+            self.result.throw(trouble)
+        else:
+            self.finish(groups)
+
+    def addresses(self, host: str) -> ae.CondVar[list[str]]:
+        texts = [text for text in _hosts.addresses(host) if self.info(text)]
+        if texts:
+            known: ae.CondVar[list[str]] = ae.CondVar()
+            known.send(texts)
+            return known
+        return _HostLookup(self.resolver, host, self.families).result
+
+    def info(self, text: str, port: int | None = None) -> AddressInfo | None:
+        """Return an address with our port and type, unless its family is not wanted."""
+        family = 6 if ":" in text else 4
+        if family not in self.families:
+            return None
+        kind, protocol, _name = _TYPES[self.type]
+        port = self.port if port is None else port
+        sockaddr: tuple[Any, ...] = (text, port)
+        if family == 6:
+            address, _, scope = text.partition("%")
+            sockaddr = (address, port, 0, _scope_id(scope))
+        return AddressInfo(_AF[family], kind, protocol, sockaddr)
+
+    def finish(self, groups: list[Infos]) -> None:
+        infos: Infos = []
+        for group in groups:
+            ordered = order_addresses(group)
+            if variable("AE_PROTOCOLS"):
+                ordered.sort(key=lambda info: self.families.index(_family(info)))
+            infos += ordered
+        self.result.send(list(dict.fromkeys(infos)))
+
+
+def _family(info: AddressInfo) -> int:
+    return 6 if info.family == socket.AF_INET6 else 4
+
+
+def _scope_id(scope: str) -> int:
+    if not scope:
+        return 0
+    try:
+        return int(scope) if scope.isdigit() else socket.if_nametoindex(scope)
+    except OSError:
+        return 0
+
+
+class _HostLookup:
+    """A and AAAA records of one host: candidate by candidate, both types at once."""
+
+    def __init__(self, resolver: Resolver, host: str, families: Sequence[int]) -> None:
+        self.resolver = resolver
+        self.result: ae.CondVar[list[str]] = ae.CondVar(self.on_result)
+        self.trouble: ResolveError | None = None
+        self.lookups: list[Lookup] = []
+        config = resolver.configure()
+        rdtypes = [_RDTYPE[family] for family in families]
+        if config.no_aaaa and A in rdtypes:
+            rdtypes = [A]
+        self.one_by_one = config.single_request
+        self.rdtypes = rdtypes
+        try:
+            self.names = candidate_names(idn_to_ascii(host), config.search, config.ndots)
+        except ValueError as error:
+            self.names = []
+            self.trouble = ResolveError(str(error))
+        ae.postpone(self.try_next)
+
+    def try_next(self) -> None:
+        if self.result.ready:
+            return
+        if not self.names:
+            assert self.trouble is not None
+            self.result.throw(self.trouble)
+            return
+        name = self.names.pop(0)
+        self.lookups = []
+        for rdtype in self.rdtypes[: 1 if self.one_by_one else None]:
+            self.lookups.append(self.resolver.start([name], rdtype, self.on_lookup))
+        self.name = name
+
+    def on_lookup(self, lookup: Lookup) -> None:
+        lookup.condvar.send(None)
+        if self.result.ready:
+            return
+        if len(self.lookups) < len(self.rdtypes):
+            rdtype = self.rdtypes[len(self.lookups)]
+            self.lookups.append(self.resolver.start([self.name], rdtype, self.on_lookup))
+            return
+        if all(each.condvar.ready for each in self.lookups):
+            self.on_all()
+
+    def on_all(self) -> None:
+        texts = [
+            str(value)
+            for lookup in self.lookups
+            if lookup.reading is not None
+            for value in lookup.reading.values
+        ]
+        if texts:
+            self.result.send(texts)
+            return
+        for lookup in self.lookups:
+            trouble = lookup.error()
+            if self.trouble is None or weight(trouble) > weight(self.trouble):
+                self.trouble = trouble
+            if lookup.silent:
+                # Nobody answered, so nobody will for the next name either, and if
+                # packets were lost another name must not win because of that.
+                self.names.clear()
+        self.try_next()
+
+    def on_result(self, result: ae.CondVar[list[str]]) -> None:
+        if result.cancelled:
+            for lookup in self.lookups:
+                lookup.condvar.cancel()

@@ -1,0 +1,65 @@
+"""Internationalized names: Unicode at the edge, ASCII inside (UTS 46, non-transitional).
+
+Sans-I/O. ``idna`` is imported when the first name that is not ASCII comes by.
+"""
+
+from __future__ import annotations
+
+__all__ = ("idn_to_ascii", "idn_to_unicode")
+
+
+def idn_to_ascii(text: str) -> str:
+    """Return a host name in the form that the DNS knows.
+
+    A name that is ASCII already is returned untouched, and so is one that cannot be
+    converted: what it means is then for the lookup to find out. Other names are mapped by
+    UTS 46 (non-transitional: the sharp s stays), full stops of other scripts separate labels
+    as well, empty labels in front are dropped and a final dot is kept.
+
+    Example:
+        >>> idn_to_ascii("www.b\N{LATIN SMALL LETTER U WITH DIAERESIS}cher.example")
+        'www.xn--bcher-kva.example'
+
+    Perl: ``AnyEvent::Util::idn_to_ascii``
+    """
+    if text.isascii():
+        return text
+    import idna
+
+    try:
+        mapped = idna.uts46_remap(text, std3_rules=False, transitional=False)
+        labels = mapped.split(".")
+        while len(labels) > 1 and not labels[0]:
+            del labels[0]
+        if not all(labels[:-1]):
+            return text
+        return ".".join(
+            label if label.isascii() else idna.alabel(label).decode("ascii") for label in labels
+        )
+    except (idna.IDNAError, UnicodeError):
+        return text
+
+
+def idn_to_unicode(text: str) -> str:
+    """Return a host name in the form that people read, in lower case.
+
+    A label that is no valid encoding stays as it is; a name that UTS 46 refuses is
+    returned untouched.
+
+    Example:
+        >>> idn_to_unicode("www.xn--bcher-kva.example") == "www.b\xfccher.example"
+        True
+
+    Perl: ``AnyEvent::Util::idn_to_unicode``
+    """
+    if text.isascii() and "xn--" not in text.lower():
+        return text.lower()
+    import idna
+
+    try:
+        mapped = idna.uts46_remap(text, std3_rules=False, transitional=False)
+        return ".".join(
+            idna.ulabel(label) if label.startswith("xn--") else label for label in mapped.split(".")
+        )
+    except (idna.IDNAError, UnicodeError):
+        return text

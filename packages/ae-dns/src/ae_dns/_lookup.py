@@ -1,0 +1,126 @@
+"""One lookup on its way: the shell around a ``Resolution``, between condvar and engine."""
+
+from __future__ import annotations
+
+__all__ = ("Lookup", "deliver_addresses", "deliver_answer", "deliver_srv", "deliver_texts")
+
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import ae_core as ae
+
+from ._answers import Answer, Srv, name_text, order_srv, texts
+from ._resolution import Exchange, Reply, Resolution
+
+if TYPE_CHECKING:
+    from ._engine import Engine
+
+Deliver = Callable[["Lookup"], None]
+
+
+class Lookup(Resolution):
+    """A resolution whose outcome goes to a condvar.
+
+    Args:
+        names: Candidate names.
+        rdtype: The type to ask for.
+        rdclass: The class to ask for.
+        accept: Types that are answers; ``None`` accepts all.
+        ask: Called with the lookup when there is a question to ask.
+        engine: Of the loop that the lookup was made on.
+        deliver: Sends :attr:`condvar` what the lookup came to.
+    """
+
+    __slots__ = ("_accept", "_ask", "_deliver", "condvar", "engine", "exchange", "wants_addresses")
+
+    def __init__(
+        self,
+        names: Sequence[bytes],
+        rdtype: int,
+        rdclass: int,
+        accept: Collection[int] | None,
+        ask: Callable[[Lookup], None],
+        engine: Engine,
+        deliver: Deliver,
+    ) -> None:
+        Resolution.__init__(self, names, rdtype, rdclass)
+        self._accept = accept
+        self._ask = ask
+        self._deliver = deliver
+        self.engine = engine
+        self.wants_addresses = deliver is deliver_addresses
+        self.exchange: Exchange | None = None
+        self.condvar: ae.CondVar[Any] = ae.CondVar(self._on_ready)
+
+    def exchange_over(self, exchange: Exchange) -> None:
+        """Take what the exchange brought, and ask on or deliver."""
+        self.exchange = None
+        reply = exchange.reply
+        over = self.fail(exchange.rcode) if reply is None else self._take(reply, 0)
+        if over:
+            self._deliver(self)
+        else:
+            self._ask(self)
+
+    def cached(self, reply: Reply, age: int) -> None:
+        """Take a reply from the cache, in the next turn."""
+        ae.postpone(partial(self._on_cached, reply, age))
+
+    def _on_cached(self, reply: Reply, age: int) -> None:
+        if self.condvar.ready:
+            return
+        if self._take(reply, age):
+            self._deliver(self)
+        else:
+            self._ask(self)
+
+    def _take(self, reply: Reply, age: int) -> bool:
+        reading = reply.read_addresses() if self.wants_addresses else reply.read(self._accept)
+        if age:
+            reading = reading._replace(ttl=max(0, reading.ttl - age))
+        return self.take(reading, reply)
+
+    def _on_ready(self, condvar: ae.CondVar[Any]) -> None:
+        if condvar.cancelled and self.exchange is not None:
+            self.engine.leave(self.exchange, self)
+            self.exchange = None
+
+
+def deliver_addresses(lookup: Lookup) -> None:
+    """Send the address texts, or ``[]``."""
+    reading = lookup.reading
+    lookup.condvar.send([] if reading is None else list(reading.values))
+
+
+def deliver_answer(lookup: Lookup) -> None:
+    """Send an ``Answer``, or throw why there is none."""
+    if lookup.reading is None or lookup.reply is None:
+        lookup.condvar.throw(lookup.error())
+    else:
+        lookup.condvar.send(Answer(lookup.reading, lookup.reply, lookup.rdtype, lookup.ttl))
+
+
+def deliver_texts(kind: str) -> Deliver:
+    """Return what sends the texts that the convenience function *kind* promises, or ``[]``."""
+
+    def deliver(lookup: Lookup) -> None:
+        lookup.condvar.send(texts(kind, _rdatas(lookup)))
+
+    return deliver
+
+
+def deliver_srv(lookup: Lookup) -> None:
+    """Send service records in the order to try them, or ``[]``."""
+    records = [
+        Srv(rdata.priority, rdata.weight, rdata.port, name_text(rdata.target))
+        for rdata in _rdatas(lookup)
+    ]
+    lookup.condvar.send(order_srv(records))
+
+
+def _rdatas(lookup: Lookup) -> list[Any]:
+    if lookup.reading is None:
+        return []
+    sets: list[Any] = lookup.reading.values
+    return [rdata for rrset in sets for rdata in rrset]

@@ -1,0 +1,428 @@
+"""The algorithm of a stub resolver: what to ask next, whom, when, and what a reply means.
+
+Sans-I/O: knows no sockets, no clock and no loop; ``_resolver`` and ``_transport``
+feed it and do what it says, tests feed it octets.
+"""
+
+from __future__ import annotations
+
+__all__ = (
+    "Exchange",
+    "Plan",
+    "Reply",
+    "Resolution",
+    "Verdict",
+    "candidate_names",
+    "make_plan",
+    "weight",
+)
+
+import enum
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from ._errors import NoData, NoSuchName, QueryTimedOut, ResolveError, ServerFailed
+from ._wire import (
+    AAAA,
+    MAX_HOPS,
+    A,
+    Reading,
+    build_query,
+    decode_name,
+    encode_name,
+    header_rcode,
+    is_reply_to,
+    make_question,
+    randomize_case,
+    read_addresses,
+)
+
+if TYPE_CHECKING:
+    import dns.message
+
+# Theory of operation
+# -------------------
+# Two machines, one inside the other.
+#
+# An Exchange puts one question to the servers: a plan of (server, time-out) steps,
+# time-outs outer, servers inner. Each step is a datagram; the verdict on what comes
+# back is one of Verdict's. It ends with a Reply, or with nothing.
+#
+# A Resolution is one lookup: candidate names from the search list, and aliases that
+# lead out of a reply. It asks one question after the other until there is an
+# answer or a reason why there is none. Several resolutions may wait for the same
+# exchange: two equal questions in flight would double a forger's chance (RFC 5452, 5).
+#
+# What a forger on another path can send is anything, any number of times. So a packet
+# that is not provably the reply - identifier, question, socket (connected, hence
+# address and port) - must not change anything at all: it is IGNORED and the
+# step goes on waiting. Only a packet with all of these may end a step, move it to
+# another server, to TCP, or to plain DNS.
+
+_NOERROR: Final = 0
+_FORMERR: Final = 1
+_NXDOMAIN: Final = 3
+_BADVERS: Final = 16
+_IN: Final = b"\0\1"
+
+Plan = Sequence[tuple[Any, float]]
+
+
+class Verdict(enum.Enum):
+    """What the shell has to do about a packet."""
+
+    IGNORED = "not the reply; go on waiting"
+    ANSWERED = "the exchange is over, see its reply"
+    NEXT_STEP = "this server is of no use; go on with the plan"
+    SAME_STEP = "ask the same server again at once: over TCP, or without EDNS"
+
+
+class Reply:
+    """A reply that was accepted, read as far as somebody needed it.
+
+    Attributes:
+        wire: The octets.
+        question: The question section, name in lower case.
+        rcode: The whole response code: NOERROR or NXDOMAIN.
+    """
+
+    __slots__ = ("_message", "_reading", "question", "rcode", "wire")
+
+    def __init__(
+        self,
+        wire: bytes,
+        question: bytes,
+        rcode: int,
+        reading: Reading | None,
+        message: dns.message.Message | None,
+    ) -> None:
+        self.wire = wire
+        self.question = question
+        self.rcode = rcode
+        self._reading = reading
+        self._message = message
+
+    @property
+    def message(self) -> dns.message.Message:
+        """The reply as a dnspython message."""
+        if self._message is None:
+            from . import _message
+
+            self._message = _message.parse(self.wire)
+        return self._message
+
+    def read_addresses(self) -> Reading:
+        """Return the reading whose values are address texts."""
+        if self._reading is None:
+            from . import _message
+
+            self._reading = _message.addresses(self.message, self.question)
+        return self._reading
+
+    def lifetime(self) -> tuple[int, bool]:
+        """Return for how many seconds it may be kept, and whether it says "there is none"."""
+        reading = self._reading
+        if reading is None:
+            from . import _message
+
+            return _message.lifetime(self.message)
+        if reading.values:
+            return reading.ttl, False
+        if reading.negative_ttl is None:
+            return (reading.ttl if reading.hops and not self.rcode else 0), False
+        return min(reading.ttl, reading.negative_ttl), True
+
+    def read(self, accept: Collection[int] | None) -> Reading:
+        """Return the reading whose values are sets of records of the types in *accept*."""
+        from . import _message
+
+        return _message.read(self.message, self.question, accept)
+
+
+def make_plan(servers: Sequence[Any], timeouts: Sequence[float]) -> Plan:
+    """Return the steps of an exchange: time-outs outer, servers inner (DNS-12)."""
+    return tuple((server, timeout) for timeout in timeouts for server in servers)
+
+
+class Exchange:
+    """One question put to the servers until one answers.
+
+    Args:
+        question: The question section, name in lower case.
+        plan: Steps of (server, time-out); servers are opaque here.
+        edns: Whether to announce 1232 octets.
+        stream: Whether to use TCP from the start.
+        trust_ad: Whether to ask for, and believe, the AD bit.
+        case_coins: A random number of many bits turns 0x20 on; ``None`` leaves it off.
+
+    Attributes:
+        server: The server of the present step.
+        timeout: Seconds that the present step may take.
+        stream: Whether the present step goes over TCP.
+        reply: The reply, once the verdict was ``ANSWERED``.
+        rcode: The response code of the last server that answered, ``None`` if none did.
+        ident, channel, bucket, waiters: The shell's; the machine does not touch them.
+    """
+
+    __slots__ = (
+        "_edns",
+        "_exact",
+        "_miscased",
+        "_plan",
+        "_sent",
+        "_step",
+        "_trust_ad",
+        "bucket",
+        "channel",
+        "ident",
+        "question",
+        "rcode",
+        "reply",
+        "server",
+        "stream",
+        "timeout",
+        "waiters",
+    )
+
+    def __init__(
+        self,
+        question: bytes,
+        plan: Plan,
+        edns: bool,
+        stream: bool = False,
+        trust_ad: bool = False,
+        case_coins: int | None = None,
+    ) -> None:
+        self.question = question
+        self._plan = plan
+        self._step = 0
+        self._edns = edns
+        self.stream = stream
+        self._trust_ad = trust_ad
+        self._exact = case_coins is not None
+        self._miscased = False
+        self._sent = question if case_coins is None else randomize_case(question, case_coins)
+        self.server: Any = None
+        self.timeout = 0.0
+        self.reply: Reply | None = None
+        self.rcode: int | None = None
+        self.ident = b""
+        self.channel: Any = None
+        self.bucket: Any = None
+        self.waiters: list[Any] = []
+
+    def next_step(self) -> bool:
+        """Go on to the next step of the plan; ``False`` at its end."""
+        step = self._step
+        if step >= len(self._plan):
+            return False
+        self.server, self.timeout = self._plan[step]
+        self._step = step + 1
+        return True
+
+    def packet(self) -> bytes:
+        """Return the query of the present step, with :attr:`ident`."""
+        return build_query(self.ident, self._sent, self._edns, self._trust_ad)
+
+    def timed_out(self) -> None:
+        """Note that the present step brought nothing in its time.
+
+        If a reply came that differed in the case of its name only, the server (or
+        something on the way) does not keep the case. Comparing less strictly from
+        now on would be what a forger wants; TCP cannot be forged from elsewhere.
+        """
+        if self._miscased:
+            self.stream = True
+
+    def judge(self, wire: bytes) -> Verdict:
+        """Judge a packet whose identifier is ours and that came by the right channel."""
+        if not is_reply_to(wire, self._sent, self._exact):
+            if self._exact and is_reply_to(wire, self._sent, False):
+                self._miscased = True
+            return Verdict.IGNORED
+        if wire[2] & 2:
+            # TC: whatever the rest holds is incomplete, so nobody looks at it.
+            if self.stream:
+                return Verdict.NEXT_STEP
+            self.stream = True
+            return Verdict.SAME_STEP
+        rcode = header_rcode(wire)
+        if rcode in (_NOERROR, _NXDOMAIN):
+            return self._read(wire)
+        self.rcode = rcode
+        if rcode == _FORMERR and self._edns:
+            self._edns = False
+            return Verdict.SAME_STEP
+        return Verdict.NEXT_STEP
+
+    def _read(self, wire: bytes) -> Verdict:
+        question = self.question
+        rdtype = question[-4] << 8 | question[-3]
+        reading: Reading | None = None
+        message: dns.message.Message | None = None
+        if rdtype in (A, AAAA) and question[-2:] == _IN:
+            reading = read_addresses(wire, question, rdtype)
+        if reading is not None:
+            rcode = reading.rcode
+        else:
+            from . import _message
+
+            try:
+                message = _message.parse(wire)
+            except _message.MalformedReply:
+                return Verdict.NEXT_STEP
+            rcode = _message.rcode_of(message)
+            if rcode not in (_NOERROR, _NXDOMAIN):
+                self.rcode = rcode
+                if rcode == _BADVERS and self._edns:
+                    self._edns = False
+                    return Verdict.SAME_STEP
+                return Verdict.NEXT_STEP
+        self.rcode = rcode
+        self.reply = Reply(wire, question, rcode, reading, message)
+        return Verdict.ANSWERED
+
+
+class Resolution:
+    """One lookup: candidate names, aliases, and in the end an answer or an error.
+
+    Args:
+        names: Candidate names in wire form and lower case, in the order to be tried.
+        rdtype: The type to ask for.
+        rdclass: The class to ask for.
+
+    Attributes:
+        question: What to ask now.
+        reading: The answer, once :meth:`take` returned ``True``; ``None`` if there is none.
+        reply: The reply that the answer, or the last failure, stands in.
+    """
+
+    __slots__ = (
+        "_hops",
+        "_index",
+        "_names",
+        "_rdclass",
+        "_trouble",
+        "question",
+        "rdtype",
+        "reading",
+        "reply",
+        "ttl",
+    )
+
+    def __init__(self, names: Sequence[bytes], rdtype: int, rdclass: int = 1) -> None:
+        self._names = names
+        self._index = 0
+        self.rdtype = rdtype
+        self._rdclass = rdclass
+        self._hops = 0
+        self._trouble: ResolveError | None = None
+        self.reading: Reading | None = None
+        self.reply: Reply | None = None
+        self.ttl = 0
+        self.question = make_question(names[0], rdtype, rdclass)
+
+    def take(self, reading: Reading, reply: Reply) -> bool:
+        """Take what a server says about :attr:`question`; ``True`` if the lookup is over."""
+        self.reply = reply
+        if self._hops:
+            if reading.ttl < self.ttl:
+                self.ttl = reading.ttl
+        else:
+            self.ttl = reading.ttl
+        if reading.values:
+            self.reading = reading
+            return True
+        if reading.rcode == _NXDOMAIN:
+            return self._try_next(NoSuchName(self._text("no such name: {}"), reading.rcode))
+        if reading.hops or reading.endless:
+            self._hops += reading.hops
+            if reading.endless or self._hops > MAX_HOPS:
+                text = self._text(f"chain of more than {MAX_HOPS} aliases, or a loop, from {{}}")
+                return self._try_next(ResolveError(text, reading.rcode))
+            # An SOA says that the server followed the chain to its end and there is
+            # nothing (RFC 2308, 2.2). Without one the chain led where it does not know.
+            if reading.negative_ttl is None:
+                self.question = make_question(reading.name, self.rdtype, self._rdclass)
+                return False
+        return self._try_next(NoData(self._text("no such record: {}"), reading.rcode))
+
+    def fail(self, rcode: int | None) -> bool:
+        """Take the failure of an exchange; ``True`` if the lookup is over.
+
+        *rcode* is that of the last server that answered. Silence ends the lookup: a
+        name further down the search list must not win because packets were lost.
+        """
+        if rcode is None:
+            self._trouble = QueryTimedOut(self._text("no server answered in time: {}"))
+            return True
+        text = self._text(f"servers failed with response code {rcode}: {{}}")
+        return self._try_next(ServerFailed(text, rcode))
+
+    @property
+    def silent(self) -> bool:
+        """Whether the lookup failed because nobody answered."""
+        return isinstance(self._trouble, QueryTimedOut)
+
+    def error(self) -> ResolveError:
+        """Return why there is no answer."""
+        assert self._trouble is not None
+        return self._trouble
+
+    def _text(self, template: str) -> str:
+        return template.format(repr(decode_name(self._names[self._index])))
+
+    def _try_next(self, trouble: ResolveError) -> bool:
+        # As glibc: "exists, but no such record" says most, then a server's failure.
+        if self._trouble is None or weight(trouble) > weight(self._trouble):
+            self._trouble = trouble
+        self._index += 1
+        if self._index >= len(self._names):
+            self._index -= 1
+            return True
+        self._hops = 0
+        self.question = make_question(self._names[self._index], self.rdtype, self._rdclass)
+        return False
+
+
+def weight(trouble: ResolveError) -> int:
+    """Return how much *trouble* says, compared with that of other names or types."""
+    if isinstance(trouble, NoData):
+        return 3
+    if isinstance(trouble, NoSuchName):
+        return 0
+    return 2 if isinstance(trouble, ServerFailed) else 1
+
+
+def candidate_names(
+    name: str,
+    search: Sequence[str],
+    ndots: int,
+    explicit: Sequence[str] | None = None,
+) -> list[bytes]:
+    """Return the names to try for *name*, in wire form (DNS-20).
+
+    A name with a final dot is tried as it is. An *explicit* list of suffixes replaces
+    everything, and without the bare name unless it is empty. Otherwise the bare name
+    comes first if it has at least *ndots* dots, and last if not. A suffix that makes
+    the name too long is left out.
+
+    Raises:
+        ValueError: If the name itself is impossible.
+    """
+    bare = encode_name(name)
+    if name.endswith("."):
+        return [bare]
+    suffixes = search if explicit is None else explicit
+    if not suffixes:
+        return [bare]
+    names = []
+    for suffix in suffixes:
+        wire = bare[:-1] + encode_name(suffix)
+        if len(wire) <= 255:
+            names.append(wire)
+    if explicit is not None:
+        return names or [bare]
+    if name.count(".") >= ndots:
+        return [bare, *names]
+    return [*names, bare]

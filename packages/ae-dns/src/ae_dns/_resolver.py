@@ -1,0 +1,579 @@
+"""``Resolver``: settings, and every lookup as a method; ``Lookup`` and ``Engine`` do the work."""
+
+from __future__ import annotations
+
+__all__ = ("Resolver",)
+
+import secrets
+from collections.abc import Collection, Iterable, Sequence
+from math import isfinite
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+
+import ae_core as ae
+from ae_core.abc import Backend
+from ae_socket import AddressInfo
+
+from ._answers import Answer, Srv
+from ._cache import Cache
+from ._config import DEFAULT_TIMEOUTS, Config, Server, SystemConfig, parse_server, variable
+from ._engine import Engine
+from ._errors import ResolveError
+from ._idn import idn_to_ascii
+from ._lookup import Deliver, Lookup, deliver_addresses, deliver_answer, deliver_srv, deliver_texts
+from ._resolution import Exchange, Plan, candidate_names, make_plan
+from ._wire import AAAA, A
+
+if TYPE_CHECKING:
+    import dns.rdataclass
+    import dns.rdatatype
+
+T = TypeVar("T")
+
+_NS: Final = 2
+_PTR: Final = 12
+_MX: Final = 15
+_TXT: Final = 16
+_SRV: Final = 33
+_ANY: Final = 255
+_IN: Final = 1
+_CLASSES: Final = {"IN": 1, "CH": 3, "HS": 4, "ANY": 255}
+
+
+class Resolver:
+    """A stub resolver: asks recursive name servers, follows aliases, tries again.
+
+    Args:
+        servers: Numeric addresses of name servers, with port if it is not 53
+            (``"192.0.2.1"``, ``"[2001:db8::1]:5353"``). ``None``: the system's, that is
+            resolv.conf (or the file that ``AE_RESOLV_CONF`` names), read again when it
+            changes; its search list and options hold as well where the arguments below are
+            left alone.
+        timeouts: Seconds to wait for a reply. All servers are tried with the first value,
+            then all with the second, and so on.
+        search: Suffixes for names with fewer than *ndots* dots. ``None``: the system's if the
+            servers are, else none.
+        ndots: See *search*.
+        max_outstanding: So many queries are in flight at most, the rest wait in order.
+        cache: ``True``, a number of entries or a :class:`Cache` keeps replies while they are
+            valid; ``None`` and ``False`` ask every time.
+        case_randomization: Spell each query in random case and insist on it in the reply
+            ("0x20"): 10 to 20 more bits for a forger to guess, but servers that do not keep the
+            case cost a time-out and a TCP connection.
+        edns: Announce that replies of 1232 octets are welcome (``AE_EDNS0=0`` turns the
+            default off).
+        tcp: Use TCP only.
+
+    Raises:
+        ValueError, TypeError: If an argument makes no sense; the text names it.
+
+    It may be used from several loops and threads; each has its own sockets. Nothing is open
+    while nothing is asked.
+
+    Every lookup returns a condvar. **When**: it is never ready inside the call, cached or
+    impossible names included. **Lifetime**: a lookup goes on when the condvar, or the resolver,
+    is forgotten; ``cancel()`` ends it.
+
+    Perl: ``AnyEvent::DNS``
+    """
+
+    def __init__(
+        self,
+        *,
+        servers: Iterable[str] | None = None,
+        timeouts: Sequence[float] = (2, 5, 5),
+        search: Iterable[str] | None = None,
+        ndots: int = 1,
+        max_outstanding: int = 10,
+        cache: bool | int | Cache | None = None,
+        case_randomization: bool = False,
+        edns: bool = True,
+        tcp: bool = False,
+    ) -> None:
+        self._servers = None if servers is None else _check_servers(servers)
+        self._search = None if search is None else _check_suffixes(search)
+        self._timeouts = _check_timeouts(timeouts)
+        self._ndots = _check_count("ndots", ndots, 0)
+        self._max_outstanding = _check_count("max_outstanding", max_outstanding, 1)
+        self._cache = _make_cache(cache)
+        self._case_randomization = case_randomization
+        self._edns = edns
+        self._tcp = tcp
+        self._system = SystemConfig() if servers is None else None
+        self._seen: Config | None = None  # what the plans were made from
+        self._plans: tuple[Plan, ...] = ()
+        self._rotation = 0
+        self._effective = Config()
+        self._engines: dict[Backend, Engine] = {}
+        self._engine: Engine | None = None  # the one used last
+        self.configure()
+
+    # ------------------------------------------------------------- settings
+
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """The name servers in use, with their ports."""
+        self.configure()
+        return tuple(str(server) for server in self._effective.servers)
+
+    @property
+    def search(self) -> tuple[str, ...]:
+        """The search list in use."""
+        self.configure()
+        return self._effective.search
+
+    @property
+    def ndots(self) -> int:
+        """How many dots make a name that is tried as it is first."""
+        self.configure()
+        return self._effective.ndots
+
+    @property
+    def timeouts(self) -> tuple[float, ...]:
+        """The time-outs in use; setting them affects later queries."""
+        self.configure()
+        return self._effective.timeouts
+
+    @timeouts.setter
+    def timeouts(self, timeouts: Sequence[float]) -> None:
+        self._timeouts = _check_timeouts(timeouts)
+        self._seen = None
+        self.configure()
+
+    @property
+    def max_outstanding(self) -> int:
+        """How many queries may be in flight; setting it affects later queries."""
+        return self._max_outstanding
+
+    @max_outstanding.setter
+    def max_outstanding(self, count: int) -> None:
+        self._max_outstanding = _check_count("max_outstanding", count, 1)
+        for engine in self._engines.values():
+            engine.max_outstanding = count
+
+    @property
+    def cache(self) -> Cache | None:
+        """The cache, if there is one."""
+        return self._cache
+
+    def statistics(self) -> dict[str, int]:
+        """Return figures for debugging: queries sent, in flight and waiting, entries cached."""
+        engines = self._engines.values()
+        return {
+            "sent": sum(engine.sent for engine in engines),
+            "outstanding": sum(engine.outstanding for engine in engines),
+            "queued": sum(engine.queued for engine in engines),
+            "cached": 0 if self._cache is None else len(self._cache),
+        }
+
+    def __repr__(self) -> str:
+        return f"<Resolver servers={', '.join(map(str, self._effective.servers))}>"
+
+    # ------------------------------------------------------------- lookups
+
+    def a(self, name: str) -> ae.CondVar[list[str]]:
+        """Look up the IPv4 addresses of *name*, ``[]`` on any failure.
+
+        Perl: ``AnyEvent::DNS::a``
+        """
+        return self._convenience(name, A, deliver_addresses)
+
+    def aaaa(self, name: str) -> ae.CondVar[list[str]]:
+        """Look up the IPv6 addresses of *name*, ``[]`` on any failure.
+
+        Perl: ``AnyEvent::DNS::aaaa``
+        """
+        return self._convenience(name, AAAA, deliver_addresses)
+
+    def ns(self, domain: str) -> ae.CondVar[list[str]]:
+        """Look up the name servers of *domain*, ``[]`` on any failure.
+
+        Perl: ``AnyEvent::DNS::ns``
+        """
+        return self._convenience(domain, _NS, _deliver_ns)
+
+    def mx(self, domain: str) -> ae.CondVar[list[str]]:
+        """Look up the mail hosts of *domain*, the preferred first, ``[]`` on any failure.
+
+        Perl: ``AnyEvent::DNS::mx``
+        """
+        return self._convenience(domain, _MX, _deliver_mx)
+
+    def txt(self, name: str) -> ae.CondVar[list[str]]:
+        """Look up the texts of *name*, ``[]`` on any failure.
+
+        The strings of one record are joined. Octets that are not UTF-8 become surrogates
+        (``errors="surrogateescape"``).
+
+        Perl: ``AnyEvent::DNS::txt`` (which gives the first string of each record only)
+        """
+        return self._convenience(name, _TXT, _deliver_txt)
+
+    def ptr(self, name: str) -> ae.CondVar[list[str]]:
+        """Look up the PTR records of *name*, ``[]`` on any failure.
+
+        Perl: ``AnyEvent::DNS::ptr``
+        """
+        return self._convenience(name, _PTR, _deliver_ptr)
+
+    def any_(self, name: str) -> ae.CondVar[list[str]]:
+        """Look up whatever a server chooses to tell of *name*: ``"TYPE data"`` texts.
+
+        Most servers tell little (RFC 8482). ``[]`` on any failure.
+
+        Perl: ``AnyEvent::DNS::any``
+        """
+        return self._convenience(name, _ANY, _deliver_any, accept=None)
+
+    def srv(self, service: str, proto: str, domain: str) -> ae.CondVar[list[Srv]]:
+        """Look up where *service* over *proto* is offered for *domain*, ``[]`` on any failure.
+
+        The records come in the order to try them: by priority, then at random by weight
+        (RFC 2782). A target of ``"."`` says that the service is decidedly not offered.
+
+        Perl: ``AnyEvent::DNS::srv``
+        """
+        _check_text("service", service)
+        _check_text("proto", proto)
+        _check_text("domain", domain)
+        return self._convenience(f"_{service}._{proto}.{domain}", _SRV, deliver_srv)
+
+    def reverse_lookup(self, ip: str) -> ae.CondVar[list[str]]:
+        """Look up the names of an address.
+
+        IPv4 addresses in IPv6 clothes are looked up as IPv4. What is no address gives ``[]``
+        and asks nobody.
+
+        Perl: ``AnyEvent::DNS::reverse_lookup``
+        """
+        from ._reverse import reverse_lookup
+
+        return reverse_lookup(self, ip)
+
+    def reverse_verify(self, ip: str) -> ae.CondVar[list[str]]:
+        """Look up those names of an address that in turn have this address.
+
+        Anybody can give his addresses any name; only the owner of a name can point it back.
+
+        Perl: ``AnyEvent::DNS::reverse_verify``
+        """
+        from ._reverse import reverse_verify
+
+        return reverse_verify(self, ip)
+
+    def resolve(
+        self,
+        name: str,
+        rdtype: str | int | dns.rdatatype.RdataType,
+        *,
+        search: Iterable[str] | None = None,
+        accept: Iterable[str | int] | None = None,
+        rdclass: str | int | dns.rdataclass.RdataClass = "IN",
+    ) -> ae.CondVar[Answer]:
+        """Look up the records of type *rdtype* of *name*.
+
+        Args:
+            name: The name; with a final dot it is complete, else the search list applies.
+            rdtype: ``"MX"``, a number, or a ``dns.rdatatype``; ``"ANY"`` and ``"*"`` accept all.
+            search: Suffixes that replace the search list; the name without suffix is then
+                not tried. Empty: only the name without suffix.
+            accept: The types that are answers, default: *rdtype*. With ``"CNAME"`` in it,
+                aliases are answers and are not followed.
+            rdclass: ``"IN"``, ``"CH"`` or ``"HS"``.
+
+        Returns:
+            A condvar with an :class:`Answer`, which is never empty.
+
+        Raises:
+            ValueError, TypeError: At once, if an argument makes no sense.
+            NoSuchName, NoData, ServerFailed, QueryTimedOut: Through the condvar.
+            ResolveError: Through the condvar: the name is impossible, or has an endless
+                chain of aliases.
+
+        Perl: ``$resolver->resolve``
+        """
+        kind = _type_number(rdtype)
+        accepted: Collection[int] | None = (kind,)
+        if accept is not None:
+            accepted = tuple(_type_number(item) for item in accept)
+            if _ANY in accepted:
+                accepted = None
+        elif kind == _ANY:
+            accepted = None
+        explicit = None if search is None else _check_suffixes(search)
+        return self._start(name, kind, deliver_answer, accepted, _class_number(rdclass), explicit)
+
+    def getaddrinfo(
+        self,
+        host: str,
+        service: str | int,
+        *,
+        family: int = 0,
+        type: Literal["stream", "dgram"] = "stream",
+    ) -> ae.CondVar[list[AddressInfo]]:
+        """Look up what to connect to: the method that ``ae_socket`` calls.
+
+        In this order: numeric addresses and ``localhost`` are answered without asking; names in
+        the hosts file from there; names below ``.local`` by the system's resolver; all others
+        by SRV records, if *service* is a name, and A and AAAA records.
+
+        Args:
+            host: A name or a numeric address.
+            service: A port, the name of a service, or ``"name=port"``.
+            family: 4 or 6 for one family only, 0 for those that ``AE_PROTOCOLS`` allows.
+            type: ``"stream"`` or ``"dgram"``.
+
+        Returns:
+            A condvar with the addresses in the order to try them (RFC 6724, or as
+            ``AE_PROTOCOLS`` says); ``[]`` if the service is decidedly not offered or the
+            address is of another family.
+
+        Raises:
+            ResolveError: Through the condvar: there is no such host.
+            ValueError: Through the condvar: there is no such service.
+        """
+        from ._getaddrinfo import getaddrinfo
+
+        return getaddrinfo(self, host, service, family, type)
+
+    def wait_for_slot(self) -> ae.CondVar[None]:
+        """Return a condvar that is sent when a query would not have to wait for others.
+
+        Perl: ``$resolver->wait_for_slot``
+        """
+        condvar: ae.CondVar[None] = ae.CondVar()
+        self._here().wait_for_slot(condvar)
+        return condvar
+
+    # ------------------------------------------------------------- inside
+
+    def _convenience(
+        self,
+        name: str,
+        rdtype: int,
+        deliver: Deliver,
+        accept: Collection[int] | None = (),
+    ) -> ae.CondVar[Any]:
+        return self._start(name, rdtype, deliver, (rdtype,) if accept == () else accept)
+
+    def _start(
+        self,
+        name: str,
+        rdtype: int,
+        deliver: Deliver,
+        accept: Collection[int] | None,
+        rdclass: int = _IN,
+        explicit: Sequence[str] | None = None,
+    ) -> ae.CondVar[Any]:
+        if not isinstance(name, str):
+            raise TypeError(f"expected a name as str, got {name!r}")
+        engine = self._here()
+        config = self.configure()
+        try:
+            if not name.isascii():
+                name = idn_to_ascii(name)
+            names = candidate_names(name, config.search, config.ndots, explicit)
+        except ValueError as error:
+            return _impossible(error, deliver)
+        lookup = Lookup(names, rdtype, rdclass, accept, self._ask, engine, deliver)
+        self._ask(lookup)
+        return lookup.condvar
+
+    def start(self, names: list[bytes], rdtype: int, deliver: Deliver) -> Lookup:
+        """Start a lookup of addresses for :mod:`._getaddrinfo`: no condvar, *deliver* is all."""
+        lookup = Lookup(names, rdtype, _IN, (rdtype,), self._ask, self._here(), deliver)
+        lookup.wants_addresses = True
+        self._ask(lookup)
+        return lookup
+
+    def _ask(self, lookup: Lookup) -> None:
+        """Find the reply to the lookup's question: in the cache, under way, or by asking."""
+        question = lookup.question
+        engine = lookup.engine
+        if self._cache is not None:
+            hit = self._cache.get(question, engine.clock())
+            if hit is not None:
+                lookup.cached(*hit)
+                return
+        exchange = engine.equal(question)
+        if exchange is None:
+            config = self._effective
+            plans = self._plans
+            plan = plans[0]
+            if len(plans) > 1:
+                self._rotation = (self._rotation + 1) % len(plans)
+                plan = plans[self._rotation]
+            coins = None
+            if self._case_randomization:
+                coins = secrets.randbits(len(question) * 8)
+            exchange = Exchange(
+                question, plan, config.edns is not False, config.use_vc, config.trust_ad, coins
+            )
+            exchange.waiters.append(lookup)
+            lookup.exchange = exchange
+            engine.submit(exchange)
+        else:
+            exchange.waiters.append(lookup)
+            lookup.exchange = exchange
+
+    def _here(self) -> Engine:
+        """Return the engine of the loop that runs (or will run) in this thread."""
+        backend = ae.detect()
+        engine = self._engine
+        if engine is not None and engine.backend is backend:
+            return engine
+        engine = self._engines.get(backend)
+        if engine is None:
+            # Loops that have ended took their watchers along; what waited for them is dead.
+            for other in list(self._engines):
+                if self._engines[other].idle or not other.usable():
+                    self._engines.pop(other).abandon()
+            engine = self._engines[backend] = Engine(backend, self._max_outstanding, self._cache)
+        self._engine = engine
+        return engine
+
+    def configure(self) -> Config:
+        """Return what holds now, made anew if the system's configuration changed."""
+        if self._system is None:
+            if self._seen is not None:
+                return self._effective
+            assert self._servers is not None
+            config = Config(servers=self._servers, search=self._search or (), ndots=self._ndots)
+            config = config.but(timeouts=self._timeouts)
+        else:
+            system = self._system.current()
+            if system is self._seen:
+                return self._effective
+            config = system
+            if self._search is not None:
+                config = config.but(search=self._search)
+            if self._ndots != 1:
+                config = config.but(ndots=self._ndots)
+            if self._timeouts != DEFAULT_TIMEOUTS:
+                config = config.but(timeouts=self._timeouts)
+            self._seen = system
+        if self._tcp:
+            config = config.but(use_vc=True)
+        edns = self._edns and (config.edns or variable("AE_EDNS0") != "0")
+        self._effective = config = config.but(edns=edns)
+        if self._system is None:
+            self._seen = config
+        servers = config.servers
+        turns = range(len(servers) if config.rotate else 1)
+        self._plans = tuple(
+            make_plan(servers[turn:] + servers[:turn], config.timeouts) for turn in turns
+        )
+        return config
+
+
+_deliver_ns = deliver_texts("ns")
+_deliver_mx = deliver_texts("mx")
+_deliver_txt = deliver_texts("txt")
+_deliver_ptr = deliver_texts("ptr")
+_deliver_any = deliver_texts("any")
+
+
+def _impossible(error: ValueError, deliver: Deliver) -> ae.CondVar[Any]:
+    """Return the condvar of a lookup for a name that cannot be asked for."""
+    condvar: ae.CondVar[Any] = ae.CondVar()
+
+    def settle() -> None:
+        if condvar.ready:
+            return
+        if deliver is deliver_answer:
+            condvar.throw(ResolveError(str(error)))
+        else:
+            condvar.send([])
+
+    ae.postpone(settle)
+    return condvar
+
+
+def _type_number(rdtype: object) -> int:
+    if isinstance(rdtype, int) and not isinstance(rdtype, bool):
+        if not 0 < rdtype < 65536:
+            raise ValueError(f"expected a record type between 1 and 65535, got {rdtype!r}")
+        return int(rdtype)
+    if not isinstance(rdtype, str):
+        raise TypeError(f"expected a record type as str or int, got {rdtype!r}")
+    if rdtype == "*":
+        return _ANY
+    import dns.exception
+    import dns.rdatatype
+
+    try:
+        return int(dns.rdatatype.from_text(rdtype))
+    except (dns.exception.DNSException, ValueError):
+        raise ValueError(f"unknown record type {rdtype!r}") from None
+
+
+def _class_number(rdclass: object) -> int:
+    if isinstance(rdclass, int) and not isinstance(rdclass, bool):
+        if not 0 < rdclass < 65536:
+            raise ValueError(f"expected a class between 1 and 65535, got {rdclass!r}")
+        return int(rdclass)
+    if not isinstance(rdclass, str):
+        raise TypeError(f"expected a class as str or int, got {rdclass!r}")
+    try:
+        return _CLASSES[rdclass.upper()]
+    except KeyError:
+        raise ValueError(f'expected class "IN", "CH" or "HS", got {rdclass!r}') from None
+
+
+def _check_text(what: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"expected {what} as str, got {value!r}")
+
+
+def _check_servers(servers: Iterable[str]) -> tuple[Server, ...]:
+    if isinstance(servers, str | bytes):
+        raise TypeError(f"expected a sequence of name servers, got {servers!r}")
+    parsed = tuple(dict.fromkeys(parse_server(server) for server in servers))
+    if not parsed:
+        raise ValueError("expected at least one name server, got none")
+    return parsed
+
+
+def _check_suffixes(suffixes: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(suffixes, str | bytes):
+        raise TypeError(f"expected a sequence of suffixes, got {suffixes!r}")
+    checked = []
+    for suffix in suffixes:
+        _check_text("a suffix", suffix)
+        candidate_names(idn_to_ascii(suffix), (), 0)
+        checked.append(idn_to_ascii(suffix))
+    return tuple(dict.fromkeys(checked))
+
+
+def _check_timeouts(timeouts: Iterable[float]) -> tuple[float, ...]:
+    if isinstance(timeouts, str | bytes) or not isinstance(timeouts, Iterable):
+        raise TypeError(f"expected a sequence of seconds, got {timeouts!r}")
+    checked = []
+    for seconds in timeouts:
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+            raise TypeError(f"expected time-outs in seconds, got {seconds!r}")
+        if not (isfinite(seconds) and seconds > 0):
+            raise ValueError(f"expected time-outs above 0 seconds, got {seconds!r}")
+        checked.append(float(seconds))
+    if not checked:
+        raise ValueError("expected at least one time-out, got none")
+    return tuple(checked)
+
+
+def _check_count(what: str, value: object, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"expected {what} as int, got {value!r}")
+    if value < least:
+        raise ValueError(f"expected {what} of at least {least}, got {value!r}")
+    return value
+
+
+def _make_cache(cache: bool | int | Cache | None) -> Cache | None:
+    if cache is None or cache is False:
+        return None
+    if cache is True:
+        return Cache()
+    if isinstance(cache, int):
+        return Cache(cache)
+    if isinstance(cache, Cache):
+        return cache
+    raise TypeError(f"expected cache as bool, int or Cache, got {cache!r}")

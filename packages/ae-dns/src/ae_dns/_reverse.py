@@ -1,0 +1,106 @@
+"""From addresses to names, and back again to make sure."""
+
+from __future__ import annotations
+
+__all__ = ("reverse_lookup", "reverse_name", "reverse_verify")
+
+from typing import TYPE_CHECKING, Final
+
+import ae_core as ae
+from ae_socket import parse_address
+
+if TYPE_CHECKING:
+    from ._resolver import Resolver
+
+_MAPPED: Final = bytes(10) + b"\xff\xff"
+_COMPATIBLE: Final = bytes(12)
+
+
+def reverse_name(ip: str) -> str | None:
+    """Return the name whose PTR records name the owner of *ip*; ``None`` if it is no address.
+
+    Addresses that only wrap an IPv4 address (RFC 4291, 2.5.5) are taken for that one.
+    """
+    packed = _packed(ip)
+    if packed is None:
+        return None
+    if len(packed) == 4:
+        return ".".join(str(octet) for octet in reversed(packed)) + ".in-addr.arpa."
+    return ".".join(reversed(packed.hex())) + ".ip6.arpa."
+
+
+def reverse_lookup(resolver: Resolver, ip: str) -> ae.CondVar[list[str]]:
+    """Do ``Resolver.reverse_lookup``."""
+    name = reverse_name(ip)
+    return _nothing() if name is None else resolver.ptr(name)
+
+
+def reverse_verify(resolver: Resolver, ip: str) -> ae.CondVar[list[str]]:
+    """Do ``Resolver.reverse_verify``."""
+    packed = _packed(ip)
+    if packed is None:
+        return _nothing()
+    found = reverse_lookup(resolver, ip)
+    result: ae.CondVar[list[str]] = ae.CondVar()
+    under_way: list[ae.CondVar[list[str]]] = [found]
+
+    def on_names(found: ae.CondVar[list[str]]) -> None:
+        if result.ready:
+            return
+        names = list(dict.fromkeys(found.recv()))
+        lookup = resolver.a if len(packed) == 4 else resolver.aaaa
+        # A PTR names a host completely: the search list has no part in it.
+        forward = [lookup(name if name.endswith(".") else f"{name}.") for name in names]
+        under_way[:] = forward
+        left = len(forward)
+
+        def on_addresses(_: object) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0 and not result.ready:
+                result.send(
+                    [
+                        name
+                        for name, addresses in zip(names, forward, strict=True)
+                        if any(_packed(text) == packed for text in addresses.recv())
+                    ]
+                )
+
+        for lookup_of_name in forward:
+            lookup_of_name.on_ready(on_addresses)
+        if not forward:
+            result.send([])
+
+    def on_result(result: ae.CondVar[list[str]]) -> None:
+        if result.cancelled:
+            for condvar in under_way:
+                condvar.cancel()
+
+    found.on_ready(on_names)
+    result.on_ready(on_result)
+    return result
+
+
+def _packed(ip: str) -> bytes | None:
+    if not isinstance(ip, str):
+        raise TypeError(f"expected an address as str, got {ip!r}")
+    packed = parse_address(ip.partition("%")[0])
+    if packed is None or len(packed) not in (4, 16):
+        return None
+    if len(packed) == 16 and packed[:12] in (_MAPPED, _COMPATIBLE):
+        # ::1 and :: look like "compatible" addresses, but are not.
+        if packed[:12] == _COMPATIBLE and packed[12:] in (bytes(4), b"\0\0\0\1"):
+            return packed
+        return packed[12:]
+    return packed
+
+
+def _nothing() -> ae.CondVar[list[str]]:
+    result: ae.CondVar[list[str]] = ae.CondVar()
+
+    def settle() -> None:
+        if not result.ready:
+            result.send([])
+
+    ae.postpone(settle)
+    return result

@@ -1,0 +1,372 @@
+"""How packets travel: a rotating pool of connected UDP sockets per server, and one TCP connection.
+
+The only file here that touches sockets. It hands what arrives to the ``Engine``
+(``_engine``) and knows nothing about what packets mean beyond the identifier.
+"""
+
+from __future__ import annotations
+
+__all__ = ("Channel", "Owner", "StreamChannel", "UdpPool")
+
+import secrets
+import socket
+from typing import Final, Protocol
+
+import ae_core as ae
+from ae_socket import tcp_connect
+
+from ._config import Server
+from ._resolution import Exchange
+
+# Theory of operation
+# -------------------
+# A forger who cannot see our packets must guess the identifier (16 bits) and the source
+# port of a query (RFC 5452). So ports are chosen by `secrets` for explicit bind() - 49,152
+# of them, 15.6 bits - and change all the time. With up to POOL queries in flight each one
+# has a socket of its own, used once. A socket per query costs 25-40 us, though, more
+# than everything else together; so a resolver with hundreds of queries in flight shares
+# POOL sockets per server, and each of these carries at most USES queries before another
+# port takes its place. What does that cost in safety?
+#
+# * A reply is accepted only on the very socket that sent the query, with its
+#   identifier and its question. One forged packet for one query therefore still has
+#   to hit one port of 49,152 and one identifier of 65,536; that the other fifteen
+#   ports are open too does not help it.
+# * Equal questions are never in flight twice (the engine joins them), so there is no
+#   birthday to celebrate.
+# * What remains is a forger who finds a port out (by a side channel) while it is in use.
+#   connect() makes the kernel drop datagrams, and hide the port from probes, from
+#   anybody but the server's address and port; and the knowledge is worth at most USES
+#   queries, a few milliseconds under the load that makes us share in the first place.
+#
+# When nothing is in flight nothing is open: no descriptor, no watcher, no port.
+#
+# ICMP errors ("port unreachable") end a step at once, as in glibc. Forging one takes
+# the port, and gains no more than a change of server.
+
+POOL: Final = 16
+USES: Final = 64
+_PORTS: Final = range(16384, 65536)
+# So many datagrams are read from one socket per turn: a flood must not starve the loop.
+_BATCH: Final = 64
+# The largest datagram we look at: announced are 1232, upstream takes 4096.
+_DATAGRAM: Final = 4096
+_STREAM_READ: Final = 65536
+
+
+class Owner(Protocol):
+    """Who is told what happens on the channels."""
+
+    def arrived(self, exchange: Exchange, wire: bytes) -> None:
+        """A packet with the identifier of *exchange* came by its channel."""
+
+    def lost(self, exchange: Exchange) -> None:
+        """The channel of *exchange* failed; it is forgotten already."""
+
+    def again(self, exchange: Exchange) -> None:
+        """The server closed a connection that had worked; *exchange* is forgotten already."""
+
+
+class Channel(Protocol):
+    """One socket with the exchanges that wait for its packets, by identifier."""
+
+    def forget(self, exchange: Exchange) -> None:
+        """Wait no longer for the reply to *exchange*; late packets are dropped."""
+
+    def retire(self) -> None:
+        """Let no further query use this channel; those in flight go on."""
+
+
+class UdpPool:
+    """The UDP sockets to one server."""
+
+    __slots__ = ("in_flight", "owner", "server", "sharing")
+
+    def __init__(self, server: Server, owner: Owner) -> None:
+        self.server = server
+        self.owner = owner
+        self.sharing: list[UdpChannel] = []  # open and with uses left
+        self.in_flight = 0
+
+    def send(self, exchange: Exchange) -> None:
+        """Send the query of *exchange*.
+
+        Raises:
+            OSError: If there is no socket to be had, or the server is unreachable.
+        """
+        token = secrets.token_bytes(3)
+        if len(self.sharing) < POOL:
+            channel = UdpChannel(self)
+            self.sharing.append(channel)
+        else:
+            channel = self.sharing[token[2] % POOL]
+        channel.uses += 1
+        if channel.uses >= USES:
+            self.sharing.remove(channel)
+        ident = token[:2]
+        pending = channel.pending
+        while ident in pending:
+            ident = secrets.token_bytes(2)
+        exchange.ident = ident
+        exchange.channel = channel
+        pending[ident] = exchange
+        self.in_flight += 1
+        try:
+            channel.sock.send(exchange.packet())
+        except (BlockingIOError, InterruptedError):
+            return  # as good as lost on the way: the time-out sees to it
+        except OSError:
+            channel.forget(exchange)
+            raise
+
+    def close_idle(self) -> None:
+        """Close the sockets that wait for nothing."""
+        for channel in list(self.sharing):
+            if not channel.pending:
+                self.sharing.remove(channel)
+                channel.close()
+
+    def close(self) -> None:
+        """Close all sockets that can still be used; the others close when they are done."""
+        for channel in list(self.sharing):
+            channel.close()
+        self.sharing.clear()
+
+
+def _open(server: Server) -> socket.socket:
+    """Return a non-blocking UDP socket on a random port, connected to *server*."""
+    sock = socket.socket(server.family, socket.SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        for _ in range(8):
+            try:
+                sock.bind(("", _PORTS[secrets.randbelow(len(_PORTS))]))
+                break
+            except OSError:
+                continue  # taken, or reserved
+        # Eight in a row: then connect() makes the kernel choose, also at random.
+        sock.connect(server.sockaddr)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+class UdpChannel:
+    """One UDP socket."""
+
+    __slots__ = ("pending", "pool", "sock", "uses", "watcher")
+
+    def __init__(self, pool: UdpPool) -> None:
+        self.pool = pool
+        self.pending: dict[bytes, Exchange] = {}
+        self.uses = 0
+        self.sock = _open(pool.server)
+        try:
+            self.watcher = ae.io(self.sock, "r", self._readable)
+        except BaseException:
+            self.sock.close()
+            raise
+
+    def forget(self, exchange: Exchange) -> None:
+        pool = self.pool
+        del self.pending[exchange.ident]
+        exchange.channel = None
+        pool.in_flight -= 1
+        if not self.pending and (self.uses >= USES or pool.in_flight < POOL):
+            if self.uses < USES:
+                pool.sharing.remove(self)
+            self.close()
+        if pool.in_flight == POOL - 1:
+            pool.close_idle()
+
+    def close(self) -> None:
+        self.watcher.cancel()
+        self.sock.close()
+
+    def retire(self) -> None:
+        if self.uses < USES:
+            self.uses = USES
+            self.pool.sharing.remove(self)
+
+    def _readable(self) -> None:
+        pending = self.pending
+        recv = self.sock.recv
+        arrived = self.pool.owner.arrived
+        for _ in range(_BATCH):
+            try:
+                wire = recv(_DATAGRAM)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:
+                self._failed()
+                return
+            exchange = pending.get(wire[:2])
+            if exchange is not None:
+                arrived(exchange, wire)
+            if not pending:
+                return
+
+    def _failed(self) -> None:
+        self.retire()
+        for exchange in list(self.pending.values()):
+            if exchange.channel is self:
+                self.forget(exchange)
+                self.pool.owner.lost(exchange)
+
+
+class StreamChannel:
+    """One TCP connection, shared by all exchanges with its server (RFC 7766).
+
+    Queries are sent as they come, replies may come in any order. It is closed as soon as
+    nothing is waited for. If the server closes it although it has served us, what was
+    left unanswered is asked again on a new connection; if it never served us, those
+    exchanges have failed.
+    """
+
+    __slots__ = (
+        "_connecting",
+        "_incoming",
+        "_outgoing",
+        "_reader",
+        "_server",
+        "_sock",
+        "_writer",
+        "closed",
+        "owner",
+        "pending",
+        "retired",
+        "served",
+    )
+
+    def __init__(self, server: Server, owner: Owner) -> None:
+        self._server = server
+        self.owner = owner
+        self.pending: dict[bytes, Exchange] = {}
+        self.served = False
+        self.closed = False
+        self.retired = False
+        self._outgoing = bytearray()
+        self._incoming = bytearray()
+        self._sock: socket.socket | None = None
+        self._reader: ae.Watcher | None = None
+        self._writer: ae.Watcher | None = None
+        host, port = _numeric(server)
+        self._connecting: ae.CondVar[socket.socket] | None = tcp_connect(host, port)
+        self._connecting.on_ready(self._connected)
+
+    def send(self, exchange: Exchange) -> None:
+        """Send the query of *exchange*, at once or when the connection stands."""
+        ident = exchange.ident
+        while not ident or ident in self.pending:
+            ident = secrets.token_bytes(2)
+        exchange.ident = ident
+        exchange.channel = self
+        self.pending[ident] = exchange
+        packet = exchange.packet()
+        self._outgoing += len(packet).to_bytes(2, "big") + packet
+        if self._sock is not None and self._writer is None:
+            self._flush()
+
+    def forget(self, exchange: Exchange) -> None:
+        del self.pending[exchange.ident]
+        exchange.channel = None
+        if not self.pending:
+            self.close()
+
+    def retire(self) -> None:
+        self.retired = True
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        self.closed = self.retired = True
+        if self._connecting is not None:
+            self._connecting.cancel()
+            self._connecting = None
+        for watcher in (self._reader, self._writer):
+            if watcher is not None:
+                watcher.cancel()
+        self._reader = self._writer = None
+        if self._sock is not None:
+            self._sock.close()
+            self._sock = None
+
+    def _connected(self, connecting: ae.CondVar[socket.socket]) -> None:
+        self._connecting = None
+        if connecting.cancelled:
+            return
+        try:
+            sock = connecting.recv()
+        except OSError:
+            self._failed()
+            return
+        if self.closed:
+            sock.close()
+            return
+        self._sock = sock
+        self._reader = ae.io(sock, "r", self._readable)
+        self._flush()
+
+    def _flush(self) -> None:
+        sock = self._sock
+        if sock is None:
+            return
+        try:
+            while self._outgoing:
+                del self._outgoing[: sock.send(self._outgoing)]
+        except (BlockingIOError, InterruptedError):
+            if self._writer is None:
+                self._writer = ae.io(sock, "w", self._flush)
+            return
+        except OSError:
+            # What the server said before it went may still be waiting to be read.
+            self._outgoing.clear()
+        if self._writer is not None:
+            self._writer.cancel()
+            self._writer = None
+
+    def _readable(self) -> None:
+        sock = self._sock
+        if sock is None:
+            return
+        try:
+            data = sock.recv(_STREAM_READ)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._failed()
+            return
+        incoming = self._incoming
+        incoming += data
+        while not self.closed and len(incoming) >= 2:
+            end = 2 + int.from_bytes(incoming[:2], "big")
+            if len(incoming) < end:
+                return
+            wire = bytes(incoming[2:end])
+            del incoming[:end]
+            exchange = self.pending.get(wire[:2])
+            if exchange is not None:
+                self.served = True
+                self.owner.arrived(exchange, wire)
+
+    def _failed(self) -> None:
+        exchanges = list(self.pending.values())
+        served = self.served
+        self.close()
+        for exchange in exchanges:
+            if exchange.channel is not self:
+                continue  # cancelled by what one before it called
+            self.forget(exchange)
+            if served:
+                self.owner.again(exchange)
+            else:
+                self.owner.lost(exchange)
+
+
+def _numeric(server: Server) -> tuple[str, int]:
+    host, port = server.sockaddr[:2]
+    scope = server.sockaddr[3] if len(server.sockaddr) == 4 else 0
+    return (f"{host}%{scope}" if scope else host), port
