@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
 import ae_core as ae
 import ae_dns
-from ae_dns.testing import DROP, TRUNCATE, NameServer, Query, rcode
+from ae_dns.testing import DROP, TRUNCATE, NameServer, Query, Step, rcode
 
 ZONE = "www.demo.test. A 192.0.2.80"
 
@@ -254,15 +255,15 @@ def test_time_outs_are_outer_and_servers_inner() -> None:
     with NameServer() as first, NameServer() as second:
         order: list[str] = []
 
-        def silent(name: str) -> Callable[[Query], object]:
-            def step(_: Query) -> object:
+        def silent(name: str) -> Callable[[Query], Step]:
+            def step(_: Query) -> Step:
                 order.append(name)
                 return DROP
 
             return step
 
-        first.script("*", "*", *[silent("s1")] * 3)  # type: ignore[list-item]
-        second.script("*", "*", *[silent("s2")] * 3)  # type: ignore[list-item]
+        first.script("*", "*", *[silent("s1")] * 3)
+        second.script("*", "*", *[silent("s2")] * 3)
         resolver = ae_dns.Resolver(servers=[first.endpoint, second.endpoint], timeouts=(0.03, 0.04))
         started = ae.time()
         with pytest.raises(ae_dns.QueryTimedOut) as caught:
@@ -319,7 +320,7 @@ def test_queries_beyond_max_outstanding_wait_in_order(server: NameServer) -> Non
     order: list[str] = []
     found = [resolver.a(f"n{i}.demo.test.") for i in range(5)]
     for i, each in enumerate(found):
-        each.on_ready(lambda _, i=i: order.append(f"n{i}"))
+        each.on_ready(partial(lambda i, _: order.append(f"n{i}"), i))
     assert resolver.statistics()["queued"] == 3
     for each in found:
         each.recv(RECV)
