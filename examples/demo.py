@@ -225,7 +225,7 @@ class Report:
 async def run_steps(backend: str, report: Report) -> None:
     """Start the servers, walk through the steps, close everything."""
     with DemoServers() as servers:
-        resolver = ae_dns.Resolver(servers=[ae_socket.format_host_port(*servers.names.address)])
+        resolver = ae_dns.Resolver(servers=[servers.names.endpoint], search=[])
         ae_dns.set_resolver(resolver)
         ae_dns.install()
         try:

@@ -181,15 +181,15 @@ class DemoServers:
     def __init__(self, hosts: Sequence[str] = (f"www.{DOMAIN}",)) -> None:
         self.authority = CertificateAuthority()
         leaf = self.authority.issue(*hosts)
-        context = Context(cert=leaf.cert, key=leaf.key)
+        context = Context(cert=leaf.chain, key=leaf.key)
         self.trusting = Context(ca_cert=self.authority.cert)
         self.names = NameServer(
-            {
-                (f"www.{DOMAIN}", "A"): ["127.0.0.1"],
-                (f"mail.{DOMAIN}", "A"): ["127.0.0.1"],
-                (f"wrong.{DOMAIN}", "A"): ["127.0.0.1"],
-                ("1.0.0.127.in-addr.arpa", "PTR"): [f"www.{DOMAIN}"],
-            }
+            [
+                f"www.{DOMAIN}. A 127.0.0.1",
+                f"mail.{DOMAIN}. A 127.0.0.1",
+                f"wrong.{DOMAIN}. A 127.0.0.1",
+                f"1.0.0.127.in-addr.arpa. PTR www.{DOMAIN}.",
+            ]
         )
         self.finger = Service(finger)
         self.http = Service(http)

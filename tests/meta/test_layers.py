@@ -17,7 +17,8 @@ MAY_IMPORT = {
     "ae_socket": {"ae_core"},
     "ae_dns": {"ae_core", "ae_socket", "dns", "idna"},
     "ae_handle": {"ae_core", "ae_socket", "cbor2"},
-    "ae_tls": {"ae_core", "ae_handle", "OpenSSL", "cryptography", "service_identity", "certifi"},
+    "ae_tls": {"ae_core", "ae_handle", *["OpenSSL", "cryptography", "service_identity"]}
+    | {"certifi", "idna"},  # extras
 }
 STDLIB = set(sys.stdlib_module_names)
 
