@@ -9,10 +9,8 @@ from __future__ import annotations
 __all__ = ("CaSource", "Identity", "ca_objects", "identity", "system_ca")
 
 import os
-import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 if TYPE_CHECKING:
@@ -23,9 +21,7 @@ Path: TypeAlias = "str | os.PathLike[str]"
 Pem: TypeAlias = "str | bytes"
 Password: TypeAlias = "str | bytes | Callable[[], str | bytes]"
 
-_BLOCK: Final = re.compile(
-    rb"-----BEGIN (?P<label>[A-Z0-9 ]+)-----.*?-----END (?P=label)-----", re.DOTALL
-)
+_BEGIN: Final = b"-----BEGIN "
 _CERTIFICATE: Final = (b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE")
 
 # Where distributions keep their CA store, the directory of hashed links first: OpenSSL looks
@@ -39,26 +35,31 @@ _CA_BUNDLES: Final = (
     "/etc/ssl/cert.pem",
     "/usr/local/share/certs/ca-root-nss.crt",
 )
-_HASHED: Final = re.compile(r"[0-9a-f]{8}\.[0-9]+\Z")
 
 
-@dataclass(frozen=True, slots=True)
 class Identity:
     """Our own certificate, its key, and the intermediate CAs to send with it."""
 
-    certificate: Certificate
-    key: PrivateKeyTypes
-    chain: tuple[Certificate, ...]
+    __slots__ = ("certificate", "chain", "key")
+
+    def __init__(
+        self, certificate: Certificate, key: PrivateKeyTypes, chain: tuple[Certificate, ...]
+    ) -> None:
+        self.certificate = certificate
+        self.key = key
+        self.chain = chain
 
 
-@dataclass(slots=True)
 class CaSource:
     """Where trust anchors come from; empty means that nobody would be trusted."""
 
-    files: list[str] = field(default_factory=list)
-    directories: list[str] = field(default_factory=list)
-    certificates: list[Certificate] = field(default_factory=list)
-    crls: list[CertificateRevocationList] = field(default_factory=list)
+    __slots__ = ("certificates", "crls", "directories", "files")
+
+    def __init__(self) -> None:
+        self.files: list[str] = []
+        self.directories: list[str] = []
+        self.certificates: list[Certificate] = []
+        self.crls: list[CertificateRevocationList] = []
 
     def __bool__(self) -> bool:
         return bool(self.files or self.directories or self.certificates)
@@ -212,9 +213,28 @@ def _windows_ca(source: CaSource) -> CaSource:
 
 def _has_hashed(directory: str) -> bool:
     try:
-        return any(_HASHED.match(name) for name in os.listdir(directory))
+        return any(_is_hashed(name) for name in os.listdir(directory))
     except OSError:
         return False
+
+
+def _is_hashed(name: str) -> bool:
+    """Whether ``openssl rehash`` gave the name: eight hexadecimal digits, and a number."""
+    stem, dot, number = name.partition(".")
+    return dot == "." and number.isdigit() and len(stem) == 8 and not stem.strip("0123456789abcdef")
+
+
+def _blocks(text: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the label and the whole of each PEM block of *text* (RFC 7468 2)."""
+    at = text.find(_BEGIN)
+    while at >= 0:
+        label, dashes, _ = text[at + len(_BEGIN) : at + 100].partition(b"-----")
+        end = text.find(b"-----END " + label + b"-----", at)
+        if not dashes or end < 0:
+            return
+        stop = end + len(b"-----END -----") + len(label)
+        yield label, text[at:stop]
+        at = text.find(_BEGIN, stop)
 
 
 def _read(path: Path) -> bytes:
@@ -233,11 +253,11 @@ def _parse_ca(
 
     certificates = []
     crls = []
-    for block in _BLOCK.finditer(text):
-        if block["label"] in _CERTIFICATE:
-            certificates.append(x509.load_pem_x509_certificate(block[0]))
-        elif block["label"] == b"X509 CRL":
-            crls.append(x509.load_pem_x509_crl(block[0]))
+    for label, block in _blocks(text):
+        if label in _CERTIFICATE:
+            certificates.append(x509.load_pem_x509_certificate(block))
+        elif label == b"X509 CRL":
+            crls.append(x509.load_pem_x509_crl(block))
     return certificates, crls
 
 
@@ -247,8 +267,7 @@ def _certificates(value: object, origin: str) -> list[Certificate]:
     if isinstance(value, x509.Certificate):
         return [value]
     if isinstance(value, (str, bytes)):
-        text = _encode(value)
-        blocks = [block[0] for block in _BLOCK.finditer(text) if block["label"] in _CERTIFICATE]
+        blocks = [block for label, block in _blocks(_encode(value)) if label in _CERTIFICATE]
         if not blocks:
             raise ValueError(f"{origin}: no certificate in it, expected PEM text")
         try:
@@ -274,7 +293,7 @@ def _private_key(value: object, origin: str, password: Password | None) -> Priva
             f"{origin}: expected PEM text or a cryptography key, got {type(value).__name__}"
         )
     text = _encode(value)
-    block = next((b[0] for b in _BLOCK.finditer(text) if b["label"].endswith(b"PRIVATE KEY")), None)
+    block = next((b for label, b in _blocks(text) if label.endswith(b"PRIVATE KEY")), None)
     if block is None:
         raise ValueError(f"{origin}: no private key in it, expected PEM text")
     encrypted = b"BEGIN ENCRYPTED PRIVATE KEY" in block or b"Proc-Type: 4,ENCRYPTED" in block

@@ -19,8 +19,7 @@ __all__ = (
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
 
     from cryptography.x509 import Certificate
     from service_identity.hazmat import ServiceID
+
+    from ae_handle.abc import TlsRole
 
 # Theory of operation
 # -------------------
@@ -79,12 +80,19 @@ NameCheck: TypeAlias = "Callable[[Certificate, str], object]"
 
 # A whole-label wildcard over at least two labels, or plain labels: what a CA may sign.
 _LABEL: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-_PRESENTED: Final = re.compile(rf"(?:\*\.{_LABEL}\.)?{_LABEL}(?:\.{_LABEL})*\Z")
-_REFERENCE: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\Z")
 _MAX_NAME: Final = 253
 
 
-@dataclass(frozen=True, slots=True)
+@cache  # compiled at the first name, not at import
+def _presented() -> re.Pattern[str]:
+    return re.compile(rf"(?:\*\.{_LABEL}\.)?{_LABEL}(?:\.{_LABEL})*\Z")
+
+
+@cache
+def _reference() -> re.Pattern[str]:
+    return re.compile(rf"{_LABEL}(?:\.{_LABEL})*\Z")
+
+
 class VerifyInfo:
     """What ``verify_callback`` is asked about: one certificate of the peer's chain.
 
@@ -98,13 +106,29 @@ class VerifyInfo:
         peer_name: The name the peer has to prove; None if it need not.
     """
 
-    certificate: Certificate
-    depth: int
-    ok: bool
-    reason: str
-    message: str
-    role: str
-    peer_name: str | None
+    __slots__ = ("certificate", "depth", "message", "ok", "peer_name", "reason", "role")
+
+    def __init__(
+        self,
+        certificate: Certificate,
+        depth: int,
+        ok: bool,
+        reason: str,
+        message: str,
+        role: TlsRole,
+        peer_name: str | None,
+    ) -> None:
+        self.certificate = certificate
+        self.depth = depth
+        self.ok = ok
+        self.reason = reason
+        self.message = message
+        self.role: TlsRole = role
+        self.peer_name = peer_name
+
+    def __repr__(self) -> str:
+        verdict = "ok" if self.ok else self.reason
+        return f"<VerifyInfo depth={self.depth} {subject_of(self.certificate)!r} {verdict}>"
 
 
 def ip_of(name: str) -> IPv4Address | IPv6Address | None:
@@ -154,7 +178,7 @@ def ascii_host(name: str) -> str | None:
             return None
     if name.endswith("."):
         name = name[:-1]
-    if len(name) > _MAX_NAME or not _REFERENCE.match(name):
+    if len(name) > _MAX_NAME or not _reference().match(name):
         return None
     # RFC 1123 2.1 and WHATWG: what ends in a number is an address or a mistake, never a name.
     if name.rpartition(".")[2].isdigit():
@@ -175,7 +199,7 @@ def name_check(scheme: str | NameCheck | None) -> str | NameCheck | None:
         raise TypeError(f"verify_name must be a scheme name, a callable or None, got {scheme!r}")
     if scheme == "none":
         return None
-    if scheme in SCHEMES or (scheme.startswith("_") and _REFERENCE.match(scheme[1:])):
+    if scheme in SCHEMES or (scheme.startswith("_") and _reference().match(scheme[1:])):
         return scheme
     known = ", ".join(SCHEMES)
     raise ValueError(f"unknown verify_name {scheme!r}: expected none, {known}, or _SERVICE")
@@ -228,7 +252,7 @@ def mismatch(certificate: Certificate, peer_name: str, scheme: str) -> str | Non
     reference: ServiceID = DNS_ID(host)
     plain = _plain_first_label(host)
     for name in found:
-        if not _PRESENTED.match(name) or len(name) > _MAX_NAME:
+        if not _presented().match(name) or len(name) > _MAX_NAME:
             continue
         pattern = DNSPattern(name.lower().encode("ascii"))
         if reference.verify(pattern):
@@ -241,7 +265,7 @@ def mismatch(certificate: Certificate, peer_name: str, scheme: str) -> str | Non
         reference = SRV_ID(f"_{service}.{host}")
         for text in _srv_names(names):
             head, dot, tail = text.partition(".")
-            well_formed = dot and head.startswith("_") and _REFERENCE.match(tail)
+            well_formed = dot and head.startswith("_") and _reference().match(tail)
             if well_formed and reference.verify(SRVPattern.from_bytes(text.encode("ascii"))):
                 return None
             found.append(text)
