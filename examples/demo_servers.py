@@ -66,7 +66,7 @@ class Service:
         while self._handles:
             self._handles.pop().destroy()
 
-    def _accept(self, sock: socket.socket, host: str, port: int) -> None:
+    def _accept(self, sock: socket.socket, host: str, port: int | str) -> None:
         handle = Handle(
             sock,
             tls="accept" if self._tls_context else None,
