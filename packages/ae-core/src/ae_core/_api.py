@@ -24,36 +24,38 @@ __all__ = (
 
 import sys
 import time as _time
-from contextvars import copy_context
 from math import inf
-from typing import TYPE_CHECKING, Any, Protocol
 
 from ._detect import bound, current, tls
-from ._watcher import TimerWatcher, Watcher
+from ._timers import TimerEntry
+from ._watcher import IoWatcher, RecordWatcher, TimerWatcher, Watcher
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _stdlib_signal
     from collections.abc import Callable
-    from typing import Literal
+    from contextvars import copy_context
+    from typing import Any, Literal, Protocol
 
     from ._core import Core
 
     class HasFileno(Protocol):
         def fileno(self) -> int: ...
 
+    class Layer(Protocol):
+        """Something between a watcher function and its watcher: strict mode, wrapping."""
 
-class Layer(Protocol):
-    """Something between a watcher function and its watcher: strict mode, wrapping."""
-
-    def wrap(
-        self,
-        kind: str,
-        args: dict[str, Any],
-        callback: Callable[..., object],
-        create: Callable[[Callable[..., object]], Watcher],
-    ) -> Any:
-        """Make a watcher by ``create(callback)``, or refuse, and return it or a stand-in."""
-        ...
+        def wrap(
+            self,
+            kind: str,
+            args: dict[str, Any],
+            callback: Callable[..., object],
+            create: Callable[[Callable[..., object]], Watcher],
+        ) -> Any:
+            """Make a watcher by ``create(callback)``, or refuse; return it or a stand-in."""
+            ...
+else:
+    from _contextvars import copy_context
 
 
 # The layers in force, outermost last; None while there are none, which is all that a watcher
@@ -92,8 +94,17 @@ def _through_layers(
     return create(callback)
 
 
+def _unlayered(make: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Call a watcher function as if there were no layers."""
+    global _layers
+    layers, _layers = _layers, None
+    try:
+        return make(*args, **options)
+    finally:
+        _layers = layers
+
+
 _modules = sys.modules
-_monotonic = _time.monotonic
 
 
 def timer(after: float, callback: Callable[[], object], *, interval: float = 0.0) -> Watcher:
@@ -124,36 +135,43 @@ def timer(after: float, callback: Callable[[], object], *, interval: float = 0.0
     if _layers is not None:
         args = {"after": after, "interval": interval}
         made: Watcher = _through_layers(
-            "timer", args, callback, lambda callback: _timer(after, callback, interval)
+            "timer",
+            args,
+            callback,
+            lambda callback: _unlayered(timer, after, callback, interval=interval),
         )
         return made
-    return _timer(after, callback, interval)
-
-
-def _timer(after: float, callback: Callable[[], object], interval: float) -> TimerWatcher:
     try:
         core = tls.core
-        if "asyncio" in _modules or "trio" in _modules or core.closed:
+        if "asyncio" in _modules or "trio" in _modules:
             core = current()
     except AttributeError:
         core = current()
     try:
         at = core.clock() + after
-        if not -inf < at < inf:
-            raise ValueError(f"expected a finite number of seconds, got {after!r}")
     except (TypeError, OverflowError):
         at = core.clock() + check_seconds(after)
+    if not -inf < at < inf:
+        raise ValueError(f"expected a finite number of seconds, got {after!r}")
     if not callable(callback):
         raise TypeError(f"expected a callable, got {callback!r}")
-    if interval != 0.0:
-        interval = _check_interval(interval)
+    # TimerQueue.add(), written out; its figures stand there
     context = copy_context()
-    record = [at, 0, callback, context if context else None, interval, core]
-    core.timers.incoming.append(record)
+    if interval == 0.0 and not context:
+        core.last = number = core.last + 1
+        core.live[number] = callback
+    else:
+        interval = _check_interval(interval)
+        core.last = number = core.last + 1
+        core.live[number] = TimerEntry(callback, context if context else None, interval)
+    core.incoming.append(at)
     if at < core.armed:
         core.rearm(at)
+    if not number & 1023:
+        core.tidy()
     watcher = TimerWatcher()
-    watcher._record = record
+    watcher._number = number
+    watcher._core = core
     return watcher
 
 
@@ -185,28 +203,27 @@ def io(
     if _layers is not None:
         args = {"fd": fd, "direction": direction}
         made: Watcher = _through_layers(
-            "io", args, callback, lambda callback: _io(fd, direction, callback)
+            "io", args, callback, lambda callback: _unlayered(io, fd, direction, callback)
         )
         return made
-    return _io(fd, direction, callback)
-
-
-def _io(fd: Any, direction: str, callback: Callable[[], object]) -> Watcher:
-    number = fd if type(fd) is int else _fileno(fd)
+    try:
+        core = tls.core
+        if "asyncio" in _modules or "trio" in _modules:
+            core = current()
+    except AttributeError:
+        core = current()
+    number = fd if fd.__class__ is int else _fileno(fd)
     if number < 0:
         raise ValueError(f"expected an open descriptor, got {fd!r}")
-    if direction == "r":
-        write = False
-    elif direction == "w":
-        write = True
-    else:
+    if direction != "r" and direction != "w":
         raise ValueError(f'expected "r" or "w", got {direction!r}')
     if not callable(callback):
         raise TypeError(f"expected a callable, got {callback!r}")
-    core = current()
     context = copy_context()
-    watcher = Watcher()
-    watcher._record = core.io_start(number, write, callback, context if context else None)
+    watcher = IoWatcher()
+    watcher._record = core.io_start(
+        number, direction == "w", callback, context if context else None
+    )
     return watcher
 
 
@@ -330,7 +347,7 @@ def _watch(make: Callable[[Core, Any], Any], callback: object) -> Watcher:
     if not callable(callback):
         raise TypeError(f"expected a callable, got {callback!r}")
     context = copy_context()
-    watcher = Watcher()
+    watcher = RecordWatcher()
     watcher._record = make(current(), context if context else None)
     return watcher
 

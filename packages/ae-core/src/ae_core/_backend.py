@@ -11,8 +11,11 @@ __all__ = ("Backend",)
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine
-from typing import Any, ClassVar
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Any, ClassVar
 
 
 class Backend(ABC):

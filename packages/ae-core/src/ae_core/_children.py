@@ -1,6 +1,7 @@
 """Child watchers: who ended, with which status; never anyone else's child.
 
-A pidfd where the system has one, else one waiting thread per child. ``waitpid(-1)`` is never used: ``subprocess`` and others keep their children.
+A pidfd where the system has one, else one waiting thread per child. ``waitpid(-1)`` is never
+used: ``subprocess`` and others keep their children.
 """
 
 from __future__ import annotations

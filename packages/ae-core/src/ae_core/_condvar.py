@@ -10,29 +10,34 @@ from __future__ import annotations
 __all__ = ("CondVar",)
 
 from _thread import get_ident
-from collections.abc import Callable, Generator
-from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, cast
 
 from ._errors import CancelledError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
     from types import TracebackType
+    from typing import Any, Final, Generic, Literal, TypeVar
 
-T = TypeVar("T")
+    T = TypeVar("T")
+else:
+    from types import GenericAlias
+
+    class Generic:
+        """Stands in for ``typing.Generic``: importing typing costs more than all of ae_core."""
+
+        __slots__ = ()
+        __class_getitem__ = classmethod(GenericAlias)
+
+    T = "T"
 
 
-class _State(Enum):
-    PENDING = "pending"
-    VALUE = "value"
-    ERROR = "error"
-    CANCELLED = "cancelled"
-
-
-_PENDING: Final = _State.PENDING
-_VALUE: Final = _State.VALUE
-_ERROR: Final = _State.ERROR
-_CANCELLED: Final = _State.CANCELLED
+# The states. Small integers, because they are compared at every turn of a blocking wait.
+_PENDING: Final = 0
+_VALUE: Final = 1
+_ERROR: Final = 2
+_CANCELLED: Final = 3
+_STATES: Final = ("pending", "value", "error", "cancelled")
 
 
 class _Unseen:
@@ -94,7 +99,7 @@ class CondVar(Generic[T]):
         "_value",
     )
 
-    _state: _State
+    _state: int
     _value: Any
     _callbacks: list[Callable[[CondVar[T]], object]] | None
     _group_callback: Callable[[CondVar[T]], object] | None
@@ -130,12 +135,12 @@ class CondVar(Generic[T]):
         if self._thread != get_ident():
             self._wrong_thread("send")
         state = self._state
-        if state is _PENDING:
+        if state == _PENDING:
             self._value = value
             self._state = _VALUE
             if self._callbacks is not None:
                 self._run_callbacks()
-        elif state is _VALUE:
+        elif state == _VALUE:
             self._value = value
 
     def __call__(self, *args: Any) -> None:
@@ -148,7 +153,7 @@ class CondVar(Generic[T]):
         elif len(args) == 1:
             self.send(args[0])
         else:
-            self.send(cast("T", args))
+            self.send(args)  # type: ignore[arg-type]
 
     def throw(self, error: BaseException) -> None:
         """Make it ready with an error, which every ``recv`` and ``await`` raises.
@@ -167,7 +172,7 @@ class CondVar(Generic[T]):
         if self._thread != get_ident():
             self._wrong_thread("throw")
         state = self._state
-        if state is _PENDING or state is _VALUE:
+        if state in (_PENDING, _VALUE):
             self._value = error
             self._traceback = error.__traceback__
             self._state = _ERROR
@@ -187,7 +192,7 @@ class CondVar(Generic[T]):
         """
         if self._thread != get_ident():
             self._wrong_thread("cancel")
-        if self._state is _PENDING:
+        if self._state == _PENDING:
             self._state = _CANCELLED
             if self._callbacks is not None:
                 self._run_callbacks()
@@ -207,12 +212,12 @@ class CondVar(Generic[T]):
     @property
     def ready(self) -> bool:
         """Whether there is a value, an error or a cancellation."""
-        return self._state is not _PENDING
+        return self._state != _PENDING
 
     @property
     def cancelled(self) -> bool:
         """Whether it became ready by :meth:`cancel`."""
-        return self._state is _CANCELLED
+        return self._state == _CANCELLED
 
     def on_ready(self, callback: Callable[[CondVar[T]], object]) -> None:
         """Call *callback* once with the condition variable when it is ready.
@@ -227,7 +232,7 @@ class CondVar(Generic[T]):
         Perl: ``$cv->cb``
         """
         _check_callable(callback)
-        if self._state is _PENDING:
+        if self._state == _PENDING:
             if self._callbacks is None:
                 self._callbacks = [callback]
             else:
@@ -257,7 +262,7 @@ class CondVar(Generic[T]):
 
         Perl: ``$cv->recv``
         """
-        if self._state is _PENDING:
+        if self._state == _PENDING:
             if self._thread != get_ident():
                 self._wrong_thread("recv")
             if timeout is not None:
@@ -269,9 +274,10 @@ class CondVar(Generic[T]):
 
     def _result(self) -> T:
         state = self._state
-        if state is _VALUE:
-            return cast("T", self._value)
-        if state is _ERROR:
+        if state == _VALUE:
+            value: T = self._value
+            return value
+        if state == _ERROR:
             if self._unseen is not None:
                 self._unseen.error = None
                 self._unseen = None
@@ -281,7 +287,7 @@ class CondVar(Generic[T]):
         raise CancelledError(f"the {type(self).__name__} was cancelled")
 
     def __await__(self) -> Generator[Any, Any, T]:
-        if self._state is _PENDING:
+        if self._state == _PENDING:
             from ._tasks import suspend
 
             yield from suspend(self)
@@ -349,7 +355,7 @@ class CondVar(Generic[T]):
 
     def __repr__(self) -> str:
         detail = f" {self._value!r}" if self._state in (_VALUE, _ERROR) else ""
-        return f"<{type(self).__name__} {self._state.value}{detail} at {id(self):#x}>"
+        return f"<{type(self).__name__} {_STATES[self._state]}{detail} at {id(self):#x}>"
 
 
 class Group(Generic[T]):
@@ -399,4 +405,4 @@ def _failed(error: BaseException) -> None:
     else:
         from ._hook import report
 
-        report(error, None)
+        report(error, None, None)

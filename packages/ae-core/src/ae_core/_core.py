@@ -11,19 +11,23 @@ __all__ = ("Core", "IoRecord")
 
 import sys
 from _thread import get_ident
-from collections import deque
-from contextvars import Context, copy_context
 from math import inf
-from typing import TYPE_CHECKING, Any, Final
 
 from ._errors import BlockingNotAllowed, Deadlock, RecursiveWait, WrongLoop
-from ._timers import AT, CALLBACK, CONTEXT, INTERVAL, TimerQueue, TimerRecord
+from ._timers import TimerEntry, TimerQueue
 
+TYPE_CHECKING = False  # typing itself costs more to import than all of ae_core
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Callable
+    from contextvars import Context, copy_context
+    from typing import Any, Final
 
     from ._backend import Backend
     from ._condvar import CondVar
+else:  # the C modules themselves: their wrappers cost 2 ms
+    from _collections import deque
+    from _contextvars import Context, copy_context
 
 # Theory of operation
 # -------------------
@@ -48,51 +52,60 @@ POSTPONED_PER_TURN: Final = 10_000
 
 
 class IoRecord:
-    """The interest of one watcher in one direction of one descriptor."""
+    """The interest of one watcher in one direction of one descriptor.
 
-    __slots__ = ("active", "callback", "context", "core", "fd", "peers", "token", "write")
+    The backend gets the first record of a descriptor and direction as its callback.
+    """
 
-    active: bool
-    callback: Callable[[], object]
+    __slots__ = ("callback", "context", "core", "fd", "peers", "token")
+
+    callback: Callable[[], object] | None  # None: cancelled
     context: Context | None
     core: Core
-    fd: int
+    fd: int  # ~fd for writing
     peers: list[IoRecord] | None  # on the first record of a descriptor: itself and the others
     token: Any
-    write: bool
 
     kind = "io"
 
-    def fire(self) -> None:
+    @property
+    def active(self) -> bool:
+        return self.callback is not None
+
+    def __call__(self) -> None:
         """Called by the backend: the descriptor is ready."""
         if self.peers is not None:
             for record in self.peers.copy():
-                if record.active:
+                if record.callback is not None:
                     self.core.call(record.callback, record.context, record)
             return
         # Core.call(), written out: 60 ns of the 3 us that an event costs
         core = self.core
+        callback = self.callback
         try:
             if self.context is None:
                 blank = core.blank
                 if blank is None:
                     blank = Context()
                 core.blank = None
-                blank.run(self.callback)
+                blank.run(callback)
                 if not blank:
                     core.blank = blank
             else:
-                self.context.copy().run(self.callback)
+                self.context.copy().run(callback)
         except BaseException as error:
-            core.failed(error, self)
+            core.failed(error, (self, callback))
 
     def cancel(self) -> None:
-        if self.active:
-            self.active = False
+        if self.callback is not None:
+            self.callback = None
             self.core.io_stop(self)
 
+    def describe(self) -> str:
+        return f" {~self.fd} w" if self.fd < 0 else f" {self.fd} r"
 
-class Core:
+
+class Core(TimerQueue):
     """The loop state of one thread. Made by ``_detect``, found by ``current()`` there."""
 
     __slots__ = (
@@ -103,7 +116,6 @@ class Core:
         "blocked",
         "clock",
         "closed",
-        "forked",
         "interrupt",
         "others",
         "posted",
@@ -112,7 +124,6 @@ class Core:
         "readers",
         "task",
         "thread",
-        "timers",
         "writers",
     )
 
@@ -121,9 +132,9 @@ class Core:
     raw_threadsafe: Callable[[Callable[[], None]], None]
 
     def __init__(self) -> None:
-        self.timers = TimerQueue()
+        super().__init__()
         self.armed = inf  # the time the backend is armed for
-        self.readers: dict[int, IoRecord] = {}
+        self.readers: dict[int, IoRecord] = {}  # the first record of each descriptor
         self.writers: dict[int, IoRecord] = {}
         self.others: set[Any] = set()  # live signal, child, idle records; pending operations
         self.posted: deque[tuple[Callable[[], object], Context | None]] = deque()
@@ -134,7 +145,6 @@ class Core:
         self.task: object | None = None  # the coroutine of ours that runs right now
         self.thread = get_ident()
         self.closed = False
-        self.forked = False
 
     def attach(self, backend: Backend) -> None:
         """Take *backend* into use."""
@@ -148,8 +158,8 @@ class Core:
 
     # ------------------------------------------------------------------ calling back
 
-    def call(self, callback: Callable[[], object], context: Context | None, record: object) -> None:
-        """Run *callback* in *context*; what it raises goes to :meth:`failed`."""
+    def call(self, callback: Callable[[], object], context: Context | None, record: Any) -> None:
+        """Run *callback* of *record*, None for no watcher; errors go to :meth:`failed`."""
         try:
             if context is None:
                 blank = self.blank
@@ -162,10 +172,13 @@ class Core:
             else:
                 context.copy().run(callback)
         except BaseException as error:
-            self.failed(error, record)
+            self.failed(error, None if record is None else (record, callback))
 
-    def failed(self, error: BaseException, record: object) -> None:
-        """Deal with what a callback raised: the hook, or out of ``recv()``."""
+    def failed(self, error: BaseException, source: tuple[Any, Any] | None) -> None:
+        """Deal with what a callback raised: the hook, or out of ``recv()``.
+
+        *source* is the record, a timer's number, with the callback; None if there is none.
+        """
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             if not self.blocked:
                 raise error
@@ -175,7 +188,7 @@ class Core:
             return
         from ._hook import report
 
-        report(error, record)
+        report(error, self, source)
 
     # ------------------------------------------------------------------ descriptors
 
@@ -185,30 +198,37 @@ class Core:
         """Register an interest and return its record."""
         record = IoRecord()
         record.core = self
-        record.fd = fd
-        record.write = write
         record.callback = callback
         record.context = context
         record.peers = None
-        record.active = True
-        side = self.writers if write else self.readers
-        first = side.get(fd)
-        if first is None:
+        record.token = None
+        if write:
+            record.fd = ~fd
+            side = self.writers
+        else:
+            record.fd = fd
+            side = self.readers
+        if fd not in side:
             try:
-                record.token = self.backend.io_start(fd, write, record.fire)
+                record.token = self.backend.io_start(fd, write, record)
             except PermissionError:
-                record.token = _AlwaysReady(self, record.fire)
+                record.token = _AlwaysReady(self, record)
             side[fd] = record
         else:
-            record.token = None
+            first = side[fd]
             if first.peers is None:
                 first.peers = [first]
             first.peers.append(record)
         return record
 
     def io_stop(self, record: IoRecord) -> None:
-        side = self.writers if record.write else self.readers
-        first = side.get(record.fd)
+        fd = record.fd
+        if fd < 0:
+            fd = ~fd
+            side = self.writers
+        else:
+            side = self.readers
+        first = side.get(fd)
         if first is None:
             return  # the loop was closed, or has given the descriptor up
         peers = first.peers
@@ -219,12 +239,11 @@ class Core:
                 return
         elif first is not record:
             return
-        del side[record.fd]
+        del side[fd]
         token = first.token
-        first.token = None
-        if isinstance(token, _AlwaysReady):
+        if token.__class__ is _AlwaysReady:
             token.stop()
-        elif not self.forked:
+        elif not self.closed:
             self.backend.io_stop(token)
 
     def io_refused(self, fd: int, write: bool, error: OSError) -> None:
@@ -234,8 +253,9 @@ class Core:
         if first is None:
             return
         for record in first.peers or [first]:
-            record.active = False
-            self.failed(error, record)
+            callback, record.callback = record.callback, None
+            if callback is not None:
+                self.failed(error, (record, callback))
 
     # ------------------------------------------------------------------ timers
 
@@ -249,23 +269,26 @@ class Core:
         """Called by the backend: run every timer that is due now, then arm for the next."""
         if self.closed:
             return
-        timers = self.timers
+        live = self.live
         self.armed = -inf  # no arming for timers that are made meanwhile: it happens below
         try:
             now = self.clock()
-            for record in timers.take_due(now):
-                callback = record[CALLBACK]
-                if callback is None:
-                    timers.skip()
-                    continue
-                interval = record[INTERVAL]
-                if interval:
-                    # re-armed before the call, from the planned time, at most one behind
-                    record[AT] = max(record[AT] + interval, now)
-                    timers.incoming.append(record)
+            for at, number in self.take_due(now):
+                entry = live.get(number)
+                if entry is None:
+                    continue  # cancelled by a callback before it
+                context = None
+                if entry.__class__ is TimerEntry:
+                    callback = entry.callback
+                    context = entry.context
+                    if entry.interval:
+                        # planned before the call, from the planned time, at most one behind
+                        self.again(max(at + entry.interval, now), number)
+                    else:
+                        del live[number]
                 else:
-                    record[CALLBACK] = None
-                context = record[CONTEXT]
+                    callback = entry
+                    del live[number]
                 try:
                     if context is None:
                         blank = self.blank
@@ -278,23 +301,25 @@ class Core:
                     else:
                         context.copy().run(callback)
                 except BaseException as error:
-                    self.failed(error, (record, callback))
+                    self.failed(error, (number, callback))
         finally:
-            at = timers.next_at()
-            if at is not None:
-                self.rearm(at)
+            next_at = self.next_at()
+            if next_at is not None:
+                self.rearm(next_at)
             else:
                 self.armed = inf
                 self.backend.arm(None)
 
-    def timer(self, after: float, callback: Callable[[], object]) -> TimerRecord:
-        """Make a timer that the core itself owns; end it with ``timers.cancel(record)``."""
+    def timer(self, after: float, callback: Callable[[], object]) -> int:
+        """Make a timer that the core itself owns, in empty context variables.
+
+        End it with ``live.pop(number, None)``.
+        """
         at = self.clock() + after
-        record = [at, 0, callback, None, 0.0, self]
-        self.timers.incoming.append(record)
+        number = self.add(at, callback)
         if at < self.armed:
             self.rearm(at)
-        return record
+        return number
 
     # ------------------------------------------------------------------ postponed calls
 
@@ -365,7 +390,7 @@ class Core:
 
         def is_stuck() -> bool:
             nonlocal stuck
-            if self.writers or self.others or self.posted or self.timers:
+            if self.writers or self.others or self.posted or self.live:
                 return False
             if _other_threads():
                 # one of them may yet call us, or end without: look again now and then
@@ -385,8 +410,8 @@ class Core:
         finally:
             self.blocked -= 1
             condvar._forget_wake(waiter)
-            if timer is not None and timer[CALLBACK] is not None:
-                self.timers.cancel(timer)
+            if timer is not None:
+                self.live.pop(timer, None)
         if self.interrupt is not None:
             interrupt, self.interrupt = self.interrupt, None
             raise interrupt
@@ -407,18 +432,17 @@ class Core:
         if self.closed:
             return
         self.closed = True
-        self.forked = forked
         for side in (self.readers, self.writers):
-            for first in list(side.values()):
-                for record in list(first.peers or (first,)):
-                    record.active = False
+            for first in side.values():
+                for record in first.peers or (first,):
+                    record.callback = None
             side.clear()
-        for record in (*self.timers.incoming, *self.timers.heap):
-            record[CALLBACK] = None
-        self.timers = TimerQueue()
+        self.live.clear()
+        self.incoming.clear()
+        self.heap.clear()
         self.posted.clear()
-        for record in list(self.others):
-            record.cancel()
+        for other in list(self.others):
+            other.cancel()
         if forked:
             self.backend.after_fork()
         else:
@@ -430,7 +454,7 @@ class _AlwaysReady:
 
     __slots__ = ("core", "fire", "stopped")
 
-    def __init__(self, core: Core, fire: Callable[[], None]) -> None:
+    def __init__(self, core: Core, fire: Callable[[], object]) -> None:
         self.core = core
         self.fire = fire
         self.stopped = False

@@ -11,7 +11,6 @@ __all__ = ("backend", "bound", "current", "detect", "post_detect", "use")
 import _thread
 import os
 import sys
-from typing import TYPE_CHECKING, Any
 
 from . import _environ
 from ._backend import Backend
@@ -19,8 +18,10 @@ from ._backends._table import BACKENDS, BackendSpec
 from ._core import Core
 from ._errors import BackendUnavailable, BlockingNotAllowed, WrongLoop
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 ENTRY_POINTS = "ae_core.backends"
 
@@ -298,7 +299,7 @@ def _after_detection() -> None:
         except Exception as error:
             from ._hook import report
 
-            report(error, None)
+            report(error, bound(), None)
 
 
 def call_threadsafe(callback: Callable[[], object]) -> None:

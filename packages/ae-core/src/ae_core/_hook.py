@@ -9,9 +9,12 @@ from __future__ import annotations
 __all__ = ("exception_hook", "report")
 
 import sys
-from typing import Any
 
-from ._watcher import TimerWatcher, Watcher
+from ._watcher import RecordWatcher, TimerWatcher, Watcher
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def exception_hook(error: BaseException, watcher: Watcher | None) -> None:
@@ -28,11 +31,14 @@ def exception_hook(error: BaseException, watcher: Watcher | None) -> None:
     log("error", "exception in %s", where, context="ae_core", error=error)
 
 
-def report(error: BaseException, record: object) -> None:
-    """Give *error*, raised by the callback of *record*, to the hook in force now."""
+def report(error: BaseException, core: Any, source: Any) -> None:
+    """Give *error* to the hook in force now.
+
+    *source* is None or ``(record, callback)``, where the record of a timer is its number.
+    """
     hook = getattr(sys.modules["ae_core"], "exception_hook", exception_hook)
     try:
-        hook(error, _view(record))
+        hook(error, None if source is None else _view(core, *source))
     except BaseException as second:
         if isinstance(second, (KeyboardInterrupt, SystemExit)):
             raise
@@ -43,17 +49,8 @@ def report(error: BaseException, record: object) -> None:
             log("error", "... while it was given this", context="ae_core", error=error)
 
 
-class _IoView(Watcher):
-    """Describes a watcher to the hook. Dropping it does not cancel."""
-
-    __slots__ = ()
-
-    def __del__(self) -> None:
-        return None
-
-
-class _TimerView(TimerWatcher):
-    """The same for a timer; remembers the callback that a one-shot timer has let go."""
+class _View(RecordWatcher):
+    """Describes a watcher to the hook; equal to it, but dropping it does not cancel."""
 
     __slots__ = ("_callback",)
 
@@ -64,24 +61,34 @@ class _TimerView(TimerWatcher):
         """The function that was called."""
         return self._callback
 
-    def _describe(self) -> str:
-        return f"{super()._describe().rpartition(' ')[0]} {self._callback!r}"
+    def __del__(self) -> None:
+        return None
+
+
+class _TimerView(TimerWatcher):
+    """The same for a timer, which may have been its last call."""
+
+    __slots__ = ("_callback",)
+
+    _callback: Any
+
+    @property
+    def callback(self) -> Any:
+        """The function that was called."""
+        return self._callback
 
     def __del__(self) -> None:
         return None
 
 
-def _view(record: object) -> Watcher | None:
-    if record is None:
-        return None
-    view: Any
-    if isinstance(record, tuple):
-        view = _TimerView()
-        view._record, view._callback = record
-    elif isinstance(record, Watcher):
-        return record
-    else:
-        view = _IoView()
-        view._record = record
-    watcher: Watcher = view
-    return watcher
+def _view(core: Any, record: Any, callback: Any) -> Watcher:
+    if isinstance(record, int):
+        timer = _TimerView()
+        timer._core = core
+        timer._number = record
+        timer._callback = callback
+        return timer
+    view = _View()
+    view._record = record
+    view._callback = callback
+    return view

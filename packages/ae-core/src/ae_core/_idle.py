@@ -9,11 +9,11 @@ from __future__ import annotations
 
 __all__ = ("IdleRecord",)
 
-from typing import TYPE_CHECKING, Any, Final
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextvars import Context
+    from typing import Any, Final
 
     from ._core import Core
 
@@ -62,9 +62,8 @@ class IdleRecord:
             core = self.core
             core.others.discard(self)
             if self.timer is not None:
-                if self.timer[2] is not None:
-                    core.timers.cancel(self.timer)
-            elif not core.forked:
+                core.live.pop(self.timer, None)
+            elif not core.closed:
                 core.backend.idle_stop(self.token)
 
     def describe(self) -> str:

@@ -10,8 +10,8 @@ from __future__ import annotations
 __all__ = ("catching_sigint",)
 
 import _signal
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
 

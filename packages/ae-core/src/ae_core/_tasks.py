@@ -9,19 +9,25 @@ from __future__ import annotations
 __all__ = ("Task", "run", "sleep", "spawn", "suspend")
 
 import sys
-from collections.abc import Coroutine, Generator
-from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from collections.abc import Coroutine
 
 from ._condvar import CondVar
 from ._detect import bound, current
 from ._errors import CancelledError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._core import Core
-    from ._timers import TimerRecord
+    from collections.abc import Generator
+    from contextvars import Context, copy_context
+    from typing import Any, TypeVar, overload
 
-T = TypeVar("T")
+    from ._core import Core
+
+    T = TypeVar("T")
+else:
+    from _contextvars import copy_context
+
+    T = "T"
 
 # Theory of operation
 # -------------------
@@ -158,14 +164,15 @@ def spawn(coroutine: Coroutine[Any, Any, T]) -> CondVar[T]:
 class _Sleep(CondVar[None]):
     """What ``sleep`` returns: ends its timer when it is cancelled."""
 
-    __slots__ = ("_core", "_record")
+    __slots__ = ("_core", "_number")
 
-    _record: TimerRecord
+    _core: Core
+    _number: int
 
     def cancel(self) -> None:
-        if not self.ready and self._record[2] is not None:
-            self._core.timers.cancel(self._record)
+        """Cancel it, and its timer."""
         super().cancel()
+        self._core.live.pop(self._number, None)
 
 
 def sleep(seconds: float) -> CondVar[None]:
@@ -180,14 +187,18 @@ def sleep(seconds: float) -> CondVar[None]:
     core = current()
     condvar = _Sleep()
     condvar._core = core
-    condvar._record = core.timer(seconds, condvar.send)
+    condvar._number = core.timer(seconds, condvar.send)
     return condvar
 
 
-@overload
-def run(coroutine: Coroutine[Any, Any, T]) -> T: ...
-@overload
-def run(coroutine: None = None) -> None: ...
+if TYPE_CHECKING:
+
+    @overload
+    def run(coroutine: Coroutine[Any, Any, T]) -> T: ...
+    @overload
+    def run(coroutine: None = None) -> None: ...
+
+
 def run(coroutine: Coroutine[Any, Any, T] | None = None) -> T | None:
     """Run the loop: for a coroutine until it is done, without one until interrupted.
 

@@ -1,123 +1,127 @@
 """The timer queue: which timers are due, in what order, and when the next one is.
 
-Pure: no clock, no backend, no callbacks are run here. ``_core`` asks; ``_api.timer`` appends.
+Pure: no clock, no backend, and no callback is run here. ``_core.Core`` is one of these;
+``_api.timer`` adds to it with :meth:`TimerQueue.add` written out.
 """
 
 from __future__ import annotations
 
-__all__ = ("AT", "CALLBACK", "CONTEXT", "CORE", "INTERVAL", "SEQ", "TimerQueue", "TimerRecord")
+__all__ = ("TimerEntry", "TimerQueue")
 
 from heapq import heapify, heappop, heappush
-from typing import Any, Final, TypeAlias
+from math import inf
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextvars import Context
+    from typing import TypeAlias
+
+    Entry: TypeAlias = "Callable[[], object] | TimerEntry"
 
 # Theory of operation
 # -------------------
-# A timer is a plain list, because a list display is the cheapest mutable object Python makes
-# (35 ns against 65 to 120 ns for a class with slots) and because lists are compared in C.
-# Most timers are time-outs that are cancelled long before they are due, so a new timer is only
-# appended to `incoming`; it enters the heap when the queue is next asked what is due. What was
-# cancelled by then never costs a heap operation, and a timer of zero delay goes from `incoming`
-# straight to the due list.
+# Half of a timer's cost is the garbage collector walking over what a timer is made of, so a timer
+# is made of numbers, which it does not walk: timer `n` is `live[n]`, its callback itself in the
+# common case. Cancelling is `live.pop(n)`; the due time stays behind and is skipped when met.
 #
-# Cancelling is lazy: the record's callback becomes None and `dead` counts it. Once the dead
-# outnumber the living, both lists are rebuilt, so memory stays proportional to what is alive.
+# Most timers are time-outs that are cancelled long before they are due. So a new due time is only
+# appended to `incoming`, where the position tells the number: the last one is `last`, the one
+# before it `last - 1`. It enters the heap, as (due time, number), when the queue is next asked
+# what is due; what was cancelled by then never costs a heap operation, and a timer of zero delay
+# never enters it. Numbers grow, so timers due at the same instant run first-in first-out.
 #
-# SEQ is handed out in order of creation when a record leaves `incoming`; (AT, SEQ) is unique, so
-# comparing never reaches the callback, and timers due at the same instant run first-in first-out.
+# Create and cancel: 840 ns where a bare heap of lists takes 610 and asyncio 2,000.
 
-AT: Final = 0
-SEQ: Final = 1
-CALLBACK: Final = 2  # None: cancelled, or a one-shot timer that has run
-CONTEXT: Final = 3  # contextvars.Context, or None for an empty one
-INTERVAL: Final = 4  # seconds, 0.0 for a one-shot timer
-CORE: Final = 5  # the owner; not used here
 
-TimerRecord: TypeAlias = list[Any]
+class TimerEntry:
+    """What ``live`` holds for a timer that repeats or has context variables."""
+
+    __slots__ = ("callback", "context", "interval")
+
+    def __init__(
+        self, callback: Callable[[], object], context: Context | None, interval: float
+    ) -> None:
+        self.callback = callback
+        self.context = context
+        self.interval = interval
 
 
 class TimerQueue:
-    """Timer records ordered by due time."""
+    """Due times and callbacks of the timers that are alive."""
 
-    __slots__ = ("dead", "heap", "incoming", "limit", "seq")
+    __slots__ = ("heap", "incoming", "last", "live")
 
     def __init__(self) -> None:
-        self.incoming: list[TimerRecord] = []
-        self.heap: list[TimerRecord] = []
-        self.seq = 0
-        self.dead = 0  # cancelled records that are still in one of the lists
-        self.limit = 1024  # how many dead ones are tolerated before a look at the proportion
+        self.live: dict[int, Entry] = {}
+        self.incoming: list[float] = []
+        self.heap: list[tuple[float, int]] = []
+        self.last = 0
 
-    def __len__(self) -> int:
-        return len(self.incoming) + len(self.heap) - self.dead
-
-    def cancel(self, record: TimerRecord) -> None:
-        """Make *record*, which must be waiting in this queue, never due."""
-        record[CALLBACK] = None
-        self.dead = dead = self.dead + 1
-        if dead > self.limit:
+    def add(self, at: float, entry: Entry) -> int:
+        """Add a timer due at *at* and return its number."""
+        self.last = number = self.last + 1
+        self.live[number] = entry
+        self.incoming.append(at)
+        if not number & 1023:
             self.tidy()
+        return number
+
+    def again(self, at: float, number: int) -> None:
+        """Make timer *number*, which was due, due again at *at*."""
+        heappush(self.heap, (at, number))
 
     def tidy(self) -> None:
-        """Rebuild both lists without the dead if these are more than half of all."""
-        if self.dead * 2 > len(self.incoming) + len(self.heap):
-            before = len(self.incoming) + len(self.heap)
-            self.incoming = [record for record in self.incoming if record[CALLBACK] is not None]
-            self.heap = [record for record in self.heap if record[CALLBACK] is not None]
+        """Forget the due times of cancelled timers if they are more than those of live ones."""
+        if len(self.incoming) + len(self.heap) > 2 * len(self.live) + 1024:
+            self._settle()
+            live = self.live
+            self.heap = [item for item in self.heap if item[1] in live]
             heapify(self.heap)
-            self.dead -= before - len(self.incoming) - len(self.heap)
-        self.limit = max(1024, (len(self.incoming) + len(self.heap)) // 2)
 
-    def take_due(self, now: float) -> list[TimerRecord]:
-        """Remove and return the live records with ``AT <= now``, in order.
-
-        A record may still be cancelled between this call and its turn: look at it again, and
-        call :meth:`skip` for each that is dead by then.
-        """
-        due: list[TimerRecord] = []
-        heap = self.heap
-        incoming = self.incoming
-        if incoming:
-            self.incoming = []
-            seq = self.seq
-            later: list[TimerRecord] = []
-            for record in incoming:
-                if record[CALLBACK] is None:
-                    self.dead -= 1
-                    continue
-                record[SEQ] = seq
-                seq += 1
-                if record[AT] <= now:
-                    due.append(record)
+    def _settle(self, now: float = -inf) -> list[tuple[float, int]]:
+        """Move what is alive from ``incoming`` to the heap, except what is due: return that."""
+        due: list[tuple[float, int]] = []
+        later: list[tuple[float, int]] = []
+        live = self.live
+        number = self.last - len(self.incoming)
+        for at in self.incoming:
+            number += 1
+            if number in live:
+                if at <= now:
+                    due.append((at, number))
                 else:
-                    later.append(record)
-            self.seq = seq
-            if len(later) > len(heap):
-                heap += later  # one heapify is linear, many pushes are not
-                heapify(heap)
-            else:
-                for record in later:
-                    heappush(heap, record)
-        while heap and heap[0][AT] <= now:
-            record = heappop(heap)
-            if record[CALLBACK] is None:
-                self.dead -= 1
-            else:
-                due.append(record)
-        due.sort()  # two ordered runs at most: linear
+                    later.append((at, number))
+        self.incoming = []
+        if len(later) > len(self.heap):
+            self.heap += later  # one heapify is linear, many pushes are not
+            heapify(self.heap)
+        else:
+            for item in later:
+                heappush(self.heap, item)
         return due
 
-    def skip(self) -> None:
-        """Note that a record from :meth:`take_due` was cancelled before its turn came."""
-        self.dead -= 1
+    def take_due(self, now: float) -> list[tuple[float, int]]:
+        """Remove and return the (due time, number) pairs that are due at *now*, in order.
+
+        They stay in ``live``: any of them may be cancelled before its turn comes.
+        """
+        due = self._settle(now) if self.incoming else []
+        heap = self.heap
+        live = self.live
+        while heap and heap[0][0] <= now:
+            item = heappop(heap)
+            if item[1] in live:
+                due.append(item)
+        due.sort()  # two ordered runs in the common case: linear
+        return due
 
     def next_at(self) -> float | None:
         """Return when the next live timer is due, or None if there is none."""
+        if self.incoming:
+            self._settle()
         heap = self.heap
-        while heap and heap[0][CALLBACK] is None:
+        live = self.live
+        while heap and heap[0][1] not in live:
             heappop(heap)
-            self.dead -= 1
-        at: float | None = heap[0][AT] if heap else None
-        for record in self.incoming:
-            if record[CALLBACK] is not None and (at is None or record[AT] < at):
-                at = record[AT]
-        return at
+        return heap[0][0] if heap else None

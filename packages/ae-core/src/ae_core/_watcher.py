@@ -7,32 +7,34 @@ to ``None`` cancels at once.
 
 from __future__ import annotations
 
-__all__ = ("TimerWatcher", "Watcher", "weak")
+__all__ = ("IoWatcher", "RecordWatcher", "TimerWatcher", "Watcher", "name_of", "weak")
 
 from _thread import get_ident
-from typing import TYPE_CHECKING, Any
-from weakref import ref
 
 from ._errors import WrongLoop
-from ._timers import CALLBACK, CORE, INTERVAL, TimerRecord
+from ._timers import TimerEntry
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import MethodType, TracebackType
-    from typing import Self
+    from typing import Any, NoReturn, Self
+    from weakref import ref
+
+    from ._core import Core
+else:  # the C module itself: its wrapper costs a millisecond
+    from _weakref import ref
 
 
 class Watcher:
-    """An interest in one kind of event, as returned by ``io``, ``signal``, ``child`` and ``idle``.
+    """An interest in one kind of event, as returned by ``io``, ``timer``, ``signal`` ...
 
     Hold it for as long as the callback shall be called: dropping the last reference cancels it,
     as does :meth:`cancel` and leaving a ``with`` block.
     """
 
-    # `_seen` is set on views (see `_hook`): they describe a watcher without owning its record
-    __slots__ = ("__weakref__", "_record")
-
-    _record: Any
+    # slots of a base class make the garbage collector's walk longer, so there are none here
+    __slots__ = ("__weakref__",)
 
     def cancel(self) -> None:
         """End the interest. The callback is not called again, not even for what is ready now.
@@ -42,34 +44,27 @@ class Watcher:
         Raises:
             RuntimeError: In another thread than the one that made the watcher.
         """
-        record = self._record
-        if record.active:
-            _check_thread(record.core.thread)
-            record.cancel()
+        raise NotImplementedError
 
     @property
     def active(self) -> bool:
         """Whether the callback may still be called."""
-        active: bool = self._record.active
-        return active
+        raise NotImplementedError
 
     @property
     def kind(self) -> str:
         """``"io"``, ``"timer"``, ``"signal"``, ``"child"`` or ``"idle"``."""
-        kind: str = self._record.kind
-        return kind
+        raise NotImplementedError
 
     @property
     def callback(self) -> Callable[..., object] | None:
         """The function that is called, None once there is none."""
-        record = self._record
-        return record.callback if record.active else None
+        raise NotImplementedError
 
     def __enter__(self) -> Self:
-        if not self.active and _core_of(self._record).closed:
-            raise WrongLoop(
-                f"this watcher belongs to a {_core_of(self._record).backend.name} loop that has ended"
-            )
+        core = self._core_of()
+        if core.closed:
+            raise WrongLoop(f"this watcher belongs to a {core.backend.name} loop that has ended")
         return self
 
     def __exit__(
@@ -82,19 +77,67 @@ class Watcher:
 
     def __eq__(self, other: object) -> bool:
         # the exception hook gets a view of the watcher, not the guard itself
-        return isinstance(other, Watcher) and self._record is other._record
+        return isinstance(other, Watcher) and self._key() == other._key()
 
     def __hash__(self) -> int:
-        return id(self._record)
+        return hash(self._key())
 
     def __repr__(self) -> str:
         state = "active" if self.active else "inactive"
-        return f"<{type(self).__name__} {self._describe()} {state}>"
+        return f"<Watcher {self._describe()} {name_of(self.callback)} {state}>"
+
+    def _key(self) -> tuple[int, int]:
+        raise NotImplementedError
+
+    def _core_of(self) -> Core:
+        raise NotImplementedError
 
     def _describe(self) -> str:
+        raise NotImplementedError
+
+
+class RecordWatcher(Watcher):
+    """A signal, child or idle watcher: the guard of a record with ``active`` and ``cancel()``."""
+
+    __slots__ = ("_record",)
+
+    _record: Any
+
+    def cancel(self) -> None:
+        """End the interest."""
         record = self._record
-        detail = record.describe() if hasattr(record, "describe") else ""
-        return f"{record.kind}{detail} {_name_of(record.callback)}"
+        if record.active:
+            if record.core.thread != get_ident():
+                _wrong_thread()
+            record.cancel()
+
+    @property
+    def active(self) -> bool:
+        """Whether the callback may still be called."""
+        active: bool = self._record.active
+        return active
+
+    @property
+    def kind(self) -> str:
+        """What it watches for."""
+        kind: str = self._record.kind
+        return kind
+
+    @property
+    def callback(self) -> Callable[..., object] | None:
+        """The function that is called, None once there is none."""
+        record = self._record
+        return record.callback if record.active else None
+
+    def _key(self) -> tuple[int, int]:
+        return (id(self._record), 0)
+
+    def _core_of(self) -> Core:
+        core: Core = self._record.core
+        return core
+
+    def _describe(self) -> str:
+        return f"{self._record.kind}{self._record.describe()}"
 
     def __del__(self) -> None:
         # not cancel(): a guard may be collected in any thread
@@ -103,34 +146,48 @@ class Watcher:
         except AttributeError:
             return  # the constructor raised
         if record.active:
-            _drop(record)
+            core = record.core
+            if core.thread == get_ident():
+                record.cancel()
+            elif not core.closed:
+                core.raw_threadsafe(record.cancel)
 
 
-class TimerWatcher(Watcher):
-    """A timer, as returned by ``timer``. Its record is a plain list (see ``_timers``)."""
+class IoWatcher(RecordWatcher):
+    """An I/O watcher: the guard of an ``IoRecord``."""
 
     __slots__ = ()
 
-    _record: TimerRecord
+    def cancel(self) -> None:
+        """End the interest."""
+        record = self._record
+        if record.callback is not None:
+            core = record.core
+            if core.thread != get_ident():
+                _wrong_thread()
+            record.callback = None
+            core.io_stop(record)
+
+
+class TimerWatcher(Watcher):
+    """A timer: its record is a number in the core's timer queue."""
+
+    __slots__ = ("_core", "_number")
+
+    _core: Core
+    _number: int
 
     def cancel(self) -> None:
-        """End the interest. The callback is not called again. Idempotent."""
-        record = self._record
-        if record[2] is not None:
-            core = record[5]
-            if core.thread != get_ident():
-                _check_thread(core.thread)
-            # TimerQueue.cancel(), written out: 70 ns instead of 110
-            timers = core.timers
-            record[2] = None
-            timers.dead = dead = timers.dead + 1
-            if dead > timers.limit:
-                timers.tidy()
+        """End the interest."""
+        core = self._core
+        if core.thread != get_ident():
+            _wrong_thread()
+        core.live.pop(self._number, None)
 
     @property
     def active(self) -> bool:
         """Whether the callback may still be called."""
-        return self._record[CALLBACK] is not None
+        return self._number in self._core.live
 
     @property
     def kind(self) -> str:
@@ -140,62 +197,42 @@ class TimerWatcher(Watcher):
     @property
     def callback(self) -> Callable[[], object] | None:
         """The function that is called, None once there is none."""
-        callback: Callable[[], object] | None = self._record[CALLBACK]
-        return callback
+        entry = self._core.live.get(self._number)
+        return entry.callback if isinstance(entry, TimerEntry) else entry
+
+    def _key(self) -> tuple[int, int]:
+        return (id(self._core), self._number)
+
+    def _core_of(self) -> Core:
+        return self._core
 
     def _describe(self) -> str:
-        interval = self._record[INTERVAL]
+        entry = self._core.live.get(self._number)
+        interval = entry.interval if isinstance(entry, TimerEntry) else 0.0
         every = f" every {interval:g} s" if interval else ""
-        return f"timer{every} {_name_of(self._record[CALLBACK])}"
+        return f"timer{every}"
 
     def __del__(self) -> None:
         try:
-            record = self._record
+            core = self._core
         except AttributeError:
             return  # the constructor raised
-        if record[2] is not None:
-            core = record[5]
+        if self._number in core.live:
             if core.thread == get_ident():
-                core.timers.cancel(record)
+                del core.live[self._number]
             elif not core.closed:
-                core.backend.call_threadsafe(_Late(record, core))
+                number = self._number
+                core.raw_threadsafe(lambda: core.live.pop(number, None) and None)
 
 
-class _Late:
-    """Cancels a timer in its own thread, after its guard was collected in another one."""
-
-    __slots__ = ("core", "record")
-
-    def __init__(self, record: TimerRecord, core: Any) -> None:
-        self.record = record
-        self.core = core
-
-    def __call__(self) -> None:
-        if self.record[CALLBACK] is not None:
-            self.core.timers.cancel(self.record)
+def _wrong_thread() -> NoReturn:
+    raise RuntimeError(
+        "a watcher can only be cancelled in the thread that made it; "
+        "use call_threadsafe(watcher.cancel) of that thread's loop"
+    )
 
 
-def _drop(record: Any) -> None:
-    core = record.core
-    if core.thread == get_ident():
-        record.cancel()
-    elif not core.closed:
-        core.backend.call_threadsafe(record.cancel)
-
-
-def _core_of(record: Any) -> Any:
-    return record[CORE] if isinstance(record, list) else record.core
-
-
-def _check_thread(owner: int) -> None:
-    if owner != get_ident():
-        raise RuntimeError(
-            "a watcher can only be cancelled in the thread that made it; "
-            "use call_threadsafe(watcher.cancel) of that thread's loop"
-        )
-
-
-def _name_of(callback: object) -> str:
+def name_of(callback: object) -> str:
     if callback is None:
         return "-"
     name = getattr(callback, "__qualname__", None)
@@ -247,4 +284,4 @@ class weak:
         return self._function(owner, *args)
 
     def __repr__(self) -> str:
-        return f"weak({_name_of(self._function)})"
+        return f"weak({name_of(self._function)})"

@@ -10,19 +10,23 @@ __all__ = ("LoopBackend",)
 
 import errno
 import time
-from collections import deque
-from collections.abc import Callable
-from typing import Any
 
 from .._backend import Backend
 from .._wakeup import Wakeup
 from ._multiplexers import BROKEN, MULTIPLEXERS, READ, WRITE, best
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections import deque
+    from collections.abc import Callable
+else:
+    from _collections import deque
+
 # Theory of operation
 # -------------------
-# Telling the kernel costs a system call, so additions and modifications are only noted, in
-# `_changed` (descriptor -> what the kernel has), and done just before the wait: a write watcher
-# that comes and goes within one turn costs nothing.
+# Telling the kernel costs a system call, so additions and modifications are only noted in
+# `_changed` and done just before the wait: a write watcher that comes and goes within one turn
+# costs nothing. `_known` is what the kernel has.
 #
 # A deletion cannot wait. The caller may close the descriptor right after cancel(); if a duplicate
 # of it is alive, the kernel then keeps it in the set under a number that can no longer be used
@@ -53,9 +57,11 @@ class LoopBackend(Backend):
                 f"unknown multiplexer {multiplexer!r}, expected one of {', '.join(MULTIPLEXERS)}"
             )
         self._mux = MULTIPLEXERS[chosen]()
+        self._delete = self._mux.change
         self._readers: dict[int, Callable[[], None]] = {}
         self._writers: dict[int, Callable[[], None]] = {}
-        self._changed: dict[int, int] = {}
+        self._changed: list[int] = []
+        self._known: dict[int, int] = {}
         self._always: set[int] = set()  # regular files, which epoll refuses: always ready
         self._at: float | None = None
         self._soon: deque[Callable[[], None]] = deque()
@@ -66,51 +72,60 @@ class LoopBackend(Backend):
         self._closed = False
         self._wakeup = Wakeup()
         self._readers[self._wakeup.fd] = self._run_remote
-        self._mux.change(self._wakeup.fd, 0, READ)
+        self._changed.append(self._wakeup.fd)
 
     # ------------------------------------------------------------------ descriptors
 
-    def io_start(self, fd: int, write: bool, callback: Callable[[], None]) -> tuple[int, bool]:
-        if fd not in self._changed:
-            self._changed[fd] = self._mask(fd)
+    def io_start(self, fd: int, write: bool, callback: Callable[[], None]) -> int:
+        self._changed.append(fd)
         if write:
             self._writers[fd] = callback
-            return (fd, True)
+            return ~fd
         self._readers[fd] = callback
-        return (fd, False)
+        return fd
 
-    def io_stop(self, token: tuple[int, bool]) -> None:
-        fd, write = token
-        known = self._changed.pop(fd, None)
-        if known is None:
-            known = self._mask(fd)
-        (self._writers if write else self._readers).pop(fd, None)
-        if self._mask(fd):
-            self._changed[fd] = known
-        elif fd in self._always:
-            self._always.discard(fd)
-        elif known:
+    def io_stop(self, token: int) -> None:
+        if token < 0:
+            fd = ~token
+            self._writers.pop(fd, None)
+            other = self._readers
+        else:
+            fd = token
+            self._readers.pop(fd, None)
+            other = self._writers
+        if fd in other:
+            self._changed.append(fd)
+            return
+        known = self._known.pop(fd, 0)
+        if known:
             try:
-                self._mux.change(fd, known, 0)
+                self._delete(fd, known, 0)
             except (OSError, KeyError, ValueError):
                 # closed before its watcher was cancelled: the kernel, or poll's own table, has
                 # forgotten it already, or reports it later and it is dealt with then
                 return
-
-    def _mask(self, fd: int) -> int:
-        return (READ if fd in self._readers else 0) | (WRITE if fd in self._writers else 0)
+        elif self._always:
+            self._always.discard(fd)
 
     def _tell_kernel(self) -> None:
-        changed, self._changed = self._changed, {}
-        for fd, known in changed.items():
-            wanted = self._mask(fd)
-            if wanted == known or fd in self._always:
+        changed, self._changed = self._changed, []
+        readers, writers, known = self._readers, self._writers, self._known
+        change = self._mux.change
+        for fd in changed:
+            wanted = READ if fd in readers else 0
+            if fd in writers:
+                wanted |= WRITE
+            before = known.get(fd, 0)
+            if wanted == before or not wanted or fd in self._always:
                 continue
+            known[fd] = wanted
             try:
-                self._mux.change(fd, known, wanted)
+                change(fd, before, wanted)
             except PermissionError:
+                del known[fd]
                 self._always.add(fd)
             except (OSError, ValueError) as error:
+                del known[fd]
                 if isinstance(error, ValueError):
                     error = OSError(errno.EBADF, str(error))
                 self._give_up(fd, error)
@@ -122,20 +137,26 @@ class LoopBackend(Backend):
 
     def _forget(self, fd: int, mask: int) -> None:
         """The kernel reported a descriptor, or a direction, that nobody watches."""
-        wanted = self._mask(fd)
-        if fd in self._changed or wanted & mask:
+        wanted = (READ if fd in self._readers else 0) | (WRITE if fd in self._writers else 0)
+        if wanted & mask or fd in self._changed:
             return  # changed by a callback of this very turn
+        if wanted:
+            self._changed.append(fd)
+            self._known[fd] = READ | WRITE
+            return
+        self._known.pop(fd, None)
         try:
-            self._mux.change(fd, READ | WRITE, wanted)
+            self._mux.change(fd, READ | WRITE, 0)
         except (OSError, KeyError):
-            if not wanted:
-                self._rebuild()
+            # a duplicate of a closed descriptor keeps it in the set: only a new set helps
+            self._rebuild()
 
     def _rebuild(self) -> None:
         self._mux.close()
         self._mux = MULTIPLEXERS[self._mux.name]()
-        for fd in {*self._readers, *self._writers} - self._always:
-            self._changed[fd] = 0
+        self._delete = self._mux.change
+        self._known.clear()
+        self._changed = list({*self._readers, *self._writers} - self._always)
 
     # ------------------------------------------------------------------ time and calls
 

@@ -14,7 +14,10 @@ import select
 import sys
 import time
 from abc import ABC, abstractmethod
-from typing import ClassVar, Final
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import ClassVar, Final
 
 READ: Final = 1  # the values of EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP on every system that
 WRITE: Final = 4  # has them, so that epoll's own list can be handed on unchanged

@@ -9,22 +9,46 @@ from __future__ import annotations
 __all__ = ("BACKENDS", "BackendSpec")
 
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 
-class BackendSpec(NamedTuple):
-    """One row of the table."""
+class BackendSpec:
+    """One row of the table.
 
-    name: str
-    file: str  # the adapter's module, below this package
-    cls: str  # its class
-    library: str | None  # the module whose absence makes it unavailable; None: always there
-    package: str | None  # what to install then, as the index calls it
-    live: Callable[[], str | None]  # why it would be chosen now, or None
-    exclusive: bool = False  # owns the process: tests give it one of its own
+    Args:
+        name: What ``use()`` calls it.
+        file: The adapter's module, below this package.
+        cls: Its class there.
+        library: The module whose absence makes it unavailable; None if it is always there.
+        package: What to install then, as the package index calls it.
+        live: Tells why it would be chosen now, or None.
+        exclusive: It owns the process: tests give it a process of its own.
+    """
+
+    __slots__ = ("cls", "exclusive", "file", "library", "live", "name", "package")
+
+    def __init__(
+        self,
+        name: str,
+        file: str,
+        cls: str,
+        library: str | None,
+        package: str | None,
+        live: Callable[[], str | None],
+        *,
+        exclusive: bool = False,
+    ) -> None:
+        self.name = name
+        self.file = file
+        self.cls = cls
+        self.library = library
+        self.package = package
+        self.live = live
+        self.exclusive = exclusive
 
 
 def _asyncio() -> str | None:
