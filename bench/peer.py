@@ -1,30 +1,34 @@
-"""Run one role of one peer:  python peer.py NAME ROLE [key=value ...]
+"""Run one role of one peer.
 
-A role is a callable taking the options as a dict, or an argv list to exec
-(for peers that are not Python).  Callables that return a dict have it printed
-as one JSON object.
+    python bench/peer.py NAME ROLE [KEY=VALUE ...]
+
+A role is a callable taking the options as a dict, or an argv list to exec (for peers that are not
+Python). What a callable returns is printed as one JSON object.
 """
+
+from __future__ import annotations
+
+__all__ = ("main",)
 
 import json
 import os
 import sys
+from pathlib import Path
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, HERE)
+import peers
 
 
-def main(argv):
-    name, role, rest = argv[0], argv[1], argv[2:]
-    import peers
-
-    fn = peers.find(name)[role]
-    if isinstance(fn, (list, tuple)):
-        cmd = [a.replace("{bench}", HERE) for a in fn]
-        os.execvp(cmd[0], cmd + rest)
-    got = fn(dict(kv.split("=", 1) for kv in rest))
-    if got is not None:
-        print(json.dumps(got))
+def main(name: str, role: str, *pairs: str) -> None:
+    """Run the role; a server role does not return."""
+    run = peers.find(name)[role]
+    if isinstance(run, list | tuple):
+        here = str(Path(__file__).resolve().parent)
+        command = [word.replace("{bench}", here) for word in run]
+        os.execvp(command[0], [*command, *pairs])
+    result = run(dict(pair.split("=", 1) for pair in pairs))
+    if result is not None:
+        print(json.dumps(result))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(*sys.argv[1:])

@@ -21,7 +21,6 @@ from email.message import Message
 from pathlib import Path
 from typing import Final
 
-from packaging.markers import default_environment
 from packaging.requirements import Requirement
 
 BELOW: Final = {
@@ -56,8 +55,7 @@ class Wheel:
     def requirements(self) -> list[Requirement]:
         """What the wheel needs without any extra."""
         found = map(Requirement, self.metadata.get_all("Requires-Dist", []))
-        environment = {**default_environment(), "extra": ""}
-        return [r for r in found if r.marker is None or r.marker.evaluate(environment)]
+        return [r for r in found if r.marker is None or r.marker.evaluate({"extra": ""})]
 
 
 def read(path: Path) -> Wheel:

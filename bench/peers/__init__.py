@@ -1,40 +1,45 @@
-"""The peers.  Every module here (not starting with "_") may define
+"""The peers: every module here (its name not starting with an underscore) may define
 
     PEERS = {"peer-name": {"needs": ["module", ...], "role": callable-or-argv, ...}}
 
-and is found by itself: drop a module in and its peers join every scenario whose
-role they offer.  Modules import what they measure inside the role functions, so
-listing peers costs nothing and a missing package only drops its own peers.
+and is found by itself: drop a module in and its peers join every scenario whose role they
+offer. Modules import what they measure inside the role functions, so listing peers costs nothing
+and a missing package only drops its own peers.
 """
+
+from __future__ import annotations
+
+__all__ = ("Spec", "everything", "find")
 
 import importlib
 import importlib.util
 import pkgutil
 import shutil
+from collections.abc import Iterator
+from typing import Any
+
+Spec = dict[str, Any]
 
 
-def modules():
-    return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+def _defined() -> Iterator[tuple[str, Spec]]:
+    for name in sorted(module.name for module in pkgutil.iter_modules(__path__)):
+        if not name.startswith("_"):
+            yield from importlib.import_module(f"peers.{name}").PEERS.items()
 
 
-def _installed(spec):
-    return all(importlib.util.find_spec(m) for m in spec.get("needs", ())) and all(
-        shutil.which(b) for b in spec.get("binaries", ())
-    )
+def _is_installed(spec: Spec) -> bool:
+    modules = all(importlib.util.find_spec(name) for name in spec.get("needs", ()))
+    return modules and all(shutil.which(name) for name in spec.get("binaries", ()))
 
 
-def everything(installed_only=True):
-    out = {}
-    for m in modules():
-        for name, spec in importlib.import_module("peers." + m).PEERS.items():
-            if not installed_only or _installed(spec):
-                out[name] = spec
-    return out
+def everything() -> dict[str, Spec]:
+    """The peers whose packages and programs are installed."""
+    return {name: spec for name, spec in _defined() if _is_installed(spec)}
 
 
-def find(name):
-    for m in modules():
-        spec = importlib.import_module("peers." + m).PEERS
-        if name in spec:
-            return spec[name]
-    raise SystemExit("no such peer: " + name)
+def find(name: str) -> Spec:
+    """Return one peer, installed or not."""
+    for each, spec in _defined():
+        if each == name:
+            return spec
+    raise SystemExit(f"no such peer: {name}")

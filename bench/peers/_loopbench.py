@@ -101,9 +101,10 @@ def pingpong(a, opt):
         return cb
 
     ps = pairs(n, 0)
+    watchers = []  # some loops forget what nobody holds
     for s, t in ps:
-        a.reader(s.fileno(), make(s))
-        a.reader(t.fileno(), make(t))
+        watchers.append(a.reader(s.fileno(), make(s)))
+        watchers.append(a.reader(t.fileno(), make(t)))
         s.send(b"x")
     limit = 2000
     t0 = now()

@@ -1,6 +1,6 @@
 """The project itself: ae-core watchers, ae-handle servers and clients, ae-dns.
 
-Names follow design.md.  `ae` runs on the built-in loop; `ae-asyncio`, `ae-uvloop`
+`ae` runs on the built-in loop; `ae-asyncio`, `ae-uvloop`
 and `ae-libev` are the same code hosted elsewhere.  `ae-tls-ssl` is `ae` with the
 standard library's engine behind the same seam.
 """
@@ -201,7 +201,7 @@ def _adapter(kind=None):
             reader=lambda fd, cb: ae.io(fd, "r", cb),
             unreader=lambda w: w.cancel(),
             run=run,
-            stop=stop.send,
+            stop=lambda: stop.send(),  # noqa: PLW0108 (run makes a new one each time)
             once=once,
         )
 
