@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import ae_core as ae
 from ae_handle import Handle, Regex
 from ae_handle.abc import TlsContext
+from ae_tls import Context
 
 _STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: (.*))?")
 _FIELD: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*\r?")
@@ -132,11 +133,7 @@ def main() -> None:
     parser.add_argument("--ca-file", help="trust the certificates in this PEM file, no others")
     options = parser.parse_args()
     try:
-        context = None
-        if options.ca_file:
-            from ae_tls import Context
-
-            context = Context(ca_file=options.ca_file)
+        context = Context(ca_file=options.ca_file) if options.ca_file else None
         reply = http_get(options.url, tls_context=context).recv()
     except (OSError, ValueError) as error:
         sys.exit(f"http_get: {options.url}: {error}")

@@ -19,6 +19,7 @@ from typing import Final, Literal
 import ae_core as ae
 from ae_handle import Handle, Regex
 from ae_handle.abc import TlsContext
+from ae_tls import Context
 
 _END_OF_TEXT: Final = Regex(rb"(?:^|\n)\.\r?\n")
 _STATUS: Final = re.compile(rb"([1-5][0-9][0-9])(?: (.*))?")
@@ -106,11 +107,7 @@ def main() -> None:
     parser.add_argument("--ca-file", help="trust the certificates in this PEM file, no others")
     options = parser.parse_args()
     try:
-        context = None
-        if options.ca_file:
-            from ae_tls import Context
-
-            context = Context(ca_file=options.ca_file)
+        context = Context(ca_file=options.ca_file) if options.ca_file else None
         article = ae.run(
             nntp_article(
                 options.host,

@@ -21,6 +21,7 @@ from typing import Final, Literal
 import ae_core as ae
 from ae_handle import Handle, HandleError
 from ae_handle.abc import TlsContext
+from ae_tls import Context
 
 _LINE: Final = re.compile(rb"([2-5][0-9][0-9])(?:([ -])(.*))?")
 _MAX_LINES: Final = 1000
@@ -150,11 +151,7 @@ def main() -> None:
     parser.add_argument("--ca-file", help="trust the certificates in this PEM file, no others")
     options = parser.parse_args()
     try:
-        context = None
-        if options.ca_file:
-            from ae_tls import Context
-
-            context = Context(ca_file=options.ca_file)
+        context = Context(ca_file=options.ca_file) if options.ca_file else None
         print(
             *ae.run(smtp_hello(options.host, options.port, tls=options.tls, tls_context=context)),
             sep="\n",
