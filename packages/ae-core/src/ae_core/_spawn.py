@@ -118,7 +118,8 @@ def _executables(plan: Plan) -> Iterator[bytes]:
     if b"/" in name:
         yield name
         return
-    for directory in os.get_exec_path(plan.env):
+    path_only = {"PATH": os.fsdecode(plan.env[b"PATH"])} if b"PATH" in plan.env else {}
+    for directory in os.get_exec_path(path_only):
         path = os.path.join(os.fsencode(directory), name)
         if os.access(path, os.X_OK):
             yield path

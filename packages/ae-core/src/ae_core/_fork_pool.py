@@ -1,0 +1,417 @@
+"""The worker processes of ``fork_call``: started when needed, kept for a while, never trusted.
+
+Carries octets: a request to a worker, an answer back. What they mean is ``_fork_call``'s.
+"""
+
+from __future__ import annotations
+
+__all__ = ("AnyWorker", "Call", "Pool", "Worker", "command", "pool_of")
+
+import os
+import signal
+import struct
+import sys
+from collections import deque
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Protocol
+from weakref import WeakKeyDictionary
+
+from . import _environ
+
+if TYPE_CHECKING:
+    from ._core import Core
+
+# Theory of operation
+# -------------------
+# Upstream forks for every call. In Python a fork of a process with threads may deadlock in the
+# child, so a worker here is a fresh interpreter, started like any program, that takes pickled
+# calls from a socket. Starting one costs about as much as starting Python, so it serves one call
+# after the other, and goes when it found none for a moment.
+#
+# A worker belongs to the loop (the core) whose call started it, and is watched by it only while
+# it is busy: an idle one counts neither as a watcher nor as an operation. If it dies meanwhile, the
+# next call finds out: the worker says "S" when it has taken a call, and a call that no worker has
+# taken is given to another one. After the "S" the call may have had effects; if the worker then
+# ends without an answer, that is the outcome.
+
+#: How long an idle worker stays, in seconds: from one call of a sequence to the next.
+IDLE: Final = 1.0
+
+#: How many workers in a row may fail to take a call before it is given up.
+ATTEMPTS: Final = 3
+
+_DEFAULT_LIMIT: Final = 10
+
+_BOOTSTRAP: Final = """\
+import sys
+sys.path[:] = {path!r}
+from ae_core._fork_worker import main
+main(duplex={duplex})
+"""
+
+
+class Call(Protocol):
+    """What the pool knows of a call."""
+
+    frame: bytes
+    attempts: int
+    worker: AnyWorker | None
+
+    @property
+    def wanted(self) -> bool: ...
+    def answer(self, reply: bytes) -> None: ...
+    def fail(self, status: int) -> None: ...
+    def refuse(self, error: OSError) -> None: ...
+
+
+class AnyWorker(Protocol):
+    """What the pool knows of a worker."""
+
+    def begin(self, pool: Pool, core: Core, call: Call) -> None: ...
+    def kill(self) -> None: ...
+    def abandon(self) -> None: ...
+
+
+class Pool:
+    """The workers and the waiting calls of one loop."""
+
+    def __init__(self) -> None:
+        self.queue: deque[Call] = deque()
+        self.busy: set[AnyWorker] = set()
+        self.idle: list[Worker] = []  # the longest idle first
+        self.timer: int | None = None  # for retire()
+
+    def submit(self, core: Core, call: Call) -> None:
+        self.queue.append(call)
+        self.schedule(core)
+
+    def schedule(self, core: Core) -> None:
+        """Start what may run now."""
+        limit = _limit()
+        while self.queue and len(self.busy) < limit:
+            call = self.queue.popleft()
+            if not call.wanted:
+                continue  # cancelled while it waited
+            try:
+                worker = self.take()
+            except OSError as refusal:
+                if self.busy:  # wait until one of those is free (UTIL-03)
+                    self.queue.appendleft(call)
+                    return
+                core.postpone(partial(call.refuse, refusal))
+                continue
+            self.busy.add(worker)
+            worker.begin(self, core, call)
+
+    def take(self) -> AnyWorker:
+        """Return an idle worker, or a new one."""
+        if os.name == "nt":
+            from ._fork_threads import ThreadWorker
+
+            return ThreadWorker()
+        surroundings = _surroundings()
+        while self.idle:
+            worker = self.idle.pop()
+            if worker.surroundings == surroundings and not worker.reap():
+                return worker
+            worker.discard()
+        return Worker(surroundings)
+
+    def release(self, core: Core, worker: AnyWorker) -> None:
+        """*worker* has answered or ended: use its place for the next call."""
+        self.busy.discard(worker)
+        if isinstance(worker, Worker) and worker.alive:
+            worker.idle_since = core.clock()
+            self.idle.append(worker)
+            if self.timer is None:
+                self.timer = core.timer(IDLE, lambda: self.retire(core))
+        self.schedule(core)
+
+    def retire(self, core: Core) -> None:
+        """End the workers that have been idle for long enough."""
+        latest = core.clock() - IDLE
+        while self.idle and self.idle[0].idle_since <= latest:
+            worker = self.idle.pop(0)
+            worker.close()
+            _reap_in(core, worker)
+        self.timer = None
+        if self.idle:
+            pause = self.idle[0].idle_since - latest
+            self.timer = core.timer(pause, lambda: self.retire(core))
+
+    def shutdown(self, core: Core) -> None:
+        """End the idle workers and wait for their end, which is a matter of milliseconds."""
+        if self.timer is not None:
+            core.live.pop(self.timer, None)
+            self.timer = None
+        while self.idle:
+            worker = self.idle.pop()
+            worker.close()
+            worker.reap(block=True)
+
+
+class Worker:
+    """One worker process, and the call that it does if it is busy."""
+
+    def __init__(self, surroundings: tuple[object, ...]) -> None:
+        import socket
+
+        from ._spawn import spawn
+        from ._spawn_helper import Plan
+
+        _reap_orphans()
+        self.surroundings = surroundings
+        self.alive = False
+        self.idle_since = 0.0
+        self.call: Call | None = None
+        self.core: Core | None = None  # while busy
+        self.records: list[Any] = []  # while busy: child, reader, writer
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self.fd = ours.detach()
+            os.set_blocking(self.fd, False)
+            environment = {os.fsencode(k): os.fsencode(v) for k, v in os.environ.items()}
+            plan = Plan(command(duplex=True), environment, moves=[(0, theirs.fileno())])
+            plan.close_all = True  # or it would keep open what somebody waits for to be closed
+            self.pid = spawn(plan)
+        self.alive = True
+
+    # busy
+
+    def begin(self, pool: Pool, core: Core, call: Call) -> None:
+        """Send *call*, and have it answered or failed."""
+        from ._children import watch_child
+
+        self.pool = pool
+        self.core = core
+        self.call = call
+        call.worker = self
+        self.taken = False
+        self.reply = bytearray()
+        self.rest = memoryview(struct.pack("<Q", len(call.frame)) + call.frame)
+        self.records = [
+            watch_child(core, self.pid, self.on_end, None),
+            core.io_start(self.fd, False, self.on_readable, None),
+            core.io_start(self.fd, True, self.on_writable, None),
+        ]
+
+    def on_writable(self) -> None:
+        try:
+            self.rest = self.rest[os.write(self.fd, self.rest) :]
+        except BlockingIOError:
+            return
+        except OSError:  # it is gone, or going: on_end() will come
+            self.rest = memoryview(b"")
+        if not self.rest:
+            self.records.pop().cancel()
+
+    def on_readable(self) -> None:
+        if self.receive() or self.fd < 0:
+            return
+        # Its end of the socket is closed: it is dead, or its function closed what is not its
+        # own and nothing can come of it any more.
+        self.records[1].cancel()
+        self.kill()
+
+    def receive(self) -> bool:
+        """Take what is there; return False at the end of the stream."""
+        try:
+            data = os.read(self.fd, 65536)
+        except BlockingIOError:
+            return True
+        except OSError:
+            data = b""
+        if not data:
+            return False
+        self.reply += data
+        if not self.taken:
+            self.taken = True
+            del self.reply[:1]
+        if len(self.reply) >= 8:
+            (n,) = struct.unpack_from("<Q", self.reply)
+            if len(self.reply) - 8 >= n:
+                call, pool, core = self.finish()
+                reply = bytes(self.reply[8:])
+                self.reply = bytearray()
+                pool.release(core, self)
+                call.answer(reply)
+        return True
+
+    def finish(self) -> tuple[Call, Pool, Core]:
+        """Stop watching and let the call go."""
+        call, core, pool = self.call, self.core, self.pool
+        assert call is not None
+        assert core is not None
+        call.worker = self.call = self.core = None
+        for record in self.records:
+            record.cancel()
+        self.records = []
+        return call, pool, core
+
+    def on_end(self, pid: int, status: int) -> None:
+        self.alive = False
+        while self.call is not None and self.fd >= 0:  # an answer may lie in the socket
+            before = len(self.reply)
+            if not self.receive() or len(self.reply) == before:
+                break
+        if self.call is None:
+            self.close()
+            return
+        call, pool, core = self.finish()
+        self.close()
+        call.attempts += 1
+        again = not self.taken and call.wanted and call.attempts < ATTEMPTS
+        if again:
+            pool.queue.appendleft(call)
+        pool.release(core, self)
+        if not again:
+            call.fail(status)
+
+    def kill(self) -> None:
+        if self.alive:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
+    def abandon(self) -> None:
+        """The loop has ended while we were busy."""
+        self.kill()
+        self.finish()
+        self.discard()
+
+    # idle
+
+    def close(self) -> None:
+        """Tell the process to go."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def reap(self, block: bool = False) -> bool:
+        """Return whether the process has ended (or wait until it has)."""
+        try:
+            pid, _ = os.waitpid(self.pid, 0 if block else os.WNOHANG)
+        except ChildProcessError:
+            pid = self.pid  # somebody waits for every child
+        if pid:
+            self.alive = False
+        return not self.alive
+
+    def discard(self) -> None:
+        """Tell the process to go, and leave it to the next worker to reap it."""
+        self.close()
+        if self.alive:
+            self.alive = False
+            _orphans.append(self.pid)
+
+    def __del__(self) -> None:
+        if hasattr(self, "fd"):
+            self.discard()
+
+
+def _reap_in(core: Core, worker: Worker) -> None:
+    from ._children import watch_child
+
+    worker.alive = False
+    with suppress(ChildProcessError):
+        watch_child(core, worker.pid, lambda pid, status: None, None)
+
+
+# Processes that were told to go when no loop was there to wait for them
+_orphans: list[int] = []
+
+
+def _reap_orphans() -> None:
+    for pid in _orphans.copy():
+        try:
+            ended = os.waitpid(pid, os.WNOHANG)[0] == pid
+        except ChildProcessError:
+            ended = True
+        if ended:
+            _orphans.remove(pid)
+
+
+def _limit() -> int:
+    value = _environ.get("AE_MAX_FORKS") or "0"
+    try:
+        limit = int(value)
+    except ValueError:
+        _warn_once(value)
+        limit = 0
+    return limit if limit > 0 else _DEFAULT_LIMIT
+
+
+_warned: set[str] = set()
+
+
+def _warn_once(value: str) -> None:
+    if value not in _warned:
+        _warned.add(value)
+        from ._log import log
+
+        log("warn", "AE_MAX_FORKS: expected a number, got %r", value, context="ae_core")
+
+
+def _surroundings() -> tuple[object, ...]:
+    """What a worker has taken over from us, and must still be true."""
+    try:
+        directory = os.getcwd()
+    except OSError:
+        directory = ""  # it was removed
+    return directory, os.environ.copy(), sys.path.copy(), sys.executable
+
+
+def command(duplex: bool) -> list[bytes]:
+    if not sys.executable:
+        raise RuntimeError("fork_call needs a Python interpreter to run; sys.executable is empty")
+    path = [entry for entry in sys.path if isinstance(entry, str)]
+    code = _BOOTSTRAP.format(path=path, duplex=duplex)
+    return [os.fsencode(part) for part in (sys.executable, *_flags(), "-c", code)]
+
+
+def _flags() -> list[str]:
+    """Give the options that make another interpreter behave like this one."""
+    flags = sys.flags
+    options = {
+        "B": flags.dont_write_bytecode,
+        "E": flags.ignore_environment and not flags.isolated,
+        "I": flags.isolated,
+        "O": flags.optimize,
+        "P": flags.safe_path and not flags.isolated,
+        "b": flags.bytes_warning,
+        "s": flags.no_user_site and not flags.isolated,
+        "S": flags.no_site,
+    }
+    given = [f"-{letter * int(times)}" for letter, times in options.items() if times]
+    given += [f"-W{option}" for option in sys.warnoptions]
+    for name, value in sys._xoptions.items():
+        given += ["-X", name if value is True else f"{name}={value}"]
+    return given
+
+
+# A pool must not refer to its core, which would never be collected then: only busy workers do,
+# and the core ends those when it closes.
+_pools: WeakKeyDictionary[Core, Pool] = WeakKeyDictionary()
+
+
+def pool_of(core: Core) -> Pool:
+    """Return the pool of a loop."""
+    pool = _pools.get(core)
+    if pool is None:
+        pool = _pools[core] = Pool()
+    return pool
+
+
+def _after_fork_in_child() -> None:
+    # the workers are the parent's; closing our copies of the sockets does not end them
+    for pool in list(_pools.values()):
+        workers = [*pool.idle, *(w for w in pool.busy if isinstance(w, Worker))]
+        for worker in workers:
+            worker.alive = False
+            worker.close()
+    _pools.clear()
+    _orphans.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
