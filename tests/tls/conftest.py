@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,19 @@ from ae_tls.testing import CertificateAuthority, Leaf, pump
 
 Pair = tuple[Session, Session]
 HOST = "www.example.org"
+
+_TALLY: Counter[str] = Counter()
+
+
+@pytest.fixture
+def tally() -> Counter[str]:
+    """Count what a matrix went through; the counts are printed at the end of the run."""
+    return _TALLY
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    for name, count in sorted(_TALLY.items()):
+        terminalreporter.write_line(f"tls: {name}: {count} cases")
 
 
 @pytest.fixture(scope="session")

@@ -154,10 +154,10 @@ def test_a_missing_file_is_named(tmp_path: Path, option: Any) -> None:
 def test_a_damaged_certificate_and_a_damaged_key_are_refused(leaf: Leaf) -> None:
     lines = leaf.cert_pem.splitlines()
     damaged = "\n".join([lines[0], lines[1][::-1], *lines[2:]])
-    with pytest.raises(ValueError, match="^cert: "):
+    with pytest.raises(ValueError, match=r"^cert: "):
         Context(cert=damaged, key=leaf.key)
     key = leaf.key_pem.splitlines()
-    with pytest.raises(ValueError, match="^key: "):
+    with pytest.raises(ValueError, match=r"^key: "):
         Context(cert=leaf.cert, key="\n".join([key[0], key[2], *key[1:]]))
 
 
@@ -404,7 +404,7 @@ def test_client_certificates(
         verify_require_client_cert=True,
         max_version=version,
     )
-    a, b = join(Context(ca_cert=ca.cert, cert=mine.chain, key=mine.key), server)
+    _, b = join(Context(ca_cert=ca.cert, cert=mine.chain, key=mine.key), server)
     assert b.certificate == mine.cert
     assert b.chain == [mine.cert, ca.cert]
     assert b.peer_name is None

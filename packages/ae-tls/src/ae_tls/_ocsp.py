@@ -168,6 +168,8 @@ def client_callback(*, required: bool) -> Callable[[SSL.Connection, bytes, objec
 
     def check(conn: SSL.Connection, staple: bytes, data: object) -> bool:
         facts: Facts = conn.get_app_data()
+        if not facts.proved:
+            return True  # resumed: the chain and its status were judged when it was new
         facts.staple = staple or None
         chain = conn.get_verified_chain(as_cryptography=True) or []
         facts.error = judge(staple, chain, required=required)

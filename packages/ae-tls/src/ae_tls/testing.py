@@ -7,7 +7,7 @@ nothing protects the CA's key.
 
 from __future__ import annotations
 
-__all__ = ("CertificateAuthority", "Leaf", "pump")
+__all__ = ("CertificateAuthority", "KeyType", "Leaf", "OcspStatus", "Purpose", "pump")
 
 import datetime as dt
 from collections.abc import Iterable, Sequence
@@ -126,6 +126,8 @@ class CertificateAuthority:
         below = [x509.DNSName(host) for host in constraints]
         if below:
             extensions.append((x509.NameConstraints(below, None), True))
+        if parent is not None:
+            extensions.append(parent._authority_key())
         self.cert = _certificate(
             self._subject,
             self.key,
