@@ -106,5 +106,5 @@ def __getattr__(name: str) -> object:
 for _name in __all__:
     _value = globals().get(_name)
     if hasattr(_value, "__module__"):
-        _value.__module__ = __name__  # type: ignore[union-attr]
+        _value.__module__ = __name__
 del _name, _value

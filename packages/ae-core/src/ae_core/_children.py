@@ -10,11 +10,12 @@ __all__ = ("AnyChildRecord", "ChildRecord", "watch_child")
 
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextvars import Context
+    from typing import Any
 
     from ._core import Core
 
@@ -117,11 +118,9 @@ def _any_ended() -> int | None:
 
 
 def _sigchld() -> int:
-    import _signal
+    import signal
 
-    if not hasattr(_signal, "SIGCHLD"):
-        raise RuntimeError("child(0, ...) needs SIGCHLD, which this system does not have")
-    return int(_signal.SIGCHLD)
+    return int(signal.SIGCHLD)  # where there is waitid() there is this signal
 
 
 class Exit:
@@ -240,19 +239,9 @@ class _Waiter:
         self._stopped = True
 
 
-_by_core: Any = None
-
-
 def _exits(core: Core) -> dict[int, Exit]:
-    """Return the children that *core* waits for."""
-    global _by_core
-    if _by_core is None:
-        from weakref import WeakKeyDictionary
-
-        _by_core = WeakKeyDictionary()
-    exits: dict[int, Exit] | None = _by_core.get(core)
-    if exits is None:
-        exits = _by_core[core] = {}
+    """Return the children that *core* waits for, by process id."""
+    exits: dict[int, Exit] = core.rooms.setdefault("children", {})
     return exits
 
 

@@ -81,7 +81,7 @@ class IoRecord:
             return
         # Core.call(), written out: 60 ns of the 3 us that an event costs
         core = self.core
-        callback = self.callback
+        callback: Any = self.callback
         try:
             if self.context is None:
                 blank = core.blank
@@ -122,6 +122,7 @@ class Core(TimerQueue):
         "posted_scheduled",
         "raw_threadsafe",
         "readers",
+        "rooms",
         "task",
         "thread",
         "writers",
@@ -137,6 +138,7 @@ class Core(TimerQueue):
         self.readers: dict[int, IoRecord] = {}  # the first record of each descriptor
         self.writers: dict[int, IoRecord] = {}
         self.others: set[Any] = set()  # live signal, child, idle records; pending operations
+        self.rooms: dict[str, Any] = {}  # what other files keep per loop, by their own key
         self.posted: deque[tuple[Callable[[], object], Context | None]] = deque()
         self.posted_scheduled = False
         self.blank: Context | None = Context()
@@ -278,7 +280,8 @@ class Core(TimerQueue):
                 if entry is None:
                     continue  # cancelled by a callback before it
                 context = None
-                if entry.__class__ is TimerEntry:
+                callback: Any
+                if isinstance(entry, TimerEntry):
                     callback = entry.callback
                     context = entry.context
                     if entry.interval:
@@ -313,13 +316,17 @@ class Core(TimerQueue):
     def timer(self, after: float, callback: Callable[[], object]) -> int:
         """Make a timer that the core itself owns, in empty context variables.
 
-        End it with ``live.pop(number, None)``.
+        End it with :meth:`cancel_timer`.
         """
         at = self.clock() + after
         number = self.add(at, callback)
         if at < self.armed:
             self.rearm(at)
         return number
+
+    def cancel_timer(self, number: int) -> None:
+        """End a timer of :meth:`timer`, if it has not run yet."""
+        self.live.pop(number, None)
 
     # ------------------------------------------------------------------ postponed calls
 
@@ -411,7 +418,7 @@ class Core(TimerQueue):
             self.blocked -= 1
             condvar._forget_wake(waiter)
             if timer is not None:
-                self.live.pop(timer, None)
+                self.cancel_timer(timer)
         if self.interrupt is not None:
             interrupt, self.interrupt = self.interrupt, None
             raise interrupt
@@ -443,6 +450,7 @@ class Core(TimerQueue):
         self.posted.clear()
         for other in list(self.others):
             other.cancel()
+        self.rooms.clear()
         if forked:
             self.backend.after_fork()
         else:

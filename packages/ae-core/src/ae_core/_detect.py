@@ -33,7 +33,7 @@ class _Slot:
     asked: tuple[str, dict[str, Any]] | None = None  # by use()
 
     def __del__(self) -> None:
-        if self.core is not None:
+        if self.core is not None and not sys.is_finalizing():
             self.core.close()
 
 
@@ -66,7 +66,7 @@ def current(blocking: bool = False) -> Core:
         WrongLoop: If another loop than the one bound runs in this thread.
         BlockingNotAllowed: The same, if the caller is about to block.
     """
-    core = getattr(tls, "core", None)
+    core: Core | None = getattr(tls, "core", None)
     if core is not None:
         modules = sys.modules
         if core.backend.name == "loop" and "asyncio" not in modules and "trio" not in modules:
@@ -275,22 +275,19 @@ class PostDetect:
         self.cancel()
 
 
+_AIDS = ("AE_STRICT", "AE_VERBOSE", "AE_LOG", "AE_DEBUG_WRAP", "AE_DEBUG_SHELL")
 _aids_done = False
 
 
 def _after_detection() -> None:
-    """Strict mode, wrapping, shell, then the hooks: in this order (CORE-96)."""
+    """Strict mode, logging, wrapping, shell, then the hooks: in this order (CORE-96)."""
     global _aids_done
     if not _aids_done:
         _aids_done = True
-        if _environ.get("AE_STRICT", "") not in ("", "0"):
-            from . import strict
+        if any(map(_environ.get, _AIDS)):
+            from . import _aids
 
-            strict.enable()
-        if _environ.get("AE_DEBUG_WRAP") or _environ.get("AE_DEBUG_SHELL"):
-            from . import debug
-
-            debug.start_from_environment()
+            _aids.start()
     hooks = _hooks.copy()
     _hooks.clear()
     for _, callback in hooks:

@@ -62,7 +62,7 @@ class IdleRecord:
             core = self.core
             core.others.discard(self)
             if self.timer is not None:
-                core.live.pop(self.timer, None)
+                core.cancel_timer(self.timer)
             elif not core.closed:
                 core.backend.idle_stop(self.token)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 __all__ = ("catching_sigint",)
 
-import _signal
+import _signal  # type: ignore[import-not-found]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

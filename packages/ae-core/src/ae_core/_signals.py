@@ -8,15 +8,16 @@ from __future__ import annotations
 
 __all__ = ("SignalRecord", "signal_number")
 
-import _signal
+import _signal  # type: ignore[import-not-found]  # `signal` makes enum members at each call
 import os
 import socket
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextvars import Context
     from types import FrameType
+    from typing import Any
 
     from ._core import Core
 

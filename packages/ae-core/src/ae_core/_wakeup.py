@@ -9,18 +9,24 @@ from __future__ import annotations
 __all__ = ("Wakeup",)
 
 import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Wakeup:
     """One wake-up descriptor; :attr:`fd` is what a loop watches for reading."""
 
-    __slots__ = ("_close", "_write", "fd")
+    __slots__ = ("_fds", "fd")
+
+    _fds: tuple[int, ...]
 
     def __init__(self) -> None:
         if hasattr(os, "eventfd"):
             self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-            self._write = self.fd
-            self._close = (self.fd,)
+            self._fds = (self.fd,)
         else:
             # os.pipe would do on POSIX; select() on Windows takes sockets only
             import socket
@@ -28,25 +34,26 @@ class Wakeup:
             ours, theirs = socket.socketpair()
             ours.setblocking(False)
             theirs.setblocking(False)
-            self.fd, self._write = ours.detach(), theirs.detach()
-            self._close = (self.fd, self._write)
+            self.fd = ours.detach()
+            self._fds = (self.fd, theirs.detach())
 
     def notify(self) -> None:
         """Make the descriptor readable. Callable from any thread and from signal handlers."""
-        if not self._close:
+        fds = self._fds
+        if not fds:
             return  # closed: the number may be somebody else's by now
         try:
-            if len(self._close) == 1:
-                os.eventfd_write(self._write, 1)
+            if len(fds) == 1:
+                os.eventfd_write(fds[0], 1)
             else:
-                _send(self._write)
+                _send(fds[1])
         except BlockingIOError:
             return  # full: it is readable already
 
     def drain(self) -> None:
         """Make the descriptor unreadable again."""
         try:
-            if len(self._close) == 1:
+            if len(self._fds) == 1:
                 os.eventfd_read(self.fd)
             else:
                 _receive(self.fd)
@@ -54,15 +61,17 @@ class Wakeup:
             return  # nothing was there
 
     def close(self) -> None:
-        fds, self._close = self._close, ()
+        """Close it. Idempotent."""
+        fds, self._fds = self._fds, ()
         for fd in fds:
-            _close_fd(fd)
+            _close(fd)
 
-    def __del__(self) -> None:
-        self.close()
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not is_finalizing():  # then the system closes it, and our functions may be gone
+            self.close()
 
 
-if os.name == "nt":  # descriptors of sockets are handles there, which os.read does not take
+if sys.platform == "win32":  # descriptors of sockets are handles there, which os.read does not take
     import socket as _socket
 
     def _send(fd: int) -> None:
@@ -80,7 +89,7 @@ if os.name == "nt":  # descriptors of sockets are handles there, which os.read d
         finally:
             sock.detach()
 
-    def _close_fd(fd: int) -> None:
+    def _close(fd: int) -> None:
         _socket.socket(fileno=fd).close()
 
 else:
@@ -92,4 +101,4 @@ else:
         while len(os.read(fd, 4096)) == 4096:
             continue
 
-    _close_fd = os.close
+    _close = os.close

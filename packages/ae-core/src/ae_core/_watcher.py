@@ -7,7 +7,7 @@ to ``None`` cancels at once.
 
 from __future__ import annotations
 
-__all__ = ("IoWatcher", "RecordWatcher", "TimerWatcher", "Watcher", "name_of", "weak")
+__all__ = ("IoWatcher", "RecordWatcher", "TimerWatcher", "Watcher", "name_of", "unwrapped", "weak")
 
 from _thread import get_ident
 
@@ -127,7 +127,7 @@ class RecordWatcher(Watcher):
     def callback(self) -> Callable[..., object] | None:
         """The function that is called, None once there is none."""
         record = self._record
-        return record.callback if record.active else None
+        return unwrapped(record.callback) if record.active else None
 
     def _key(self) -> tuple[int, int]:
         return (id(self._record), 0)
@@ -198,7 +198,9 @@ class TimerWatcher(Watcher):
     def callback(self) -> Callable[[], object] | None:
         """The function that is called, None once there is none."""
         entry = self._core.live.get(self._number)
-        return entry.callback if isinstance(entry, TimerEntry) else entry
+        callback: Callable[[], object] | None
+        callback = unwrapped(entry.callback if isinstance(entry, TimerEntry) else entry)
+        return callback
 
     def _key(self) -> tuple[int, int]:
         return (id(self._core), self._number)
@@ -222,7 +224,7 @@ class TimerWatcher(Watcher):
                 del core.live[self._number]
             elif not core.closed:
                 number = self._number
-                core.raw_threadsafe(lambda: core.live.pop(number, None) and None)
+                core.raw_threadsafe(lambda: core.cancel_timer(number))
 
 
 def _wrong_thread() -> NoReturn:
@@ -232,7 +234,14 @@ def _wrong_thread() -> NoReturn:
     )
 
 
+def unwrapped(callback: Any) -> Any:
+    """Return the user's own function where a debugging aid stands in front of it."""
+    return getattr(callback, "__ae_wraps__", callback)
+
+
 def name_of(callback: object) -> str:
+    """Return a callback's name for messages."""
+    callback = unwrapped(callback)
     if callback is None:
         return "-"
     name = getattr(callback, "__qualname__", None)

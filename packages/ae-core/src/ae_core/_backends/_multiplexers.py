@@ -17,7 +17,7 @@ from abc import ABC, abstractmethod
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import ClassVar, Final
+    from typing import Any, ClassVar, Final
 
 READ: Final = 1  # the values of EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP on every system that
 WRITE: Final = 4  # has them, so that epoll's own list can be handed on unchanged
@@ -77,26 +77,29 @@ class Epoll(Multiplexer):
         return self._epoll.poll(timeout)
 
 
+_kq: Any = select  # typed away: the names exist on those systems only
+
+
 class Kqueue(Multiplexer):
     """macOS and the BSDs."""
 
     name = "kqueue"
 
     def __init__(self) -> None:
-        self._kqueue = select.kqueue()
+        self._kqueue = _kq.kqueue()
         self._count = 0
 
     def change(self, fd: int, old: int, new: int) -> None:
-        for bit, kind in ((READ, select.KQ_FILTER_READ), (WRITE, select.KQ_FILTER_WRITE)):
+        for bit, kind in ((READ, _kq.KQ_FILTER_READ), (WRITE, _kq.KQ_FILTER_WRITE)):
             if (old ^ new) & bit:
-                what = select.KQ_EV_ADD if new & bit else select.KQ_EV_DELETE
-                self._kqueue.control([select.kevent(fd, kind, what)], 0, 0)
+                what = _kq.KQ_EV_ADD if new & bit else _kq.KQ_EV_DELETE
+                self._kqueue.control([_kq.kevent(fd, kind, what)], 0, 0)
                 self._count += 1 if new & bit else -1
 
     def wait(self, timeout: float) -> list[tuple[int, int]]:
         found = self._kqueue.control(None, max(self._count, 1), None if timeout < 0 else timeout)
         return [
-            (int(event.ident), WRITE if event.filter == select.KQ_FILTER_WRITE else READ)
+            (int(event.ident), WRITE if event.filter == _kq.KQ_FILTER_WRITE else READ)
             for event in found
         ]
 
