@@ -8,16 +8,16 @@ from __future__ import annotations
 
 __all__ = ("Session",)
 
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from ae_handle import TlsError
 
+from ._details import Details
 from ._errors import from_openssl
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cryptography.x509 import Certificate
     from OpenSSL import SSL
 
     from ae_handle.abc import TlsRole, TlsState
@@ -54,7 +54,7 @@ _HANDSHAKE_READ: Final = 16384
 _INTERNAL_ERROR: Final = b"\x15\x03\x03\x00\x02\x02\x50"  # a fatal alert in clear
 
 
-class Session:
+class Session(Details):
     """One TLS connection as a byte machine: see :class:`ae_handle.abc.TlsSession`.
 
     Made by :meth:`ae_tls.Context.new_session`. Nothing is ever sent or received by it; nobody
@@ -77,6 +77,7 @@ class Session:
         "_bio_write",
         "_close_later",
         "_conn",
+        "_deaf",
         "_ended",
         "_error",
         "_facts",
@@ -93,6 +94,7 @@ class Session:
         "_resumable",
         "_sendall",
         "_sent_close",
+        "_smooth",
         "_started",
         "_told",
         "_we_finished_last",
@@ -141,6 +143,8 @@ class Session:
         self._held = b""  # octets to send before those in the BIO
         self._we_finished_last = False
         self._started = False
+        self._smooth = False  # established, and all records so far were whole
+        self._deaf = False  # nothing may be written any more
         self._close_later = False
         self._sent_close = False
         self._peer_closed = False
@@ -161,30 +165,27 @@ class Session:
                 without a close_notify (``reason`` ``truncated``). If decrypted data is
                 waiting, :meth:`read` gives that first and raises the error afterwards.
         """
-        if self._ended is not None:
-            self._tell()
-            return
-        if self._peer_closed:
-            self.unused_data += data
-            return
-        if not data:
-            self._end_of_stream()
-            self._tell()
-            return
         size = len(data)
-        if (
-            not self._need
-            and size >= _HEADER
-            and not self._head
-            and ((data[3] << 8) | data[4]) + _HEADER == size
-            and 20 <= data[0] <= 23
-        ):
+        if self._smooth and size > _HEADER and ((data[3] << 8) | data[4]) + _HEADER == size:
+            # The common case, written out: one whole record of an established connection.
             self._bio_write(data)
-            self._advance(size)
-        else:
+            try:
+                self._plain.append(self._recv(size))
+                return
+            except self._error as error:
+                self._no_plaintext(error)
+        elif self._ended is not None:
+            pass
+        elif self._peer_closed:
+            self.unused_data += data
+        elif data:
             self._cut(data)
-        if self.state == "closed":
-            self._tell()
+            self._smooth = (
+                self.state == "established" or (self.state == "closing" and not self._peer_closed)
+            ) and not (self._need or self._head)
+        else:
+            self._end_of_stream()
+        self._tell()
 
     def read(self) -> bytes:
         """Return all decrypted data; ``b""`` if there is none now.
@@ -198,7 +199,8 @@ class Session:
                 return plain.pop()
             self._plain = []
             return b"".join(plain)
-        self._tell()
+        if self._ended is not None:
+            self._tell()
         return b""
 
     def write(self, data: bytes, /) -> None:
@@ -207,10 +209,8 @@ class Session:
         Raises:
             TlsError: After :meth:`shutdown` (``reason`` ``closed``) or after an error.
         """
-        if self._sent_close or self._close_later:
-            raise TlsError("protocol is shutdown", reason="closed")
-        if self._ended is not None:
-            raise self._ended
+        if self._deaf:
+            raise self._ended or TlsError("protocol is shutdown", reason="closed")
         if data:
             self._batch.append(data if type(data) is bytes else bytes(data))
 
@@ -220,19 +220,26 @@ class Session:
         The first call of a ``connect`` session gives its first flight. After an error it
         gives the alert for the peer.
         """
-        state = self.state
-        if state == "handshake" and not self._started:
-            self._started = True
-            if self.role == "connect":
-                self._shake_hands()
-        out = b""
-        if self._batch and state in ("established", "closing"):
-            batch = self._batch
-            self._batch = []
-            out = self._encrypt(batch[0] if len(batch) == 1 else b"".join(batch))
+        batch = self._batch
+        if batch and self.state != "handshake":
+            if len(batch) == 1:
+                data = batch.pop()
+            else:
+                data = b"".join(batch)
+                batch.clear()
+            out = self._encrypt(data)
         elif self._probe:
             self._probe = False
             out = self._fetch(_HANDSHAKE_READ)
+        elif self._started:
+            return b""
+        else:
+            self._started = True
+            if self.role == "accept":
+                return b""
+            self._shake_hands()
+            self._tell()
+            return self.drain()
         if self._held:
             out = self._held + out
             self._held = b""
@@ -245,158 +252,11 @@ class Session:
         """
         if self._sent_close or self._ended is not None:
             return
+        self._deaf = True
         if self.state == "handshake":
             self._close_later = True
             return
         self._close()
-
-    @property
-    def peer_certificate(self) -> bytes | None:
-        """The peer's certificate as DER, or None if it has sent none (yet)."""
-        certificate = self.certificate
-        if certificate is None:
-            return None
-        from cryptography.hazmat.primitives.serialization import Encoding
-
-        return certificate.public_bytes(Encoding.DER)
-
-    # What only TLS has --------------------------------------------------------------------
-
-    @property
-    def certificate(self) -> Certificate | None:
-        """The peer's certificate as a ``cryptography`` object, or None."""
-        return self._conn.get_peer_certificate(as_cryptography=True)
-
-    @property
-    def chain(self) -> list[Certificate]:
-        """The chain that was verified, the peer's certificate first.
-
-        What the peer sent if it was not verified; empty if it sent nothing.
-        """
-        conn = self._conn
-        found = conn.get_verified_chain(as_cryptography=True) if self._facts.proved else None
-        if found is None:
-            found = conn.get_peer_cert_chain(as_cryptography=True)
-        if found:
-            return found
-        certificate = self.certificate  # OpenSSL keeps a client's own certificate apart
-        return [] if certificate is None else [certificate]
-
-    @property
-    def version(self) -> str | None:
-        """The protocol version, ``"TLSv1.3"`` for example; None before it is agreed on."""
-        return None if self.state == "handshake" else self._conn.get_protocol_version_name()
-
-    @property
-    def cipher(self) -> str | None:
-        """The cipher suite by OpenSSL's name; None before it is agreed on."""
-        return self._conn.get_cipher_name()
-
-    @property
-    def cipher_bits(self) -> int | None:
-        """The strength of the cipher in bits; None before it is agreed on."""
-        return self._conn.get_cipher_bits()
-
-    @property
-    def group(self) -> str | None:
-        """The key exchange group, ``"x25519"`` for example; None if not known."""
-        if self.state == "handshake":
-            return None
-        return self._conn.get_group_name()
-
-    @property
-    def alpn(self) -> str | None:
-        """The application protocol both sides agreed on, or None."""
-        chosen = self._conn.get_alpn_proto_negotiated()
-        return chosen.decode("ascii", "backslashreplace") if chosen else None
-
-    @property
-    def server_name(self) -> str | None:
-        """The server name (SNI) the client sent, or None."""
-        name = self._conn.get_servername()
-        return None if name is None else name.decode("ascii", "backslashreplace")
-
-    @property
-    def resumed(self) -> bool:
-        """True if an earlier session was resumed, so that no certificate was exchanged.
-
-        Only the ``connect`` side can tell; the other always says False.
-        """
-        return (
-            self.role == "connect"
-            and self.state != "handshake"
-            and self._resumable
-            and self._conn.get_verified_chain(as_cryptography=True) is None
-        )
-
-    @property
-    def ocsp_response(self) -> bytes | None:
-        """The OCSP response the server stapled (DER), if ``ocsp`` asked for it."""
-        return self._facts.staple
-
-    def export(self, label: str, length: int, context: bytes | None = None) -> bytes:
-        """Derive key material that only the two ends of this connection can know.
-
-        Raises:
-            TlsError: Before the handshake has ended.
-            ValueError: If *length* is not positive.
-
-        Source: RFC 5705, RFC 8446 7.5
-        """
-        if length <= 0:
-            raise ValueError(f"length must be positive, got {length!r}")
-        if self.state == "handshake":
-            raise TlsError("no key material before the handshake has ended")
-        try:
-            return self._conn.export_keying_material(label.encode("ascii"), length, context)
-        except self._error as error:
-            raise from_openssl(error.args) from error
-
-    def channel_binding(
-        self, kind: Literal["tls-exporter", "tls-unique", "tls-server-end-point"], /
-    ) -> bytes | None:
-        """Return the channel binding data of SASL mechanisms, or None if this kind has none here.
-
-        ``tls-unique`` is not defined for TLS 1.3, ``tls-exporter`` is refused below it
-        because it needs the extended master secret, which OpenSSL does not let us see.
-
-        Raises:
-            ValueError: If *kind* is none of the three.
-
-        Source: RFC 5929 3 and 4, RFC 9266 2
-        """
-        if kind not in ("tls-exporter", "tls-unique", "tls-server-end-point"):
-            raise ValueError(
-                f"expected 'tls-exporter', 'tls-unique' or 'tls-server-end-point', got {kind!r}"
-            )
-        if self.state == "handshake":
-            return None
-        modern = self.version == "TLSv1.3"
-        if kind == "tls-exporter":
-            return self.export("EXPORTER-Channel-Binding", 32, b"") if modern else None
-        if kind == "tls-unique":
-            if modern:
-                return None
-            # The first Finished of the handshake: the client's, but the server's if resumed.
-            conn = self._conn
-            return conn.get_peer_finished() if self._we_finished_last else conn.get_finished()
-        return self._end_point()
-
-    def _end_point(self) -> bytes | None:
-        from cryptography.hazmat.primitives import hashes
-
-        if self.role == "connect":
-            certificate = self.certificate
-        else:
-            certificate = self._conn.get_certificate(as_cryptography=True)
-        if certificate is None:
-            return None
-        algorithm = certificate.signature_hash_algorithm
-        if algorithm is None:
-            return None  # Ed25519 hashes inside: RFC 5929 4.1 leaves the result undefined
-        if algorithm.name in ("md5", "sha1"):
-            algorithm = hashes.SHA256()
-        return certificate.fingerprint(algorithm)
 
     # Inside -------------------------------------------------------------------------------
 
@@ -457,14 +317,20 @@ class Session:
             return
         try:
             self._plain.append(self._recv(size))
-        except self._no_data:
+        except self._error as error:
+            self._no_plaintext(error)
+
+    def _no_plaintext(self, error: SSL.Error) -> None:
+        """Handle a record that was no data."""
+        if isinstance(error, self._no_data):
             # A ticket, or a key update, which may want an answer.
             self._probe = True
             self._store()
-        except self._zero_return:
+        elif isinstance(error, self._zero_return):
             self._peer_closed = True
+            self._smooth = False
             self.state = "closed" if self._sent_close else "closing"
-        except self._error as error:
+        else:
             self._fail(from_openssl(error.args))
 
     def _shake_hands(self) -> None:
@@ -517,7 +383,9 @@ class Session:
         try:
             if size <= _SLICE:
                 self._sendall(data)
-                return self._fetch(size + (size // 16384 + 1) * _OVERHEAD)
+                room = size + (size // 16384 + 1) * _OVERHEAD
+                out = self._bio_read(room)
+                return out if len(out) < room else out + self._fetch(_HANDSHAKE_READ)
             pieces = []
             view = memoryview(data)
             for at in range(0, size, _SLICE):
@@ -526,7 +394,7 @@ class Session:
             return b"".join(pieces)
         except self._error as error:
             self._fail(from_openssl(error.args))
-            return self._fetch(_HANDSHAKE_READ)
+            raise self._told_now() from error
 
     def _fetch(self, size: int) -> bytes:
         """Take everything out of OpenSSL's output; *size* is a good guess how much it is."""
@@ -579,10 +447,17 @@ class Session:
     def _fail(self, error: TlsError) -> None:
         self._ended = error
         self.state = "closed"
+        self._smooth = False
+        self._deaf = True
         self._batch.clear()
         self._probe = True
 
+    def _told_now(self) -> TlsError:
+        """Return the error, for the one time it is raised."""
+        self._told = True
+        assert self._ended is not None
+        return self._ended
+
     def _tell(self) -> None:
         if self._ended is not None and not self._told and not self._plain:
-            self._told = True
-            raise self._ended
+            raise self._told_now()

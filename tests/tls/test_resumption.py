@@ -1,0 +1,136 @@
+"""Sessions are resumed, and nothing is forgotten by it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ae_handle import TlsError
+from ae_tls import Context, Session
+from ae_tls.testing import CertificateAuthority, Leaf, pump
+
+HOST = "www.example.org"
+Join = Callable[..., tuple[Session, Session]]
+Refusal = Callable[..., TlsError]
+
+
+def finish(a: Session, b: Session) -> None:
+    """Close both sides properly, so that their session may be resumed."""
+    a.shutdown()
+    b.shutdown()
+    pump(a, b)
+
+
+@pytest.mark.parametrize("version", ["1.2", "1.3"])
+def test_sessions_are_resumed(
+    ca: CertificateAuthority, leaf: Leaf, join: Join, version: Any
+) -> None:
+    client = Context(ca_cert=ca.cert)
+    server = Context(cert=leaf.chain, key=leaf.key, max_version=version)
+    resumed = []
+    for _ in range(4):
+        a, b = join(client, server)
+        a.write(b"data")
+        pump(a, b)
+        assert b.read() == b"data"
+        assert a.certificate == leaf.cert
+        resumed.append(a.resumed)
+        finish(a, b)
+    assert resumed == [False, True, True, True]
+    a, b = join(client, server, "127.0.0.1")
+    assert a.resumed is False  # another name is another peer
+
+
+def test_two_connections_at_once_are_both_resumed(
+    client: Context, server: Context, join: Join
+) -> None:
+    finish(*join(client, server))
+    first = join(client, server)
+    second = join(client, server)
+    assert first[0].resumed
+    assert second[0].resumed
+
+
+def test_a_session_that_was_cut_off_is_resumed(
+    client: Context, server: Context, join: Join
+) -> None:
+    a, _ = join(client, server)
+    with pytest.raises(TlsError):
+        a.feed(b"")
+    del a
+    a, _ = join(client, server)
+    assert a.resumed
+
+
+@pytest.mark.parametrize("version", ["1.2", "1.3"])
+@pytest.mark.parametrize("off", ["client", "server"])
+def test_resumption_can_be_turned_off(
+    ca: CertificateAuthority, leaf: Leaf, join: Join, version: Any, off: str
+) -> None:
+    client = Context(ca_cert=ca.cert, session_cache=off != "client")
+    server = Context(
+        cert=leaf.chain, key=leaf.key, max_version=version, session_cache=off != "server"
+    )
+    for _ in range(2):
+        a, b = join(client, server)
+        assert a.resumed is False
+        finish(a, b)
+
+
+def test_a_resumed_session_is_checked_again(
+    ca: CertificateAuthority, leaf: Leaf, server: Context, join: Join
+) -> None:
+    """What a function said once it need not say again."""
+    answers = [True, True, False]
+    client = Context(ca_cert=ca.cert, verify_name=lambda cert, name: answers.pop(0))
+    for expected in (False, True):
+        a, b = join(client, server)
+        assert a.resumed is expected
+        finish(a, b)
+    with pytest.raises(TlsError) as caught:
+        join(client, server)
+    assert caught.value.reason == "refused"
+    assert answers == []
+
+
+def test_a_server_that_forgot_the_session_gets_a_full_handshake(
+    client: Context, leaf: Leaf, server: Context, join: Join
+) -> None:
+    finish(*join(client, server))
+    a, _ = join(client, Context(cert=leaf.chain, key=leaf.key))
+    assert a.resumed is False
+
+
+def test_a_session_with_a_client_certificate_is_resumed(
+    ca: CertificateAuthority, leaf: Leaf, join: Join
+) -> None:
+    mine = ca.issue(common_name="me")
+    client = Context(ca_cert=ca.cert, cert=mine.chain, key=mine.key)
+    server = Context(
+        cert=leaf.chain, key=leaf.key, ca_cert=ca.cert, verify_require_client_cert=True
+    )
+    for expected in (False, True):
+        a, b = join(client, server)
+        assert a.resumed is expected
+        assert b.certificate == mine.cert
+        finish(a, b)
+
+
+def test_the_store_of_sessions_is_bounded(client: Context, server: Context, join: Join) -> None:
+    from ae_tls._resumption import SessionStore
+
+    a, _ = join(client, server)
+    session = a._conn.get_session()
+    assert session is not None
+    store = SessionStore()
+    for number in range(1000):
+        for _ in range(10):
+            store.put(f"host{number}", session, "TLSv1.3")
+    assert store.take("host0") is None
+    taken = [store.take("host999") for _ in range(5)]
+    assert taken == [session] * 4 + [None]
+    store.put("a", session, "TLSv1.2")
+    store.put("a", session, "TLSv1.2")
+    assert store.take("a") is store.take("a") is session
