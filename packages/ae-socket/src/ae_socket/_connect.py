@@ -309,9 +309,9 @@ class _Connect:
     # ------------------------------------------------------------------ events
 
     def _on_addresses(self, question: ae.CondVar[list[AddressInfo]]) -> None:
+        if self._lookup is None:
+            return  # cancelled by ourselves
         self._lookup = None
-        if self.result.ready:
-            return
         try:
             infos = question.recv()
         except OSError as error:

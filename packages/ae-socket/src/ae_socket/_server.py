@@ -10,6 +10,7 @@ __all__ = ("Server", "inherited_sockets", "tcp_server")
 import errno
 import os
 import socket
+from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 import ae_core as ae
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 # A descriptor limit is no reason to die, nor to spin: the connection stays in the backlog,
 # and the socket readable, so a level-triggered loop would call again at once, for ever.
 # Instead the listener does not look for `_PAUSE` seconds, five calls a second at the most.
-# It says so once a minute, because what goes wrong for hours must not fill the disk as well.
+# It says so once a minute, because what goes wrong for hours must not fill the disk as well -
+# and logging is loaded when a server starts: without descriptors nothing can be imported.
 
 _BATCH: Final = 64
 _PAUSE: Final = 0.2
@@ -100,11 +102,11 @@ class _Listener:
                 return  # the callback has closed the server
 
     def _pause(self, error: OSError) -> None:
+        self._watch = ae.timer(_PAUSE, self._resume)
         now = ae.detect().clock()
         if now - self._last_log >= _LOG_PERIOD:
             self._last_log = now
             ae.log("error", "cannot accept on %s, pausing: %s", self._bound.address, error)
-        self._watch = ae.timer(_PAUSE, self._resume)
 
     def _resume(self) -> None:
         self._watch = ae.io(self._bound.sock, "r", self._on_readable)
@@ -225,6 +227,7 @@ def tcp_server(
         bound = bind_addresses(infos, reuse_port=reuse_port, dual_stack=dual_stack)
         handed_in = False
     try:
+        import_module("ae_core.logs")
         for one in bound:
             wanted = on_prepare(one.sock, *one.address) if on_prepare is not None else None
             if wanted or not _is_listening(one.sock):
