@@ -6,7 +6,7 @@ live > the built-in loop. A loop's library is never imported to ask for it.
 
 from __future__ import annotations
 
-__all__ = ("backend", "bound", "current", "detect", "post_detect", "use")
+__all__ = ("backend", "bind", "bound", "current", "detect", "post_detect", "use")
 
 import _thread
 import os
@@ -95,16 +95,17 @@ def _foreign(ours: str) -> str | None:
 
 
 def _bind(blocking: bool = False) -> Core:
+    asked = tls.slot.asked
+    if asked is not None:
+        name, options = asked
+        return bind(load(name), "asked for by use()", options)
+    cls, reason = _choose()
+    return bind(cls, reason, {})
+
+
+def bind(cls: type[Backend], reason: str, options: dict[str, Any]) -> Core:
+    """Bind this thread to a new backend of *cls* and return its core."""
     global _main_core
-    slot = tls.slot
-    reason = ""
-    options: dict[str, Any] = {}
-    if slot.asked is not None:
-        name, options = slot.asked
-        cls = load(name)
-        reason = "asked for by use()"
-    else:
-        cls, reason = _choose()
     core = Core()
     backend = cls(core.on_deadline, **options)
     backend.reason = reason
@@ -113,7 +114,7 @@ def _bind(blocking: bool = False) -> Core:
     if foreign is not None:
         core.close()
         raise WrongLoop(f"the {foreign} loop runs in this thread, but {backend.name} was {reason}")
-    slot.core = core
+    tls.slot.core = core
     tls.core = core
     if core.thread == _main_thread:
         _main_core = core

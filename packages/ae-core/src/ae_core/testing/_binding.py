@@ -1,0 +1,83 @@
+"""Binding a thread to a backend for a while, whatever it was bound to before."""
+
+from __future__ import annotations
+
+__all__ = ("binding", "release")
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from .. import _detect
+from .._backend import Backend
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .._core import Core
+
+
+def release() -> None:
+    """End this thread's binding: its watchers are dead, the next one detects again.
+
+    Also takes back a ``use()`` that nothing has followed yet.
+    """
+    core = _take()
+    if core is not None:
+        core.close()
+
+
+@contextmanager
+def binding(backend: str | type[Backend] | None = None, **options: Any) -> Iterator[Backend | None]:
+    """Bind this thread anew for the ``with`` block.
+
+    Args:
+        backend: The name of a backend, or its class; None leaves it to detection, at the first
+            watcher.
+        options: For the backend's constructor.
+
+    Yields:
+        The new backend; None if it was left to detection.
+
+    What the thread was bound to before is put aside, with its watchers, and is back after the
+    block. Watchers made inside are dead then.
+
+    Raises:
+        TypeError: If *backend* is none of these.
+        ValueError, BackendUnavailable: If there is no such backend.
+
+    Example:
+        >>> with binding("loop", multiplexer="select") as backend:
+        ...     backend.statistics()["multiplexer"]
+        'select'
+    """
+    before = _take()
+    main_before = _detect._main_core
+    try:
+        if backend is None:
+            yield None
+        elif isinstance(backend, str):
+            _detect.use(backend, **options)
+            yield _detect.detect()
+        elif isinstance(backend, type) and issubclass(backend, Backend):
+            yield _detect.bind(backend, "bound by ae_core.testing", options).backend
+        else:
+            raise TypeError(f"expected the name or the class of a backend, got {backend!r}")
+    finally:
+        release()
+        if before is not None and not before.closed:
+            _detect.tls.slot.core = before
+            _detect.tls.core = before
+        _detect._main_core = main_before
+
+
+def _take() -> Core | None:
+    """Unbind this thread and return its core, if it has one."""
+    local = _detect.tls
+    core = _detect.bound()
+    if core is not None:
+        del local.core
+    local.slot.core = None
+    local.slot.asked = None
+    if core is not None and _detect._main_core is core:
+        _detect._main_core = None
+    return core
