@@ -78,8 +78,8 @@ def fork_call(function: Callable[..., T], *args: Any) -> CondVar[T]:
 
     Returns:
         A condition variable with the function's result. ``recv()`` and ``await`` raise the
-        function's exception, with the child's traceback as a note, or :class:`ForkCallError` if it
-        cannot be pickled, or if the child ended without an answer (killed, ``os._exit``,
+        function's exception, with the child's traceback as its cause, or :class:`ForkCallError`
+        if it cannot be pickled, or if the child ended without an answer (killed, ``os._exit``,
         ``sys.exit``). No call is harmed by another one's child.
 
     **Lifetime**: forgetting the condition variable changes nothing; cancelling it kills the child.
@@ -250,11 +250,13 @@ def _error(
         with suppress(Exception):
             error = _Unpickler(io.BytesIO(portable)).load()
             if isinstance(error, Exception):
-                error.add_note(f"in the child of fork_call:\n{traceback.rstrip()}")
+                error.__cause__ = ForkCallError(
+                    f"in the child:\n{traceback.rstrip()}", name, text, traceback
+                )
                 return error
     what = {"call": "the child cannot take the call: ", "result": "the result cannot be pickled: "}
     error = ForkCallError(f"{what.get(stage, '')}{name}: {text}", name, text, traceback)
-    error.add_note(f"in the child of fork_call:\n{traceback.rstrip()}")
+    error.add_note(f"in the child:\n{traceback.rstrip()}")
     return error
 
 

@@ -51,7 +51,7 @@ class _Loader(pickle.Unpickler):
             importlib.import_module(name)
         except ModuleNotFoundError as error:
             missing = error.name or ""
-            if name not in self.files or not (f"{name}.").startswith(f"{missing}."):
+            if name not in self.files or not f"{name}.".startswith(f"{missing}."):
                 raise
             spec = importlib.util.spec_from_file_location(name, self.files[name])
             if spec is None or spec.loader is None:
@@ -63,6 +63,7 @@ class _Loader(pickle.Unpickler):
             except BaseException:
                 del sys.modules[name]
                 raise
+            _invent_packages(name)
 
     def run_script(self) -> None:
         global _loading_main
@@ -82,6 +83,17 @@ class _Loader(pickle.Unpickler):
             _loading_main = False
         module.__dict__.update(content)
         sys.modules["__main__"] = sys.modules["__mp_main__"] = module
+
+
+def _invent_packages(name: str) -> None:
+    """Have ``import a.b.c`` work where only ``a.b.c`` was found."""
+    while "." in name:
+        child = sys.modules[name]
+        name, _, attribute = name.rpartition(".")
+        if name not in sys.modules:
+            sys.modules[name] = ModuleType(name)
+            sys.modules[name].__path__ = []
+        setattr(sys.modules[name], attribute, child)
 
 
 def _serve(frame: bytes) -> bytes:
