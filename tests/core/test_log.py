@@ -608,6 +608,8 @@ def test_time_is_the_loops_unless_it_shall_be_exact(monkeypatch: pytest.MonkeyPa
 
 def test_logging_chooses_no_loop() -> None:
     done = python(
-        "import ae_core as ae\nae.log('error', 'x'); ae.logger('trace').enabled\nprint(ae.backend())"
+        "import ae_core as ae\n"
+        "ae.log('error', 'x'); ae.logger('trace').enabled\n"
+        "print(ae.backend())"
     )
     assert done.stdout == "None\n"

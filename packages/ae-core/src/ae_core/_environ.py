@@ -9,15 +9,10 @@ __all__ = ("get",)
 
 import os
 import sys
-from typing import overload
 
 
-@overload
-def get(name: str) -> str | None: ...
-@overload
-def get(name: str, default: str) -> str: ...
-def get(name: str, default: str | None = None) -> str | None:
-    """Return the environment variable *name*, or *default*.
+def get(name: str, default: str = "") -> str:
+    """Return the environment variable *name*, or *default*; set to nothing is as good as unset.
 
     An interpreter that was told to ignore its environment (``-E``, ``-I``) ignores ours too:
     whoever starts a privileged program that way must not be defeated by ``AE_LOG=log=file=...``.

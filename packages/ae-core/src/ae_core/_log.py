@@ -18,11 +18,12 @@ __all__ = (
 )
 
 import sys
-from typing import TYPE_CHECKING, Final
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
+    from typing import Final
 
     from .logs import Context
 

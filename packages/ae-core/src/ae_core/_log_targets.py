@@ -15,7 +15,6 @@ __all__ = (
     "Target",
     "flush",
     "stdlib_logger",
-    "traceback_text",
 )
 
 import atexit
@@ -24,7 +23,7 @@ import sys
 import time
 from _thread import allocate_lock, get_ident, start_new_thread
 from collections import deque
-from typing import TYPE_CHECKING, ClassVar, Final, Protocol
+from typing import TYPE_CHECKING, ClassVar, Final
 from weakref import WeakSet
 
 from ._log import LEVEL_NAMES, last_words, log
@@ -32,24 +31,11 @@ from ._log import LEVEL_NAMES, last_words, log
 if TYPE_CHECKING:
     import logging
     from collections.abc import Callable
-    from types import FrameType
 
+    from ._log_entry import Entry
     from .logs import Context
 
     Format = Callable[[float, Context, int, str], str] | None
-
-
-class Entry(Protocol):
-    """What a target may ask a message."""
-
-    origin: Context
-    text: str
-    error: BaseException | None
-    frame: FrameType
-    when: float
-
-    def formatted(self, level: int, callback: Format) -> str: ...
-    def full_text(self) -> str: ...
 
 
 class Target:
@@ -419,13 +405,3 @@ def _forget_in_child() -> None:
         target._queue.clear()
         target._reporter = None
         target._reset_thread()
-
-
-def traceback_text(error: BaseException) -> str:
-    """Return the traceback of *error*, without a newline at its end."""
-    import traceback
-
-    try:
-        return "".join(traceback.format_exception(error)).rstrip("\n")
-    except Exception as second:  # an exception class can be broken in any way
-        return f"{type(error).__name__} (no traceback: {type(second).__name__})"

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Final, Self, cast
 from . import _environ
 from . import _log_targets as _targets
 from ._log import LEVEL_NAMES, Logger, level_number, module_of
+from ._log_entry import Entry
 
 if TYPE_CHECKING:
     import os
@@ -443,7 +444,7 @@ def _walk(
 ) -> bool:
     bit = 1 << level
     logged = False
-    entry: _Entry | None = None
+    entry: Entry | None = None
     me = get_ident()
     seen: set[Context] = set()
     stack = [(first, level, False)]
@@ -460,7 +461,7 @@ def _walk(
         target = context._target
         if target is not None and (target.is_stdlib or not stdlib_only) and me not in context._busy:
             if entry is None:
-                entry = _Entry(origin, message, args, error, frame)
+                entry = Entry(origin, _now(), message, args, error, frame)
             context._busy.add(me)
             try:
                 took, consumed = target.emit(entry, shown, context._format)
@@ -483,7 +484,7 @@ def _report(error: Exception) -> None:
     """Hand on what a callback, a format function or a handler raised: the caller is innocent."""
     from ._hook import report
 
-    report(error, None)
+    report(error, None, None)
 
 
 def _would_log(origin: str | Context, level: int) -> bool:
@@ -521,66 +522,6 @@ def _state() -> object:
     return object() if "logging" in sys.modules else _generation
 
 
-class _Entry:
-    """One message on its way: formatted when the first target wants it, and then once."""
-
-    __slots__ = ("_args", "_lines", "_message", "error", "frame", "origin", "text", "when")
-
-    def __init__(
-        self,
-        origin: Context,
-        message: object,
-        args: tuple[object, ...],
-        error: BaseException | None,
-        frame: FrameType,
-    ) -> None:
-        self.origin = origin
-        self.error = error
-        self.frame = frame
-        self.when = _now()
-        self.text = _text(message, args)
-        self._lines: dict[int, str] = {}
-
-    def formatted(
-        self, level: int, callback: Callable[[float, Context, int, str], str] | None
-    ) -> str:
-        """Return the text of the message for a target that shows lines."""
-        if callback is not None:
-            return callback(self.when, self.origin, level, self.full_text())
-        lines = self._lines.get(level)
-        if lines is None:
-            lines = default_format(self.when, self.origin, level, self.full_text())
-            self._lines[level] = lines
-        return lines
-
-    def full_text(self) -> str:
-        """Return the message and the traceback that belongs to it."""
-        if self.error is None:
-            return self.text
-        return f"{self.text}\n{_targets.traceback_text(self.error)}"
-
-
-def _text(message: object, args: tuple[object, ...]) -> str:
-    try:
-        if not isinstance(message, str):
-            message = str(message()) if callable(message) else str(message)
-        if args:
-            # As stdlib does: a single mapping serves the format's %(names)s.
-            message %= args[0] if len(args) == 1 and isinstance(args[0], dict) else args
-    except Exception as error:
-        # What is logged, often about a first error, must not become a second one.
-        values = ", ".join(map(_safe_repr, args))
-        message = f"{_safe_repr(message)} ({values}) (not formatted: {_safe_repr(error)})"
-    return message.removesuffix("\n")
-
-
-def _safe_repr(value: object) -> str:
-    try:
-        return repr(value)
-    except Exception:
-        return object.__repr__(value)
-
-
 def _now() -> float:
     # The loop's cached time if this thread has a loop. Asking must not choose one.
     detection = None if _exact else sys.modules.get("ae_core._detect")
@@ -596,16 +537,16 @@ def _configure() -> None:
     reset()
     text = _environ.get("AE_VERBOSE", "").strip()
     if text and _verbosity() is None:
-        complain(f"AE_VERBOSE ({text}): not understood: {text!r} at position 1")
+        _complain(f"AE_VERBOSE ({text}): not understood: {text!r} at position 1")
     spec = _environ.get("AE_LOG", "")
     if spec:
         from . import _log_spec
 
         for complaint in _log_spec.apply(spec):
-            complain(complaint)
+            _complain(complaint)
 
 
-def complain(text: str) -> None:
+def _complain(text: str) -> None:
     """Warn about the environment, past FILTER: at its default level nobody would see it."""
     if FILTER._mask:
         _walk(LOG, _named("ae_core"), 5, text, (), None, sys._getframe())

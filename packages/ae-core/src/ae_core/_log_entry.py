@@ -1,0 +1,89 @@
+"""One log message on its way: formatted when the first target wants it, and then once.
+
+No context and no target in here; ``ae_core.logs`` makes entries, ``_log_targets`` reads them.
+"""
+
+from __future__ import annotations
+
+__all__ = ("Entry", "traceback_text")
+
+from typing import TYPE_CHECKING
+
+from . import logs  # not yet complete here: it imports us
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+    from .logs import Context
+
+
+class Entry:
+    """One message on its way: formatted when the first target wants it, and then once."""
+
+    __slots__ = ("_lines", "error", "frame", "origin", "text", "when")
+
+    def __init__(
+        self,
+        origin: Context,
+        when: float,
+        message: object,
+        args: tuple[object, ...],
+        error: BaseException | None,
+        frame: FrameType,
+    ) -> None:
+        self.origin = origin
+        self.error = error
+        self.frame = frame
+        self.when = when
+        self.text = _text(message, args)
+        self._lines: dict[int, str] = {}
+
+    def formatted(
+        self, level: int, callback: Callable[[float, Context, int, str], str] | None
+    ) -> str:
+        """Return the text of the message for a target that shows lines."""
+        if callback is not None:
+            return callback(self.when, self.origin, level, self.full_text())
+        lines = self._lines.get(level)
+        if lines is None:
+            lines = logs.default_format(self.when, self.origin, level, self.full_text())
+            self._lines[level] = lines
+        return lines
+
+    def full_text(self) -> str:
+        """Return the message and the traceback that belongs to it."""
+        if self.error is None:
+            return self.text
+        return f"{self.text}\n{traceback_text(self.error)}"
+
+
+def _text(message: object, args: tuple[object, ...]) -> str:
+    try:
+        if not isinstance(message, str):
+            message = str(message()) if callable(message) else str(message)
+        if args:
+            # As stdlib does: a single mapping serves the format's %(names)s.
+            message %= args[0] if len(args) == 1 and isinstance(args[0], dict) else args
+    except Exception as error:
+        # What is logged, often about a first error, must not become a second one.
+        values = ", ".join(map(_safe_repr, args))
+        message = f"{_safe_repr(message)} ({values}) (not formatted: {_safe_repr(error)})"
+    return message.removesuffix("\n")
+
+
+def _safe_repr(value: object) -> str:
+    try:
+        return repr(value)
+    except Exception:
+        return object.__repr__(value)
+
+
+def traceback_text(error: BaseException) -> str:
+    """Return the traceback of *error*, without a newline at its end."""
+    import traceback
+
+    try:
+        return "".join(traceback.format_exception(error)).rstrip("\n")
+    except Exception as second:  # an exception class can be broken in any way
+        return f"{type(error).__name__} (no traceback: {type(second).__name__})"

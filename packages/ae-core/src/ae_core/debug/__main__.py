@@ -1,0 +1,192 @@
+"""The debug shell's client: ``python -m ae_core.debug PATH``, or ``HOST:PORT``.
+
+A plain blocking program that uses nothing of ae_core's loop; with line editing and history where
+the platform has ``readline``.
+"""
+
+from __future__ import annotations
+
+__all__ = ("main",)
+
+import argparse
+import contextlib
+import os
+import socket
+import sys
+import threading
+from typing import TYPE_CHECKING, Final
+
+from .._aids import parse_shell_address
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+PROMPT: Final = b"> "
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the client. Return the exit status: 0, 1 without a connection, 2 for bad arguments."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ae_core.debug",
+        description="Talk to the debug shell of a running program (AE_DEBUG_SHELL).",
+        epilog="Exit status: 0, 1 if there is no shell at the address or it went away, "
+        "2 for bad arguments.",
+    )
+    parser.add_argument("address", metavar="PATH|HOST:PORT", help="where the shell listens")
+    parser.add_argument(
+        "-c",
+        "--command",
+        action="append",
+        metavar="LINE",
+        help="run this line, print what it gives, and end; may be given several times",
+    )
+    parser.add_argument(
+        "--history",
+        metavar="FILE",
+        default=os.path.expanduser("~/.ae_debug_history"),
+        help="where to keep typed lines, empty for nowhere (%(default)s)",
+    )
+    options = parser.parse_args(arguments)
+    try:
+        host, service = parse_shell_address(options.address)
+    except ValueError as error:
+        parser.error(str(error))
+    try:
+        if options.command is None:
+            with _connect(host, service) as sock, _history(options.history):
+                return _Terminal(sock).run()
+        for line in options.command:
+            with _connect(host, service) as sock:
+                print(_run_one(sock, line), end="")
+    except (OSError, EOFError) as error:
+        print(f"{options.address}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _connect(host: str, service: str) -> socket.socket:
+    if host != "unix/":
+        return socket.create_connection((host, int(service)))
+    if not hasattr(socket, "AF_UNIX"):
+        raise OSError("this platform has no UNIX sockets")
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.connect(service)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _run_one(sock: socket.socket, line: str) -> str:
+    """Return what *line* gives. The shell answers everything, then closes because we did."""
+    sock.sendall(line.replace("\n", " ").encode(errors="surrogateescape") + b"\n")
+    sock.shutdown(socket.SHUT_WR)
+    answer = b"".join(iter(lambda: sock.recv(65536), b""))
+    banner, found, rest = answer.partition(b"\r\n")
+    if not found or not rest.startswith(PROMPT) or not rest.endswith(PROMPT):
+        raise EOFError(f"not the answer of a debug shell: {banner[:80].decode(errors='replace')!r}")
+    return _text(rest.removeprefix(PROMPT).removesuffix(PROMPT))
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="replace").replace("\r\n", "\n")
+
+
+@contextlib.contextmanager
+def _history(path: str) -> Iterator[None]:
+    """Give input() line editing, and remember the lines in *path*."""
+    try:
+        import readline
+    except ImportError:
+        yield
+        return
+    with contextlib.suppress(OSError):
+        if path:
+            readline.read_history_file(path)
+    readline.set_history_length(1000)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            if path:
+                readline.write_history_file(path)
+
+
+class _Terminal:
+    """Lines from the user to the shell, what it says to the terminal.
+
+    A thread reads the socket, because log messages may come at any time, also while input()
+    waits for the user. The prompt is left to input(), which has to know it to edit the line.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._asked = threading.Semaphore(0)  # prompts seen and not yet shown
+        self._owed = threading.Semaphore(1)  # prompts to come: one at first, one for each line
+        self._closed = False
+
+    def run(self) -> int:
+        reader = threading.Thread(target=self._read, daemon=True)
+        reader.start()
+        leaving = False
+        try:
+            while True:
+                self._asked.acquire()
+                if self._closed:
+                    break
+                line = input(PROMPT.decode())
+                self._owed.release()
+                self._sock.sendall(line.encode(errors="surrogateescape") + b"\n")
+        except (EOFError, KeyboardInterrupt):
+            print()
+            leaving = True
+        except OSError:
+            self._closed = True
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+        reader.join()
+        if leaving:
+            return 0
+        print("the shell has closed the connection", file=sys.stderr)
+        return 1
+
+    def _read(self) -> None:
+        try:
+            self._copy()
+        except OSError:
+            self._closed = True
+        finally:
+            self._closed = True
+            self._asked.release()
+
+    def _copy(self) -> None:
+        """Show whole lines. A line that is only a prompt was overtaken by a log message."""
+        rest = b""
+        prompted = False
+        while data := self._sock.recv(65536):
+            rest += data
+            if prompted and rest.startswith(b"\r"):
+                if len(rest) == 1:
+                    continue
+                rest = rest.removeprefix(b"\r\n")
+                sys.stdout.write("\n")
+                prompted = False
+            lines, newline, rest = rest.rpartition(b"\r\n")
+            if newline:
+                prompted = False
+                shown = [line for line in lines.split(b"\r\n") if line != PROMPT]
+                sys.stdout.write("".join(f"{_text(line)}\n" for line in shown))
+                sys.stdout.flush()
+            if rest == PROMPT:
+                rest = b""
+                prompted = True
+                if self._owed.acquire(blocking=False):
+                    self._asked.release()
+                else:  # input() waits already, and its prompt has scrolled away
+                    sys.stdout.write(PROMPT.decode())
+                    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
