@@ -1,8 +1,8 @@
 """What every test gets: a fresh binding, a leak check, a watchdog, strict mode.
 
 Fixtures for all rooms: ``trace`` records an order; ``backend`` runs the test once per backend of
-ae_core's own table, bound to the main thread. Every test begins with the thread unbound, so it
-may ``ae.use(...)`` what it likes.
+ae_core's own table; ``unbound`` lets the test choose or detect by itself. Every other test begins
+with the thread bound to a fresh built-in loop.
 """
 
 from __future__ import annotations
@@ -110,6 +110,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 def _nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves a watcher, a descriptor, a thread or a child behind."""
     release()
+    if not {"backend", "unbound"}.intersection(request.fixturenames):
+        ae.detect()
     check = LeakCheck()
     yield
     if request.node.stash.get(_failed, False):
@@ -123,6 +125,11 @@ def _nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 # ---------------------------------------------------------------------- fixtures
+
+
+@pytest.fixture
+def unbound() -> None:
+    """Begin without a loop: the test calls ``use()``, or is about detection."""
 
 
 @pytest.fixture
