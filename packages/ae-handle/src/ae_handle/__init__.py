@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 __all__ = (
+    "NEED_MORE",
     "BadMessage",
     "BufferLimitExceeded",
+    "Cbor",
+    "Chunk",
+    "Handle",
     "HandleDestroyed",
     "HandleError",
+    "HandleStatistics",
     "HandleTimedOut",
+    "Json",
+    "Line",
+    "NeedMore",
+    "NetString",
+    "PackString",
+    "ReadBuffer",
+    "Regex",
+    "TlsAutostart",
+    "TlsDetect",
     "TlsError",
     "TlsUnavailable",
     "TransportError",
     "UnexpectedEOF",
+    "__version__",
+    "register_frame_type",
 )
 
+from ._buffer import NEED_MORE as NEED_MORE
+from ._buffer import NeedMore as NeedMore
+from ._buffer import ReadBuffer as ReadBuffer
 from ._errors import BadMessage as BadMessage
 from ._errors import BufferLimitExceeded as BufferLimitExceeded
 from ._errors import HandleDestroyed as HandleDestroyed
@@ -23,3 +42,20 @@ from ._errors import TlsError as TlsError
 from ._errors import TlsUnavailable as TlsUnavailable
 from ._errors import TransportError as TransportError
 from ._errors import UnexpectedEOF as UnexpectedEOF
+from ._handle import Handle as Handle
+from ._handle import HandleStatistics as HandleStatistics
+from ._registry import register_frame_type as register_frame_type
+from ._version import __version__ as __version__
+from .types import Cbor as Cbor
+from .types import Chunk as Chunk
+from .types import Json as Json
+from .types import Line as Line
+from .types import NetString as NetString
+from .types import PackString as PackString
+from .types import Regex as Regex
+from .types import TlsAutostart as TlsAutostart
+from .types import TlsDetect as TlsDetect
+
+for _type in (Cbor, Chunk, Json, Line, NetString, PackString, Regex, TlsAutostart, TlsDetect):
+    _type.__module__ = "ae_handle.types"
+register_frame_type.__module__ = "ae_handle"

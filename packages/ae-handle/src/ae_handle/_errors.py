@@ -5,7 +5,7 @@ written against ``ae_handle`` catches the errors of every TLS engine::
 
     AEError (ae_core)
     └── HandleError, an OSError with .errno and .fatal
-        ├── UnexpectedEOF        EPIPE      the stream ended inside a request, or nobody handles its end
+        ├── UnexpectedEOF        EPIPE      the stream ended inside a request, or unhandled
         ├── BufferLimitExceeded  ENOSPC     max_read_buffer or max_write_buffer
         ├── BadMessage           EBADMSG    the peer sent what the reader refuses; not fatal
         ├── TransportError       any        what the operating system said
@@ -165,6 +165,6 @@ class HandleDestroyed(HandleError):
     default_message = "handle was destroyed"
 
 
-# One public home for each name: tracebacks and pickles say ae_handle.X.
+# Where users import them from: what tracebacks and pickles say.
 for _name in __all__:
     globals()[_name].__module__ = "ae_handle"

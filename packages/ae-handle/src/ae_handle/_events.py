@@ -1,0 +1,196 @@
+"""What the loop calls: a handle's event callbacks, which do not keep the handle alive.
+
+The hot path of the whole package is :meth:`Events.readable`.
+"""
+
+from __future__ import annotations
+
+__all__ = (
+    "CONNECTING",
+    "DESTROYED",
+    "DUE_DRAIN",
+    "DUE_DRAINED",
+    "DUE_FAIL",
+    "DUE_READ",
+    "DUE_TLS",
+    "DUE_WRITE",
+    "FAILED",
+    "LINE",
+    "OPEN",
+    "Events",
+    "report",
+)
+
+from typing import TYPE_CHECKING, Final
+from weakref import ref
+
+import ae_core as ae
+
+from . import _lifecycle, _reading, _tls, _writing
+from ._registry import SHARED
+
+if TYPE_CHECKING:
+    pass
+
+# Theory of operation
+# -------------------
+# A handle is an interest: when its user forgets it, it has to go. So its watchers call a weak
+# reference that carries the callbacks as methods: one C call (30 ns) to look whether the handle
+# is there, no closure, no extra frame. For as long as a callback runs, the frame holds the
+# handle; while it connects or something waits for it, `_lifecycle.hold` does.
+#
+# No callback of the user runs inside a call of the user. What a call finds to be due is noted in
+# `handle._due`, and `turn` is postponed, once. `_busy` says that a drain runs: 1, or 2 while a
+# burst of lines is handed out (see `_reading`); requests then only queue.
+
+# The phases of a handle
+CONNECTING: Final = 1
+OPEN: Final = 2
+FAILED: Final = 3  # a fatal error was, or is being, reported; reads and writes are ignored
+DESTROYED: Final = 4
+
+# Bits of `_due`
+DUE_READ: Final = 1  # offer the buffer to the queue
+DUE_DRAIN: Final = 2  # call on_drain
+DUE_DRAINED: Final = 4  # tell who waits for the queue to empty; shut down
+DUE_FAIL: Final = 8  # report `_error`
+DUE_TLS: Final = 16  # look at the TLS session
+DUE_WRITE: Final = 32  # send what was corked
+
+LINE: Final = SHARED["line"]
+
+
+def report(error: BaseException) -> None:
+    """Give what a user's callback raised to the exception hook, and go on."""
+    if isinstance(error, (KeyboardInterrupt, SystemExit)):
+        ae.postpone(_Raise(error))  # the core takes it out of recv() or run()
+        return
+    try:
+        ae.exception_hook(error, None)
+    except Exception as second:
+        ae.postpone(_Raise(second))
+
+
+class _Raise:
+    """Raises an error where the core catches it."""
+
+    __slots__ = ("_error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def __call__(self) -> None:
+        raise self._error
+
+
+class Events(ref["Handle"]):
+    """A weak reference to a handle whose methods are the handle's event callbacks."""
+
+    __slots__ = ()
+
+    def readable(self) -> None:
+        """Read once, and offer what came to the queue."""
+        h = self()
+        if h is None:
+            return
+        try:
+            data = h._io.recv(h._read_size)
+        except OSError as error:
+            _reading.receive_failed(h, error)
+            return
+        if h._timeouts is not None:
+            h._timeouts.read(h._loop.clock())
+        if not data:
+            _reading.end_of_stream(h)
+            return
+        # One whole line for a waiting "line" request, by far the most frequent event of a
+        # request-response server: 0.3 us instead of 0.9 through the general drain.
+        queue = h._queue
+        buf = h._buf
+        if (
+            queue.reader is LINE
+            and not buf._data
+            and data.find(b"\n") + 1 == len(data)
+            and not h._busy
+        ):
+            callback = queue.callback
+            if queue.more:
+                queue.reader, queue.callback = queue.more.popleft()
+            else:
+                queue.reader = queue.callback = None
+            h._busy = 1
+            h._later = True
+            try:
+                callback(h, data[:-1] if data[-2:-1] != b"\r" else data[:-2])
+            except BaseException as error:
+                report(error)
+            if queue.reader is LINE and not buf._data and h._simple:
+                h._busy = 0
+                h._later = False
+                pieces = h._pieces
+                if pieces:
+                    if len(pieces) == 1:
+                        data = pieces.pop()
+                        h._out._counted = 0
+                    else:
+                        data = h._out.next()
+                    try:
+                        sent = h._io.send(data)
+                    except OSError as error:
+                        _writing.send_failed(h, data, error)
+                        return
+                    if sent != len(data) or pieces:
+                        h._out.block = memoryview(data)[sent:]
+                        _writing.flush(h)
+                        if h._due:
+                            _lifecycle.do_due(h)
+                return
+        else:
+            buf.feed(data)
+            h._may_burst = True
+            if len(data) == h._read_size and h._read_size < h._max_read_size:
+                h._read_size = min(2 * h._read_size, h._max_read_size)
+            if h._busy:
+                return  # a loop inside a callback: the drain outside goes on with it
+            h._busy = 1
+            h._later = True
+        _reading.run(h)
+
+    def readable_tls(self) -> None:
+        """Read ciphertext once."""
+        h = self()
+        if h is None:
+            return
+        try:
+            data = h._io.recv(h._max_read_size)
+        except OSError as error:
+            _reading.receive_failed(h, error)
+            return
+        if h._timeouts is not None:
+            h._timeouts.read(h._loop.clock())
+        h._may_burst = True
+        if data:
+            _tls.receive(h, data)
+        else:
+            _tls.end_of_stream(h)
+
+    def writable(self) -> None:
+        """Send what is left."""
+        h = self()
+        if h is not None:
+            _writing.flush(h)
+            if h._due:
+                _lifecycle.do_due(h)
+
+    def turn(self) -> None:
+        """Do what was found to be due inside a call."""
+        h = self()
+        if h is not None:
+            h._turn_posted = False
+            _lifecycle.do_due(h)
+
+    def tick(self) -> None:
+        """Look which time-outs are due."""
+        h = self()
+        if h is not None:
+            _lifecycle.tick(h)

@@ -1,0 +1,1150 @@
+"""The handle: buffered, framed reads and writes on a stream, on any loop.
+
+The shell. It checks arguments, keeps the state and offers the methods; what happens when the
+loop calls is in ``_events``, ``_reading``, ``_writing``, ``_tls`` and ``_lifecycle``.
+"""
+
+# Long because this is the interface: fifty options and methods, each with its documentation.
+
+from __future__ import annotations
+
+__all__ = ("Handle", "HandleStatistics")
+
+from _thread import get_ident
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar, overload
+
+import ae_core as ae
+
+from . import _events, _lifecycle, _linger, _reading, _tls, _writing
+from ._awaited import Awaited, Each, Next
+from ._buffer import NEED_MORE, ReadBuffer
+from ._errors import HandleDestroyed, HandleError
+from ._options import Callback, Seconds, check_coder, check_limit, check_size
+from ._read_queue import ReadQueue
+from ._registry import SHARED, resolve_frame
+from ._streams import adapt
+from ._timeouts import ANY, READ, WRITE, Timeouts, check_period
+from ._write_queue import WriteQueue
+from .types import Cbor, Json, Line
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from ae_core import CondVar
+
+    from .abc import Coder, Frame, Reader, TlsRole, TlsSession
+
+T = TypeVar("T")
+
+
+class _Missing:
+    """The type of a value that was not given."""
+
+
+_MISSING: Final = _Missing()
+_LINE: Final = SHARED["line"]
+_PHASES: Final = ("", "connecting", "open", "failed", "destroyed")
+
+
+class HandleStatistics(NamedTuple):
+    """What :meth:`Handle.statistics` returns.
+
+    Attributes:
+        peer_name: As the option.
+        state: ``"connecting"``, ``"open"``, ``"ended"`` (open, and the peer has sent all it will
+            send), ``"failed"`` or ``"destroyed"``.
+        requests: How many read requests wait.
+        unread: Octets in the read buffer.
+        unsent: Octets that the kernel has not taken.
+        tls: The state of the TLS session, None without TLS.
+    """
+
+    peer_name: str | None
+    state: str
+    requests: int
+    unread: int
+    unsent: int
+    tls: str | None
+
+
+# What a setter brings about. No callback runs inside it: what is due is due in the next turn.
+
+
+def _reader_changed(h: Handle) -> None:
+    _reading.unburst(h)
+    h._each_reader = h._each_callback = None
+    if h._on_read is not None:
+        h._wake_reading()
+    elif h._phase == _events.OPEN and not h._busy:
+        _reading.update_interest(h)
+
+
+def _eof_changed(h: Handle) -> None:
+    if h._eof == 1 and h._on_eof is not None:
+        h._make_due(_events.DUE_READ)
+
+
+def _drain_changed(h: Handle) -> None:
+    _writing.refresh(h)
+    if h._on_drain is None or h._phase != _events.OPEN:
+        return
+    if len(h._out) > h._low_water_mark:
+        h._armed = True
+    else:
+        h._make_due(_events.DUE_DRAIN)
+
+
+class Handle:
+    """A buffered stream: requests for typed items on one side, pushed items on the other.
+
+    Args:
+        stream: A stream socket, or an object with ``fileno()`` and ``close()`` (pipe, FIFO,
+            terminal), or another handle, for TLS inside TLS. It belongs to the handle from now
+            on: it is made non-blocking, and closed at the end.
+        connect: ``(host, service)`` instead of a stream: connect as ``ae_socket.tcp_connect``
+            does. Reads and writes may be queued at once.
+        on_prepare: ``(handle) -> seconds | None``: before each attempt to connect, with
+            :attr:`socket` set; returns the time-out of this attempt.
+        on_connect: ``(handle, host, port, retry)``: the connection is there. What was pushed
+            before has been sent by then, and ``on_drain`` called for it. ``retry()`` gives the
+            connection up for the next address; everything queued is lost.
+        on_connect_error: ``(handle, error)``: no address answered. The handle is destroyed
+            afterwards. Without it, ``on_error`` is called.
+        on_error: ``(handle, error)``: see :class:`HandleError`. If ``error.fatal``, the handle
+            is destroyed afterwards; meanwhile ``read_buffer`` holds what is unread, reads and
+            writes are ignored. Without it every error is fatal, and goes to
+            ``ae_core.exception_hook`` unless an awaited operation was told.
+        on_read: ``(handle)``: something is in the read buffer and no request waits for it.
+            Called again as long as it consumes something.
+        on_eof: ``(handle)``: the peer has sent everything and no request waits. Once. Without
+            it, the end is a fatal :class:`UnexpectedEOF`. Writing goes on.
+        on_drain: ``(handle)``: no more than *low_water_mark* octets are unsent. Once for each
+            time that this becomes true, and once when it is set.
+        on_timeout, on_read_timeout, on_write_timeout: ``(handle)``: the time-out has passed.
+            Without it: a :class:`HandleTimedOut`, which is not fatal.
+        on_tls_started: ``(handle, error)``: the handshake is done, error is None; or it failed.
+            Then the handle is not destroyed, and nothing can be done with it but that.
+        on_tls_stopped: ``(handle)``: TLS is over, clear text goes on. Without it, the peer's
+            wish to stop TLS is the end of its stream.
+        timeout, read_timeout, write_timeout: Seconds without any activity, without reading,
+            without writing; 0 or None for no limit. Active even while nothing is queued.
+        max_read_buffer: How many octets may remain unread after the readers had their chance;
+            more is fatal (:class:`BufferLimitExceeded`). None for no limit.
+        max_write_buffer: How many octets may remain unsent, likewise.
+        autocork: Send in the next turn, everything at once, instead of at each ``push_write``.
+        no_delay, keepalive, oob_inline: Socket options, where the stream has them.
+        read_size: How much is read at once at first; doubled whenever that was filled.
+        max_read_size: The most that is read at once.
+        low_water_mark: See *on_drain*.
+        linger: For how many seconds unsent octets may outlive the handle; 0 drops them.
+        watch_eof: Notice that the peer has closed even while nothing is asked for, by reading
+            ahead up to *max_read_buffer*. By default an idle handle reads nothing.
+        allow_truncated: Take the end of the stream for a good end even without close_notify.
+        peer_name: Who the peer should be: for certificates, and for people. By default the
+            host of *connect*.
+        tls: ``"connect"`` or ``"accept"``: speak TLS from the start.
+        tls_context: An ``ae_tls.Context``, an ``ssl.SSLContext`` or an object of that shape
+            (:class:`ae_handle.abc.TlsContext`). None asks the installed engine.
+        json, cbor: Objects with ``loads`` and ``dumps`` for the frame types of these names.
+
+    All options are attributes, and can be changed.
+
+    **When**: no callback runs inside a call of any method or setter. What is due at once is due
+    in the next turn of the loop.
+
+    **Lifetime**: a handle ends when the last reference to it is dropped, as by :meth:`destroy`.
+    But it lives on by itself while it connects and while one of its own condition variables is
+    pending; and what is unsent is sent even then (*linger*). Callbacks that refer to the handle
+    by a name of their own keep it alive; the argument they get is there so that they need not.
+
+    Raises:
+        TypeError, ValueError: If an argument is of the wrong kind.
+        TlsError: If a TLS session cannot be made.
+
+    Perl: ``AnyEvent::Handle->new``
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_allow_truncated",
+        "_armed",
+        "_attempt",
+        "_autocork",
+        "_buf",
+        "_burst",
+        "_busy",
+        "_connecting",
+        "_doing",
+        "_drained",
+        "_due",
+        "_each_callback",
+        "_each_reader",
+        "_eof",
+        "_error",
+        "_events",
+        "_frames",
+        "_holds",
+        "_io",
+        "_keepalive",
+        "_later",
+        "_linger",
+        "_loop",
+        "_low_water_mark",
+        "_max_read_buffer",
+        "_max_read_size",
+        "_max_write_buffer",
+        "_may_burst",
+        "_no_delay",
+        "_on_connect",
+        "_on_connect_error",
+        "_on_drain",
+        "_on_eof",
+        "_on_error",
+        "_on_prepare",
+        "_on_read",
+        "_on_read_timeout",
+        "_on_timeout",
+        "_on_tls_started",
+        "_on_tls_stopped",
+        "_on_write_timeout",
+        "_oob_inline",
+        "_opened_at",
+        "_out",
+        "_peer_name",
+        "_phase",
+        "_pieces",
+        "_queue",
+        "_read_size",
+        "_reading",
+        "_shutdown",
+        "_simple",
+        "_stopped",
+        "_stream",
+        "_thread",
+        "_timeouts",
+        "_timer",
+        "_timer_at",
+        "_tls",
+        "_tls_context",
+        "_tls_role",
+        "_turn_posted",
+        "_watch_eof",
+        "_write_error",
+        "_writing",
+    )
+
+    def __init__(
+        self,
+        stream: Any = None,
+        *,
+        connect: tuple[str, str | int] | None = None,
+        on_prepare: Callable[[Any], float | None] | None = None,
+        on_connect: Callable[[Any, str, int, Callable[[], None]], object] | None = None,
+        on_connect_error: Callable[[Any, HandleError], object] | None = None,
+        on_error: Callable[[Any, HandleError], object] | None = None,
+        on_read: Callable[[Any], object] | None = None,
+        on_eof: Callable[[Any], object] | None = None,
+        on_drain: Callable[[Any], object] | None = None,
+        on_timeout: Callable[[Any], object] | None = None,
+        on_read_timeout: Callable[[Any], object] | None = None,
+        on_write_timeout: Callable[[Any], object] | None = None,
+        on_tls_started: Callable[[Any, HandleError | None], object] | None = None,
+        on_tls_stopped: Callable[[Any], object] | None = None,
+        timeout: float | None = 0.0,
+        read_timeout: float | None = 0.0,
+        write_timeout: float | None = 0.0,
+        max_read_buffer: int | None = 1 << 20,
+        max_write_buffer: int | None = None,
+        autocork: bool = False,
+        no_delay: bool = False,
+        keepalive: bool = False,
+        oob_inline: bool = True,
+        read_size: int | None = None,
+        max_read_size: int = 65536,
+        low_water_mark: int = 0,
+        linger: float = 3600.0,
+        watch_eof: bool = False,
+        allow_truncated: bool = False,
+        peer_name: str | None = None,
+        tls: TlsRole | None = None,
+        tls_context: Any = None,
+        json: Coder | None = None,
+        cbor: Coder | None = None,
+    ) -> None:
+        self._phase = _events.DESTROYED  # until everything is checked
+        if (stream is None) == (connect is None):
+            raise ValueError("either a stream or connect=(host, service) must be given")
+        if connect is not None and (not isinstance(connect, (tuple, list)) or len(connect) != 2):
+            raise TypeError(f"expected connect as (host, service), got {connect!r}")
+        _check_callables(locals())
+        self._on_prepare = on_prepare
+        self._on_connect = on_connect
+        self._on_connect_error = on_connect_error
+        self._on_error = on_error
+        self._on_read = on_read
+        self._on_eof = on_eof
+        self._on_drain = on_drain
+        self._on_timeout = on_timeout
+        self._on_read_timeout = on_read_timeout
+        self._on_write_timeout = on_write_timeout
+        self._on_tls_started = on_tls_started
+        self._on_tls_stopped = on_tls_stopped
+        self._max_read_buffer = check_limit("max_read_buffer", max_read_buffer)
+        self._max_write_buffer = check_limit("max_write_buffer", max_write_buffer)
+        self._max_read_size = check_size("max_read_size", max_read_size, 1)
+        size = self._max_read_size if read_size is None else read_size
+        self._read_size = min(check_size("read_size", size, 1), self._max_read_size)
+        self._low_water_mark = check_size("low_water_mark", low_water_mark, 0)
+        self._linger = check_period("linger", linger)
+        self._autocork = bool(autocork)
+        self._no_delay = bool(no_delay)
+        self._keepalive = bool(keepalive)
+        self._oob_inline = bool(oob_inline)
+        self._watch_eof = bool(watch_eof)
+        self._allow_truncated = bool(allow_truncated)
+        self._frames: dict[str, Any] | None = None
+        if json is not None:
+            self._frames = {"json": Json(check_coder("json", json))}
+        if cbor is not None:
+            self._frames = {**(self._frames or {}), "cbor": Cbor(check_coder("cbor", cbor))}
+        if peer_name is None and connect is not None:
+            peer_name = connect[0]
+        self._peer_name = peer_name
+        if tls is not None:
+            _tls.check_role(tls)
+            tls_context = _tls.find_context(tls_context)
+        self._tls_role: TlsRole | None = tls
+        self._tls_context = tls_context
+        self._loop = ae.detect()
+        self._timeouts: Timeouts | None = None
+        for kind, name, seconds in (
+            (ANY, "timeout", timeout),
+            (READ, "read_timeout", read_timeout),
+            (WRITE, "write_timeout", write_timeout),
+        ):
+            if seconds:
+                period = check_period(name, seconds)
+                if self._timeouts is None:
+                    self._timeouts = Timeouts(self._loop.clock())
+                self._timeouts.periods[kind] = period
+
+        self._thread = get_ident()
+        self._events = _events.Events(self)
+        self._buf = ReadBuffer()
+        self._queue = ReadQueue()
+        self._out = WriteQueue()
+        self._pieces = self._out.pieces
+        self._stream = stream
+        self._io: Any = None
+        self._attempt: Any = None
+        self._reading: Any = None
+        self._writing: Any = None
+        self._timer: Any = None
+        self._timer_at = 0.0
+        self._opened_at = 0.0
+        self._connecting: CondVar[Any] | None = None
+        self._each_reader: Any = None
+        self._each_callback: Any = None
+        self._burst: Any = None
+        self._may_burst = True
+        self._busy = 0
+        self._later = False
+        self._simple = False
+        self._doing = False
+        self._turn_posted = False
+        self._due = 0
+        self._eof = 0
+        self._armed = False
+        self._stopped = False
+        self._shutdown = 0
+        self._holds = 0
+        self._drained: list[Awaited] | None = None
+        self._tls: _tls.Tls | None = None
+        self._error: HandleError | None = None
+        self._write_error: HandleError | None = None
+        if connect is not None:
+            _lifecycle.connect(self, *connect)
+            return
+        io = adapt(stream)
+        session = None if tls is None else _tls.make(self, tls, tls_context)
+        _lifecycle.start(self, io, session)
+        if self._due:
+            _lifecycle.post_turn(self)
+
+    # ------------------------------------------------------------------ callbacks
+
+    on_prepare: Callback[Callable[[Any], float | None]] = Callback("Before each attempt.")
+    on_connect: Callback[Callable[[Any, str, int, Callable[[], None]], object]] = Callback(
+        "The connection is there."
+    )
+    on_connect_error: Callback[Callable[[Any, HandleError], object]] = Callback(
+        "No address answered."
+    )
+    on_error: Callback[Callable[[Any, HandleError], object]] = Callback("Something went wrong.")
+    on_read: Callback[Callable[[Any], object]] = Callback(
+        "Something is unread, and no request waits. Replaces ``read_each``.", _reader_changed
+    )
+    on_eof: Callback[Callable[[Any], object]] = Callback("The peer is done.", _eof_changed)
+    on_drain: Callback[Callable[[Any], object]] = Callback("Everything is sent.", _drain_changed)
+    on_timeout: Callback[Callable[[Any], object]] = Callback("Nothing has happened.")
+    on_read_timeout: Callback[Callable[[Any], object]] = Callback("Nothing was read.")
+    on_write_timeout: Callback[Callable[[Any], object]] = Callback("Nothing was written.")
+    on_tls_started: Callback[Callable[[Any, HandleError | None], object]] = Callback(
+        "The handshake is done, or has failed."
+    )
+    on_tls_stopped: Callback[Callable[[Any], object]] = Callback("TLS is over.")
+
+    def clear_callbacks(self) -> None:
+        """Set all callbacks to None, for a handle that changes hands. Requests stay queued."""
+        self._on_prepare = self._on_connect = self._on_connect_error = None
+        self._on_error = self._on_eof = self._on_drain = self._on_read = None
+        self._on_timeout = self._on_read_timeout = self._on_write_timeout = None
+        self._on_tls_started = self._on_tls_stopped = None
+        self._each_reader = self._each_callback = None
+        if self._phase == _events.OPEN:
+            _reading.unburst(self)
+            _writing.refresh(self)
+            if not self._busy:
+                _reading.update_interest(self)
+
+    # ------------------------------------------------------------------ options
+
+    timeout = Seconds(ANY, "Seconds without reading or writing; 0 for no limit.")
+    read_timeout = Seconds(READ, "Seconds without reading; 0 for no limit.")
+    write_timeout = Seconds(WRITE, "Seconds without writing; 0 for no limit.")
+
+    def timeout_reset(self) -> None:
+        """Start the period of ``timeout`` again, as activity would.
+
+        Perl: ``$handle->timeout_reset``
+        """
+        self._reset_period(ANY)
+
+    def read_timeout_reset(self) -> None:
+        """Start the period of ``read_timeout`` again."""
+        self._reset_period(READ)
+
+    def write_timeout_reset(self) -> None:
+        """Start the period of ``write_timeout`` again."""
+        self._reset_period(WRITE)
+
+    def _set_period(self, kind: int, period: float) -> None:
+        if self._phase >= _events.FAILED:
+            return
+        timeouts = self._timeouts
+        if timeouts is None:
+            if not period:
+                return
+            # nobody has looked at the clock so far: count from the start
+            timeouts = self._timeouts = Timeouts(self._opened_at or self._loop.clock())
+        timeouts.periods[kind] = period
+        if self._phase == _events.OPEN:
+            _writing.refresh(self)
+            _lifecycle.arm(self)
+
+    def _reset_period(self, kind: int) -> None:
+        if self._phase >= _events.FAILED:
+            return
+        now = self._loop.clock()
+        if self._timeouts is None:
+            self._timeouts = Timeouts(self._opened_at or now)
+            _writing.refresh(self)
+        self._timeouts.reset(kind, now)
+
+    @property
+    def max_read_buffer(self) -> int | None:
+        """How many octets may remain unread; None for no limit."""
+        return self._max_read_buffer
+
+    @max_read_buffer.setter
+    def max_read_buffer(self, octets: int | None) -> None:
+        self._max_read_buffer = check_limit("max_read_buffer", octets)
+        if self._phase == _events.OPEN and not self._busy:
+            self._make_due(_events.DUE_READ)
+
+    @property
+    def max_write_buffer(self) -> int | None:
+        """How many octets may remain unsent; None for no limit."""
+        return self._max_write_buffer
+
+    @max_write_buffer.setter
+    def max_write_buffer(self, octets: int | None) -> None:
+        self._max_write_buffer = check_limit("max_write_buffer", octets)
+        if self._phase == _events.OPEN and not self._busy:
+            self._make_due(_events.DUE_WRITE)
+        elif self._phase == _events.CONNECTING:
+            self._later = self._max_write_buffer is None
+
+    @property
+    def low_water_mark(self) -> int:
+        """How many octets may be unsent when ``on_drain`` is called."""
+        return self._low_water_mark
+
+    @low_water_mark.setter
+    def low_water_mark(self, octets: int) -> None:
+        self._low_water_mark = check_size("low_water_mark", octets, 0)
+        if self._phase == _events.OPEN and not self._busy:
+            self._make_due(_events.DUE_WRITE)
+
+    @property
+    def max_read_size(self) -> int:
+        """The most that is read at once."""
+        return self._max_read_size
+
+    @max_read_size.setter
+    def max_read_size(self, octets: int) -> None:
+        self._max_read_size = check_size("max_read_size", octets, 1)
+        self._read_size = min(self._read_size, self._max_read_size)
+
+    @property
+    def read_size(self) -> int:
+        """How much is read at once now; doubled whenever that was filled."""
+        return self._read_size
+
+    @read_size.setter
+    def read_size(self, octets: int) -> None:
+        self._read_size = min(check_size("read_size", octets, 1), self._max_read_size)
+
+    @property
+    def linger(self) -> float:
+        """For how many seconds unsent octets may outlive the handle."""
+        return self._linger
+
+    @linger.setter
+    def linger(self, seconds: float) -> None:
+        self._linger = check_period("linger", seconds)
+
+    @property
+    def autocork(self) -> bool:
+        """Whether writes wait for the next turn."""
+        return self._autocork
+
+    @autocork.setter
+    def autocork(self, on: bool) -> None:
+        self._autocork = bool(on)
+
+    @property
+    def watch_eof(self) -> bool:
+        """Whether an idle handle notices that the peer has closed."""
+        return self._watch_eof
+
+    @watch_eof.setter
+    def watch_eof(self, on: bool) -> None:
+        self._watch_eof = bool(on)
+        if self._phase == _events.OPEN and not self._busy:
+            _reading.update_interest(self)
+
+    @property
+    def allow_truncated(self) -> bool:
+        """Whether a stream may end without close_notify."""
+        return self._allow_truncated
+
+    @allow_truncated.setter
+    def allow_truncated(self, on: bool) -> None:
+        self._allow_truncated = bool(on)
+
+    @property
+    def no_delay(self) -> bool:
+        """Whether TCP sends small segments at once (``TCP_NODELAY``)."""
+        return self._no_delay
+
+    @no_delay.setter
+    def no_delay(self, on: bool) -> None:
+        self._no_delay = bool(on)
+        _lifecycle.set_option(self, "no_delay", self._no_delay)
+
+    @property
+    def keepalive(self) -> bool:
+        """Whether the kernel probes an idle connection (``SO_KEEPALIVE``)."""
+        return self._keepalive
+
+    @keepalive.setter
+    def keepalive(self, on: bool) -> None:
+        self._keepalive = bool(on)
+        _lifecycle.set_option(self, "keepalive", self._keepalive)
+
+    @property
+    def oob_inline(self) -> bool:
+        """Whether urgent data is part of the stream (``SO_OOBINLINE``)."""
+        return self._oob_inline
+
+    @oob_inline.setter
+    def oob_inline(self, on: bool) -> None:
+        self._oob_inline = bool(on)
+        _lifecycle.set_option(self, "oob_inline", self._oob_inline)
+
+    @property
+    def peer_name(self) -> str | None:
+        """Who the peer should be."""
+        return self._peer_name
+
+    @peer_name.setter
+    def peer_name(self, name: str | None) -> None:
+        self._peer_name = name
+
+    @property
+    def tls_context(self) -> Any:
+        """The context for ``start_tls`` without one."""
+        return self._tls_context
+
+    @tls_context.setter
+    def tls_context(self, context: Any) -> None:
+        self._tls_context = None if context is None else _tls.find_context(context)
+
+    # ------------------------------------------------------------------ state
+
+    @property
+    def socket(self) -> Any:
+        """The socket or stream; None while connecting (but in on_prepare) and at the end."""
+        if self._attempt is not None:
+            return self._attempt
+        if self._io is None:
+            return None
+        return self._io if self._stream is None else self._stream
+
+    @property
+    def read_buffer(self) -> ReadBuffer:
+        """What has arrived and was not read. Take from it in on_read, on_eof and on_error only."""
+        if self._burst is not None:
+            _reading.unburst(self)
+        return self._buf
+
+    @property
+    def tls(self) -> TlsSession | None:
+        """The TLS session, None without TLS."""
+        return None if self._tls is None else self._tls.session
+
+    @property
+    def is_destroyed(self) -> bool:
+        """Whether it was destroyed."""
+        return self._phase == _events.DESTROYED
+
+    def statistics(self) -> HandleStatistics:
+        """Return what the handle is about, in numbers."""
+        if self._burst is not None:
+            _reading.unburst(self)
+        return HandleStatistics(
+            self._peer_name,
+            "ended" if self._eof and self._phase == _events.OPEN else _PHASES[self._phase],
+            len(self._queue),
+            len(self._buf),
+            len(self._out),
+            None if self._tls is None else self._tls.session.state,
+        )
+
+    def __repr__(self) -> str:
+        try:
+            peer, state, requests, unread, unsent, tls = self.statistics()
+        except AttributeError:  # the constructor raised
+            return f"<{type(self).__name__}>"
+        parts = [f"{type(self).__name__}"]
+        if peer is not None:
+            parts.append(repr(peer))
+        elif self._io is not None:
+            parts.append(_describe(self._io))
+        parts.append(state)
+        parts.append(f"requests={requests} unread={unread} unsent={unsent}")
+        if tls is not None:
+            parts.append(f"tls={tls}")
+        return f"<{' '.join(parts)}>"
+
+    # ------------------------------------------------------------------ reading
+
+    @overload
+    def push_read(
+        self, reader: Literal["line", "netstring"], callback: None = None
+    ) -> CondVar[bytes]: ...
+    @overload
+    def push_read(self, reader: str, callback: None = None) -> CondVar[Any]: ...
+    @overload
+    def push_read(self, reader: Reader[T], callback: None = None) -> CondVar[T]: ...
+    @overload
+    def push_read(
+        self, reader: Literal["line", "netstring"], callback: Callable[[Self, bytes], object]
+    ) -> None: ...
+    @overload
+    def push_read(self, reader: str, callback: Callable[[Self, Any], object]) -> None: ...
+    @overload
+    def push_read(self, reader: Reader[T], callback: Callable[[Self, T], object]) -> None: ...
+    def push_read(self, reader: Any, callback: Any = None) -> Any:
+        """Ask for one item, behind all requests there are.
+
+        Args:
+            reader: A frame type, its name, or any callable of :class:`ae_handle.abc.Reader`.
+            callback: Called with the handle and the item, once.
+
+        Returns:
+            Without a callback, a condition variable for the item. ``cancel()`` takes the
+            request back and consumes nothing; giving up waiting, by a time-out of ``recv`` or
+            by cancelling the coroutine, does not: the item is still consumed when it comes.
+
+        **When**: never inside this call; for buffered data in the next turn. A request made by
+        a read callback is looked at when that callback has returned.
+
+        **Lifetime**: without a callback, the handle lives until the item is there.
+
+        An item that is refused (:class:`BadMessage`) is reported and stays in front of the
+        queue, to be refused again with more data, unless ``on_error`` does something about it;
+        an awaited request is removed and raises. Nothing is consumed in either case.
+
+        On a destroyed or failed handle the request is ignored; an awaited one raises.
+
+        Raises:
+            TypeError, ValueError: If there is no such frame type, or it cannot be called.
+
+        Perl: ``$handle->push_read``
+        """
+        if callback is None:
+            return self._request(self._reader(reader), Awaited(self), front=False)
+        reader = _LINE if reader == "line" else self._reader(reader)
+        if not callable(callback):
+            raise TypeError(f"expected a callable, got {callback!r}")
+        if self._busy == 1:
+            queue = self._queue
+            if queue.reader is None:
+                queue.reader = reader
+                queue.callback = callback
+            else:
+                queue.push(reader, callback)
+            return None
+        self._enqueue(reader, callback, front=False)
+        return None
+
+    @overload
+    def unshift_read(
+        self, reader: Literal["line", "netstring"], callback: None = None
+    ) -> CondVar[bytes]: ...
+    @overload
+    def unshift_read(self, reader: str, callback: None = None) -> CondVar[Any]: ...
+    @overload
+    def unshift_read(self, reader: Reader[T], callback: None = None) -> CondVar[T]: ...
+    @overload
+    def unshift_read(
+        self, reader: Literal["line", "netstring"], callback: Callable[[Self, bytes], object]
+    ) -> None: ...
+    @overload
+    def unshift_read(self, reader: str, callback: Callable[[Self, Any], object]) -> None: ...
+    @overload
+    def unshift_read(self, reader: Reader[T], callback: Callable[[Self, T], object]) -> None: ...
+    def unshift_read(self, reader: Any, callback: Any = None) -> Any:
+        """Ask for one item, before all requests there are; else as :meth:`push_read`.
+
+        For what a read callback has just learned must come next: the body behind a length.
+        Several ones in one callback are served last-in first-out.
+
+        Perl: ``$handle->unshift_read``
+        """
+        reader = self._reader(reader)
+        if callback is None:
+            return self._request(reader, Awaited(self), front=True)
+        if not callable(callback):
+            raise TypeError(f"expected a callable, got {callback!r}")
+        self._enqueue(reader, callback, front=True)
+        return None
+
+    @overload
+    def read_each(
+        self, reader: Literal["line", "netstring"], callback: Callable[[Self, bytes], object]
+    ) -> None: ...
+    @overload
+    def read_each(self, reader: str, callback: Callable[[Self, Any], object]) -> None: ...
+    @overload
+    def read_each(self, reader: Reader[T], callback: Callable[[Self, T], object]) -> None: ...
+    def read_each(self, reader: Any, callback: Any) -> None:
+        """Call *callback* with the handle and the item, for every item from now on.
+
+        The standing reader: it is asked whenever no request waits, so a callback may push
+        requests of its own, which come first. It takes the place of ``on_read``, and setting
+        ``on_read``, also to None, ends it. The end of the stream between items is ``on_eof``,
+        inside one a fatal :class:`UnexpectedEOF`.
+
+        The fast way to read many lines: all whole lines of one read are split at once.
+
+        Raises:
+            TypeError, ValueError: As :meth:`push_read`.
+
+        Perl: an ``on_read`` that pushes a request
+        """
+        reader = self._reader(reader)
+        if not callable(callback):
+            raise TypeError(f"expected a callable, got {callback!r}")
+        if self._phase >= _events.FAILED:
+            return
+        _reading.unburst(self)
+        self._on_read = None
+        self._buf.reset_scan()
+        self._each_reader = reader
+        self._each_callback = callback
+        self._wake_reading()
+
+    @overload
+    def each(self, reader: Literal["line", "netstring"]) -> AsyncIterator[bytes]: ...
+    @overload
+    def each(self, reader: str) -> AsyncIterator[Any]: ...
+    @overload
+    def each(self, reader: Reader[T]) -> AsyncIterator[T]: ...
+    def each(self, reader: Any) -> Any:
+        """Iterate over the items in a coroutine: ``async for line in handle.each("line")``.
+
+        One item is asked for at a time, so the peer is read no faster than the loop body runs.
+        The iteration ends with the stream. A stream that ends inside an item raises
+        :class:`UnexpectedEOF`.
+
+        Raises:
+            TypeError, ValueError: As :meth:`push_read`.
+        """
+        return Each(self, self._reader(reader))
+
+    def start_read(self) -> None:
+        """Read again after :meth:`stop_read`. New requests and ``on_read`` do it by themselves."""
+        if self._phase == _events.OPEN and self._stopped:
+            self._wake_reading()
+
+    def stop_read(self) -> None:
+        """Read nothing more for now. What is buffered is still given out by a running drain.
+
+        Perl: ``$handle->stop_read``
+        """
+        if self._phase == _events.OPEN:
+            self._stopped = True
+            self._simple = False
+            if self._busy:
+                _reading.unburst(self)
+                self._busy = 2  # requests have to undo this
+            _reading.update_interest(self)
+
+    def _reader(self, reader: Any) -> Any:
+        """Return *reader*, or the frame type of that name, made for this handle."""
+        if isinstance(reader, str):
+            if self._frames is not None and reader in self._frames:
+                return self._frames[reader]
+            return resolve_frame(reader)
+        if not callable(reader):
+            raise TypeError(f"expected a frame type, its name or a callable, got {reader!r}")
+        if reader.__class__ is Line and reader.eol is None:
+            return _LINE  # the drain knows this one by identity
+        return reader
+
+    def _enqueue(self, reader: Any, callback: Any, *, front: bool) -> None:
+        if self._phase >= _events.FAILED:
+            return
+        if self._burst is not None:
+            _reading.unburst(self)
+        queue = self._queue
+        if front:
+            queue.unshift(reader, callback)
+            self._buf.reset_scan()
+        else:
+            if queue.reader is None:
+                self._buf.reset_scan()
+            queue.push(reader, callback)
+        if reader is not _LINE or self._stopped or self._buf or self._eof:
+            self._wake_reading()
+        elif self._phase == _events.OPEN and self._reading is None and not self._busy:
+            _reading.update_interest(self)
+
+    def _wake_reading(self) -> None:
+        """Have the buffer offered, and read."""
+        if self._stopped:
+            self._stopped = False
+            if self._busy:
+                self._busy = 1
+            _writing.refresh(self)
+        if self._phase == _events.OPEN and not self._busy:
+            _reading.update_interest(self)
+            self._make_due(_events.DUE_READ)
+
+    def _make_due(self, bit: int) -> None:
+        if self._phase == _events.OPEN:
+            self._due |= bit
+            _lifecycle.post_turn(self)
+
+    def _request(self, reader: Any, awaited: Awaited, *, front: bool) -> CondVar[Any]:
+        if self._phase >= _events.FAILED:
+            error = self._error or HandleDestroyed()
+            ae.postpone(lambda: awaited.throw(error))
+        else:
+            self._enqueue(reader, awaited, front=front)
+        return awaited.condvar
+
+    def _request_next(self, reader: Any) -> CondVar[Any]:
+        """For ``Each``: ask for one item; the end of the stream is one as well."""
+        return self._request(reader, Next(self), front=False)
+
+    def _read_now(self, reader: Any) -> Any:
+        """For ``Each``: an item that is buffered already, or NEED_MORE."""
+        if (
+            self._phase != _events.OPEN
+            or self._busy
+            or not self._buf
+            or self._queue.reader is not None
+            or self._each_reader is not None
+            or self._on_read is not None
+        ):
+            return NEED_MORE
+        return reader(self._buf)
+
+    def _forget_request(self, awaited: Awaited) -> None:
+        """The user cancelled the condition variable of *awaited*."""
+        if self._drained is not None and awaited in self._drained:
+            self._drained.remove(awaited)
+        elif self._queue.remove(awaited):
+            self._buf.reset_scan()
+            if self._phase == _events.OPEN and not self._busy:
+                _reading.update_interest(self)
+                if self._buf:
+                    self._make_due(_events.DUE_READ)
+
+    def _hold(self) -> None:
+        _lifecycle.hold(self)
+
+    def _release(self) -> None:
+        _lifecycle.release(self)
+
+    # ------------------------------------------------------------------ writing
+
+    @overload
+    def push_write(self, data: bytes | bytearray | memoryview, /) -> None: ...
+    @overload
+    def push_write(self, frame: str | Frame[Any], value: Any, /) -> None: ...
+    def push_write(self, data: Any, value: Any = _MISSING, /) -> None:
+        """Send octets, or one item of a frame type.
+
+        Args:
+            data: Bytes-like; or a frame type or its name.
+            value: The item.
+
+        Sent at once as far as the kernel takes it, the rest when it takes more; inside a read
+        callback, when the drain ends, together with everything else pushed by then; before the
+        connection is there, when it is.
+
+        On a destroyed or failed handle it is ignored.
+
+        Raises:
+            TypeError: If *data* is not bytes-like, or the frame type cannot carry *value*.
+            ValueError: If there is no such frame type, or *value* does not fit it.
+            RuntimeError: After :meth:`push_shutdown`.
+
+        Perl: ``$handle->push_write``
+        """
+        if value is not _MISSING:
+            data = self._encode(data, value)
+        elif data.__class__ is not bytes:
+            data = _check_data(data)
+        if self._later:
+            self._pieces.append(data)
+            return
+        self._write(data)
+
+    def _encode(self, frame: Any, value: Any) -> bytes:
+        reader = self._reader(frame) if isinstance(frame, str) else frame
+        encode = getattr(reader, "encode", None)
+        if encode is None:
+            raise TypeError(f"expected a frame type that can be written, got {frame!r}")
+        data = encode(value)
+        return data if data.__class__ is bytes else _check_data(data)
+
+    def _write(self, data: bytes) -> None:
+        if self._phase >= _events.FAILED or not data:
+            return
+        if self._shutdown:
+            raise RuntimeError("push_write after push_shutdown")
+        if self._write_error is not None:
+            return
+        self._pieces.append(data)
+        if self._phase == _events.CONNECTING or self._writing is not None:
+            _writing.look_at_size(self)
+        elif self._autocork and not self._busy:
+            self._later = self._max_write_buffer is None
+            self._due |= _events.DUE_WRITE
+        elif self._busy or self._doing:
+            _writing.look_at_size(self)
+        else:
+            _writing.flush(self)
+        if self._due:
+            _lifecycle.post_turn(self)
+
+    def push_shutdown(self) -> None:
+        """End the write side when everything is sent; with TLS after close_notify.
+
+        ``on_drain`` is not called any more. Reading goes on.
+
+        Perl: ``$handle->push_shutdown``
+        """
+        if self._phase >= _events.FAILED or self._shutdown:
+            return
+        self._shutdown = 1
+        self._low_water_mark = 0
+        self._on_drain = None
+        self._simple = False
+        self._later = self._later and (self._busy != 0)
+        if self._phase == _events.OPEN:
+            self._armed = True
+            self._make_due(_events.DUE_WRITE)
+
+    def drained(self) -> CondVar[None]:
+        """Return a condition variable for the moment at which everything is sent.
+
+        That is: no more than ``low_water_mark`` octets are unsent; while connecting, it is
+        when the connection is there as well. Raises what ends the handle before.
+
+        **When**: never ready inside this call.
+
+        **Lifetime**: the handle lives until then.
+        """
+        awaited = Awaited(self)
+        condvar: CondVar[None] = awaited.condvar
+        if self._phase >= _events.FAILED:
+            error = self._error or HandleDestroyed()
+            ae.postpone(lambda: awaited.throw(error))
+            return condvar
+        if self._drained is None:
+            self._drained = []
+        self._drained.append(awaited)
+        self._simple = False
+        if self._phase == _events.OPEN:
+            if len(self._out) > self._low_water_mark:
+                self._armed = True
+            else:
+                self._make_due(_events.DUE_DRAINED)
+        return condvar
+
+    # ------------------------------------------------------------------ TLS
+
+    def start_tls(self, mode: TlsRole, context: Any = None) -> None:
+        """Begin to speak TLS.
+
+        Args:
+            mode: ``"connect"`` or ``"accept"``.
+            context: As ``tls_context``, which is the default.
+
+        What was pushed before leaves in clear text. What was read and not consumed goes to the
+        TLS engine, never to the application: an attacker who slips text in behind a STARTTLS
+        command makes the handshake fail.
+
+        **When**: the handshake begins at once; ``on_tls_started`` is called before any data
+        that came through it.
+
+        Raises:
+            ValueError: If TLS is active already, or *mode* is another word.
+            TypeError: If *context* is not one.
+            TlsError: If the session cannot be made: there is no ``peer_name`` to verify, or
+                (:class:`TlsUnavailable`) no engine.
+
+        Perl: ``$handle->starttls``
+        """
+        if self._phase >= _events.FAILED:
+            return
+        if self._phase == _events.CONNECTING:
+            _tls.check_role(mode)
+            if self._tls_role is not None:
+                raise ValueError("TLS is to be started already on this handle")
+            self._tls_context = _tls.find_context(self._tls_context if context is None else context)
+            self._tls_role = mode
+            return
+        _tls.start(self, _tls.make(self, mode, context))
+        if self._due:
+            _lifecycle.post_turn(self)
+
+    def stop_tls(self) -> None:
+        """End TLS, and go on in clear text when the peer agrees.
+
+        What was pushed before is encrypted, what is pushed afterwards waits for the peer's
+        close_notify and is not. ``on_tls_stopped`` is called then, on both sides. A peer that
+        does not answer within 10 seconds is a fatal :class:`TlsError`.
+
+        Without TLS nothing happens.
+
+        Perl: ``$handle->stoptls``
+        """
+        if self._phase == _events.OPEN:
+            _tls.stop(self)
+            if self._due:
+                _lifecycle.post_turn(self)
+
+    # ------------------------------------------------------------------ the end
+
+    def destroy(self) -> None:
+        """End the handle: nothing is called back any more. Idempotent, allowed everywhere.
+
+        Unsent octets are sent in the background (``linger``), then the stream is closed. Later
+        calls of other methods are ignored; awaited operations, also pending ones, raise
+        :class:`HandleDestroyed`.
+
+        Perl: ``$handle->destroy``
+        """
+        _lifecycle.destroy(self)
+
+    def __del__(self) -> None:
+        if self._phase >= _events.DESTROYED:
+            return
+        if self._thread == get_ident():
+            _lifecycle.destroy(self)
+        elif self._io is not None:
+            # collected in another thread: the loop's own thread has to let go of the stream
+            io, out, linger = self._io, self._out, self._linger
+            session = None if self._tls is None else self._tls.session
+            self._loop.call_threadsafe(lambda: _linger.let_go(io, out, session, linger))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.destroy()
+
+    async def __aenter__(self) -> Self:
+        """Wait until the connection is there, and what was pushed so far is sent."""
+        try:
+            await self.drained()
+        except BaseException:
+            self.destroy()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Wait until everything is sent, unless an exception passes; then destroy."""
+        try:
+            if error is None and self._phase < _events.FAILED:
+                await self.drained()
+        finally:
+            self.destroy()
+
+
+def _check_data(data: Any) -> bytes:
+    """Return bytes-like *data* as bytes that nobody can change."""
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return bytes(data)
+    if isinstance(data, str):
+        raise TypeError(f"expected octets, got the str {data!r}: encode it, or give a value too")
+    try:
+        return bytes(memoryview(data))
+    except TypeError:
+        raise TypeError(f"expected a bytes-like object, got {data!r}") from None
+
+
+def _check_callables(arguments: dict[str, Any]) -> None:
+    for name, value in arguments.items():
+        if name.startswith("on_") and value is not None and not callable(value):
+            raise TypeError(f"expected {name} as a callable or None, got {value!r}")
+
+
+def _describe(io: Any) -> str:
+    try:
+        return f"fd={io.fileno()}"
+    except (AttributeError, OSError):
+        return repr(io)
+
+
+Handle.__module__ = HandleStatistics.__module__ = "ae_handle"

@@ -1,0 +1,455 @@
+"""A handle's life: connecting, starting, failing, ending; and what is due in between.
+
+A handle ends in one of three ways: its user destroys it, its user forgets it, or a fatal error
+was reported. In each of them what is unsent lingers (``_linger``), without the handle.
+"""
+
+from __future__ import annotations
+
+__all__ = (
+    "arm",
+    "connect",
+    "destroy",
+    "disable",
+    "do_due",
+    "fail",
+    "hold",
+    "note",
+    "note_failure",
+    "post_turn",
+    "release",
+    "set_option",
+    "start",
+    "tick",
+)
+
+import errno
+import socket
+from math import inf
+from typing import TYPE_CHECKING, Any, Final
+
+import ae_core as ae
+
+from . import _events, _reading, _tls, _writing
+from ._awaited import Awaited
+from ._errors import HandleDestroyed, HandleError, HandleTimedOut, TlsError, TransportError
+from ._linger import let_go
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ae_core import CondVar
+
+    from ._handle import Handle
+
+# How many things may become due within one event before other events get their turn.
+_ROUNDS: Final = 32
+
+# How much is read after a failed write, to deliver what the peer said last: 16 MiB.
+_RESCUES: Final = 256
+
+# Handles that live on although nobody may refer to them: they connect, or something waits for
+# them. The loop keeps an operation alive, and this is how.
+_held: Final[set[Handle]] = set()
+
+
+def hold(h: Handle) -> None:
+    """Keep *h* alive until as many calls of ``release``."""
+    h._holds += 1
+    if h._holds == 1:
+        _held.add(h)
+
+
+def release(h: Handle) -> None:
+    """Undo one ``hold``."""
+    h._holds -= 1
+    if not h._holds:
+        _held.discard(h)
+
+
+# ---------------------------------------------------------------------- what is due
+
+
+def note(h: Handle, bit: int) -> None:
+    """Remember that something is due; the caller sees to it that ``do_due`` follows."""
+    h._due |= bit
+
+
+def note_failure(h: Handle, error: HandleError) -> None:
+    """Remember that *error* is to be reported."""
+    if h._error is None:
+        h._error = error
+    h._due |= _events.DUE_FAIL
+
+
+def post_turn(h: Handle) -> None:
+    """Have ``do_due`` called in the next turn."""
+    if not h._turn_posted:
+        h._turn_posted = True
+        ae.postpone(h._events.turn)
+
+
+def do_due(h: Handle) -> None:
+    """Do what is due. In events only; inside itself it leaves the work to the outer one."""
+    if h._doing or h._busy:
+        return
+    h._doing = True
+    try:
+        for _ in range(_ROUNDS):
+            due = h._due
+            if not due or h._phase != _events.OPEN:
+                break
+            if due & _events.DUE_FAIL:
+                h._due &= ~_events.DUE_FAIL
+                _report_failure(h)
+            elif due & _events.DUE_TLS:
+                h._due &= ~_events.DUE_TLS
+                _tls.due(h)
+            elif due & _events.DUE_WRITE:
+                h._due &= ~_events.DUE_WRITE
+                _writing.flush(h)
+            elif due & (_events.DUE_DRAIN | _events.DUE_DRAINED):
+                _writing.run_drained(h)
+            else:
+                h._due &= ~_events.DUE_READ
+                _reading.drain(h)
+    finally:
+        h._doing = False
+    if h._phase != _events.OPEN:
+        if h._phase != _events.CONNECTING:
+            h._due = 0
+        elif h._due & _events.DUE_FAIL:
+            h._due &= ~_events.DUE_FAIL
+            _report_failure(h)
+    elif h._due:
+        post_turn(h)
+
+
+def _report_failure(h: Handle) -> None:
+    error = h._error
+    h._error = None
+    if error is None:
+        return
+    if error is h._write_error:
+        _rescue_input(h)
+        if h._phase != _events.OPEN:
+            return
+    fail(h, error)
+
+
+def _rescue_input(h: Handle) -> None:
+    """Read and deliver what the peer sent before our write failed."""
+    for _ in range(_RESCUES):
+        if h._phase != _events.OPEN or h._stopped or h._eof or not _reading.has_reader(h):
+            return
+        try:
+            data = h._io.recv(h._max_read_size)
+        except OSError:
+            return  # the write error says it all
+        if not data:
+            return
+        _tls.receive(h, data)
+
+
+def tick(h: Handle) -> None:
+    """The timer has fired: call back for the time-outs that are due."""
+    h._timer = None
+    timeouts = h._timeouts
+    if timeouts is None or h._phase != _events.OPEN:
+        return
+    for kind in timeouts.due(h._loop.clock()):
+        if h._phase != _events.OPEN:
+            return
+        name, callback = (
+            ("timeout", h._on_timeout),
+            ("read_timeout", h._on_read_timeout),
+            ("write_timeout", h._on_write_timeout),
+        )[kind]
+        if callback is None:
+            fail(h, HandleTimedOut(f"{name} of {timeouts.periods[kind]:g} s has passed"))
+        else:
+            try:
+                callback(h)
+            except BaseException as error:
+                _events.report(error)
+    if h._phase == _events.OPEN:
+        arm(h)
+        if h._due:
+            do_due(h)
+
+
+def arm(h: Handle) -> None:
+    """Have ``tick`` called when the next time-out is due, or earlier."""
+    timeouts = h._timeouts
+    at = inf if timeouts is None else timeouts.next_at()
+    if at == inf:
+        h._timer = None
+    elif h._timer is None or at < h._timer_at:
+        h._timer_at = at
+        h._timer = ae.timer(max(0.0, at - h._loop.clock()), h._events.tick)
+
+
+# ---------------------------------------------------------------------- the beginning
+
+
+def start(h: Handle, io: Any, session: _tls.Tls | None) -> None:
+    """Begin to work on *io*, in TLS if there is a *session*. Calls nobody back."""
+    h._io = io
+    h._phase = _events.OPEN
+    h._later = False
+    for name, on in (
+        ("no_delay", h._no_delay),
+        ("keepalive", h._keepalive),
+        ("oob_inline", h._oob_inline),
+    ):
+        if on:
+            set_option(h, name, True)
+    timeouts = h._timeouts
+    h._opened_at = h._loop.clock()
+    if timeouts is not None:
+        timeouts.read(h._opened_at)
+        timeouts.wrote(h._opened_at)
+        arm(h)
+    pieces = h._pieces
+    if session is not None:
+        early = pieces.copy()  # pushed while connecting with tls=: it is to be encrypted
+        pieces.clear()
+        _tls.start(h, session)
+        pieces += early
+    if pieces:
+        h._armed = True
+        _writing.flush(h)
+    else:
+        note(h, _events.DUE_DRAINED)
+        if h._on_drain is not None:
+            note(h, _events.DUE_DRAIN)
+    if h._queue.reader is not None:
+        note(h, _events.DUE_READ)
+    if h._phase == _events.OPEN:
+        _writing.refresh(h)
+        _reading.update_interest(h)
+
+
+_OPTIONS: Final = {
+    "no_delay": (socket.IPPROTO_TCP, socket.TCP_NODELAY),
+    "keepalive": (socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+    "oob_inline": (socket.SOL_SOCKET, socket.SO_OOBINLINE),
+}
+
+
+def set_option(h: Handle, name: str, on: bool) -> None:
+    """Set a socket option on the stream, if there is one yet, and if it has such a thing."""
+    io = h._io
+    if not isinstance(io, socket.socket):
+        return
+    try:
+        io.setsockopt(*_OPTIONS[name], int(on))
+    except OSError as error:
+        ae.log("trace", "%s on %r: %s", name, io, error)
+
+
+def connect(h: Handle, host: str, service: str | int) -> None:
+    """Connect *h*, which is held until that has ended."""
+    from ae_socket import tcp_connect
+
+    h._phase = _events.CONNECTING
+    h._later = h._max_write_buffer is None
+    hold(h)
+
+    def prepare(sock: socket.socket) -> float | None:
+        h._attempt = sock
+        try:
+            return None if h._on_prepare is None else h._on_prepare(h)
+        finally:
+            h._attempt = None
+
+    def connected(
+        sock: socket.socket, host: str, port: int, retry: Callable[[], CondVar[Any]]
+    ) -> None:
+        _connected(h, sock, host, port, retry)
+
+    operation = tcp_connect(
+        host, service, connected, on_prepare=None if h._on_prepare is None else prepare
+    )
+    h._connecting = operation
+    operation.on_ready(lambda condvar: _connect_done(h, condvar))
+
+
+def _connected(
+    h: Handle, sock: socket.socket, host: str, port: int, retry: Callable[[], CondVar[Any]]
+) -> None:
+    """A connection is there: first what was pushed meanwhile, then on_connect."""
+    if h._phase != _events.CONNECTING:
+        sock.close()
+        return
+    session = None
+    if h._tls_role is not None:
+        try:
+            session = _tls.make(h, h._tls_role, None)
+        except TlsError as error:
+            start(h, sock, None)
+            _tls.refuse(h, error)
+            return
+    start(h, sock, session)
+    do_due(h)
+    callback = h._on_connect
+    if callback is not None and h._phase == _events.OPEN:
+
+        def again() -> None:
+            _try_next(h, sock, retry)
+
+        try:
+            callback(h, host, port, again)
+        except BaseException as error:
+            _events.report(error)
+    if h._phase == _events.OPEN and h._due:
+        post_turn(h)
+
+
+def _try_next(h: Handle, sock: socket.socket, retry: Callable[[], CondVar[Any]]) -> None:
+    """The user does not like this connection: on to the next address."""
+    if h._phase != _events.OPEN or h._io is not sock:
+        return
+    _quieten(h)
+    waiting = [callback for callback in h._queue.clear() if isinstance(callback, Awaited)]
+    h._buf.clear()
+    h._out.clear()
+    h._tls = None
+    h._io = None
+    h._eof = 0
+    h._error = h._write_error = None
+    h._due = 0
+    h._busy = 0
+    h._burst = None
+    h._armed = False
+    h._shutdown = 0
+    h._simple = False
+    h._phase = _events.CONNECTING
+    h._later = h._max_write_buffer is None
+    operation = retry()
+    sock.close()
+    if operation is not h._connecting:
+        hold(h)
+        h._connecting = operation
+        operation.on_ready(lambda condvar: _connect_done(h, condvar))
+    if waiting:
+        given_up = TransportError(
+            "the connection was given up for the next address", errno=errno.ECONNABORTED
+        )
+        ae.postpone(lambda: [awaited.throw(given_up) for awaited in waiting])
+
+
+def _connect_done(h: Handle, condvar: CondVar[Any]) -> None:
+    """The connection attempts have ended, one way or the other."""
+    try:
+        if condvar is h._connecting:
+            h._connecting = None
+            if condvar.cancelled:
+                return
+            try:
+                condvar.recv()
+            except Exception as error:
+                number = getattr(error, "errno", None)
+                if not isinstance(number, int) or number <= 0:
+                    number = errno.ENXIO
+                failure = TransportError(str(error), errno=number)
+                failure.__cause__ = error
+                fail(h, failure)
+    finally:
+        release(h)
+
+
+# ---------------------------------------------------------------------- the end
+
+
+def fail(h: Handle, error: HandleError) -> None:
+    """Report *error*; destroy the handle if it is fatal, or if there is nobody to tell."""
+    phase = h._phase
+    if phase not in (_events.OPEN, _events.CONNECTING):
+        return
+    if not error.fatal:
+        if h._on_error is not None:
+            try:
+                h._on_error(h, error)
+            except BaseException as raised:
+                _events.report(raised)
+            return
+        error.fatal = True
+    callback: Any = h._on_error
+    if phase == _events.CONNECTING and h._on_connect_error is not None:
+        callback = h._on_connect_error
+    heard = disable(h, error)
+    if callback is not None:
+        try:
+            callback(h, error)
+        except BaseException as raised:
+            _events.report(raised)
+    elif not heard:
+        _events.report(error)
+    destroy(h)
+
+
+def disable(h: Handle, error: HandleError) -> bool:
+    """End all activity because of *error*; tell who waits, return whether there was anybody."""
+    _reading.unburst(h)
+    h._phase = _events.FAILED
+    h._error = error
+    _quieten(h)
+    waiting = [callback for callback in h._queue.clear() if isinstance(callback, Awaited)]
+    waiting += h._drained or ()
+    h._drained = None
+    for awaited in waiting:
+        awaited.throw(error)
+    return bool(waiting)
+
+
+def _quieten(h: Handle) -> None:
+    """Cancel all watchers and timers, and leave the shortcuts."""
+    for watcher in (h._reading, h._writing, h._timer):
+        if watcher is not None:
+            watcher.cancel()
+    h._reading = h._writing = h._timer = None
+    if h._tls is not None:
+        h._tls.timer = None  # dropping it cancels it
+    h._busy = 0
+    h._later = h._simple = False
+
+
+def destroy(h: Handle) -> None:
+    """End *h*, from wherever. Calls nobody back."""
+    phase = h._phase
+    if phase == _events.DESTROYED:
+        return
+    if phase == _events.OPEN:
+        _reading.unburst(h)
+    h._phase = _events.DESTROYED
+    _quieten(h)
+    operation, h._connecting = h._connecting, None
+    if operation is not None:
+        operation.cancel()
+    waiting = [callback for callback in h._queue.clear() if isinstance(callback, Awaited)]
+    waiting += h._drained or ()
+    h._drained = None
+    if waiting:
+        ae.postpone(_Throw(waiting))
+    io, h._io = h._io, None
+    tls, h._tls = h._tls, None
+    if io is not None:
+        broken = h._write_error is not None or isinstance(h._error, TransportError)
+        session = None if tls is None or isinstance(h._error, TlsError) else tls.session
+        let_go(io, h._out, session, 0.0 if broken else h._linger)
+    h._buf.clear()
+    h.clear_callbacks()
+
+
+class _Throw:
+    """Ends what waited for a handle that was destroyed."""
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self, waiting: list[Awaited]) -> None:
+        self._waiting = waiting
+
+    def __call__(self) -> None:
+        for awaited in self._waiting:
+            awaited.throw(HandleDestroyed())

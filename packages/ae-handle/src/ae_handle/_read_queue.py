@@ -1,0 +1,91 @@
+"""The read queue: who gets the next item, and how it is recognised.
+
+Sans-I/O: imports nothing from ``ae_core``; the drain loop in ``_drain`` asks it.
+"""
+
+from __future__ import annotations
+
+__all__ = ("ReadQueue",)
+
+from collections import deque
+from typing import Any
+
+# Theory of operation
+# -------------------
+# Nearly every handle has no request or one, so the front one sits in two slots, and a deque (620
+# bytes) is made only for a second one. A server that pushes its next request from the callback of
+# the last never needs it.
+
+
+class ReadQueue:
+    """Requests in order: a reader, and the callback for what it reads.
+
+    Attributes:
+        reader: The front request's reader, None if there is no request.
+        callback: Its callback.
+        more: The requests behind it.
+    """
+
+    __slots__ = ("callback", "more", "reader")
+
+    reader: Any
+    callback: Any
+    more: deque[tuple[Any, Any]] | None
+
+    def __init__(self) -> None:
+        self.reader = None
+        self.callback = None
+        self.more = None
+
+    def __len__(self) -> int:
+        if self.reader is None:
+            return 0
+        return 1 + (len(self.more) if self.more else 0)
+
+    def push(self, reader: Any, callback: Any) -> None:
+        """Add a request behind all others."""
+        if self.reader is None:
+            self.reader = reader
+            self.callback = callback
+        elif self.more is None:
+            self.more = deque(((reader, callback),))
+        else:
+            self.more.append((reader, callback))
+
+    def unshift(self, reader: Any, callback: Any) -> None:
+        """Add a request before all others."""
+        if self.reader is not None:
+            if self.more is None:
+                self.more = deque()
+            self.more.appendleft((self.reader, self.callback))
+        self.reader = reader
+        self.callback = callback
+
+    def advance(self) -> Any:
+        """Remove the front request and return its callback."""
+        callback = self.callback
+        if self.more:
+            self.reader, self.callback = self.more.popleft()
+        else:
+            self.reader = self.callback = None
+        return callback
+
+    def remove(self, callback: Any) -> bool:
+        """Remove the request with this very *callback*; return whether it was the front one."""
+        if self.callback is callback:
+            self.advance()
+            return True
+        if self.more is not None:
+            for entry in self.more:
+                if entry[1] is callback:
+                    self.more.remove(entry)
+                    break
+        return False
+
+    def clear(self) -> list[Any]:
+        """Remove everything and return the callbacks, in order."""
+        callbacks = []
+        while self.reader is not None:
+            callbacks.append(self.advance())
+        self.more = None
+        return callbacks

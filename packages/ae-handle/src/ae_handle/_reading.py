@@ -1,0 +1,406 @@
+"""The reading side of a handle: what has arrived is offered to whoever waits for it.
+
+Runs in events only, never inside a call of the user. The queue and the buffer are sans-I/O
+(``_read_queue``, ``_buffer``); this is the loop that brings them together.
+"""
+
+from __future__ import annotations
+
+__all__ = (
+    "call",
+    "drain",
+    "end_of_stream",
+    "has_reader",
+    "receive_failed",
+    "run",
+    "unburst",
+    "update_interest",
+)
+
+from typing import TYPE_CHECKING, Any
+
+from . import _events, _lifecycle, _tls, _writing
+from ._awaited import END, Awaited, Next
+from ._buffer import NEED_MORE
+from ._errors import BadMessage, BufferLimitExceeded, TransportError, UnexpectedEOF
+from ._streams import watch
+from .types import TlsAutostart
+
+if TYPE_CHECKING:
+    from ._buffer import ReadBuffer
+    from ._handle import Handle
+    from ._read_queue import ReadQueue
+
+# Theory of operation
+# -------------------
+# One drain at a time: `_busy` is set, callbacks that push or unshift requests only queue them,
+# and the loop takes them up when the callback has returned. It ends when the front request needs
+# more, or nobody wants anything. Then, in this order: what the callbacks wrote is sent, at once;
+# the end of the stream is dealt with; the limit is checked; the read watcher is started or
+# stopped; on_drain is called.
+#
+# Two shortcuts for lines. A queued "line" is searched and cut here, without a call per line. A
+# standing reader of lines (`read_each`) gets a *burst*: all whole lines are split off at once and
+# handed out by a plain for loop over an iterator (0.1 us a line). While that runs, the lines that
+# were not handed out are in the iterator, not in the buffer. Whatever needs the buffer to be
+# right (read_buffer, another request, destroy) first calls `unburst`, which puts them back and so
+# ends the loop; until the next read, lines then go one by one, so this cannot become quadratic.
+
+_LF = b"\n"
+
+
+def drain(h: Handle) -> None:
+    """Offer what is buffered to the requests, unless that is being done already."""
+    if not h._busy:
+        h._busy = 1
+        h._later = True
+        run(h)
+
+
+def run(h: Handle) -> None:
+    """Do a drain that was begun: ``_busy`` and ``_later`` are set."""
+    queue = h._queue
+    buf = h._buf
+    while True:
+        try:
+            _serve(h, queue, buf)
+            break
+        except BaseException as error:  # of a callback, whose request is done with
+            _events.report(error)
+    _settle(h)
+
+
+def _serve(h: Handle, queue: ReadQueue, buf: ReadBuffer) -> None:
+    """Call back until there is nothing to call with, or nobody to call."""
+    line = _events.LINE
+    while True:
+        reader = queue.reader
+        if reader is line and not buf.searched and buf._more is None:
+            data = buf._data
+            pos = buf._pos
+            end = data.find(_LF, pos)
+            if end < 0:
+                buf.searched = len(data) - pos
+                buf._sought = _LF
+                buf._start = 0
+                return
+            if data.__class__ is not bytes:
+                data = buf._data = bytes(data)
+            size = len(data)
+            has_cr = 13 in data
+            while end >= 0:
+                item = data[pos:end]
+                if has_cr and item[-1:] == b"\r":
+                    item = item[:-1]
+                pos = end + 1
+                if pos == size:
+                    buf._data = b""
+                    buf._pos = 0
+                else:
+                    buf._pos = pos
+                callback = queue.callback
+                if queue.more:
+                    queue.reader, queue.callback = queue.more.popleft()
+                else:
+                    queue.reader = queue.callback = None
+                callback(h, item)
+                if queue.reader is not line or buf._data is not data or buf._pos != pos:
+                    break
+                end = data.find(_LF, pos)
+        elif reader is not None:
+            try:
+                value = reader(buf)
+            except BaseException as error:
+                if not _refused(h, queue, buf, error):
+                    return
+                continue
+            if value is NEED_MORE:
+                return
+            callback = queue.advance()
+            if buf.searched or buf.state is not None:
+                buf.reset_scan()
+            if reader.__class__ is TlsAutostart:
+                _tls.autostart(h, reader, value)
+            callback(h, value)
+        elif h._each_reader is not None:
+            if not buf or not _serve_each(h, buf):
+                return
+        elif h._on_read is not None:
+            size = len(buf)
+            if not size:
+                return
+            try:
+                h._on_read(h)
+            except BaseException as error:
+                _events.report(error)
+            if len(buf) == size and queue.reader is None and h._each_reader is None:
+                return
+        else:
+            return
+
+
+def _serve_each(h: Handle, buf: ReadBuffer) -> bool:
+    """Give the standing reader's callback an item, or many; return whether to go on."""
+    reader: Any = h._each_reader
+    data = buf._data
+    if reader is _events.LINE and h._may_burst and data.__class__ is bytes and not buf._more:
+        pos = buf._pos
+        if not buf.searched or data.find(_LF, pos + buf.searched) >= 0:
+            end = data.rfind(_LF)
+            if end < pos:
+                buf.searched = len(data) - pos
+                buf._sought = _LF
+                buf._start = 0
+                return False
+            _burst(h, buf, data, pos, end)  # type: ignore[arg-type]  # the class was checked
+            return True
+    before = len(buf)
+    try:
+        value = reader(buf)
+    except BadMessage as error:
+        _lifecycle.fail(h, error)
+        return h._each_reader is not reader or len(buf) != before or h._queue.reader is not None
+    except BaseException as error:
+        # a bug in the reader: asking it again would not end
+        h._each_reader = h._each_callback = None
+        _events.report(error)
+        return True
+    if value is NEED_MORE:
+        return False
+    h._each_callback(h, value)
+    # one that consumes nothing is asked again when more has arrived
+    return len(buf) != before or h._each_reader is not reader or h._queue.reader is not None
+
+
+def _burst(h: Handle, buf: ReadBuffer, data: bytes, pos: int, end: int) -> None:
+    """Hand out all whole lines in ``data[pos:end]``."""
+    lines = iter(data[pos:end].split(_LF))
+    if end + 1 == len(data):
+        buf._data = b""
+        buf._pos = 0
+    else:
+        buf._pos = end + 1
+    if buf.searched:
+        buf.reset_scan()
+    h._burst = lines
+    h._busy = 2
+    callback = h._each_callback
+    try:
+        if 13 in data:
+            for item in lines:
+                callback(h, item[:-1] if item[-1:] == b"\r" else item)
+        else:
+            for item in lines:
+                callback(h, item)
+        h._burst = None
+    finally:
+        if h._burst is not None:  # the callback raised
+            unburst(h)
+            h._may_burst = True
+        elif h._busy:
+            h._busy = 1
+
+
+def unburst(h: Handle) -> None:
+    """Put the lines back that were split off and not handed out."""
+    lines = h._burst
+    if lines is None:
+        return
+    h._burst = None
+    h._may_burst = False
+    h._busy = 1
+    rest = list(lines)
+    if rest:
+        rest.append(b"")
+        h._buf.unread(_LF.join(rest))
+
+
+def _refused(h: Handle, queue: ReadQueue, buf: ReadBuffer, error: BaseException) -> bool:
+    """Deal with what the front request's reader raised; return whether to go on."""
+    callback = queue.callback
+    if not isinstance(error, BadMessage):
+        # a bug in the reader: it is out, as a callback would be
+        queue.advance()
+        buf.reset_scan()
+        if isinstance(callback, Awaited):
+            callback.throw(error)
+        else:
+            _events.report(error)
+        return True
+    if isinstance(callback, Awaited):
+        queue.advance()
+        buf.reset_scan()
+        callback.throw(error)
+        return True
+    before = len(buf)
+    _lifecycle.fail(h, error)
+    return queue.callback is not callback or len(buf) != before
+
+
+# ---------------------------------------------------------------------- after a drain
+
+
+def _settle(h: Handle) -> None:
+    """Do what a drain leaves to do."""
+    h._busy = 0
+    if h._phase != _events.OPEN:
+        h._later = False
+        return
+    _writing.settle(h)
+    if h._eof:
+        _at_end(h)
+    elif (
+        h._max_read_buffer is not None
+        and h._buf
+        and len(h._buf) > h._max_read_buffer
+        and has_reader(h)
+    ):
+        _lifecycle.fail(
+            h,
+            BufferLimitExceeded(
+                f"{len(h._buf)} bytes are unread, max_read_buffer is {h._max_read_buffer}"
+            ),
+        )
+    if h._phase == _events.OPEN:
+        update_interest(h)
+    if h._due:
+        _lifecycle.do_due(h)
+
+
+def has_reader(h: Handle) -> bool:
+    """Whether somebody wants what arrives."""
+    return h._queue.reader is not None or h._on_read is not None or h._each_reader is not None
+
+
+def update_interest(h: Handle) -> None:
+    """Start or stop watching for input."""
+    tls = h._tls
+    if (
+        h._eof
+        or h._write_error is not None
+        or (h._stopped and not (tls is not None and tls.in_handshake))
+    ):
+        wanted = False
+    elif h._queue.reader is not None or h._on_read is not None or h._each_reader is not None:
+        wanted = True
+    elif tls is not None or h._watch_eof:
+        # nobody asks: read ahead, to notice the end, but no more than the limit
+        limit = h._max_read_buffer
+        wanted = limit is None or len(h._buf) <= limit
+    else:
+        wanted = False
+    if wanted:
+        if h._reading is None:
+            events = h._events
+            callback = events.readable if tls is None else events.readable_tls
+            h._reading = watch(h._io, "r", callback)
+    elif h._reading is not None:
+        h._reading.cancel()
+        h._reading = None
+
+
+# ---------------------------------------------------------------------- the end of the stream
+
+
+def receive_failed(h: Handle, error: OSError) -> None:
+    """Deal with what ``recv`` raised."""
+    if isinstance(error, (BlockingIOError, InterruptedError)):
+        return
+    if h._reading is not None:
+        h._reading.cancel()
+        h._reading = None
+    failure = TransportError(error.strerror or str(error), errno=error.errno)
+    failure.__cause__ = error
+    _lifecycle.fail(h, failure)
+
+
+def end_of_stream(h: Handle) -> None:
+    """Nothing more will arrive: offer what is left, then say so."""
+    if h._reading is not None:
+        h._reading.cancel()
+        h._reading = None
+    if not h._eof:
+        h._eof = 1
+    drain(h)
+
+
+def _at_end(h: Handle) -> None:
+    """The stream has ended, and the readers have had their chance.
+
+    ``_eof`` is 1 until ``on_eof`` was called, then 2.
+    """
+    queue = h._queue
+    buf = h._buf
+    while h._phase == _events.OPEN and not h._busy:
+        reader = queue.reader
+        if reader is not None:
+            value = _finish(h, reader, buf)
+            if value is END and isinstance(queue.callback, Next) and not buf:
+                if h._on_eof is None:
+                    h._eof = 2  # the iterator has been told
+                call(h, queue.advance(), END)
+            elif value is END:
+                _lifecycle.fail(h, UnexpectedEOF(_left("the stream ended inside a request", buf)))
+                return
+            else:
+                call(h, queue.advance(), value)
+        elif h._each_reader is not None and buf:
+            value = _finish(h, h._each_reader, buf)
+            if value is not END:
+                call(h, h._each_callback, value)
+            elif buf:
+                _lifecycle.fail(h, UnexpectedEOF(_left("the stream ended inside a frame", buf)))
+                return
+        elif h._on_read is not None and buf:
+            _lifecycle.fail(h, UnexpectedEOF(_left("the stream ended with unread data", buf)))
+            return
+        elif h._eof == 1:
+            if h._on_eof is not None:
+                h._eof = 2
+                call(h, h._on_eof)
+            elif has_reader(h) or h._watch_eof:
+                _lifecycle.fail(h, UnexpectedEOF())
+                return
+            else:
+                return  # nobody has asked: it will be told to whoever does
+        else:
+            return
+        if h._phase == _events.OPEN:
+            h._busy = 1
+            h._later = True
+            while True:
+                try:
+                    _serve(h, queue, buf)
+                    break
+                except BaseException as error:
+                    _events.report(error)
+            h._busy = 0
+            _writing.settle(h)
+
+
+def _finish(h: Handle, reader: Any, buf: ReadBuffer) -> Any:
+    """Return what the end of the stream makes complete, or END."""
+    at_eof = getattr(reader, "at_eof", None)
+    if at_eof is None or not buf:
+        return END
+    try:
+        value = at_eof(buf)
+    except BadMessage:
+        return END
+    return END if value is NEED_MORE else value
+
+
+def _left(what: str, buf: ReadBuffer) -> str:
+    return f"{what}, {len(buf)} bytes are unread" if buf else what
+
+
+def call(h: Handle, callback: Any, *args: Any) -> None:
+    """Call back from here, as from a drain."""
+    h._busy = 1
+    h._later = True
+    try:
+        callback(h, *args)
+    except BaseException as error:
+        _events.report(error)
+    if h._phase == _events.OPEN:
+        h._busy = 0

@@ -1,0 +1,250 @@
+"""What a handle reads and writes: sockets, other descriptors, other handles.
+
+A handle calls ``recv`` and ``send`` with a socket's semantics and nothing else while it is busy,
+so a socket serves as it is. Everything else is adapted here.
+"""
+
+from __future__ import annotations
+
+__all__ = ("DescriptorStream", "NestedStream", "adapt", "shut_down", "watch")
+
+import os
+import socket
+import stat
+import sys
+from typing import TYPE_CHECKING, Any
+
+import ae_core as ae
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._handle import Handle
+
+
+def adapt(stream: Any) -> Any:
+    """Return an object with ``recv``, ``send`` and ``close`` for *stream*, non-blocking.
+
+    Raises:
+        TypeError: If it is no stream at all.
+        ValueError: If it is one that a handle cannot work on.
+    """
+    if isinstance(stream, socket.socket):
+        if stream.type != socket.SOCK_STREAM:
+            raise ValueError(f"only stream sockets are supported, got {stream!r}")
+        ssl = sys.modules.get("ssl")
+        if ssl is not None and isinstance(stream, ssl.SSLSocket):
+            raise ValueError(f"expected the plain socket (use tls= for TLS), got {stream!r}")
+        if stream.fileno() < 0:
+            raise ValueError(f"expected an open socket, got {stream!r}")
+        stream.setblocking(False)
+        return stream
+    if isinstance(stream, (int, str, bytes)) or stream is None:
+        raise TypeError(f"expected a socket or a stream object with fileno(), got {stream!r}")
+    if _is_handle(stream):
+        return NestedStream(stream)
+    if all(callable(getattr(stream, name, None)) for name in ("recv", "send", "watch", "close")):
+        return stream
+    return DescriptorStream(stream)
+
+
+def _is_handle(stream: Any) -> bool:
+    from ._handle import Handle
+
+    return isinstance(stream, Handle)
+
+
+def watch(stream: Any, direction: Any, callback: Callable[[], object]) -> Any:
+    """Call *callback* whenever *stream* is ready; return the watcher."""
+    own = getattr(stream, "watch", None)
+    if own is not None:
+        return own(direction, callback)
+    return ae.io(stream.fileno(), direction, callback)
+
+
+def shut_down(stream: Any) -> None:
+    """End the write side, where there is such a thing."""
+    shutdown = getattr(stream, "shutdown", None)
+    if shutdown is not None:
+        try:
+            shutdown(socket.SHUT_WR)
+        except OSError as error:
+            ae.log("trace", "shutdown of %r: %s", stream, error)
+
+
+class DescriptorStream:
+    """A pipe, FIFO or terminal, or any object that owns a descriptor."""
+
+    __slots__ = ("_fd", "_stream")
+
+    def __init__(self, stream: Any) -> None:
+        try:
+            fd = stream.fileno()
+        except AttributeError:
+            raise TypeError(
+                f"expected a socket or a stream object with fileno(), got {stream!r}"
+            ) from None
+        if isinstance(fd, bool) or not isinstance(fd, int) or fd < 0:
+            raise ValueError(f"expected an open stream, got {stream!r} with descriptor {fd!r}")
+        mode = os.fstat(fd).st_mode
+        if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+            raise ValueError(f"expected a stream, not a file or directory, got {stream!r}")
+        if stat.S_ISSOCK(mode) and getattr(stream, "type", None) not in (None, socket.SOCK_STREAM):
+            raise ValueError(f"only stream sockets are supported, got {stream!r}")
+        os.set_blocking(fd, False)
+        self._fd = fd
+        self._stream = stream
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._fd
+
+    def recv(self, size: int) -> bytes:
+        """Read as a socket does."""
+        return os.read(self._fd, size)
+
+    def send(self, data: bytes | memoryview) -> int:
+        """Write as a socket does."""
+        return os.write(self._fd, data)
+
+    def shutdown(self, how: int) -> None:
+        """Pass on to what has it; a pipe has not."""
+        own = getattr(self._stream, "shutdown", None)
+        if own is not None:
+            own(how)
+
+    def close(self) -> None:
+        """Close the object the descriptor belongs to."""
+        self._stream.close()
+
+    def __repr__(self) -> str:
+        return repr(self._stream)
+
+
+class NestedStream:
+    """Another handle as a stream: what one TLS session carries is the wire of the next.
+
+    The inner handle's callbacks are taken over. Backpressure goes through: the inner one reads
+    only while the outer one wants to, and takes only so much unsent data.
+    """
+
+    __slots__ = ("_broken", "_ended", "_handle", "_readable", "_writable")
+
+    _LIMIT = 1 << 18
+
+    def __init__(self, handle: Handle) -> None:
+        if handle.is_destroyed:
+            raise ValueError(f"expected a live handle, got {handle!r}")
+        self._handle = handle
+        self._ended = False
+        self._broken: OSError | None = None
+        self._readable: _NestedWatcher | None = None
+        self._writable: _NestedWatcher | None = None
+        handle.on_read = None
+        handle.on_eof = self._on_eof
+        handle.on_error = self._on_error
+        handle.on_drain = self._on_drain
+
+    def recv(self, size: int) -> bytes:
+        """Read as a socket does."""
+        buf = self._handle.read_buffer
+        if buf:
+            return buf.take(min(size, len(buf)))
+        if self._broken is not None:
+            raise self._broken
+        if self._ended:
+            return b""
+        raise BlockingIOError
+
+    def send(self, data: bytes | memoryview) -> int:
+        """Write as a socket does."""
+        if self._broken is not None:
+            raise self._broken
+        room = self._LIMIT - self._handle.statistics().unsent
+        if room <= 0:
+            raise BlockingIOError
+        part = bytes(data[:room])
+        self._handle.push_write(part)
+        return len(part)
+
+    def watch(self, direction: str, callback: Callable[[], object]) -> _NestedWatcher:
+        """Call *callback* while the inner handle is ready for *direction*."""
+        watcher = _NestedWatcher(self, direction, callback)
+        if direction == "r":
+            self._readable = watcher
+            self._handle.on_read = self._on_read
+            if self.is_over:
+                ae.postpone(watcher.fire)
+        else:
+            self._writable = watcher
+            self._handle.on_drain = self._on_drain  # called in the next turn if it is empty
+        return watcher
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will arrive."""
+        return self._ended or self._broken is not None
+
+    def forget(self, watcher: _NestedWatcher) -> None:
+        """End the interest of *watcher*."""
+        if self._readable is watcher:
+            self._readable = None
+            self._handle.on_read = None
+        elif self._writable is watcher:
+            self._writable = None
+
+    def shutdown(self, how: int) -> None:
+        """End the write side of the inner handle."""
+        self._handle.push_shutdown()
+
+    def close(self) -> None:
+        """Destroy the inner handle; what it has not sent yet lingers there."""
+        self._handle.destroy()
+
+    def __repr__(self) -> str:
+        return repr(self._handle)
+
+    def _on_read(self, handle: Handle) -> None:
+        if self._readable is not None:
+            self._readable.fire()
+
+    def _on_drain(self, handle: Handle) -> None:
+        if self._writable is not None:
+            self._writable.fire()
+
+    def _on_eof(self, handle: Handle) -> None:
+        self._ended = True
+        if self._readable is not None:
+            self._readable.fire()
+
+    def _on_error(self, handle: Handle, error: OSError) -> None:
+        if getattr(error, "fatal", True):
+            self._broken = error
+            for watcher in (self._readable, self._writable):
+                if watcher is not None:
+                    watcher.fire()
+
+
+class _NestedWatcher:
+    """An interest in a nested stream."""
+
+    __slots__ = ("_callback", "_stream")
+
+    def __init__(
+        self, stream: NestedStream, direction: str, callback: Callable[[], object]
+    ) -> None:
+        self._stream: NestedStream | None = stream
+        self._callback = callback
+
+    def fire(self) -> None:
+        """Call back, if nobody cancelled meanwhile; at the end of the stream again and again."""
+        if self._stream is not None:
+            self._callback()
+        if self._stream is not None and self._stream.is_over:
+            ae.postpone(self.fire)
+
+    def cancel(self) -> None:
+        """End the interest."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.forget(self)

@@ -1,0 +1,96 @@
+"""The write queue: octets that are to be sent, in order.
+
+Sans-I/O: imports nothing from ``ae_core``; the shell sends what it is given here.
+"""
+
+from __future__ import annotations
+
+__all__ = ("WriteQueue",)
+
+from typing import Final
+
+# Theory of operation
+# -------------------
+# `pieces` is what was pushed and not looked at yet; the hot path of `Handle.push_write` appends
+# to this very list, so it is never replaced. `block` is what the kernel is being offered: pieces
+# joined, or ciphertext made of them, less what it has taken. The size is counted on demand, each
+# piece once, so that pushing costs an append.
+
+# Pieces are joined up to this size; a bigger piece is sent as it is, uncopied.
+_BLOCK: Final = 1 << 18
+
+
+class WriteQueue:
+    """Unsent octets: ``pieces``, and before them the unsent rest of ``block``."""
+
+    __slots__ = ("_counted", "_size", "block", "pieces")
+
+    block: bytes | memoryview
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        self.block = b""
+        self._counted = 0  # how many of `pieces` are in `_size`; whoever pops one resets it
+        self._size = 0
+
+    def __len__(self) -> int:
+        """Return how many octets are unsent."""
+        return len(self.block) + self.waiting
+
+    def __bool__(self) -> bool:
+        return bool(self.block or self.pieces)
+
+    @property
+    def waiting(self) -> int:
+        """How many octets stand behind the block."""
+        pieces = self.pieces
+        if not pieces:
+            return 0
+        counted = self._counted
+        if len(pieces) != counted:
+            if counted:
+                self._size += sum(map(len, pieces[counted:]))
+            else:
+                self._size = sum(map(len, pieces))
+            self._counted = len(pieces)
+        return self._size
+
+    def next(self) -> bytes:
+        """Take the next pieces off the queue, joined, ``b""`` if there are none."""
+        pieces = self.pieces
+        if len(pieces) <= 1:
+            self._counted = 0
+            return pieces.pop() if pieces else b""
+        if self.waiting <= _BLOCK:
+            count = len(pieces)
+        else:
+            count = size = 0
+            for piece in pieces:
+                size += len(piece)
+                if size > _BLOCK and size > len(piece):
+                    break
+                count += 1
+        block = pieces[0] if count == 1 else b"".join(pieces[:count])
+        del pieces[:count]
+        self._counted -= count
+        self._size -= len(block)
+        return block
+
+    def sent(self, size: int) -> None:
+        """Note that the first *size* octets of the block are sent."""
+        block = self.block
+        if size >= len(block):
+            self.block = b""
+        elif size:
+            self.block = memoryview(block)[size:]
+
+    def append_block(self, data: bytes) -> None:
+        """Put *data* behind the block and before the pieces."""
+        if data:
+            self.block = b"".join((self.block, data)) if self.block else data
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.pieces.clear()
+        self.block = b""
+        self._counted = self._size = 0

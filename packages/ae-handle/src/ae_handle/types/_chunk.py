@@ -1,0 +1,62 @@
+"""The ``chunk`` frame type: a fixed number of octets.
+
+Sans-I/O: imports nothing from ``ae_core``; fed by ``Handle``, tested with plain bytes.
+"""
+
+from __future__ import annotations
+
+__all__ = ("Chunk",)
+
+from .._buffer import NEED_MORE, NeedMore, ReadBuffer
+from ._immutable import Immutable
+
+
+class Chunk(Immutable):
+    """Exactly *size* octets; zero of them are there at once.
+
+    Args:
+        size: How many.
+
+    Reads :class:`bytes`.
+
+    Raises:
+        TypeError: If *size* is not an integer.
+        ValueError: If *size* is negative.
+
+    Example:
+        >>> from ae_handle import ReadBuffer
+        >>> Chunk(4)(ReadBuffer(b"headbody"))
+        b'head'
+
+    Perl: ``$handle->push_read (chunk => $octets, $cb)``
+    """
+
+    __slots__ = ("size",)
+
+    size: int
+
+    def __init__(self, size: int) -> None:
+        if isinstance(size, bool) or not isinstance(size, int):
+            raise TypeError(f"expected a number of octets, got {size!r}")
+        if size < 0:
+            raise ValueError(f"expected a size of 0 or more, got {size!r}")
+        self._set(size=size)
+
+    def __call__(self, buf: ReadBuffer, /) -> bytes | NeedMore:
+        if len(buf) < self.size:
+            return NEED_MORE
+        return buf.take(self.size)
+
+    def encode(self, value: bytes | bytearray | memoryview, /) -> bytes:
+        """Return *value*, after making sure that it has the right size.
+
+        Raises:
+            TypeError: If *value* is not bytes-like.
+            ValueError: If it has another size.
+        """
+        if isinstance(value, str):
+            raise TypeError(f"expected a bytes-like object, got {value!r}")
+        data = bytes(memoryview(value))
+        if len(data) != self.size:
+            raise ValueError(f"expected {self.size} octets, got {len(data)}")
+        return data
