@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,23 +16,7 @@ from hypothesis import strategies as st
 
 from ae_core import _log_spec, _log_targets, logs
 
-STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6} [+-]\d{4} ", re.MULTILINE)
-
-
-@pytest.fixture(autouse=True)
-def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The hierarchy as a new process has it; pytest's own handlers are not the program's."""
-    handlers = _log_targets._handlers
-
-    def without_those_of_pytest(logger: object) -> list[logging.Handler]:
-        return [h for h in handlers(logger) if not type(h).__module__.startswith("_pytest")]
-
-    monkeypatch.setattr(_log_targets, "_handlers", without_those_of_pytest)
-    monkeypatch.delenv("AE_VERBOSE", raising=False)
-    logs.reset()
-    yield
-    logs.reset()
-    assert logs.flush()
+pytestmark = pytest.mark.usefixtures("fresh_logs")
 
 
 @pytest.mark.parametrize(
@@ -177,13 +160,15 @@ TABLE = [
 ]
 
 
-def levels(text: str) -> list[str]:
-    return [line.split()[0] for line in STAMP.sub("", text).splitlines()]
+@pytest.fixture
+def levels(unstamped: Callable[[str], str]) -> Callable[[str], list[str]]:
+    """Return the levels of log lines."""
+    return lambda text: [line.split()[0] for line in unstamped(text).splitlines()]
 
 
 @pytest.mark.parametrize(("spec", "stderr", "file"), TABLE, ids=[row[0] for row in TABLE])
 def test_value_routes_messages(
-    spec: str, stderr: list[str], file: list[str] | None, tmp_path: Path
+    spec: str, stderr: list[str], file: list[str] | None, tmp_path: Path, levels: Any
 ) -> None:
     path = tmp_path / "log"
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("AE_")}
@@ -200,7 +185,7 @@ def test_value_routes_messages(
         assert levels(path.read_text()) == file
 
 
-def test_malformed_value_warns_once_and_the_program_goes_on() -> None:
+def test_malformed_value_warns_once_and_the_program_goes_on(unstamped: Any) -> None:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("AE_")}
     done = subprocess.run(
         [sys.executable, "-c", CODE],
@@ -210,7 +195,7 @@ def test_malformed_value_warns_once_and_the_program_goes_on() -> None:
         timeout=60,
         check=True,
     )
-    assert STAMP.sub("", done.stderr).splitlines() == [
+    assert unstamped(done.stderr).splitlines() == [
         "warn  ae_core: AE_LOG (filter=loud): not understood: 'loud' at position 8",
         "crit  __main__: m",
         "error __main__: m",
@@ -229,7 +214,7 @@ def has_perl() -> bool:
     ("spec", "stderr"),
     [(spec, stderr) for spec, stderr, file in TABLE if file is None],
 )
-def test_perl_agrees(spec: str, stderr: list[str]) -> None:
+def test_perl_agrees(spec: str, stderr: list[str], levels: Any) -> None:
     done = subprocess.run(
         ["perl", "-e", PERL],
         env={"PATH": os.environ["PATH"], "PERL_ANYEVENT_LOG": spec},

@@ -6,12 +6,11 @@ import errno
 import logging
 import os
 import re
-import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -19,47 +18,28 @@ from ae_core import _log_targets, logs
 from ae_core._log import log, logger
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX system")
-STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6} [+-]\d{4} ", re.MULTILINE)
 
 
-@pytest.fixture(autouse=True)
-def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The hierarchy as a new process has it; pytest's own handlers are not the program's."""
-    handlers = _log_targets._handlers
-
-    def without_those_of_pytest(logger: object) -> list[logging.Handler]:
-        return [h for h in handlers(logger) if not type(h).__module__.startswith("_pytest")]
-
-    monkeypatch.setattr(_log_targets, "_handlers", without_those_of_pytest)
-    monkeypatch.delenv("AE_VERBOSE", raising=False)
-    logs.reset()
-    yield
-    logs.reset()
-    assert logs.flush()
+pytestmark = pytest.mark.usefixtures("fresh_logs")
+Lines: TypeAlias = Callable[[Path], list[str]]
 
 
-def lines(path: Path) -> list[str]:
-    assert logs.flush()
-    return STAMP.sub("", path.read_text(encoding="utf-8")).splitlines()
+@pytest.fixture
+def lines(unstamped: Callable[[str], str]) -> Lines:
+    """Read a log file, once it is written, without the time stamps."""
 
+    def read(path: Path) -> list[str]:
+        assert logs.flush()
+        return unstamped(path.read_text(encoding="utf-8")).splitlines()
 
-def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("AE_")}
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        env={**inherited, **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return read
 
 
 # Files
 
 
 @pytest.mark.parametrize("method", ["log_to_file", "log_to_path"])
-def test_file_is_appended_to(method: str, tmp_path: Path) -> None:
+def test_file_is_appended_to(method: str, tmp_path: Path, lines: Lines) -> None:
     path = tmp_path / "log"
     path.write_text("old\n")
     context = logs.Context(**{method: path})
@@ -68,7 +48,7 @@ def test_file_is_appended_to(method: str, tmp_path: Path) -> None:
     assert lines(path) == ["old", *(f"error anonymous: line {i}" for i in range(100))]
 
 
-def test_path_is_opened_anew_and_file_is_kept(tmp_path: Path) -> None:
+def test_path_is_opened_anew_and_file_is_kept(tmp_path: Path, lines: Lines) -> None:
     kept, reopened = tmp_path / "kept", tmp_path / "reopened"
     context = logs.Context(
         attach=[logs.Context(log_to_file=kept), logs.Context(log_to_path=reopened)]
@@ -84,7 +64,9 @@ def test_path_is_opened_anew_and_file_is_kept(tmp_path: Path) -> None:
     assert lines(reopened) == ["error anonymous: two"]
 
 
-def test_kept_file_is_opened_at_once_and_closed_with_its_context(tmp_path: Path) -> None:
+def test_kept_file_is_opened_at_once_and_closed_with_its_context(
+    tmp_path: Path, lines: Lines
+) -> None:
     path = tmp_path / "log"
     context = logs.Context(log_to_file=path)
     assert lines(path) == []
@@ -100,7 +82,7 @@ def test_kept_file_is_opened_at_once_and_closed_with_its_context(tmp_path: Path)
 
 
 def test_relative_name_means_the_directory_of_the_call(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: Lines
 ) -> None:
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -110,7 +92,7 @@ def test_relative_name_means_the_directory_of_the_call(
     assert lines(tmp_path / "log") == ["error anonymous: x"]
 
 
-def test_text_that_is_no_utf8_is_escaped(tmp_path: Path) -> None:
+def test_text_that_is_no_utf8_is_escaped(tmp_path: Path, lines: Lines) -> None:
     context = logs.Context(log_to_file=tmp_path / "log")
     context.log("error", "caf\xe9 \udcff")
     assert lines(tmp_path / "log") == ["error anonymous: caf\xe9 \\udcff"]
@@ -118,14 +100,14 @@ def test_text_that_is_no_utf8_is_escaped(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", ["log_to_file", "log_to_path"])
 def test_failure_is_reported_once_elsewhere_and_the_next_message_tries_again(
-    method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], lines: Lines, unstamped: Any
 ) -> None:
     path = tmp_path / "missing" / "log"
     logs.COLLECT.attach(logs.Context(**{method: path}))
     for i in range(3):
         log("error", "m%d", i)
         assert logs.flush()
-    text = STAMP.sub("", capsys.readouterr().err)
+    text = unstamped(capsys.readouterr().err)
     assert text.count("unable to write to log file") == 1
     assert f"error ae_core.logs: unable to write to log file {str(path)!r}: " in text
     assert "No such file or directory" in text
@@ -162,7 +144,10 @@ def test_full_disk_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
 
 @posix
 def test_blocked_target_blocks_nobody_and_is_bounded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    unstamped: Any,
 ) -> None:
     """A FIFO without a reader blocks open() for ever: the worst disk there is."""
     monkeypatch.setattr(_log_targets, "_QUEUE_LIMIT", 5)
@@ -178,11 +163,11 @@ def test_blocked_target_blocks_nobody_and_is_bounded(
     assert not logs.flush(0.01)
     logs.LOG.log_to_stderr()
     with open(fifo, encoding="utf-8") as reader:
-        got = STAMP.sub("", reader.read())
+        got = unstamped(reader.read())
         assert got.startswith("error x: first\n")
         rest = reader.read()
         while "m4" not in got:
-            rest = STAMP.sub("", reader.read())
+            rest = unstamped(reader.read())
             got += rest
     assert logs.flush()
     assert [line[-2:] for line in got.splitlines()[1:]] == [f"m{i}" for i in range(5)]
@@ -190,7 +175,7 @@ def test_blocked_target_blocks_nobody_and_is_bounded(
 
 
 def test_no_thread_left_to_start_writes_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unstamped: Any
 ) -> None:
     def refuse(*args: Any) -> int:
         raise RuntimeError("can't start new thread")
@@ -198,13 +183,15 @@ def test_no_thread_left_to_start_writes_at_once(
     monkeypatch.setattr(_log_targets, "start_new_thread", refuse)
     context = logs.Context(log_to_path=tmp_path / "log")
     context.log("error", "x")
-    assert STAMP.sub("", (tmp_path / "log").read_text()) == "error anonymous: x\n"
+    assert unstamped((tmp_path / "log").read_text()) == "error anonymous: x\n"
 
 
 @pytest.mark.parametrize("end", ["", "log('fatal', 'end')", "raise SystemExit(1)"])
-def test_files_are_complete_after_the_program(end: str, tmp_path: Path) -> None:
+def test_files_are_complete_after_the_program(
+    end: str, tmp_path: Path, python: Any, lines: Lines
+) -> None:
     path = tmp_path / "log"
-    done = run(
+    done = python(
         f"from ae_core._log import log\nfor i in range(2000): log('error', 'line %d', i)\n{end}\n",
         AE_LOG=f"log=file={path}",
     )
@@ -214,9 +201,11 @@ def test_files_are_complete_after_the_program(end: str, tmp_path: Path) -> None:
     assert got[2000:] == (["fatal __main__: end"] if "fatal" in end else [])
 
 
-def test_finalizer_at_the_end_of_the_program_reaches_the_file(tmp_path: Path) -> None:
+def test_finalizer_at_the_end_of_the_program_reaches_the_file(
+    tmp_path: Path, python: Any, lines: Lines
+) -> None:
     path = tmp_path / "log"
-    run(
+    python(
         "from ae_core._log import log\n"
         "log('error', 'early')\n"
         "class Late:\n"
@@ -229,9 +218,11 @@ def test_finalizer_at_the_end_of_the_program_reaches_the_file(tmp_path: Path) ->
 
 @posix
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_forked_child_writes_its_own_messages_once(tmp_path: Path) -> None:
+def test_forked_child_writes_its_own_messages_once(
+    tmp_path: Path, python: Any, lines: Lines
+) -> None:
     path = tmp_path / "log"
-    done = run(
+    done = python(
         "import os, warnings\n"
         "from ae_core import logs\n"
         "from ae_core._log import log\n"
@@ -376,9 +367,7 @@ def test_stdlib_levels_decide_as_long_as_verbosity_is_not_set(
     assert (debug.enabled, debug("d"), log("warn", "w")) == (False, False, True)
 
 
-def test_other_targets_keep_the_default_level_when_stdlib_sees_all(
-    root: logging.Logger,
-) -> None:
+def test_other_targets_keep_the_default_level_when_stdlib_sees_all(root: logging.Logger) -> None:
     records = Records()
     root.addHandler(records)
     root.setLevel(1)
@@ -406,7 +395,7 @@ def test_levels_of_one_stdlib_logger_count(root: logging.Logger) -> None:
 
 
 def test_handlers_of_one_branch_take_its_messages_and_stderr_the_others(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], unstamped: Any
 ) -> None:
     records = Records()
     branch = logging.getLogger("test_logs.branch")
@@ -417,7 +406,7 @@ def test_handlers_of_one_branch_take_its_messages_and_stderr_the_others(
     finally:
         branch.removeHandler(records)
     assert [record.getMessage() for record in records.records] == ["in"]
-    assert STAMP.sub("", capsys.readouterr().err) == "error test_logs.else: out\n"
+    assert unstamped(capsys.readouterr().err) == "error test_logs.else: out\n"
 
 
 def test_null_handler_is_no_configuration(capsys: pytest.CaptureFixture[str]) -> None:
@@ -476,8 +465,8 @@ def test_explicit_stderr_stays_stderr(
     assert "x" in capsys.readouterr().err
 
 
-def test_logging_is_not_imported_by_a_message() -> None:
-    done = run(
+def test_logging_is_not_imported_by_a_message(python: Any) -> None:
+    done = python(
         "import sys\n"
         "from ae_core._log import log\n"
         "assert 'ae_core.logs' not in sys.modules\n"

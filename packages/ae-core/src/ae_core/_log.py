@@ -181,8 +181,9 @@ def _load() -> Dispatch:
     global _dispatch
     try:
         from . import logs
-    except ImportError:
-        # The first message of all comes from a finalizer, while the interpreter shuts down.
+    except (ImportError, OSError):
+        # The first message of all comes from a finalizer while the interpreter shuts down, or
+        # is about there being no descriptors left.
         return last_words
     _dispatch = logs._dispatch
     return _dispatch
