@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = ("MalformedReply", "addresses", "lifetime", "parse", "rcode_of", "read")
 
 from collections.abc import Collection
+from socket import AF_INET6, inet_ntop, inet_pton
 
 import dns.exception
 import dns.message
@@ -19,7 +20,7 @@ import dns.rdatatype
 import dns.rrset
 import dns.wirebase
 
-from ._wire import MAX_HOPS, MAX_TTL, Reading
+from ._wire import MAX_HOPS, MAX_TTL, A, Reading
 
 
 class MalformedReply(ValueError):
@@ -101,11 +102,18 @@ def read(message: dns.message.Message, question: bytes, accept: Collection[int] 
 
 def addresses(message: dns.message.Message, question: bytes) -> Reading:
     """Do what ``_wire.read_addresses`` does, whatever the shape of the reply."""
-    reading = read(message, question, (question[-4] << 8 | question[-3],))
+    rdtype = question[-4] << 8 | question[-3]
+    reading = read(message, question, (rdtype,))
     values: list[object] = []
     for rrset in reading.values:
         assert isinstance(rrset, dns.rrset.RRset)
-        values += [rdata.address for rdata in rrset]
+        # dnspython spells some IPv6 addresses in its own way.
+        values += [
+            rdata.address
+            if rdtype == A
+            else inet_ntop(AF_INET6, inet_pton(AF_INET6, rdata.address))
+            for rdata in rrset
+        ]
     return reading._replace(values=values)
 
 

@@ -290,8 +290,8 @@ def _read_addresses(wire: bytes, question: bytes, rdtype: int) -> Reading | None
     size = len(wire)
     pos = 12 + len(question)
     name = question[:-4]
+    names = [name]
     pointer = _POINTER_TO_QUESTION
-    hops = 0
     ttl = MAX_TTL
     values: list[object] = []
     for _ in range(answers):
@@ -316,25 +316,35 @@ def _read_addresses(wire: bytes, question: bytes, rdtype: int) -> Reading | None
                 if length != 16:
                     return None
                 values.append(inet_ntop(AF_INET6, wire[pos:end]))
-        elif kind == _CNAME and not values and hops < MAX_HOPS:
-            hops += 1
+        elif kind == _CNAME and not values and len(names) <= MAX_HOPS:
             name, stop = _read_name(wire, pos)
-            if stop != end:
+            if stop != end or name in names:
                 return None
+            names.append(name)
             pointer = 0xC000 | pos if pos < 0x4000 else 0
         else:
             return None
         if lifetime < ttl:
             ttl = lifetime
         pos = end
-    # A set of records drops duplicates, and a chain that returns needs a closer look.
+    # dnspython's set of records drops duplicates.
     if len(values) > 1 and len(set(values)) != len(values):
         return None
     rcode = flags & 15
     negative: int | None = None
-    if authorities:
-        pos, negative = _skip_authority(wire, pos, authorities)
     edns = False
+    known: dict[int, int] = {}
+    if authorities or additionals > 1:
+        # Where the labels of the question start, and how long the name is from there.
+        start, left = 12, len(question) - 4
+        while left > 1:
+            known[start] = left
+            length = 1 + wire[start]
+            start += length
+            left -= length
+        known[start] = 1
+    if authorities:
+        pos, negative = _skip_authority(wire, pos, authorities, known)
     for _ in range(additionals):
         if not wire[pos]:
             kind, rdclass, lifetime, length = _record(wire, pos + 1)
@@ -344,7 +354,7 @@ def _read_addresses(wire: bytes, question: bytes, rdtype: int) -> Reading | None
             edns = True
             pos += 11
         else:
-            _owner, pos = _read_name(wire, pos)
+            pos = _skip_name(wire, pos, known)
             kind, rdclass, lifetime, length = _record(wire, pos)
             pos += 10 + length
             if rdclass != _IN or not (
@@ -353,24 +363,25 @@ def _read_addresses(wire: bytes, question: bytes, rdtype: int) -> Reading | None
                 return None
     if pos > size:
         return None
-    return Reading(rcode, hops, name, values, ttl, negative)
+    return Reading(rcode, len(names) - 1, name, values, ttl, negative)
 
 
-def _skip_authority(wire: bytes, pos: int, count: int) -> tuple[int, int | None]:
+def _skip_authority(
+    wire: bytes, pos: int, count: int, known: dict[int, int]
+) -> tuple[int, int | None]:
     """Check the authority section; return where it ends and the negative TTL of its SOA."""
     negative = None
     for _ in range(count):
-        _owner, pos = _read_name(wire, pos)
+        pos = _skip_name(wire, pos, known)
         kind, rdclass, lifetime, length = _record(wire, pos)
         pos += 10
         end = pos + length
         if rdclass != _IN or lifetime > MAX_TTL:
             raise _Undecided
         if kind == _NS:
-            _target, pos = _read_name(wire, pos)
+            pos = _skip_name(wire, pos, known)
         elif kind == _SOA and negative is None:
-            _primary, pos = _read_name(wire, pos)
-            _mailbox, pos = _read_name(wire, pos)
+            pos = _skip_name(wire, _skip_name(wire, pos, known), known)
             # RFC 2308, 5: the lesser of the record's own TTL and its last field.
             negative = min(lifetime, _u32(wire, pos + 16)[0], MAX_TTL)
             pos += 20
@@ -379,3 +390,34 @@ def _skip_authority(wire: bytes, pos: int, count: int) -> tuple[int, int | None]
         if pos != end:
             raise _Undecided
     return pos, negative
+
+
+def _skip_name(wire: bytes, pos: int, known: dict[int, int]) -> int:
+    """Return where the name at *pos* ends, once it is certain that it is one.
+
+    *known* has the names that a pointer may lead to: where they start, and how long
+    they are (plus 256 for each pointer in them). All of them end before *pos*, so pointers
+    to them lead strictly backwards; one to elsewhere is for :func:`_read_name` to judge.
+    """
+    start = pos
+    total = 0
+    while length := wire[pos]:
+        if length < 64:
+            length += 1
+            total += length
+            pos += length
+            if total > 254:
+                raise _Undecided
+        elif length >= 192:
+            target = (length & 63) << 8 | wire[pos + 1]
+            rest = known.get(target)
+            if rest is None:
+                return _read_name(wire, start)[1]
+            if total + (rest & 255) > 255 or rest >> 8 > 14:
+                raise _Undecided  # longer than 255 octets, or too long a chain of pointers
+            known[start] = total + rest + 256
+            return pos + 2
+        else:
+            raise _Undecided
+    known[start] = total + 1
+    return pos + 1
