@@ -506,11 +506,8 @@ class Exhausted:
         self.code: int | None = code
         self.accepts = 0
 
-    def fileno(self) -> int:
-        return self.sock.fileno()
-
-    def close(self) -> None:
-        self.sock.close()
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.sock, name)
 
     def accept(self) -> tuple[socket.socket, object]:
         self.accepts += 1
@@ -576,8 +573,7 @@ calls = 0
 listener = server._listeners[0]
 class Counting:
     def __init__(self, sock): self.sock = sock
-    def fileno(self): return self.sock.fileno()
-    def close(self): self.sock.close()
+    def __getattr__(self, name): return getattr(self.sock, name)
     def accept(self):
         global calls
         calls += 1
@@ -604,7 +600,10 @@ server.cancel()
 
 def test_flood_against_a_descriptor_limit_neither_spins_nor_kills() -> None:
     with subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", FLOOD], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-W", "ignore", "-c", FLOOD],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "AE_STRICT": "0"},  # strict mode may import, and so needs descriptors
     ) as child:
         assert child.stdout is not None
         address = ("127.0.0.1", int(child.stdout.readline()))

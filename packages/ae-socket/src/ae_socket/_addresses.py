@@ -19,9 +19,12 @@ __all__ = (
     "parse_unix",
 )
 
-import re
 import socket
-from typing import Final
+from functools import cache
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    import re
 
 # Theory of operation
 # -------------------
@@ -41,10 +44,6 @@ UNIX: Final = b"\x01\x00"
 
 _UNIX_TEXT: Final = "unix/"
 _AF_UNIX: Final = 1
-
-# [0-9], not \d: that takes every digit of Unicode. \Z, not $: that lets a newline pass.
-_PART: Final = re.compile(r"(?:(0x[0-9A-Fa-f]+)|(0[0-7]*)|([1-9][0-9]*))\Z")
-_GROUP: Final = re.compile(r"[0-9A-Fa-f]{1,4}\Z")
 
 _MAPPED: Final = bytes(10) + b"\xff\xff"  # ::ffff:a.b.c.d, RFC 4291 2.5.5.2
 _TRANSLATED: Final = bytes(8) + b"\xff\xff\x00\x00"  # ::ffff:0:a.b.c.d, RFC 2765
@@ -68,16 +67,30 @@ def parse_ipv4(text: str, /) -> bytes | None:
         return None
     numbers = []
     for part in parts:
-        match = _PART.match(part)
-        # 11 octal digits say 2**32 - 1; int() of a megabyte of digits is quadratic.
-        if match is None or len(part) > 40:
+        number = _number(part)
+        if number is None:
             return None
-        base = 16 if match[1] else 8 if match[2] else 10
-        numbers.append(int(part, base))
+        numbers.append(number)
     last = numbers.pop()
-    if any(number > 255 for number in numbers) or last >= 256 ** (4 - len(numbers)):
+    room = 4 - len(numbers)
+    if last >= 256**room or any(number > 255 for number in numbers):
         return None
-    return bytes(numbers) + last.to_bytes(4 - len(numbers), "big")
+    return bytes(numbers) + last.to_bytes(room, "big")
+
+
+def _number(digits: str) -> int | None:
+    """Read a number the way C does, but strictly: no sign, no blanks, no underscores."""
+    # isdigit() alone takes every digit of Unicode; int() of a megabyte of them is quadratic.
+    if not digits.isascii() or len(digits) > 40:
+        return None
+    try:
+        if digits[:2] == "0x":
+            return int(digits[2:], 16) if digits[2:].isalnum() and "x" not in digits[2:] else None
+        if not digits.isdigit():
+            return None
+        return int(digits, 8 if digits[0] == "0" else 10)
+    except ValueError:
+        return None
 
 
 def parse_ipv6(text: str, /) -> bytes | None:
@@ -119,8 +132,9 @@ def _groups(text: str, *, tail: bool) -> bytes | None:
     if len(groups) > 8:
         return None
     for index, group in enumerate(groups):
-        if _GROUP.match(group):
-            packed += int(group, 16).to_bytes(2, "big")
+        number = _hexadecimal(group)
+        if number is not None:
+            packed += number.to_bytes(2, "big")
         elif tail and index == len(groups) - 1 and "." in group:
             ipv4 = parse_ipv4(group)
             if ipv4 is None:
@@ -129,6 +143,15 @@ def _groups(text: str, *, tail: bool) -> bytes | None:
         else:
             return None
     return packed
+
+
+def _hexadecimal(digits: str) -> int | None:
+    if not (1 <= len(digits) <= 4 and digits.isascii() and digits.isalnum()):
+        return None
+    try:
+        return int(digits, 16) if digits[1:2] not in ("x", "X") else None
+    except ValueError:
+        return None
 
 
 def parse_unix(text: str, /) -> bytes | None:
@@ -248,18 +271,40 @@ def address_family(packed: bytes, /) -> socket.AddressFamily | None:
     return None
 
 
-# The three ways to write the host. An IPv6 address needs no brackets, because it contains
-# at least two colons; a trailing group belongs to it ("::1:80" is an address). The scope
-# ends at a blank, '#' or ']': RFC 4007 leaves its form to the node, ours follows Linux.
-_IPV6_HOST: Final = re.compile(
-    r"\s*([0-9a-fA-F:]*:[0-9a-fA-F:]*:[0-9a-fA-F:.]*(?:%[^\s:#\[\]/%]+)?)"
-)
-_BRACKETED: Final = re.compile(r"\[([^\[\]]+)\]")
-_NAME: Final = re.compile(r"[^\[\]:\s#]+")
-_PORT: Final = re.compile(r"(?:\s+|:|#)([^:\s]+)\s*\Z")
-_NAME_PORT: Final = re.compile(r"(?:\s+|:)([^:\s#]+)\s*\Z")
-_BLANKS: Final = re.compile(r"[ \t]*\Z")
-_END: Final = re.compile(r"\Z")
+class _Patterns(NamedTuple):
+    host: re.Pattern[str]
+    port: re.Pattern[str]
+    end: re.Pattern[str]
+
+
+@cache
+def _patterns() -> tuple[_Patterns, _Patterns, _Patterns]:
+    """Compile the three ways to write a host, each with what may follow it.
+
+    At first use: it takes more time than the import of this module.
+    """
+    import re
+
+    port = re.compile(r"(?:\s+|:|#)([^:\s]+)\s*\Z")
+    blanks = re.compile(r"[ \t]*\Z")
+    return (
+        # An IPv6 address needs no brackets, because it has two colons at least; a trailing
+        # group belongs to it ("::1:80" is an address). The scope ends at a blank, '#', ']' or
+        # colon: RFC 4007 leaves its form to the node, ours follows Linux.
+        _Patterns(
+            re.compile(r"\s*([0-9a-fA-F:]*:[0-9a-fA-F:]*:[0-9a-fA-F:.]*(?:%[^\s:#\[\]/%]+)?)"),
+            port,
+            blanks,
+        ),
+        _Patterns(re.compile(r"\[([^\[\]]+)\]"), port, blanks),
+        # "host " may be a "host 80" whose end was lost, so no default is put there; and '#'
+        # may be part of what somebody takes for a name.
+        _Patterns(
+            re.compile(r"([^\[\]:\s#]+)"),
+            re.compile(r"(?:\s+|:)([^:\s#]+)\s*\Z"),
+            re.compile(r"\Z"),
+        ),
+    )
 
 
 def parse_host_port(text: str, default: str | int | None = None, /) -> tuple[str, str] | None:
@@ -287,28 +332,22 @@ def parse_host_port(text: str, default: str | int | None = None, /) -> tuple[str
         return (_UNIX_TEXT, text) if "\0" not in text else None
     if "\n" in text or "\0" in text:
         return None
-    port_pattern, end = _PORT, _BLANKS
-    match = _IPV6_HOST.match(text)
-    if match is not None and _is_ipv6(match[1]):
-        host = match[1]
-    else:
-        match = _BRACKETED.match(text)
-        if match is not None:
-            host = match[1]
-        else:
-            match = _NAME.match(text)
-            if match is None:
-                return None
-            host = match[0]
-            # "host " may be a "host 80" whose end was lost, so no default is put there.
-            port_pattern, end = _NAME_PORT, _END
+    ipv6, bracketed, name = _patterns()
+    pattern = ipv6
+    match = pattern.host.match(text)
+    if match is None or not _is_ipv6(match[1]):
+        pattern = bracketed if text.startswith("[") else name
+        match = pattern.host.match(text)
+        if match is None:
+            return None
+    host = match[1]
     if ":" in host and not _is_ipv6(host):
         return None  # a name has no colon
-    port = port_pattern.match(text, match.end())
+    port = pattern.port.match(text, match.end())
     if port is not None:
         return host, port[1]
     service = "" if default is None else str(default)
-    return (host, service) if service and end.match(text, match.end()) else None
+    return (host, service) if service and pattern.end.match(text, match.end()) else None
 
 
 def _is_ipv6(host: str) -> bool:

@@ -10,11 +10,13 @@ __all__ = ("Server", "inherited_sockets", "tcp_server")
 import errno
 import os
 import socket
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 import ae_core as ae
 
+from . import _windows
 from ._addresses import format_host_port
 from ._binding import Bound, bind_addresses, listening_infos
 from ._sockaddr import host_and_port
@@ -30,8 +32,10 @@ if TYPE_CHECKING:
 
 # Theory of operation
 # -------------------
-# accept() takes what is there until it would block, because a turn of the loop costs as
-# much as several accepts; after `_BATCH` of them the others have their turn.
+# One turn of the loop accepts all that is there, but at most `_BATCH`, so that others have
+# their turn. To accept until it would block is the usual way, and wasteful here: the failing
+# call makes an exception, 5.4 us against 6.3 us for one that succeeds. Linux tells how many
+# connections wait, for 0.8 us.
 #
 # A descriptor limit is no reason to die, nor to spin: the connection stays in the backlog,
 # and the socket readable, so a level-triggered loop would call again at once, for ever.
@@ -42,6 +46,23 @@ if TYPE_CHECKING:
 _BATCH: Final = 64
 _PAUSE: Final = 0.2
 _LOG_PERIOD: Final = 60.0
+
+
+# The backlog of a listening socket is `tcpi_unacked`, the fifth number of struct tcp_info
+# (after eight octets), since Linux 2.6.24.
+_TCP_INFO: Final = getattr(socket, "TCP_INFO", None) if sys.platform == "linux" else None
+_BACKLOG: Final = slice(24, 28)
+
+
+def _waiting(sock: socket.socket) -> int:
+    """Return how many connections there are to accept, `_BATCH` if nobody knows."""
+    assert _TCP_INFO is not None
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _BACKLOG.stop)
+    except OSError:
+        return 1  # accept() will say what is wrong
+    # At least one: a kernel that says 0 (gVisor's) has called us all the same.
+    return min(int.from_bytes(info[_BACKLOG], sys.byteorder) or 1, _BATCH)
 
 
 def _codes(*names: str) -> frozenset[int]:
@@ -61,11 +82,12 @@ _DEAD: Final = _codes("EBADF", "EINVAL", "ENOTSOCK", "EOPNOTSUPP", "EFAULT")
 class _Listener:
     """Accepts on one socket. Knows nothing of the Server, which may so be forgotten."""
 
-    __slots__ = ("_bound", "_family", "_last_log", "_on_accept", "_watch")
+    __slots__ = ("_bound", "_family", "_is_counted", "_last_log", "_on_accept", "_watch")
 
     def __init__(self, bound: Bound, on_accept: OnAccept) -> None:
         self._bound = bound
         self._family = bound.sock.family
+        self._is_counted = _TCP_INFO is not None and self._family != _windows.AF_UNIX
         self._on_accept = on_accept
         self._last_log = -_LOG_PERIOD
         self._watch: ae.Watcher | None = ae.io(bound.sock, "r", self._on_readable)
@@ -78,7 +100,7 @@ class _Listener:
 
     def _on_readable(self) -> None:
         accept = self._bound.sock.accept
-        for _ in range(_BATCH):
+        for _ in range(_waiting(self._bound.sock) if self._is_counted else _BATCH):
             try:
                 sock, sockaddr = accept()
             except BlockingIOError:
