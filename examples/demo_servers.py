@@ -76,7 +76,7 @@ class Service:
             on_eof=self._forget,
             on_error=self._forget,
         )
-        self._handles.add(handle)
+        self._handles = {each for each in self._handles if not each.is_destroyed} | {handle}
         self._start(handle)
 
     def _forget(self, handle: Handle, error: object = None) -> None:

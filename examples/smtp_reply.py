@@ -124,7 +124,7 @@ async def smtp_hello(
     tls_context: TlsContext | None = None,
     timeout: float = 30.0,
 ) -> list[Reply]:
-    """Connect, say EHLO and QUIT in one go; return the three replies, the greeting first.
+    """Connect, say EHLO and QUIT; return the three replies, the greeting first.
 
     Raises:
         SmtpError: If a reply is garbled or refuses.
@@ -132,8 +132,9 @@ async def smtp_hello(
     """
     smtp = Smtp(host, service, tls=tls, tls_context=tls_context, timeout=timeout)
     try:
-        expected = [smtp.reply(), smtp.command("EHLO localhost"), smtp.command("QUIT")]
-        replies = [await answer for answer in expected]
+        # Only a server that lists PIPELINING in its answer to EHLO may be sent more at once.
+        replies = [await smtp.reply()]
+        replies += [await smtp.command(text) for text in ("EHLO localhost", "QUIT")]
     finally:
         smtp.close()
     for reply in replies:

@@ -57,6 +57,9 @@ class Loopback:
         return found
 
 
+RESOLVER: list[Loopback] = []
+
+
 def serve(ready: threading.Event, ports: dict[int, int], authority: Path) -> None:
     """Run the demo's servers on a loop of this thread for as long as the process lives."""
     try:
@@ -81,6 +84,10 @@ def run_block(code: str, line: int, name: str, namespace: dict[str, Any], mark: 
 
     def run() -> None:
         try:
+            if RESOLVER:  # a resolver belongs to its thread
+                import ae_socket
+
+                ae_socket.set_resolver(RESOLVER[0])
             exec(compiled, namespace)
         except BaseException as error:
             errors.append(error)
@@ -99,17 +106,15 @@ def run_block(code: str, line: int, name: str, namespace: dict[str, Any], mark: 
 
 def start_servers(folder: Path) -> None:
     """Serve what the document's host names stand for, and lead the names there."""
-    import ae_socket
-
     authority = folder / "authority.pem"
-    os.environ["AE_CA_FILE"] = str(authority)
     ports: dict[int, int] = {}
     ready = threading.Event()
     threading.Thread(target=serve, args=(ready, ports, authority), daemon=True).start()
     ready.wait()
     if not ports:
         raise SystemExit("the servers did not start")
-    ae_socket.set_resolver(Loopback(ports))
+    os.environ["AE_CA_FILE"] = str(authority)
+    RESOLVER.append(Loopback(ports))
 
 
 def main() -> int:
