@@ -40,8 +40,15 @@ class Backend(ABC):
     owns_wait: ClassVar[bool] = False
     #: True if several :meth:`run_until` may be active at once, each on a stack of its own.
     many_waits: ClassVar[bool] = False
+    #: True if the loop waits in C without returning to the interpreter, so that Python's signal
+    #: handlers do not run while nothing happens.
+    waits_in_c: ClassVar[bool] = False
     #: True if :meth:`run` is how a main coroutine has to be started on this loop.
     own_run: ClassVar[bool] = False
+    #: Set by the core, for a backend that notices that it has nothing left to wait for: how many
+    #: seconds to wait all the same before asking again (infinite: for a call from a thread), or
+    #: None: :class:`Deadlock`.
+    on_stuck: Callable[[], float | None] | None = None
     #: Set by the core. A backend that finds out after :meth:`io_start` that it cannot watch a
     #: descriptor calls it with the descriptor, the direction and the error, and forgets both.
     on_refused: Callable[[int, bool, OSError], None] | None = None

@@ -122,6 +122,7 @@ class Core(TimerQueue):
         "posted_scheduled",
         "raw_threadsafe",
         "readers",
+        "remote",
         "rooms",
         "task",
         "thread",
@@ -141,6 +142,7 @@ class Core(TimerQueue):
         self.rooms: dict[str, Any] = {}  # what other files keep per loop, by their own key
         self.posted: deque[tuple[Callable[[], object], Context | None]] = deque()
         self.posted_scheduled = False
+        self.remote: deque[None] = deque()  # one for each call from a thread that is under way
         self.blank: Context | None = Context()
         self.blocked = 0  # how many recv() of this thread wait
         self.interrupt: BaseException | None = None
@@ -153,6 +155,7 @@ class Core(TimerQueue):
         self.backend = backend
         self.clock = backend.clock
         backend.on_refused = self.io_refused
+        backend.on_stuck = self.on_stuck
         # Users reach it as detect().call_threadsafe: what they hand over may raise, and backends
         # are not asked to cope with that.
         self.raw_threadsafe = backend.call_threadsafe
@@ -361,7 +364,18 @@ class Core(TimerQueue):
         if self.closed:
             raise RuntimeError(f"the {self.backend.name} loop has ended")
         context = copy_context()
-        self.raw_threadsafe(lambda: self.call(callback, context if context else None, None))
+        remote = self.remote
+
+        def run() -> None:
+            remote.popleft()
+            self.call(callback, context if context else None, None)
+
+        remote.append(None)  # counts; appending and taking are atomic
+        try:
+            self.raw_threadsafe(run)
+        except BaseException:
+            remote.pop()
+            raise
 
     # ------------------------------------------------------------------ blocking
 
@@ -391,20 +405,21 @@ class Core(TimerQueue):
             backend.wake()
 
         def done() -> bool:
-            if condvar.ready or timed_out or self.interrupt is not None:
+            if condvar._state or timed_out or self.interrupt is not None:
                 return True
             return owns_wait and not self.readers and is_stuck()
 
         def is_stuck() -> bool:
             nonlocal stuck
-            if self.writers or self.others or self.posted or self.live:
+            if self.writers or self.posted or self.live:
                 return False
-            if _other_threads():
-                # one of them may yet call us, or end without: look again now and then
-                self.rearm(self.clock() + 0.25)
-                return False
-            stuck = True
-            return True
+            pause = self.on_stuck()
+            if pause is None:
+                stuck = True
+                return True
+            if pause < inf:
+                self.rearm(self.clock() + pause)
+            return False
 
         from ._interrupt import catching_sigint
 
@@ -431,6 +446,15 @@ class Core(TimerQueue):
                 "recv() can never end: no watcher, no pending operation and no other thread is left"
             )
         raise WrongLoop(f"the {backend.name} loop ended before the condition variable was ready")
+
+    def on_stuck(self) -> float | None:
+        """Return how long to wait although no descriptor and no timer is left; None: in vain."""
+        if self.others:
+            return inf  # a signal, a child, another thread's work
+        if _other_threads():
+            return 0.25  # one of them may yet call us, or end without: look again
+        # asked last: a thread that has ended made its calls before
+        return inf if self.remote else None
 
     # ------------------------------------------------------------------ the end
 

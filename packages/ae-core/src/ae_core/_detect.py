@@ -311,7 +311,7 @@ def call_threadsafe(callback: Callable[[], object]) -> None:
     if not callable(callback):
         raise TypeError(f"expected a callable, got {callback!r}")
     core = _main_core
-    if core is None or core.closed or not core.backend.usable():
+    if core is None or core.closed:
         raise RuntimeError("the main thread has no event loop yet, or its loop has ended")
     core.call_threadsafe(callback)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __all__ = ("BACKENDS", "BackendSpec")
 
+import _thread
 import sys
 
 TYPE_CHECKING = False
@@ -64,13 +65,61 @@ def _trio() -> str | None:
     return "running in this thread" if getattr(context, "runner", None) is not None else None
 
 
-def _never() -> str | None:
+def _twisted() -> str | None:
+    reactor = sys.modules.get("twisted.internet.reactor")
+    if reactor is None or not _in_main_thread():
+        return None
+    kind = type(reactor).__name__
+    # that one is asyncio underneath: while it runs, so does asyncio
+    return None if kind == "AsyncioSelectorReactor" else f"{kind} installed"
+
+
+def _qt() -> str | None:
+    for binding in ("PyQt6", "PySide6"):
+        core = sys.modules.get(f"{binding}.QtCore")
+        application = getattr(core, "QCoreApplication", None)
+        if application is not None and application.instance() is not None and _in_main_thread():
+            return f"{binding} application exists"
     return None
 
+
+def _glib() -> str | None:
+    loaded = getattr(sys.modules.get("gi.repository.GLib"), "MainContext", None) is not None
+    return "loaded" if loaded and _in_main_thread() else None
+
+
+def _tk() -> str | None:
+    root = getattr(sys.modules.get("tkinter"), "_default_root", None)
+    return "default root exists" if root is not None and _in_main_thread() else None
+
+
+def _gevent() -> str | None:
+    hub = getattr(sys.modules.get("gevent._hub_local"), "get_hub_if_exists", None)
+    return "hub exists" if hub is not None and hub() is not None else None
+
+
+def _never() -> str | None:
+    return None  # only when asked for by name
+
+
+def _in_main_thread() -> bool:
+    return _thread.get_ident() == _main_thread
+
+
+_main_thread = _thread.get_ident()
 
 # Running loops first: where one runs there is no choice. Then what is loaded and live: a module
 # that was merely imported says nothing. Last, always, our own.
 BACKENDS: tuple[BackendSpec, ...] = (
     BackendSpec("asyncio", "_asyncio", "AsyncioBackend", None, None, _asyncio),
+    BackendSpec("trio", "_trio", "TrioBackend", "trio", "trio", _trio),
+    BackendSpec(
+        "twisted", "_twisted", "TwistedBackend", "twisted", "Twisted", _twisted, exclusive=True
+    ),
+    BackendSpec("qt", "_qt", "QtBackend", "PyQt6", "PyQt6 or PySide6", _qt, exclusive=True),
+    BackendSpec("glib", "_glib", "GlibBackend", "gi", "PyGObject", _glib, exclusive=True),
+    BackendSpec("tk", "_tk", "TkBackend", "tkinter", "python3-tk", _tk, exclusive=True),
+    BackendSpec("gevent", "_gevent", "GeventBackend", "gevent", "gevent", _gevent, exclusive=True),
+    BackendSpec("libev", "_libev", "LibevBackend", "gevent", "gevent", _never),
     BackendSpec("loop", "_loop", "LoopBackend", None, None, _never),
 )

@@ -1,0 +1,157 @@
+"""gevent: the hub's loop. ``recv()`` lets other greenlets run; each greenlet may wait.
+
+``GeventBackend`` shares the hub with the program, monkey-patched or not. ``LibevBackend`` is the
+same loop without hub and greenlets, run by us: the fastest one there is from Python.
+"""
+
+from __future__ import annotations
+
+__all__ = ("GeventBackend",)
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import gevent
+from gevent.exceptions import LoopExit
+from gevent.hub import Waiter, get_hub
+
+from .._backend import Backend
+from .._errors import Deadlock, RecursiveWait
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class GeventLoop(Backend):
+    """What both have in common: the watchers of gevent's loop object."""
+
+    strict_idle = True
+
+    def __init__(self, on_deadline: Callable[[], None], loop: Any) -> None:
+        super().__init__(on_deadline)
+        self._loop = loop
+        self._timer: Any = None
+        self._closed = False
+
+    def io_start(self, fd: int, write: bool, callback: Callable[[], None]) -> Any:
+        watcher = self._loop.io(fd, 2 if write else 1)
+        watcher.start(callback)
+        return watcher
+
+    def io_stop(self, token: Any) -> None:
+        token.stop()
+        token.close()
+
+    def arm(self, at: float | None) -> None:
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer.close()
+            self._timer = None
+        if at is not None:
+            self._timer = self._loop.timer(max(at - time.monotonic(), 0.0))
+            # the loop's own idea of now may be as old as its last turn
+            self._timer.start(self._on_timer, update=True)
+
+    def _on_timer(self) -> None:
+        self.arm(None)
+        self.on_deadline()
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self._loop.run_callback(callback)
+
+    def call_threadsafe(self, callback: Callable[[], None]) -> None:
+        self._loop.run_callback_threadsafe(callback)
+
+    def idle_start(self, callback: Callable[[], None]) -> Any:
+        watcher = self._loop.idle()
+        watcher.start(callback)
+        return watcher
+
+    def idle_stop(self, token: Any) -> None:
+        token.stop()
+        token.close()
+
+    def now(self) -> float:
+        return float(self._loop.now())
+
+    def now_update(self) -> None:
+        self._loop.update_now()
+
+    def statistics(self) -> dict[str, object]:
+        return {"backend": self._loop.backend}
+
+    def usable(self) -> bool:
+        return not self._closed
+
+    def close(self) -> None:
+        if not self._closed:
+            self.arm(None)
+            self._closed = True
+
+    def after_fork(self) -> None:
+        self._closed = True  # gevent looks after its own loop in the child
+
+
+class GeventBackend(GeventLoop):
+    """The hub of this thread."""
+
+    name = "gevent"
+    many_waits = True
+
+    def __init__(self, on_deadline: Callable[[], None]) -> None:
+        self._hub = get_hub()
+        super().__init__(on_deadline, self._hub.loop)
+        self._waiters: list[Any] = []
+        self._keeper: Any = None
+
+    def run_until(self, done: Callable[[], bool]) -> None:
+        if gevent.getcurrent() is self._hub:
+            raise RecursiveWait(
+                "recursive blocking wait attempted: a callback runs in gevent's hub and must not "
+                "block; use gevent.spawn or 'await cv'"
+            )
+        while not done():
+            waiter: Any = Waiter(self._hub)
+            self._waiters.append(waiter)
+            try:
+                waiter.get()
+            except LoopExit as error:
+                pause = None if self.on_stuck is None else self.on_stuck()
+                if pause is None:
+                    raise Deadlock(
+                        "recv() can never end: no watcher, no pending operation and no other "
+                        "greenlet is left"
+                    ) from error
+                self._keep_alive(pause)
+            finally:
+                self._waiters.remove(waiter)
+
+    def _keep_alive(self, pause: float) -> None:
+        """Have the hub wait for another thread, which it does not count as a reason to."""
+        timer = self._loop.timer(min(pause, 3600.0))
+        self._keeper = timer  # replaces, and so ends, the one before
+        timer.start(self.wake)
+
+    def wake(self) -> None:
+        # by way of the loop: a waiter can only be switched to from the hub
+        for waiter in self._waiters:
+            self._loop.run_callback(waiter.switch, None)
+
+    def poll(self, block: bool) -> None:
+        if block:
+            turns = iter((False, True))
+            self.call_soon_when_busy()
+            self.run_until(lambda: next(turns, True))
+        else:
+            gevent.sleep(0)
+
+    def call_soon_when_busy(self) -> None:
+        """End a blocking :meth:`poll` after the first turn in which something happened."""
+        check = self._loop.check()
+
+        def ended() -> None:
+            check.stop()
+            check.close()
+            self.wake()
+
+        check.start(ended)

@@ -1,0 +1,47 @@
+"""libev, by way of the loop object that gevent ships: no hub and no greenlets, run by us."""
+
+from __future__ import annotations
+
+__all__ = ("LibevBackend",)
+
+import time
+from typing import TYPE_CHECKING
+
+from gevent.libev.corecext import loop as make_loop
+
+from ._gevent import GeventLoop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class LibevBackend(GeventLoop):
+    """A libev loop of our own."""
+
+    name = "libev"
+    owns_wait = True
+
+    def __init__(self, on_deadline: Callable[[], None]) -> None:
+        super().__init__(on_deadline, make_loop(default=False))
+
+    def run_until(self, done: Callable[[], bool]) -> None:
+        while not done():
+            self._loop.run(once=True)
+
+    def wake(self) -> None:
+        # calls of run_callback come before the wait of a turn: it must not begin
+        self._loop.break_()
+
+    def poll(self, block: bool) -> None:
+        self._loop.run(nowait=not block, once=True)
+
+    def clock(self) -> float:
+        return time.monotonic()
+
+    def close(self) -> None:
+        if not self._closed:
+            super().close()
+            self._loop.destroy()
+
+    def after_fork(self) -> None:
+        self._closed = True

@@ -1,0 +1,175 @@
+"""Qt 6, by PyQt6 or PySide6: the program's ``app.exec()`` hosts us.
+
+An exception that escapes a slot aborts PyQt6, so nothing of ours lets one out.
+"""
+
+from __future__ import annotations
+
+__all__ = ("QtBackend",)
+
+import math
+import os
+import stat
+import sys
+import time
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .._backend import Backend
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BINDINGS = ("PyQt6", "PySide6")
+
+
+def loaded_binding() -> str | None:
+    """Return the name of the Qt binding that the program has imported."""
+    for name in BINDINGS:
+        if f"{name}.QtCore" in sys.modules:
+            return name
+    return None
+
+
+def _binding() -> Any:
+    name = loaded_binding()
+    if name is not None:
+        return import_module(f"{name}.QtCore")
+    for name in BINDINGS:
+        try:
+            return import_module(f"{name}.QtCore")
+        except ImportError:
+            continue
+    raise ImportError("neither PyQt6 nor PySide6 is installed")
+
+
+class QtBackend(Backend):
+    """The Qt application of this process.
+
+    Makes a ``QCoreApplication`` if the program has none.
+    """
+
+    name = "qt"
+    waits_in_c = True
+
+    def __init__(self, on_deadline: Callable[[], None]) -> None:
+        super().__init__(on_deadline)
+        core = self._qt = _binding()
+        self._app = core.QCoreApplication.instance() or core.QCoreApplication(["ae_core"])
+        # making a notifier is slow, so one that is stopped is kept for the next on its number
+        self._notifiers: dict[tuple[int, bool], Any] = {}
+        self._calls: dict[tuple[int, bool], Callable[[], None]] = {}
+        self._timer = core.QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.setTimerType(core.Qt.TimerType.PreciseTimer)
+        self._timer.timeout.connect(self._on_timer)
+        self._loops: list[Any] = []
+        kind = core.QEvent.Type(core.QEvent.registerEventType())
+        event_class = core.QEvent
+
+        class Receiver(core.QObject):  # type: ignore[misc,name-defined]
+            """Runs what was posted to it, in the thread that made it."""
+
+            def __init__(self, guard: Callable[[Callable[[], None]], None]) -> None:
+                super().__init__()
+                self.guard = guard
+                self.queue: list[Callable[[], None]] = []
+
+            def event(self, event: Any) -> bool:
+                if event.type() != kind:
+                    return bool(super().event(event))
+                self.guard(self.queue.pop(0))
+                return True
+
+            def post(self, callback: Callable[[], None]) -> None:
+                self.queue.append(callback)
+                core.QCoreApplication.postEvent(self, event_class(kind))
+
+        self._receiver = Receiver(self._guard)
+
+    def _guard(self, callback: Callable[[], None]) -> None:
+        try:
+            callback()
+        except (KeyboardInterrupt, SystemExit) as error:
+            # the program runs the loop: leave it as its own exit() would
+            code = error.code if isinstance(error, SystemExit) else 130
+            self._app.exit(code if isinstance(code, int) else int(bool(code)))
+
+    # ------------------------------------------------------------------ waiting
+
+    def io_start(self, fd: int, write: bool, callback: Callable[[], None]) -> tuple[int, bool]:
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            raise PermissionError(f"Qt cannot wait for the regular file {fd}")
+        token = (fd, write)
+        self._calls[token] = callback
+        notifier = self._notifiers.get(token)
+        if notifier is None:
+            kinds = self._qt.QSocketNotifier.Type
+            notifier = self._qt.QSocketNotifier(fd, kinds.Write if write else kinds.Read)
+            notifier.activated.connect(lambda *_: self._activated(token))
+            self._notifiers[token] = notifier
+        notifier.setEnabled(True)
+        return token
+
+    def _activated(self, token: tuple[int, bool]) -> None:
+        callback = self._calls.get(token)
+        if callback is not None:
+            self._guard(callback)
+
+    def io_stop(self, token: tuple[int, bool]) -> None:
+        if self._calls.pop(token, None) is not None:
+            self._notifiers[token].setEnabled(False)
+
+    def arm(self, at: float | None) -> None:
+        if at is None:
+            self._timer.stop()
+        else:
+            delay = math.ceil((at - time.monotonic()) * 1000)
+            self._timer.start(min(max(delay, 0), 0x7FFFFFFF))
+
+    def _on_timer(self) -> None:
+        self._guard(self.on_deadline)
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self._receiver.post(callback)
+
+    def call_threadsafe(self, callback: Callable[[], None]) -> None:
+        self._receiver.post(callback)  # postEvent is made for threads
+
+    # ------------------------------------------------------------------ running
+
+    def run_until(self, done: Callable[[], bool]) -> None:
+        while not done():
+            loop = self._qt.QEventLoop()
+            self._loops.append(loop)
+            try:
+                loop.exec()
+            finally:
+                self._loops.remove(loop)
+
+    def wake(self) -> None:
+        for loop in self._loops:
+            loop.quit()
+
+    def poll(self, block: bool) -> None:
+        flags = self._qt.QEventLoop.ProcessEventsFlag
+        self._app.processEvents(flags.WaitForMoreEvents if block else flags.AllEvents)
+
+    def running(self) -> bool:
+        # somebody's exec() is below us; the core looks at its own waits first
+        return int(self._qt.QThread.currentThread().loopLevel()) > 0
+
+    def usable(self) -> bool:
+        return self._qt.QCoreApplication.instance() is not None
+
+    def close(self) -> None:
+        self._timer.stop()
+        for token in list(self._calls):
+            self.io_stop(token)
+        self._notifiers.clear()
+
+    def after_fork(self) -> None:
+        return None  # Qt does not survive a fork; the child makes a loop of its own
+
+    def statistics(self) -> dict[str, object]:
+        return {"binding": self._qt.__name__.partition(".")[0], "notifiers": len(self._notifiers)}

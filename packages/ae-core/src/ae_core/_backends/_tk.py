@@ -1,0 +1,168 @@
+"""Tk, and Tcl alone: ``mainloop()`` hosts us.
+
+Tk loses exceptions in file handlers, and Ctrl-C while it waits; neither can happen here: the
+core catches the former, and watches for the latter by a wake-up descriptor.
+"""
+
+from __future__ import annotations
+
+__all__ = ("TkBackend",)
+
+import _tkinter
+import math
+import os
+import stat
+import time
+import tkinter
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from .._backend import Backend
+from .._wakeup import Wakeup
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class TkBackend(Backend):
+    """A Tk root, or a Tcl interpreter.
+
+    Args:
+        on_deadline: As in :class:`Backend`.
+        root: A ``tkinter.Tk`` or what ``tkinter.Tcl()`` returns; by default tkinter's default
+            root, else a new Tcl interpreter.
+    """
+
+    name = "tk"
+    waits_in_c = True
+
+    def __init__(self, on_deadline: Callable[[], None], *, root: Any = None) -> None:
+        super().__init__(on_deadline)
+        if root is None:
+            root = getattr(tkinter, "_default_root", None) or tkinter.Tcl()
+        self._root = root
+        self._tk: Any = root.tk
+        self._readers: dict[int, Callable[[], None]] = {}
+        self._writers: dict[int, Callable[[], None]] = {}
+        self._timer: Any = None
+        self._soon: Any = None
+        self._queue: deque[Callable[[], None]] = deque()
+        self._remote: deque[Callable[[], None]] = deque()
+        self._depth = 0  # how many of our handlers are on the stack
+        self._closed = False
+        # another thread must not call Tcl: it would wait for a main loop that may not run
+        self._wakeup = Wakeup()
+        self.io_start(self._wakeup.fd, False, self._run_remote)
+
+    # ------------------------------------------------------------------ waiting
+
+    def io_start(self, fd: int, write: bool, callback: Callable[[], None]) -> tuple[int, bool]:
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            raise PermissionError(f"Tk cannot wait for the regular file {fd}")
+        (self._writers if write else self._readers)[fd] = callback
+        self._tell_tk(fd)
+        return (fd, write)
+
+    def io_stop(self, token: tuple[int, bool]) -> None:
+        fd, write = token
+        (self._writers if write else self._readers).pop(fd, None)
+        if self.usable():
+            self._tell_tk(fd)
+
+    def _tell_tk(self, fd: int) -> None:
+        mask = (_tkinter.READABLE if fd in self._readers else 0) | (
+            _tkinter.WRITABLE if fd in self._writers else 0
+        )
+        if mask:
+            self._tk.createfilehandler(fd, mask, self._on_file)
+        else:
+            self._tk.deletefilehandler(fd)
+
+    def _on_file(self, fd: int, mask: int) -> None:
+        for bit, side in ((_tkinter.WRITABLE, self._writers), (_tkinter.READABLE, self._readers)):
+            if mask & bit:
+                callback = side.get(fd)
+                if callback is not None:
+                    self._enter(callback)
+
+    def _enter(self, callback: Callable[[], None]) -> None:
+        self._depth += 1
+        try:
+            callback()
+        except (KeyboardInterrupt, SystemExit):
+            # Tk would lose it: end the main loop, which is the program's
+            self._tk.quit()
+        finally:
+            self._depth -= 1
+
+    def arm(self, at: float | None) -> None:
+        if self._timer is not None:
+            self._timer.deletetimerhandler()
+            self._timer = None
+        if at is not None:
+            delay = max(math.ceil((at - time.monotonic()) * 1000), 0)
+            self._timer = self._tk.createtimerhandler(min(delay, 0x7FFFFFFF), self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._enter(self.on_deadline)
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self._queue.append(callback)
+        if self._soon is None:
+            self._soon = self._tk.createtimerhandler(0, self._run_soon)
+
+    def _run_soon(self) -> None:
+        self._soon = None
+        for _ in range(len(self._queue)):
+            self._enter(self._queue.popleft())
+
+    def call_threadsafe(self, callback: Callable[[], None]) -> None:
+        self._remote.append(callback)
+        self._wakeup.notify()
+
+    def _run_remote(self) -> None:
+        self._wakeup.drain()
+        for _ in range(len(self._remote)):
+            self._enter(self._remote.popleft())
+
+    # ------------------------------------------------------------------ running
+
+    def run_until(self, done: Callable[[], bool]) -> None:
+        while not done():
+            self._tk.dooneevent(0)
+
+    def wake(self) -> None:
+        return None  # `done` is asked after every event
+
+    def poll(self, block: bool) -> None:
+        self._tk.dooneevent(0 if block else _tkinter.DONT_WAIT)
+
+    def running(self) -> bool:
+        # one of our handlers is on the stack, and it was not a wait of ours that called it
+        return self._depth > 0
+
+    def usable(self) -> bool:
+        if self._closed:
+            return False
+        try:
+            self._tk.eval("")  # a destroyed application refuses
+        except (tkinter.TclError, RuntimeError):
+            return False
+        return True
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        if self.usable():
+            self.arm(None)
+            for fd in {*self._readers, *self._writers}:
+                self._tk.deletefilehandler(fd)
+        self._closed = True
+        self._readers.clear()
+        self._writers.clear()
+        self._wakeup.close()
+
+    def after_fork(self) -> None:
+        self._closed = True
+        self._wakeup.close()

@@ -1,0 +1,254 @@
+"""trio: our watchers live in a run of trio, as system tasks.
+
+trio cannot be blocked from inside and has no loop without a run: ``recv()`` is never possible,
+``await cv`` always is. ``ae_core.run(main())`` is ``trio.run``.
+"""
+
+from __future__ import annotations
+
+__all__ = ("TrioBackend", "wait_in_task")
+
+import math
+import os
+import signal
+import stat
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import trio
+from trio.lowlevel import TrioToken
+
+from .._backend import Backend
+from .._errors import BlockingNotAllowed, CancelledError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Generator
+
+    from .._condvar import CondVar
+
+# Theory of operation
+# -------------------
+# One system task per descriptor and direction waits, calls, and waits again. A cancelled task
+# ends at its next checkpoint only, so it looks whether it was stopped before each call. The
+# deadline is one more task, which sleeps in a cancel scope whose deadline is moved.
+#
+# An exception that leaves a system task, or a call of run_sync_soon, kills the run with
+# TrioInternalError. Callbacks of the core raise nothing but KeyboardInterrupt and SystemExit;
+# `_guard` takes these out by way of the main task if the run is ours, and otherwise turns the
+# former into a real SIGINT, which trio delivers in good order.
+
+
+class _Watch:
+    """The task that watches one direction of one descriptor."""
+
+    __slots__ = ("callback", "fd", "scope", "stopped", "write")
+
+    def __init__(self, fd: int, write: bool, callback: Callable[[], None]) -> None:
+        self.fd = fd
+        self.write = write
+        self.callback = callback
+        self.scope = trio.CancelScope()
+        self.stopped = False
+
+
+class TrioBackend(Backend):
+    """The run of trio that is active in this thread, or will be."""
+
+    name = "trio"
+    own_run = True
+
+    def __init__(self, on_deadline: Callable[[], None]) -> None:
+        super().__init__(on_deadline)
+        self._token: TrioToken | None = None
+        self._deadline = math.inf  # on trio's clock
+        self._sleep: trio.CancelScope | None = None
+        self._main: trio.CancelScope | None = None  # of a run that is ours
+        self._leave: BaseException | None = None  # what it has to raise
+        self._finished = False
+        if trio.lowlevel.in_trio_run():
+            self._enter()
+
+    def _enter(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        trio.lowlevel.spawn_system_task(self._keep_time, name="ae_core deadline")
+
+    def _inside(self) -> TrioToken:
+        if self._token is None:
+            if not trio.lowlevel.in_trio_run():
+                raise RuntimeError(
+                    "trio has no loop outside a run: start one by ae_core.run(main()) or trio.run"
+                )
+            self._enter()
+        assert self._token is not None
+        return self._token
+
+    def _guard(self, callback: Callable[[], None]) -> None:
+        try:
+            callback()
+        except (KeyboardInterrupt, SystemExit) as error:
+            if self._main is not None:
+                self._leave = error
+                self._main.cancel()
+            elif isinstance(error, KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+            else:
+                raise
+
+    # ------------------------------------------------------------------ waiting
+
+    def io_start(self, fd: int, write: bool, callback: Callable[[], None]) -> _Watch:
+        self._inside()
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            raise PermissionError(f"trio cannot wait for the regular file {fd}")
+        watch = _Watch(fd, write, callback)
+        trio.lowlevel.spawn_system_task(self._watch, watch, name=f"ae_core descriptor {fd}")
+        return watch
+
+    async def _watch(self, watch: _Watch) -> None:
+        wait = trio.lowlevel.wait_writable if watch.write else trio.lowlevel.wait_readable
+        with watch.scope:
+            while not watch.stopped:
+                try:
+                    await wait(watch.fd)
+                except trio.ClosedResourceError:
+                    return  # notify_closing(): trio's own way to say that it is closed
+                except trio.BusyResourceError:
+                    # a stopped task of ours, or one of the program, still waits for it
+                    await trio.sleep(0)
+                    continue
+                except OSError as error:
+                    if not watch.stopped and self.on_refused is not None:
+                        self.on_refused(watch.fd, watch.write, error)
+                    return
+                if not watch.stopped:
+                    self._guard(watch.callback)
+
+    def io_stop(self, token: _Watch) -> None:
+        token.stopped = True
+        if self.usable():
+            token.scope.cancel()
+
+    def arm(self, at: float | None) -> None:
+        self._inside()
+        if at is None:
+            self._deadline = math.inf
+        else:
+            self._deadline = trio.current_time() + (at - time.monotonic())
+        if self._sleep is not None:
+            self._sleep.deadline = self._deadline
+
+    async def _keep_time(self) -> None:
+        while True:
+            with trio.CancelScope(deadline=self._deadline) as self._sleep:
+                await trio.sleep_forever()
+            self._deadline = math.inf
+            self._guard(self.on_deadline)
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self._inside().run_sync_soon(self._guard, callback)
+
+    def call_threadsafe(self, callback: Callable[[], None]) -> None:
+        token = self._token
+        if token is None:
+            raise RuntimeError("trio has not run yet")
+        try:
+            token.run_sync_soon(self._guard, callback)
+        except trio.RunFinishedError:
+            raise RuntimeError("the trio run has ended") from None
+
+    # ------------------------------------------------------------------ running
+
+    def run_until(self, done: Callable[[], bool]) -> None:
+        if not done():
+            raise BlockingNotAllowed(
+                "trio cannot be run by recv(): use 'await cv' in ae_core.run(main()) or trio.run"
+            )
+
+    def wake(self) -> None:
+        return None  # nothing of ours ever blocks
+
+    def poll(self, block: bool) -> None:
+        raise BlockingNotAllowed("trio cannot be run turn by turn")
+
+    def running(self) -> bool:
+        return self._token is not None
+
+    def usable(self) -> bool:
+        if self._finished:
+            return False
+        if self._token is None:
+            return True
+        return trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is self._token
+
+    def close(self) -> None:
+        self._finished = True
+
+    # ------------------------------------------------------------------ coroutines
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        async def main() -> Any:
+            self._inside()
+            with trio.CancelScope() as self._main:
+                return await coroutine
+
+        try:
+            result = trio.run(main)
+        finally:
+            self._main = None
+            self._finished = True
+        if self._leave is not None:
+            leave, self._leave = self._leave, None
+            raise leave
+        return result
+
+    def spawn(self, coroutine: Coroutine[Any, Any, Any], task: Any) -> bool:
+        self._inside()
+        scope = trio.CancelScope()
+        task._host = scope
+
+        async def drive() -> None:
+            value: Any = None
+            error: BaseException | None = CancelledError("the task was cancelled")
+            try:
+                with scope:
+                    try:
+                        value = await coroutine
+                        error = None
+                    except trio.Cancelled:
+                        raise
+                    except BaseException as problem:
+                        error = problem
+            finally:
+                coroutine.close()
+                self._guard(lambda: task._finish(value, error))
+
+        trio.lowlevel.spawn_system_task(drive, name="ae_core task", context=task._context)
+        return True
+
+
+def wait_in_task(condvar: CondVar[Any]) -> Generator[Any, Any, None]:
+    """Wait in a task of trio; its cancellation ends the wait, not the condition variable."""
+    task = trio.lowlevel.current_task()
+    token = trio.lowlevel.current_trio_token()
+    waiting = True
+
+    def resume() -> None:
+        nonlocal waiting
+        if waiting:
+            waiting = False
+            trio.lowlevel.reschedule(task)
+
+    def wake(_: CondVar[Any]) -> None:
+        # not reschedule(): as a guest, trio is not active when the host loop calls us
+        with suppress(trio.RunFinishedError):
+            token.run_sync_soon(resume)
+
+    def abort(_: Any) -> trio.lowlevel.Abort:
+        nonlocal waiting
+        waiting = False
+        condvar._forget_wake(wake)
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    condvar.on_ready(wake)
+    yield from trio.lowlevel.wait_task_rescheduled(abort).__await__()

@@ -1,0 +1,136 @@
+"""Twisted: the reactor that the program has installed, of any kind.
+
+``recv()`` runs it turn by turn while nobody else does; ``run()`` and ``stop()`` stay the
+program's. The asyncio reactor is asyncio's business.
+"""
+
+from __future__ import annotations
+
+__all__ = ("TwistedBackend",)
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from .._backend import Backend
+from .._errors import BlockingNotAllowed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class _Descriptor:
+    """What a reactor calls a reader or writer."""
+
+    __slots__ = ("__weakref__", "_backend", "_callback", "_fd", "_write")
+
+    def __init__(
+        self, backend: TwistedBackend, fd: int, write: bool, callback: Callable[[], None]
+    ) -> None:
+        self._backend = backend
+        self._fd = fd
+        self._write = write
+        self._callback = callback
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def doRead(self) -> None:
+        self._callback()
+
+    def doWrite(self) -> None:
+        self._callback()
+
+    def connectionLost(self, reason: Any) -> None:
+        # the reactor found the descriptor closed, or an exception left our callback
+        refused = self._backend.on_refused
+        if refused is not None:
+            refused(self._fd, self._write, OSError(9, "Bad file descriptor"))
+
+    def logPrefix(self) -> str:
+        return "ae_core"
+
+
+class TwistedBackend(Backend):
+    """The installed reactor."""
+
+    name = "twisted"
+
+    def __init__(self, on_deadline: Callable[[], None]) -> None:
+        super().__init__(on_deadline)
+        from twisted.internet import reactor
+
+        self._reactor: Any = reactor
+        self._timer: Any = None
+        self._started = False  # by us
+
+    def io_start(self, fd: int, write: bool, callback: Callable[[], None]) -> tuple[Any, bool]:
+        descriptor = _Descriptor(self, fd, write, callback)
+        if write:
+            self._reactor.addWriter(descriptor)
+        else:
+            self._reactor.addReader(descriptor)
+        return (descriptor, write)
+
+    def io_stop(self, token: tuple[Any, bool]) -> None:
+        descriptor, write = token
+        if write:
+            self._reactor.removeWriter(descriptor)
+        else:
+            self._reactor.removeReader(descriptor)
+
+    def arm(self, at: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if at is not None:
+            delay = max(at - time.monotonic(), 0.0)
+            self._timer = self._reactor.callLater(delay, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self.on_deadline()
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self._reactor.callLater(0, callback)
+
+    def call_threadsafe(self, callback: Callable[[], None]) -> None:
+        self._reactor.callFromThread(callback)
+
+    def run_until(self, done: Callable[[], bool]) -> None:
+        if self.running():
+            raise BlockingNotAllowed(
+                "recv() would block the running Twisted reactor: use 'await cv' or a callback"
+            )
+        if not self._started:
+            self._started = True
+            self._reactor.startRunning(installSignalHandlers=False)
+        while not done():
+            self._turn(self._reactor.timeout())
+
+    def _turn(self, timeout: float | None) -> None:
+        # in this order: the other way round, a call from a thread that arrives in
+        # runUntilCurrent() would be waited for in doIteration(None)
+        self._reactor.doIteration(timeout)
+        self._reactor.runUntilCurrent()
+
+    def wake(self) -> None:
+        return None  # `done` is asked after every turn
+
+    def poll(self, block: bool) -> None:
+        turns = iter((False, True))
+        if not block:
+            self._reactor.callLater(0, int)
+        self.run_until(lambda: next(turns, True))
+
+    def running(self) -> bool:
+        # once we have started it, nobody else can: reactor.run() then refuses
+        return bool(self._reactor.running) and not self._started
+
+    def close(self) -> None:
+        self.arm(None)
+
+    def after_fork(self) -> None:
+        self._timer = None
+
+    def statistics(self) -> dict[str, object]:
+        return {"reactor": type(self._reactor).__name__}
