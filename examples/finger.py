@@ -103,11 +103,16 @@ def main() -> None:
     options = parser.parse_args()
 
     asked = [(user, finger(user, options.host, options.port)) for user in options.users]
-    try:
-        for user, answer in asked:
-            print(f"trying {user}@{options.host}:", answer.recv().rstrip(), sep="\n", end="\n\n")
-    except (OSError, ValueError) as error:
-        sys.exit(f"finger: {options.host}: {error}")
+    failures = []
+    for user, answer in asked:
+        try:
+            text = answer.recv()
+        except (OSError, ValueError) as error:
+            failures.append(error)
+        else:
+            print(f"{user}@{options.host}:", text.rstrip(), sep="\n", end="\n\n")
+    if failures:
+        sys.exit(f"finger: {options.host}: {failures[0]}")
 
 
 if __name__ == "__main__":
