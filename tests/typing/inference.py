@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import socket
-from typing import Any, assert_type
+from typing import assert_type
 
 import ae_core as ae
 import ae_dns
@@ -58,7 +58,7 @@ def frames(handle: Handle) -> None:
     assert_type(handle.push_read(Line()), ae.CondVar[bytes])
     assert_type(handle.push_read(Chunk(4)), ae.CondVar[bytes])
     assert_type(handle.push_read(own_reader), ae.CondVar[int])
-    assert_type(handle.push_read("line"), ae.CondVar[Any])
+    assert_type(handle.push_read("line"), ae.CondVar[bytes])
     assert_type(handle.push_read(Regex(rb"x")), ae.CondVar[bytes])
     assert_type(handle.drained(), ae.CondVar[None])
 
