@@ -30,7 +30,7 @@ from . import _lifecycle, _reading, _tls, _writing
 from ._registry import SHARED
 
 if TYPE_CHECKING:
-    pass
+    from ._handle import Handle
 
 # Theory of operation
 # -------------------
@@ -103,58 +103,77 @@ class Events(ref["Handle"]):
         if not data:
             _reading.end_of_stream(h)
             return
-        # One whole line for a waiting "line" request, by far the most frequent event of a
-        # request-response server: 0.3 us instead of 0.9 through the general drain.
+        # Two shortcuts: one whole line for a waiting "line" request, by far the most frequent
+        # event of a request-response server (0.35 us instead of 1.2 through the general drain);
+        # and lines for a standing reader.
         queue = h._queue
         buf = h._buf
-        if (
-            queue.reader is LINE
-            and not buf._data
-            and data.find(b"\n") + 1 == len(data)
-            and not h._busy
-        ):
-            callback = queue.callback
-            if queue.more:
-                queue.reader, queue.callback = queue.more.popleft()
-            else:
-                queue.reader = queue.callback = None
-            h._busy = 1
-            h._later = True
-            try:
-                callback(h, data[:-1] if data[-2:-1] != b"\r" else data[:-2])
-            except BaseException as error:
-                report(error)
-            if queue.reader is LINE and not buf._data and h._simple:
+        if buf._data or h._busy:
+            buf.feed(data)
+        elif queue.reader is LINE:
+            line, end, rest = data.partition(b"\n")
+            if end and not rest:
+                callback = queue.callback
+                if queue.more:
+                    queue.reader, queue.callback = queue.more.popleft()
+                else:
+                    queue.reader = queue.callback = None
+                h._busy = 1
+                h._later = True
+                try:
+                    callback(h, line[:-1] if line and line[-1] == 13 else line)
+                except BaseException as error:
+                    report(error)
+                if queue.reader is LINE and h._simple and not buf._data:
+                    h._busy = 0
+                    h._later = False
+                    if h._pieces:
+                        self._send(h)
+                    return
+                _reading.run(h)
+                return
+            buf.feed(data)
+        elif queue.reader is None and h._each_reader is LINE and b"\n" in data:
+            h._may_burst = True
+            if _reading.burst(h, data) and h._simple and not buf._data:
                 h._busy = 0
                 h._later = False
-                pieces = h._pieces
-                if pieces:
-                    if len(pieces) == 1:
-                        data = pieces.pop()
-                        h._out._counted = 0
-                    else:
-                        data = h._out.next()
-                    try:
-                        sent = h._io.send(data)
-                    except OSError as error:
-                        _writing.send_failed(h, data, error)
-                        return
-                    if sent != len(data) or pieces:
-                        h._out.block = memoryview(data)[sent:]
-                        _writing.flush(h)
-                        if h._due:
-                            _lifecycle.do_due(h)
+                if h._pieces:
+                    self._send(h)
                 return
+            _reading.run(h)
+            return
         else:
             buf.feed(data)
-            h._may_burst = True
-            if len(data) == h._read_size and h._read_size < h._max_read_size:
-                h._read_size = min(2 * h._read_size, h._max_read_size)
-            if h._busy:
-                return  # a loop inside a callback: the drain outside goes on with it
-            h._busy = 1
-            h._later = True
+        h._may_burst = True
+        if len(data) == h._read_size and h._read_size < h._max_read_size:
+            h._read_size = min(2 * h._read_size, h._max_read_size)
+        if h._busy:
+            return  # a loop inside a callback: the drain outside goes on with it
+        h._busy = 1
+        h._later = True
         _reading.run(h)
+
+    def _send(self, h: Handle) -> None:
+        """Send what a shortcut's callbacks have written: `_writing.flush` for the simple case."""
+        out = h._out
+        pieces = out.pieces
+        if len(pieces) == 1:
+            data = pieces.pop()
+            out._counted = 0
+        else:
+            data = out.next()
+        try:
+            sent = h._io.send(data)
+        except OSError as error:
+            _writing.send_failed(h, data, error)
+        else:
+            if sent == len(data) and not pieces:
+                return
+            out.block = memoryview(data)[sent:]
+            _writing.flush(h)
+        if h._due:
+            _lifecycle.do_due(h)
 
     def readable_tls(self) -> None:
         """Read ciphertext once."""

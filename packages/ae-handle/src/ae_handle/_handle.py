@@ -1,17 +1,17 @@
 """The handle: buffered, framed reads and writes on a stream, on any loop.
 
 The shell. It checks arguments, keeps the state and offers the methods; what happens when the
-loop calls is in ``_events``, ``_reading``, ``_writing``, ``_tls`` and ``_lifecycle``.
-"""
+loop calls is in ``_events``, ``_reading``, ``_writing``, ``_tls`` and ``_lifecycle``; the
+options are in ``_settings``.
 
-# Long because this is the interface: fifty options and methods, each with its documentation.
+Long because this is the interface: every method with its documentation and its overloads.
+"""
 
 from __future__ import annotations
 
 __all__ = ("Handle", "HandleStatistics")
 
 from _thread import get_ident
-from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar, overload
 
 import ae_core as ae
@@ -20,21 +20,23 @@ from . import _events, _lifecycle, _linger, _reading, _tls, _writing
 from ._awaited import Awaited, Each, Next
 from ._buffer import NEED_MORE, ReadBuffer
 from ._errors import HandleDestroyed, HandleError
-from ._options import Callback, Seconds, check_coder, check_limit, check_size
+from ._octets import octets
 from ._read_queue import ReadQueue
 from ._registry import SHARED, resolve_frame
+from ._settings import Settings
 from ._streams import adapt
-from ._timeouts import ANY, READ, WRITE, Timeouts, check_period
+from ._timeouts import ANY, READ, WRITE, Timeouts
 from ._write_queue import WriteQueue
-from .types import Cbor, Json, Line
+from .types import Line
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
     from types import TracebackType
     from typing import Self
 
     from ae_core import CondVar
 
-    from .abc import Coder, Frame, Reader, TlsRole, TlsSession
+    from .abc import Frame, Reader, TlsRole, TlsSession
 
 T = TypeVar("T")
 
@@ -69,34 +71,7 @@ class HandleStatistics(NamedTuple):
     tls: str | None
 
 
-# What a setter brings about. No callback runs inside it: what is due is due in the next turn.
-
-
-def _reader_changed(h: Handle) -> None:
-    _reading.unburst(h)
-    h._each_reader = h._each_callback = None
-    if h._on_read is not None:
-        h._wake_reading()
-    elif h._phase == _events.OPEN and not h._busy:
-        _reading.update_interest(h)
-
-
-def _eof_changed(h: Handle) -> None:
-    if h._eof == 1 and h._on_eof is not None:
-        h._make_due(_events.DUE_READ)
-
-
-def _drain_changed(h: Handle) -> None:
-    _writing.refresh(h)
-    if h._on_drain is None or h._phase != _events.OPEN:
-        return
-    if len(h._out) > h._low_water_mark:
-        h._armed = True
-    else:
-        h._make_due(_events.DUE_DRAIN)
-
-
-class Handle:
+class Handle(Settings):
     """A buffered stream: requests for typed items on one side, pushed items on the other.
 
     Args:
@@ -168,10 +143,8 @@ class Handle:
 
     __slots__ = (
         "__weakref__",
-        "_allow_truncated",
         "_armed",
         "_attempt",
-        "_autocork",
         "_buf",
         "_burst",
         "_busy",
@@ -184,152 +157,30 @@ class Handle:
         "_eof",
         "_error",
         "_events",
-        "_frames",
         "_holds",
         "_io",
-        "_keepalive",
         "_later",
-        "_linger",
-        "_loop",
-        "_low_water_mark",
-        "_max_read_buffer",
-        "_max_read_size",
-        "_max_write_buffer",
         "_may_burst",
-        "_no_delay",
-        "_on_connect",
-        "_on_connect_error",
-        "_on_drain",
-        "_on_eof",
-        "_on_error",
-        "_on_prepare",
-        "_on_read",
-        "_on_read_timeout",
-        "_on_timeout",
-        "_on_tls_started",
-        "_on_tls_stopped",
-        "_on_write_timeout",
-        "_oob_inline",
         "_opened_at",
         "_out",
-        "_peer_name",
-        "_phase",
         "_pieces",
         "_queue",
-        "_read_size",
         "_reading",
         "_shutdown",
         "_simple",
         "_stopped",
         "_stream",
         "_thread",
-        "_timeouts",
         "_timer",
         "_timer_at",
         "_tls",
-        "_tls_context",
-        "_tls_role",
         "_turn_posted",
-        "_watch_eof",
         "_write_error",
         "_writing",
     )
 
-    def __init__(
-        self,
-        stream: Any = None,
-        *,
-        connect: tuple[str, str | int] | None = None,
-        on_prepare: Callable[[Any], float | None] | None = None,
-        on_connect: Callable[[Any, str, int, Callable[[], None]], object] | None = None,
-        on_connect_error: Callable[[Any, HandleError], object] | None = None,
-        on_error: Callable[[Any, HandleError], object] | None = None,
-        on_read: Callable[[Any], object] | None = None,
-        on_eof: Callable[[Any], object] | None = None,
-        on_drain: Callable[[Any], object] | None = None,
-        on_timeout: Callable[[Any], object] | None = None,
-        on_read_timeout: Callable[[Any], object] | None = None,
-        on_write_timeout: Callable[[Any], object] | None = None,
-        on_tls_started: Callable[[Any, HandleError | None], object] | None = None,
-        on_tls_stopped: Callable[[Any], object] | None = None,
-        timeout: float | None = 0.0,
-        read_timeout: float | None = 0.0,
-        write_timeout: float | None = 0.0,
-        max_read_buffer: int | None = 1 << 20,
-        max_write_buffer: int | None = None,
-        autocork: bool = False,
-        no_delay: bool = False,
-        keepalive: bool = False,
-        oob_inline: bool = True,
-        read_size: int | None = None,
-        max_read_size: int = 65536,
-        low_water_mark: int = 0,
-        linger: float = 3600.0,
-        watch_eof: bool = False,
-        allow_truncated: bool = False,
-        peer_name: str | None = None,
-        tls: TlsRole | None = None,
-        tls_context: Any = None,
-        json: Coder | None = None,
-        cbor: Coder | None = None,
-    ) -> None:
-        self._phase = _events.DESTROYED  # until everything is checked
-        if (stream is None) == (connect is None):
-            raise ValueError("either a stream or connect=(host, service) must be given")
-        if connect is not None and (not isinstance(connect, (tuple, list)) or len(connect) != 2):
-            raise TypeError(f"expected connect as (host, service), got {connect!r}")
-        _check_callables(locals())
-        self._on_prepare = on_prepare
-        self._on_connect = on_connect
-        self._on_connect_error = on_connect_error
-        self._on_error = on_error
-        self._on_read = on_read
-        self._on_eof = on_eof
-        self._on_drain = on_drain
-        self._on_timeout = on_timeout
-        self._on_read_timeout = on_read_timeout
-        self._on_write_timeout = on_write_timeout
-        self._on_tls_started = on_tls_started
-        self._on_tls_stopped = on_tls_stopped
-        self._max_read_buffer = check_limit("max_read_buffer", max_read_buffer)
-        self._max_write_buffer = check_limit("max_write_buffer", max_write_buffer)
-        self._max_read_size = check_size("max_read_size", max_read_size, 1)
-        size = self._max_read_size if read_size is None else read_size
-        self._read_size = min(check_size("read_size", size, 1), self._max_read_size)
-        self._low_water_mark = check_size("low_water_mark", low_water_mark, 0)
-        self._linger = check_period("linger", linger)
-        self._autocork = bool(autocork)
-        self._no_delay = bool(no_delay)
-        self._keepalive = bool(keepalive)
-        self._oob_inline = bool(oob_inline)
-        self._watch_eof = bool(watch_eof)
-        self._allow_truncated = bool(allow_truncated)
-        self._frames: dict[str, Any] | None = None
-        if json is not None:
-            self._frames = {"json": Json(check_coder("json", json))}
-        if cbor is not None:
-            self._frames = {**(self._frames or {}), "cbor": Cbor(check_coder("cbor", cbor))}
-        if peer_name is None and connect is not None:
-            peer_name = connect[0]
-        self._peer_name = peer_name
-        if tls is not None:
-            _tls.check_role(tls)
-            tls_context = _tls.find_context(tls_context)
-        self._tls_role: TlsRole | None = tls
-        self._tls_context = tls_context
-        self._loop = ae.detect()
-        self._timeouts: Timeouts | None = None
-        for kind, name, seconds in (
-            (ANY, "timeout", timeout),
-            (READ, "read_timeout", read_timeout),
-            (WRITE, "write_timeout", write_timeout),
-        ):
-            if seconds:
-                period = check_period(name, seconds)
-                if self._timeouts is None:
-                    self._timeouts = Timeouts(self._loop.clock())
-                self._timeouts.periods[kind] = period
-
+    def _begin(self, stream: Any, connect: tuple[str, str | int] | None) -> None:
+        """Called by ``Settings.__init__`` when all options are checked and set."""
         self._thread = get_ident()
         self._events = _events.Events(self)
         self._buf = ReadBuffer()
@@ -368,33 +219,12 @@ class Handle:
             _lifecycle.connect(self, *connect)
             return
         io = adapt(stream)
-        session = None if tls is None else _tls.make(self, tls, tls_context)
+        session = None if self._tls_role is None else _tls.make(self, self._tls_role, None)
         _lifecycle.start(self, io, session)
         if self._due:
             _lifecycle.post_turn(self)
 
-    # ------------------------------------------------------------------ callbacks
-
-    on_prepare: Callback[Callable[[Any], float | None]] = Callback("Before each attempt.")
-    on_connect: Callback[Callable[[Any, str, int, Callable[[], None]], object]] = Callback(
-        "The connection is there."
-    )
-    on_connect_error: Callback[Callable[[Any, HandleError], object]] = Callback(
-        "No address answered."
-    )
-    on_error: Callback[Callable[[Any, HandleError], object]] = Callback("Something went wrong.")
-    on_read: Callback[Callable[[Any], object]] = Callback(
-        "Something is unread, and no request waits. Replaces ``read_each``.", _reader_changed
-    )
-    on_eof: Callback[Callable[[Any], object]] = Callback("The peer is done.", _eof_changed)
-    on_drain: Callback[Callable[[Any], object]] = Callback("Everything is sent.", _drain_changed)
-    on_timeout: Callback[Callable[[Any], object]] = Callback("Nothing has happened.")
-    on_read_timeout: Callback[Callable[[Any], object]] = Callback("Nothing was read.")
-    on_write_timeout: Callback[Callable[[Any], object]] = Callback("Nothing was written.")
-    on_tls_started: Callback[Callable[[Any, HandleError | None], object]] = Callback(
-        "The handshake is done, or has failed."
-    )
-    on_tls_stopped: Callback[Callable[[Any], object]] = Callback("TLS is over.")
+    # ------------------------------------------------------------------ options
 
     def clear_callbacks(self) -> None:
         """Set all callbacks to None, for a handle that changes hands. Requests stay queued."""
@@ -408,12 +238,6 @@ class Handle:
             _writing.refresh(self)
             if not self._busy:
                 _reading.update_interest(self)
-
-    # ------------------------------------------------------------------ options
-
-    timeout = Seconds(ANY, "Seconds without reading or writing; 0 for no limit.")
-    read_timeout = Seconds(READ, "Seconds without reading; 0 for no limit.")
-    write_timeout = Seconds(WRITE, "Seconds without writing; 0 for no limit.")
 
     def timeout_reset(self) -> None:
         """Start the period of ``timeout`` again, as activity would.
@@ -453,146 +277,6 @@ class Handle:
             _writing.refresh(self)
         self._timeouts.reset(kind, now)
 
-    @property
-    def max_read_buffer(self) -> int | None:
-        """How many octets may remain unread; None for no limit."""
-        return self._max_read_buffer
-
-    @max_read_buffer.setter
-    def max_read_buffer(self, octets: int | None) -> None:
-        self._max_read_buffer = check_limit("max_read_buffer", octets)
-        if self._phase == _events.OPEN and not self._busy:
-            self._make_due(_events.DUE_READ)
-
-    @property
-    def max_write_buffer(self) -> int | None:
-        """How many octets may remain unsent; None for no limit."""
-        return self._max_write_buffer
-
-    @max_write_buffer.setter
-    def max_write_buffer(self, octets: int | None) -> None:
-        self._max_write_buffer = check_limit("max_write_buffer", octets)
-        if self._phase == _events.OPEN and not self._busy:
-            self._make_due(_events.DUE_WRITE)
-        elif self._phase == _events.CONNECTING:
-            self._later = self._max_write_buffer is None
-
-    @property
-    def low_water_mark(self) -> int:
-        """How many octets may be unsent when ``on_drain`` is called."""
-        return self._low_water_mark
-
-    @low_water_mark.setter
-    def low_water_mark(self, octets: int) -> None:
-        self._low_water_mark = check_size("low_water_mark", octets, 0)
-        if self._phase == _events.OPEN and not self._busy:
-            self._make_due(_events.DUE_WRITE)
-
-    @property
-    def max_read_size(self) -> int:
-        """The most that is read at once."""
-        return self._max_read_size
-
-    @max_read_size.setter
-    def max_read_size(self, octets: int) -> None:
-        self._max_read_size = check_size("max_read_size", octets, 1)
-        self._read_size = min(self._read_size, self._max_read_size)
-
-    @property
-    def read_size(self) -> int:
-        """How much is read at once now; doubled whenever that was filled."""
-        return self._read_size
-
-    @read_size.setter
-    def read_size(self, octets: int) -> None:
-        self._read_size = min(check_size("read_size", octets, 1), self._max_read_size)
-
-    @property
-    def linger(self) -> float:
-        """For how many seconds unsent octets may outlive the handle."""
-        return self._linger
-
-    @linger.setter
-    def linger(self, seconds: float) -> None:
-        self._linger = check_period("linger", seconds)
-
-    @property
-    def autocork(self) -> bool:
-        """Whether writes wait for the next turn."""
-        return self._autocork
-
-    @autocork.setter
-    def autocork(self, on: bool) -> None:
-        self._autocork = bool(on)
-
-    @property
-    def watch_eof(self) -> bool:
-        """Whether an idle handle notices that the peer has closed."""
-        return self._watch_eof
-
-    @watch_eof.setter
-    def watch_eof(self, on: bool) -> None:
-        self._watch_eof = bool(on)
-        if self._phase == _events.OPEN and not self._busy:
-            _reading.update_interest(self)
-
-    @property
-    def allow_truncated(self) -> bool:
-        """Whether a stream may end without close_notify."""
-        return self._allow_truncated
-
-    @allow_truncated.setter
-    def allow_truncated(self, on: bool) -> None:
-        self._allow_truncated = bool(on)
-
-    @property
-    def no_delay(self) -> bool:
-        """Whether TCP sends small segments at once (``TCP_NODELAY``)."""
-        return self._no_delay
-
-    @no_delay.setter
-    def no_delay(self, on: bool) -> None:
-        self._no_delay = bool(on)
-        _lifecycle.set_option(self, "no_delay", self._no_delay)
-
-    @property
-    def keepalive(self) -> bool:
-        """Whether the kernel probes an idle connection (``SO_KEEPALIVE``)."""
-        return self._keepalive
-
-    @keepalive.setter
-    def keepalive(self, on: bool) -> None:
-        self._keepalive = bool(on)
-        _lifecycle.set_option(self, "keepalive", self._keepalive)
-
-    @property
-    def oob_inline(self) -> bool:
-        """Whether urgent data is part of the stream (``SO_OOBINLINE``)."""
-        return self._oob_inline
-
-    @oob_inline.setter
-    def oob_inline(self, on: bool) -> None:
-        self._oob_inline = bool(on)
-        _lifecycle.set_option(self, "oob_inline", self._oob_inline)
-
-    @property
-    def peer_name(self) -> str | None:
-        """Who the peer should be."""
-        return self._peer_name
-
-    @peer_name.setter
-    def peer_name(self, name: str | None) -> None:
-        self._peer_name = name
-
-    @property
-    def tls_context(self) -> Any:
-        """The context for ``start_tls`` without one."""
-        return self._tls_context
-
-    @tls_context.setter
-    def tls_context(self, context: Any) -> None:
-        self._tls_context = None if context is None else _tls.find_context(context)
-
     # ------------------------------------------------------------------ state
 
     @property
@@ -615,11 +299,6 @@ class Handle:
     def tls(self) -> TlsSession | None:
         """The TLS session, None without TLS."""
         return None if self._tls is None else self._tls.session
-
-    @property
-    def is_destroyed(self) -> bool:
-        """Whether it was destroyed."""
-        return self._phase == _events.DESTROYED
 
     def statistics(self) -> HandleStatistics:
         """Return what the handle is about, in numbers."""
@@ -823,7 +502,7 @@ class Handle:
             return resolve_frame(reader)
         if not callable(reader):
             raise TypeError(f"expected a frame type, its name or a callable, got {reader!r}")
-        if reader.__class__ is Line and reader.eol is None:
+        if isinstance(reader, Line) and reader.eol is None:
             return _LINE  # the drain knows this one by identity
         return reader
 
@@ -932,7 +611,7 @@ class Handle:
         if value is not _MISSING:
             data = self._encode(data, value)
         elif data.__class__ is not bytes:
-            data = _check_data(data)
+            data = octets(data)
         if self._later:
             self._pieces.append(data)
             return
@@ -944,7 +623,7 @@ class Handle:
         if encode is None:
             raise TypeError(f"expected a frame type that can be written, got {frame!r}")
         data = encode(value)
-        return data if data.__class__ is bytes else _check_data(data)
+        return data if data.__class__ is bytes else octets(data)
 
     def _write(self, data: bytes) -> None:
         if self._phase >= _events.FAILED or not data:
@@ -1120,24 +799,6 @@ class Handle:
                 await self.drained()
         finally:
             self.destroy()
-
-
-def _check_data(data: Any) -> bytes:
-    """Return bytes-like *data* as bytes that nobody can change."""
-    if isinstance(data, (bytes, bytearray, memoryview)):
-        return bytes(data)
-    if isinstance(data, str):
-        raise TypeError(f"expected octets, got the str {data!r}: encode it, or give a value too")
-    try:
-        return bytes(memoryview(data))
-    except TypeError:
-        raise TypeError(f"expected a bytes-like object, got {data!r}") from None
-
-
-def _check_callables(arguments: dict[str, Any]) -> None:
-    for name, value in arguments.items():
-        if name.startswith("on_") and value is not None and not callable(value):
-            raise TypeError(f"expected {name} as a callable or None, got {value!r}")
 
 
 def _describe(io: Any) -> str:

@@ -18,7 +18,7 @@ __all__ = (
     "note_failure",
     "post_turn",
     "release",
-    "set_option",
+    "set_options",
     "start",
     "tick",
 )
@@ -197,13 +197,7 @@ def start(h: Handle, io: Any, session: _tls.Tls | None) -> None:
     h._io = io
     h._phase = _events.OPEN
     h._later = False
-    for name, on in (
-        ("no_delay", h._no_delay),
-        ("keepalive", h._keepalive),
-        ("oob_inline", h._oob_inline),
-    ):
-        if on:
-            set_option(h, name, True)
+    set_options(h, only_on=True)
     timeouts = h._timeouts
     h._opened_at = h._loop.clock()
     if timeouts is not None:
@@ -230,22 +224,25 @@ def start(h: Handle, io: Any, session: _tls.Tls | None) -> None:
         _reading.update_interest(h)
 
 
-_OPTIONS: Final = {
-    "no_delay": (socket.IPPROTO_TCP, socket.TCP_NODELAY),
-    "keepalive": (socket.SOL_SOCKET, socket.SO_KEEPALIVE),
-    "oob_inline": (socket.SOL_SOCKET, socket.SO_OOBINLINE),
-}
+_OPTIONS: Final = (
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+    (socket.SOL_SOCKET, socket.SO_OOBINLINE),
+)
 
 
-def set_option(h: Handle, name: str, on: bool) -> None:
-    """Set a socket option on the stream, if there is one yet, and if it has such a thing."""
+def set_options(h: Handle, *, only_on: bool = False) -> None:
+    """Set the socket options on the stream, if there is one yet; pipes go without."""
     io = h._io
     if not isinstance(io, socket.socket):
         return
-    try:
-        io.setsockopt(*_OPTIONS[name], int(on))
-    except OSError as error:
-        ae.log("trace", "%s on %r: %s", name, io, error)
+    for option, on in zip(_OPTIONS, (h._no_delay, h._keepalive, h._oob_inline), strict=True):
+        if only_on and not on:
+            continue  # it is off in a new socket
+        try:
+            io.setsockopt(*option, int(on))
+        except OSError as error:  # TCP_NODELAY on a UNIX socket
+            ae.log("trace", "socket option %r on %r: %s", option, io, error)
 
 
 def connect(h: Handle, host: str, service: str | int) -> None:
@@ -264,7 +261,7 @@ def connect(h: Handle, host: str, service: str | int) -> None:
             h._attempt = None
 
     def connected(
-        sock: socket.socket, host: str, port: int, retry: Callable[[], CondVar[Any]]
+        sock: socket.socket, host: str, port: int | str, retry: Callable[[], CondVar[Any]]
     ) -> None:
         _connected(h, sock, host, port, retry)
 
@@ -276,7 +273,11 @@ def connect(h: Handle, host: str, service: str | int) -> None:
 
 
 def _connected(
-    h: Handle, sock: socket.socket, host: str, port: int, retry: Callable[[], CondVar[Any]]
+    h: Handle,
+    sock: socket.socket,
+    host: str,
+    port: int | str,
+    retry: Callable[[], CondVar[Any]],
 ) -> None:
     """A connection is there: first what was pushed meanwhile, then on_connect."""
     if h._phase != _events.CONNECTING:
@@ -336,7 +337,7 @@ def _try_next(h: Handle, sock: socket.socket, retry: Callable[[], CondVar[Any]])
         given_up = TransportError(
             "the connection was given up for the next address", errno=errno.ECONNABORTED
         )
-        ae.postpone(lambda: [awaited.throw(given_up) for awaited in waiting])
+        ae.postpone(_Throw(waiting, given_up))
 
 
 def _connect_done(h: Handle, condvar: CondVar[Any]) -> None:
@@ -431,7 +432,7 @@ def destroy(h: Handle) -> None:
     waiting += h._drained or ()
     h._drained = None
     if waiting:
-        ae.postpone(_Throw(waiting))
+        ae.postpone(_Throw(waiting, HandleDestroyed()))
     io, h._io = h._io, None
     tls, h._tls = h._tls, None
     if io is not None:
@@ -443,13 +444,14 @@ def destroy(h: Handle) -> None:
 
 
 class _Throw:
-    """Ends what waited for a handle that was destroyed."""
+    """Ends what waits, in the next turn."""
 
-    __slots__ = ("_waiting",)
+    __slots__ = ("_error", "_waiting")
 
-    def __init__(self, waiting: list[Awaited]) -> None:
+    def __init__(self, waiting: list[Awaited], error: HandleError) -> None:
         self._waiting = waiting
+        self._error = error
 
     def __call__(self) -> None:
         for awaited in self._waiting:
-            awaited.throw(HandleDestroyed())
+            awaited.throw(self._error)

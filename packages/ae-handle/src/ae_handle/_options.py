@@ -1,11 +1,19 @@
 """The attributes of a handle that are more than a slot: callbacks and checked options.
 
-Descriptors only; what a change brings about is done by ``_handle``.
+Descriptors and checks only; what a change brings about is in ``_settings``.
 """
 
 from __future__ import annotations
 
-__all__ = ("Callback", "Seconds", "check_coder", "check_limit", "check_size")
+__all__ = (
+    "Callback",
+    "Option",
+    "Seconds",
+    "check_coder",
+    "check_flag",
+    "check_limit",
+    "check_size",
+)
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
@@ -15,21 +23,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
-    from ._handle import Handle
-
-C = TypeVar("C")
+T = TypeVar("T")
 
 
-class Callback(Generic[C]):
-    """A callback of a handle: a callable, or None.
+class Option(Generic[T]):
+    """An option of a handle: kept in the slot of its name with an underscore.
 
     Args:
-        doc: What calls it.
-        changed: Called with the handle after a change.
+        check: Called with the name and the value; returns the value to keep, or raises.
+        doc: What the option does.
+        changed: Called with the handle after a change. Runs no callback of the user.
     """
 
-    def __init__(self, doc: str, changed: Callable[[Handle], object] | None = None) -> None:
+    def __init__(
+        self,
+        check: Callable[[str, Any], T],
+        doc: str,
+        changed: Callable[[Any], object] | None = None,
+    ) -> None:
         self.__doc__ = doc
+        self._check = check
         self._changed = changed
         self._name = self._slot = ""
 
@@ -40,21 +53,26 @@ class Callback(Generic[C]):
     @overload
     def __get__(self, h: None, owner: type[Any]) -> Self: ...
     @overload
-    def __get__(self, h: Handle, owner: type[Any]) -> C | None: ...
-    def __get__(self, h: Handle | None, owner: type[Any]) -> Self | C | None:
+    def __get__(self, h: Any, owner: type[Any]) -> T: ...
+    def __get__(self, h: Any, owner: type[Any]) -> Self | T:
         if h is None:
             return self
-        value: C | None = getattr(h, self._slot)
+        value: T = getattr(h, self._slot)
         return value
 
-    def __set__(self, h: Handle, value: C | None) -> None:
-        if value is not None and not callable(value):
-            raise TypeError(f"expected {self._name} as a callable or None, got {value!r}")
-        if h.is_destroyed:
-            return
-        setattr(h, self._slot, value)
-        if self._changed is not None:
-            self._changed(h)
+    def __set__(self, h: Any, value: T) -> None:
+        value = self._check(self._name, value)
+        if not h.is_destroyed:
+            setattr(h, self._slot, value)
+            if self._changed is not None:
+                self._changed(h)
+
+
+class Callback(Option["T | None"], Generic[T]):
+    """A callback of a handle: a callable, or None."""
+
+    def __init__(self, doc: str, changed: Callable[[Any], object] | None = None) -> None:
+        super().__init__(check_callback, doc, changed)
 
 
 class Seconds:
@@ -71,15 +89,26 @@ class Seconds:
     @overload
     def __get__(self, h: None, owner: type[Any]) -> Self: ...
     @overload
-    def __get__(self, h: Handle, owner: type[Any]) -> float: ...
-    def __get__(self, h: Handle | None, owner: type[Any]) -> Self | float:
+    def __get__(self, h: Any, owner: type[Any]) -> float: ...
+    def __get__(self, h: Any, owner: type[Any]) -> Self | float:
         if h is None:
             return self
-        timeouts = h._timeouts
-        return 0.0 if timeouts is None else timeouts.periods[self._kind]
+        period: float = 0.0 if h._timeouts is None else h._timeouts.periods[self._kind]
+        return period
 
-    def __set__(self, h: Handle, seconds: float | None) -> None:
+    def __set__(self, h: Any, seconds: float | None) -> None:
         h._set_period(self._kind, check_period(self._name, seconds))
+
+
+def check_callback(name: str, value: Any) -> Any:
+    """Return *value* if it can be called, or is None.
+
+    Raises:
+        TypeError: If it is neither.
+    """
+    if value is not None and not callable(value):
+        raise TypeError(f"expected {name} as a callable or None, got {value!r}")
+    return value
 
 
 def check_limit(name: str, value: object) -> int | None:
@@ -88,12 +117,10 @@ def check_limit(name: str, value: object) -> int | None:
     Raises:
         TypeError, ValueError: If it is neither.
     """
-    if value is None:
-        return None
-    return check_size(name, value, 0)
+    return None if value is None else check_size(name, value)
 
 
-def check_size(name: str, value: object, least: int) -> int:
+def check_size(name: str, value: object, least: int = 0) -> int:
     """Return *value* if it is a number of octets of at least *least*.
 
     Raises:
@@ -104,6 +131,11 @@ def check_size(name: str, value: object, least: int) -> int:
     if value < least:
         raise ValueError(f"expected {name} of {least} or more, got {value!r}")
     return value
+
+
+def check_flag(name: str, value: object) -> bool:
+    """Return *value* as a truth value: anything goes, as in an ``if``."""
+    return bool(value)
 
 
 def check_coder(name: str, coder: Any) -> Any:

@@ -7,6 +7,7 @@ Runs in events only, never inside a call of the user. The queue and the buffer a
 from __future__ import annotations
 
 __all__ = (
+    "burst",
     "call",
     "drain",
     "end_of_stream",
@@ -98,7 +99,7 @@ def _serve(h: Handle, queue: ReadQueue, buf: ReadBuffer) -> None:
                     buf._pos = 0
                 else:
                     buf._pos = pos
-                callback = queue.callback
+                callback: Any = queue.callback
                 if queue.more:
                     queue.reader, queue.callback = queue.more.popleft()
                 else:
@@ -129,8 +130,9 @@ def _serve(h: Handle, queue: ReadQueue, buf: ReadBuffer) -> None:
             size = len(buf)
             if not size:
                 return
+            on_read = h._on_read
             try:
-                h._on_read(h)
+                on_read(h)
             except BaseException as error:
                 _events.report(error)
             if len(buf) == size and queue.reader is None and h._each_reader is None:
@@ -143,17 +145,15 @@ def _serve_each(h: Handle, buf: ReadBuffer) -> bool:
     """Give the standing reader's callback an item, or many; return whether to go on."""
     reader: Any = h._each_reader
     data = buf._data
-    if reader is _events.LINE and h._may_burst and data.__class__ is bytes and not buf._more:
+    if reader is _events.LINE and h._may_burst and isinstance(data, bytes) and not buf._more:
         pos = buf._pos
-        if not buf.searched or data.find(_LF, pos + buf.searched) >= 0:
-            end = data.rfind(_LF)
-            if end < pos:
-                buf.searched = len(data) - pos
-                buf._sought = _LF
-                buf._start = 0
-                return False
-            _burst(h, buf, data, pos, end)  # type: ignore[arg-type]  # the class was checked
-            return True
+        if data.find(_LF, pos + buf.searched) < 0:
+            buf.searched = len(data) - pos
+            buf._sought = _LF
+            buf._start = 0
+            return False
+        buf.clear()
+        return burst(h, bytes(data[pos:])) or h._phase == _events.OPEN
     before = len(buf)
     try:
         value = reader(buf)
@@ -172,33 +172,36 @@ def _serve_each(h: Handle, buf: ReadBuffer) -> bool:
     return len(buf) != before or h._each_reader is not reader or h._queue.reader is not None
 
 
-def _burst(h: Handle, buf: ReadBuffer, data: bytes, pos: int, end: int) -> None:
-    """Hand out all whole lines in ``data[pos:end]``."""
-    lines = iter(data[pos:end].split(_LF))
-    if end + 1 == len(data):
-        buf._data = b""
-        buf._pos = 0
-    else:
-        buf._pos = end + 1
-    if buf.searched:
-        buf.reset_scan()
-    h._burst = lines
+def burst(h: Handle, data: bytes) -> bool:
+    """Hand all whole lines of *data*, which come next, to the standing reader's callback.
+
+    What is behind them goes into the buffer, which is empty. Returns whether all went well;
+    else ``run`` has to follow. Sets ``_busy`` and ``_later``.
+    """
+    lines = data.split(_LF)
+    h._buf._data = lines.pop()
+    rest = iter(lines)
+    h._burst = rest
     h._busy = 2
+    h._later = True
     callback = h._each_callback
     try:
         if 13 in data:
-            for item in lines:
-                callback(h, item[:-1] if item[-1:] == b"\r" else item)
+            for line in rest:
+                callback(h, line[:-1] if line and line[-1] == 13 else line)
         else:
-            for item in lines:
-                callback(h, item)
-        h._burst = None
-    finally:
-        if h._burst is not None:  # the callback raised
-            unburst(h)
-            h._may_burst = True
-        elif h._busy:
-            h._busy = 1
+            for line in rest:
+                callback(h, line)
+    except BaseException as error:
+        _events.report(error)
+        unburst(h)
+        h._may_burst = True
+        return False
+    if h._burst is not rest:
+        return False  # somebody wanted the buffer to be right
+    h._burst = None
+    h._busy = 1
+    return True
 
 
 def unburst(h: Handle) -> None:

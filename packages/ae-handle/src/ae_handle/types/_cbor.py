@@ -8,7 +8,7 @@ from __future__ import annotations
 __all__ = ("Cbor",)
 
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from .._buffer import NEED_MORE, NeedMore, ReadBuffer
 from .._errors import BadMessage
@@ -199,5 +199,5 @@ def _cbor2() -> Coder:
         import cbor2
     except ImportError as error:
         raise ImportError("the cbor frame type needs cbor2: install ae-handle[cbor]") from error
-    coder: Any = cbor2
+    coder: Coder = cast("Any", cbor2)
     return coder

@@ -8,6 +8,7 @@ from __future__ import annotations
 __all__ = ("Chunk",)
 
 from .._buffer import NEED_MORE, NeedMore, ReadBuffer
+from .._octets import octets
 from ._immutable import Immutable
 
 
@@ -54,9 +55,7 @@ class Chunk(Immutable):
             TypeError: If *value* is not bytes-like.
             ValueError: If it has another size.
         """
-        if isinstance(value, str):
-            raise TypeError(f"expected a bytes-like object, got {value!r}")
-        data = bytes(memoryview(value))
+        data = octets(value)
         if len(data) != self.size:
             raise ValueError(f"expected {self.size} octets, got {len(data)}")
         return data

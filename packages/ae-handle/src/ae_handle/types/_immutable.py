@@ -18,7 +18,7 @@ class Immutable:
     underscore hold what was computed from the others.
     """
 
-    __slots__ = ()
+    __slots__: tuple[str, ...] = ()
 
     def _set(self, **values: object) -> None:
         for name, value in values.items():

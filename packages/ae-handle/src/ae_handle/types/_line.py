@@ -10,6 +10,7 @@ __all__ = ("Line",)
 from typing import TYPE_CHECKING, Final
 
 from .._buffer import NEED_MORE, NeedMore, ReadBuffer
+from .._octets import octets
 from ._immutable import Immutable
 
 if TYPE_CHECKING:
@@ -104,9 +105,7 @@ class Line(Immutable):
             inside = eol
         else:
             raise TypeError(f"a pattern cannot be written as a line's end: {eol!r}")
-        if isinstance(value, str):
-            raise TypeError(f"expected a bytes-like object, got {value!r}")
-        line = bytes(memoryview(value)) + eol
+        line = octets(value) + eol
         if line.find(inside) != len(line) - len(inside):
-            raise ValueError(f"the line contains its own end {inside!r}: {bytes(value)!r}")
+            raise ValueError(f"the line contains its own end {inside!r}: {line!r}")
         return line

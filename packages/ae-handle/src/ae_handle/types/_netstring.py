@@ -11,6 +11,7 @@ from typing import Final
 
 from .._buffer import NEED_MORE, NeedMore, ReadBuffer
 from .._errors import BadMessage
+from .._octets import octets
 from ._immutable import Immutable
 
 # A length is checked while it arrives, so nothing that begins wrongly is waited for. Ten digits
@@ -71,7 +72,5 @@ class NetString(Immutable):
         Raises:
             TypeError: If *value* is not bytes-like.
         """
-        if isinstance(value, str):
-            raise TypeError(f"expected a bytes-like object, got {value!r}")
-        data = memoryview(value).cast("B") if not isinstance(value, bytes) else value
+        data = octets(value)
         return b"%d:%b," % (len(data), data)

@@ -12,6 +12,7 @@ from typing import Final
 
 from .._buffer import NEED_MORE, NeedMore, ReadBuffer
 from .._errors import BadMessage
+from .._octets import octets
 from ._immutable import Immutable
 
 # Perl's pack letters as struct formats. Those without a fixed order are the machine's own, those
@@ -106,9 +107,7 @@ class PackString(Immutable):
             TypeError: If *value* is not bytes-like.
             ValueError: If it is too long for the length's format.
         """
-        if isinstance(value, str):
-            raise TypeError(f"expected a bytes-like object, got {value!r}")
-        data = memoryview(value).cast("B") if not isinstance(value, bytes) else value
+        data = octets(value)
         size = len(data)
         if size > self._limit:
             raise ValueError(f"{size} octets are too many for format {self.fmt!r}: {self._limit}")

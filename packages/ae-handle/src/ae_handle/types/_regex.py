@@ -105,7 +105,8 @@ class Regex(Immutable, Generic[T_co]):
         skipped: int = buf.state or 0
         end = buf.search_end(self._accept, skipped)
         if end >= 0:
-            return self._taken(buf, skipped, end)
+            taken: T_co = self._taken(buf, skipped, end)
+            return taken
         if self._reject is not None and buf.search_end(self._reject, skipped) >= 0:
             shown = buf.peek(skipped + 60)[skipped:]
             raise BadMessage(f"data matches the reject pattern {self._reject.pattern!r}: {shown!r}")

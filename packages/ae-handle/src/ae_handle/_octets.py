@@ -1,0 +1,25 @@
+"""What may be sent: octets, and nothing that only looks like them.
+
+Sans-I/O: one function.
+"""
+
+from __future__ import annotations
+
+__all__ = ("octets",)
+
+
+def octets(value: object) -> bytes:
+    """Return bytes-like *value* as bytes that nobody can change.
+
+    Raises:
+        TypeError: If it is not bytes-like. A str is not: its author knows the encoding, we do
+            not.
+    """
+    if isinstance(value, bytes):
+        return value if value.__class__ is bytes else bytes(value)
+    if isinstance(value, str):
+        raise TypeError(f"expected a bytes-like object, got the str {value!r}: encode it first")
+    try:
+        return bytes(memoryview(value))  # type: ignore[arg-type]  # the next line is the check
+    except TypeError:
+        raise TypeError(f"expected a bytes-like object, got {value!r}") from None

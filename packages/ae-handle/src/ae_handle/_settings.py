@@ -1,0 +1,295 @@
+"""The options of a handle: what they are, how they are checked, what changing one brings about.
+
+The base of ``Handle``; it knows no stream. No callback of the user runs inside a setter: what a
+change makes due is due in the next turn.
+"""
+
+from __future__ import annotations
+
+__all__ = ("Settings",)
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import ae_core as ae
+
+from . import _events, _lifecycle, _reading, _tls, _writing
+from ._errors import HandleError
+from ._options import (
+    Callback,
+    Option,
+    Seconds,
+    check_callback,
+    check_coder,
+    check_flag,
+    check_limit,
+    check_size,
+)
+from ._timeouts import ANY, READ, WRITE, Timeouts, check_period
+from .types import Cbor, Json
+
+if TYPE_CHECKING:
+    from ._handle import Handle
+    from .abc import Coder, TlsRole
+
+OnEvent: TypeAlias = Callable[[Any], object]
+OnError: TypeAlias = Callable[[Any, HandleError], object]
+OnPrepare: TypeAlias = Callable[[Any], "float | None"]
+OnConnect: TypeAlias = Callable[[Any, str, Any, Callable[[], None]], object]
+OnTls: TypeAlias = Callable[[Any, "HandleError | None"], object]
+
+
+def _reader_changed(h: Handle) -> None:
+    _reading.unburst(h)
+    h._each_reader = h._each_callback = None
+    if h._on_read is not None:
+        h._wake_reading()
+    else:
+        _interest_changed(h)
+
+
+def _interest_changed(h: Handle) -> None:
+    if h._phase == _events.OPEN and not h._busy:
+        _reading.update_interest(h)
+
+
+def _eof_changed(h: Handle) -> None:
+    if h._eof == 1 and h._on_eof is not None:
+        h._make_due(_events.DUE_READ)
+
+
+def _drain_changed(h: Handle) -> None:
+    _writing.refresh(h)
+    if h._on_drain is None or h._phase != _events.OPEN:
+        return
+    if len(h._out) > h._low_water_mark:
+        h._armed = True
+    else:
+        h._make_due(_events.DUE_DRAIN)
+
+
+def _read_limit_changed(h: Handle) -> None:
+    if not h._busy:
+        h._make_due(_events.DUE_READ)
+
+
+def _write_limit_changed(h: Handle) -> None:
+    if h._phase == _events.CONNECTING:
+        h._later = h._max_write_buffer is None
+    elif not h._busy:
+        h._make_due(_events.DUE_WRITE)
+
+
+def _read_size_changed(h: Handle) -> None:
+    h._read_size = min(h._read_size, h._max_read_size)
+
+
+def _socket_option_changed(h: Handle) -> None:
+    _lifecycle.set_options(h)
+
+
+def _check_read_size(name: str, value: object) -> int:
+    return check_size(name, value, 1)
+
+
+def _check_name(name: str, value: object) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"expected {name} as a str or None, got {value!r}")
+    return value
+
+
+def _check_context(name: str, value: Any) -> Any:
+    return None if value is None else _tls.find_context(value)
+
+
+class Settings:
+    """Everything about a handle that can be set. See :class:`ae_handle.Handle`."""
+
+    __slots__ = (
+        "_allow_truncated",
+        "_autocork",
+        "_frames",
+        "_keepalive",
+        "_linger",
+        "_loop",
+        "_low_water_mark",
+        "_max_read_buffer",
+        "_max_read_size",
+        "_max_write_buffer",
+        "_no_delay",
+        "_on_connect",
+        "_on_connect_error",
+        "_on_drain",
+        "_on_eof",
+        "_on_error",
+        "_on_prepare",
+        "_on_read",
+        "_on_read_timeout",
+        "_on_timeout",
+        "_on_tls_started",
+        "_on_tls_stopped",
+        "_on_write_timeout",
+        "_oob_inline",
+        "_peer_name",
+        "_phase",
+        "_read_size",
+        "_timeouts",
+        "_tls_context",
+        "_tls_role",
+        "_watch_eof",
+    )
+
+    on_prepare: Callback[OnPrepare] = Callback("Before each attempt to connect.")
+    on_connect: Callback[OnConnect] = Callback("The connection is there.")
+    on_connect_error: Callback[OnError] = Callback("No address has answered.")
+    on_error: Callback[OnError] = Callback("Something went wrong.")
+    on_read: Callback[OnEvent] = Callback(
+        "Something is unread, and no request waits. Setting it ends ``read_each``.",
+        _reader_changed,
+    )
+    on_eof: Callback[OnEvent] = Callback("The peer has sent everything.", _eof_changed)
+    on_drain: Callback[OnEvent] = Callback("Everything is sent.", _drain_changed)
+    on_timeout: Callback[OnEvent] = Callback("Nothing was read or written.")
+    on_read_timeout: Callback[OnEvent] = Callback("Nothing was read.")
+    on_write_timeout: Callback[OnEvent] = Callback("Nothing was written.")
+    on_tls_started: Callback[OnTls] = Callback("The handshake is done, or has failed.")
+    on_tls_stopped: Callback[OnEvent] = Callback("TLS is over.")
+
+    timeout = Seconds(ANY, "Seconds without reading or writing; 0 for no limit.")
+    read_timeout = Seconds(READ, "Seconds without reading; 0 for no limit.")
+    write_timeout = Seconds(WRITE, "Seconds without writing; 0 for no limit.")
+
+    max_read_buffer = Option(
+        check_limit, "How many octets may remain unread; None for no limit.", _read_limit_changed
+    )
+    max_write_buffer = Option(
+        check_limit, "How many octets may remain unsent; None for no limit.", _write_limit_changed
+    )
+    low_water_mark = Option(
+        check_size, "How many octets may be unsent when on_drain is called.", _write_limit_changed
+    )
+    read_size = Option(
+        _check_read_size, "How much is read at once now; grows by itself.", _read_size_changed
+    )
+    max_read_size = Option(_check_read_size, "The most that is read at once.", _read_size_changed)
+    linger = Option(check_period, "For how many seconds unsent octets may outlive the handle.")
+    autocork = Option(check_flag, "Whether writes wait for the next turn.")
+    watch_eof = Option(
+        check_flag, "Whether an idle handle notices that the peer has closed.", _interest_changed
+    )
+    allow_truncated = Option(check_flag, "Whether a stream may end without close_notify.")
+    no_delay = Option(
+        check_flag, "Whether TCP sends small segments at once.", _socket_option_changed
+    )
+    keepalive = Option(
+        check_flag, "Whether the kernel probes an idle connection.", _socket_option_changed
+    )
+    oob_inline = Option(
+        check_flag, "Whether urgent data is part of the stream.", _socket_option_changed
+    )
+    peer_name = Option(_check_name, "Who the peer should be.")
+    tls_context = Option(_check_context, "The context for ``start_tls`` without one.")
+
+    def __init__(
+        self,
+        stream: Any = None,
+        *,
+        connect: tuple[str, str | int] | None = None,
+        on_prepare: OnPrepare | None = None,
+        on_connect: OnConnect | None = None,
+        on_connect_error: OnError | None = None,
+        on_error: OnError | None = None,
+        on_read: OnEvent | None = None,
+        on_eof: OnEvent | None = None,
+        on_drain: OnEvent | None = None,
+        on_timeout: OnEvent | None = None,
+        on_read_timeout: OnEvent | None = None,
+        on_write_timeout: OnEvent | None = None,
+        on_tls_started: OnTls | None = None,
+        on_tls_stopped: OnEvent | None = None,
+        timeout: float | None = 0.0,
+        read_timeout: float | None = 0.0,
+        write_timeout: float | None = 0.0,
+        max_read_buffer: int | None = 1 << 20,
+        max_write_buffer: int | None = None,
+        autocork: bool = False,
+        no_delay: bool = False,
+        keepalive: bool = False,
+        oob_inline: bool = True,
+        read_size: int | None = None,
+        max_read_size: int = 65536,
+        low_water_mark: int = 0,
+        linger: float = 3600.0,
+        watch_eof: bool = False,
+        allow_truncated: bool = False,
+        peer_name: str | None = None,
+        tls: TlsRole | None = None,
+        tls_context: Any = None,
+        json: Coder | None = None,
+        cbor: Coder | None = None,
+    ) -> None:
+        self._phase = _events.DESTROYED  # until everything is checked
+        if (stream is None) == (connect is None):
+            raise ValueError("either a stream or connect=(host, service) must be given")
+        if connect is not None and (not isinstance(connect, (tuple, list)) or len(connect) != 2):
+            raise TypeError(f"expected connect as (host, service), got {connect!r}")
+        self._on_prepare = check_callback("on_prepare", on_prepare)
+        self._on_connect = check_callback("on_connect", on_connect)
+        self._on_connect_error = check_callback("on_connect_error", on_connect_error)
+        self._on_error = check_callback("on_error", on_error)
+        self._on_read = check_callback("on_read", on_read)
+        self._on_eof = check_callback("on_eof", on_eof)
+        self._on_drain = check_callback("on_drain", on_drain)
+        self._on_timeout = check_callback("on_timeout", on_timeout)
+        self._on_read_timeout = check_callback("on_read_timeout", on_read_timeout)
+        self._on_write_timeout = check_callback("on_write_timeout", on_write_timeout)
+        self._on_tls_started = check_callback("on_tls_started", on_tls_started)
+        self._on_tls_stopped = check_callback("on_tls_stopped", on_tls_stopped)
+        self._max_read_buffer = check_limit("max_read_buffer", max_read_buffer)
+        self._max_write_buffer = check_limit("max_write_buffer", max_write_buffer)
+        self._max_read_size = _check_read_size("max_read_size", max_read_size)
+        size = self._max_read_size if read_size is None else read_size
+        self._read_size = min(_check_read_size("read_size", size), self._max_read_size)
+        self._low_water_mark = check_size("low_water_mark", low_water_mark)
+        self._linger = check_period("linger", linger)
+        self._autocork = bool(autocork)
+        self._no_delay = bool(no_delay)
+        self._keepalive = bool(keepalive)
+        self._oob_inline = bool(oob_inline)
+        self._watch_eof = bool(watch_eof)
+        self._allow_truncated = bool(allow_truncated)
+        self._frames: dict[str, Any] | None = None
+        if json is not None:
+            self._frames = {"json": Json(check_coder("json", json))}
+        if cbor is not None:
+            self._frames = {**(self._frames or {}), "cbor": Cbor(check_coder("cbor", cbor))}
+        if peer_name is None and connect is not None:
+            peer_name = connect[0]
+        self._peer_name = _check_name("peer_name", peer_name)
+        if tls is not None:
+            _tls.check_role(tls)
+            tls_context = _tls.find_context(tls_context)
+        self._tls_role: TlsRole | None = tls
+        self._tls_context = _check_context("tls_context", tls_context)
+        self._loop = ae.detect()
+        self._timeouts: Timeouts | None = None
+        for kind, name, seconds in (
+            (ANY, "timeout", timeout),
+            (READ, "read_timeout", read_timeout),
+            (WRITE, "write_timeout", write_timeout),
+        ):
+            period = check_period(name, seconds)
+            if period:
+                if self._timeouts is None:
+                    self._timeouts = Timeouts(self._loop.clock())
+                self._timeouts.periods[kind] = period
+        self._begin(stream, connect)
+
+    def _begin(self, stream: Any, connect: tuple[str, str | int] | None) -> None:
+        """Go to work, with the options checked and set."""
+        raise NotImplementedError
+
+    @property
+    def is_destroyed(self) -> bool:
+        """Whether it was destroyed, or never came to life."""
+        return self._phase == _events.DESTROYED
