@@ -111,9 +111,9 @@ def parse_server(text: str) -> Server:
         host, port = parsed
     numeric, _, scope = host.partition("%")
     packed = parse_address(numeric)
-    if packed is None:
+    if packed is None or len(packed) not in (4, 16):
         raise ValueError(f"expected the numeric address of a name server, got {text!r}")
-    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+    if not (port.isascii() and port.isdigit() and 0 < int(port[:9]) < 65536):
         raise ValueError(f"expected a port between 1 and 65535, got {text!r}")
     if address_family(packed) == socket.AF_INET:
         if scope:
@@ -122,12 +122,21 @@ def parse_server(text: str) -> Server:
     scope_id = 0
     if scope:
         try:
-            scope_id = int(scope) if scope.isdigit() else socket.if_nametoindex(scope)
-        except OSError:
+            scope_id = _interface(scope)
+        except (OSError, ValueError):
             raise ValueError(f"no network interface {scope!r} for name server {text!r}") from None
     return Server(
         socket.AF_INET6, (socket.inet_ntop(socket.AF_INET6, packed), int(port), 0, scope_id)
     )
+
+
+def _interface(scope: str) -> int:
+    if scope.isascii() and scope.isdigit():
+        number = int(scope[:11])
+        if number < 1 << 32:
+            return number
+        raise ValueError(f"no number of an interface: {scope!r}")
+    return socket.if_nametoindex(scope)
 
 
 # What resolv.conf(5) calls "options" without a number, and our field.
@@ -216,11 +225,11 @@ def _apply_options(config: Config, options: list[str], complaints: list[str]) ->
             if not (value.isascii() and value.isdigit()):
                 complaints.append(f"expected a number in option {option!r}")
             elif keyword == "ndots":
-                ndots = min(int(value), _MAX_NDOTS)
+                ndots = min(int(value[:9]), _MAX_NDOTS)
             elif keyword == "timeout":
-                timeout = float(min(max(int(value), 1), _MAX_TIMEOUT))
+                timeout = float(min(max(int(value[:9]), 1), _MAX_TIMEOUT))
             else:
-                attempts = min(max(int(value), 1), _MAX_ATTEMPTS)
+                attempts = min(max(int(value[:9]), 1), _MAX_ATTEMPTS)
     timeouts = config.timeouts
     if timeout is not None:
         timeouts = (timeout,)

@@ -422,7 +422,9 @@ def candidate_names(
         if len(wire) <= 255:
             names.append(wire)
     if explicit is not None:
-        return names or [bare]
+        if not names:
+            raise ValueError(f"name of more than 255 octets with any suffix: {name[:40]!r}...")
+        return names
     if name.count(".") >= ndots:
         return [bare, *names]
     return [*names, bare]

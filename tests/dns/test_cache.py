@@ -1,0 +1,174 @@
+"""The cache: what it keeps, for how long, and what it never believes."""
+
+from __future__ import annotations
+
+import dns.message
+import pytest
+
+import ae_core as ae
+import ae_dns
+from ae_dns import Cache, _message, _wire
+from ae_dns._resolution import Exchange, Reply, Verdict
+from ae_dns.testing import NameServer, parse_records
+
+RECV = 10
+
+
+def made_reply(
+    name: str, *records: str, rdtype: int = 1, rcode: int = 0, soa: str | None = None
+) -> Reply:
+    question = _wire.make_question(_wire.encode_name(name), rdtype)
+    exchange = Exchange(question, [("s", 1)], True)
+    exchange.ident = b"id"
+    message = dns.message.make_response(dns.message.from_wire(exchange.packet()))
+    message.set_rcode(dns.rcode.Rcode(rcode))
+    message.answer += parse_records(records)
+    if soa is not None:
+        message.authority += parse_records([soa])
+    assert exchange.judge(message.to_wire()) is Verdict.ANSWERED
+    assert exchange.reply is not None
+    return exchange.reply
+
+
+DAY = 86400
+SOA = "test. {} SOA a. b. 1 2 3 4 {}"
+
+
+@pytest.mark.parametrize("rdtype", [1, 15])
+@pytest.mark.parametrize(
+    ("records", "rcode", "soa", "lifetime"),
+    [
+        pytest.param(["x.test. 60 {}"], 0, None, 60, id="positive"),
+        pytest.param(["x.test. 0 {}"], 0, None, 0, id="ttl-0"),
+        pytest.param(["x.test. 2000000 {}"], 0, None, 7 * DAY, id="a-week-at-most"),
+        pytest.param(["x.test. 60 CNAME y.test.", "y.test. 9 {}"], 0, None, 9, id="chain"),
+        pytest.param(["x.test. 9 CNAME y.test.", "y.test. 60 {}"], 0, None, 9, id="alias"),
+        pytest.param(["x.test. 60 CNAME y.test."], 0, None, 60, id="alias-elsewhere"),
+        pytest.param([], 0, SOA.format(60, 30), 30, id="no-data-minimum"),
+        pytest.param([], 0, SOA.format(30, 60), 30, id="no-data-ttl"),
+        pytest.param([], 3, SOA.format(60, 60), 60, id="no-such-name"),
+        pytest.param([], 3, SOA.format(DAY, DAY), 3 * 3600, id="three-hours-at-most"),
+        pytest.param([], 3, None, 0, id="negative-without-soa"),
+        pytest.param([], 0, None, 0, id="no-data-without-soa"),
+        pytest.param(["x.test. 9 CNAME y.test."], 3, SOA.format(60, 60), 9, id="alias-nowhere"),
+    ],
+)
+def test_lifetimes(
+    records: list[str], rcode: int, soa: str | None, lifetime: int, rdtype: int
+) -> None:
+    data = "A 192.0.2.1" if rdtype == 1 else "MX 1 m.test."
+    lines = [line.format(data) for line in records]
+    reply = made_reply("x.test", *lines, rdtype=rdtype, rcode=rcode, soa=soa)
+    cache = Cache()
+    cache.put(reply, 1000.0)
+    if lifetime:
+        assert cache.get(reply.question, 1000.0 + lifetime - 0.01) is not None
+    assert cache.get(reply.question, 1000.0 + lifetime) is None
+
+
+def test_the_age_is_known_and_expired_entries_are_gone() -> None:
+    reply = made_reply("x.test", "x.test. 60 A 192.0.2.1")
+    cache = Cache()
+    cache.put(reply, 1000.0)
+    assert cache.get(reply.question, 1030.5) == (reply, 30)
+    assert (len(cache), cache.hits, cache.misses) == (1, 1, 0)
+    assert cache.get(reply.question, 1060.0) is None
+    assert (len(cache), cache.hits, cache.misses) == (0, 1, 1)
+    assert repr(cache) == "<Cache 0 entries, 1 hits, 1 misses>"
+
+
+def test_the_entry_used_longest_ago_goes_first() -> None:
+    replies = [made_reply(f"{c}.test", f"{c}.test. 60 A 192.0.2.1") for c in "abc"]
+    cache = Cache(2)
+    cache.put(replies[0], 0.0)
+    cache.put(replies[1], 0.0)
+    assert cache.get(replies[0].question, 1.0)
+    cache.put(replies[2], 1.0)
+    assert [cache.get(reply.question, 1.0) is not None for reply in replies] == [True, False, True]
+    cache.clear()
+    assert len(cache) == 0
+
+
+def test_octets_are_bounded_as_well() -> None:
+    cache = Cache(1000, max_octets=5000)
+    for i in range(100):
+        cache.put(made_reply(f"n{i}.test", f"n{i}.test. 60 A 192.0.2.1"), 0.0)
+    assert 0 < len(cache) < 6
+    again = made_reply("n99.test", "n99.test. 60 A 192.0.2.1")
+    for _ in range(100):
+        cache.put(again, 0.0)
+    assert 0 < len(cache) < 6
+
+
+def test_impossible_bounds_are_refused() -> None:
+    for arguments in ({"max_entries": 0}, {"max_octets": 0}):
+        with pytest.raises(ValueError):
+            Cache(**arguments)
+
+
+def test_a_cached_answer_needs_no_query_and_comes_later(server: NameServer) -> None:
+    resolver = ae_dns.Resolver(servers=[server.endpoint], cache=True)
+    assert resolver.a("alias.demo.test").recv(RECV) == ["192.0.2.80", "192.0.2.81"]
+    again = resolver.a("ALIAS.demo.test")
+    assert not again.ready
+    assert again.recv(RECV) == ["192.0.2.80", "192.0.2.81"]
+    answer = resolver.resolve("alias.demo.test", "A").recv(RECV)
+    assert (len(answer), answer.name) == (2, "www.demo.test")
+    assert 0 < answer.ttl <= 60
+    assert len(server.queries) == 1
+    assert resolver.statistics()["cached"] == 1
+    cancelled = resolver.a("alias.demo.test")
+    cancelled.cancel()
+    other = resolver.a("alias.demo.test")
+    assert other.recv(RECV)
+    assert cancelled.cancelled
+
+
+def test_negative_answers_are_cached(server: NameServer) -> None:
+    resolver = ae_dns.Resolver(servers=[server.endpoint], cache=100)
+    for _ in range(2):
+        with pytest.raises(ae_dns.NoSuchName):
+            resolver.resolve("nothing.test", "A").recv(RECV)
+        with pytest.raises(ae_dns.NoData):
+            resolver.resolve("six.demo.test", "MX").recv(RECV)
+    assert len(server.queries) == 2
+
+
+def test_a_resolver_caches_nothing_unless_told_to(
+    resolver: ae_dns.Resolver, server: NameServer
+) -> None:
+    for _ in range(2):
+        resolver.a("www.demo.test").recv(RECV)
+    assert resolver.cache is None
+    assert len(server.queries) == 2
+
+
+def test_what_a_server_volunteers_is_not_believed(server: NameServer) -> None:
+    """Unasked records of other names, in any section, change nothing (RFC 2181, 5.4.1)."""
+
+    def poison(query: object) -> dns.message.Message:
+        reply = query.reply("evil.test. A 192.0.2.1", "www.demo.test. 900 A 192.0.2.66")  # type: ignore[attr-defined]
+        reply.additional += parse_records(["www.demo.test. 900 A 192.0.2.66"])
+        reply.authority += parse_records(["demo.test. 900 NS evil.test."])
+        return reply  # type: ignore[no-any-return]
+
+    server.script("evil.test", "A", poison)
+    resolver = ae_dns.Resolver(servers=[server.endpoint], cache=True)
+    assert resolver.a("evil.test").recv(RECV) == ["192.0.2.1"]
+    assert resolver.a("www.demo.test").recv(RECV) == ["192.0.2.80", "192.0.2.81"]
+    assert resolver.ns("demo.test").recv(RECV) == ["ns2.demo.test", "ns1.demo.test"]
+
+
+def test_caches_may_be_shared(server: NameServer) -> None:
+    cache = Cache()
+    for _ in range(2):
+        resolver = ae_dns.Resolver(servers=[server.endpoint], cache=cache)
+        assert resolver.a("www.demo.test").recv(RECV)
+    assert len(server.queries) == 1
+    assert ae.backend() == "loop"
+
+
+def test_lifetime_of_a_reply_without_a_question_is_nothing() -> None:
+    message = dns.message.make_response(dns.message.make_query("x.test", "A"))
+    message.question.clear()
+    assert _message.lifetime(message) == (0, False)
