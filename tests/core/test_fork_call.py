@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import math
 import os
 import signal
@@ -21,7 +22,8 @@ if not hasattr(os, "fork"):
     pytest.skip("POSIX only", allow_module_level=True)
 
 import ae_core as ae
-from ae_core import _fork_call, _fork_pool
+from ae_core import _fork_call, _fork_pool, _spawn
+from ae_core.testing import release
 
 PATIENCE = 60.0  # a hang, not a measure
 
@@ -30,8 +32,7 @@ PATIENCE = 60.0  # a hang, not a measure
 def no_worker_stays() -> Iterator[None]:
     yield
     _fork_call.shutdown()
-    _fork_pool._reap_orphans()
-    assert _fork_pool._orphans == []
+    assert _spawn.reap_abandoned() == []
 
 
 # What the children call. They import this module by its name, or from its file.
@@ -387,8 +388,6 @@ def test_failing_to_start_is_an_error_only_if_nothing_runs(
     def refuse(*args: object) -> int:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    from ae_core import _spawn
-
     first = gate.call()
     gate.begun(0)
     with monkeypatch.context() as patched:
@@ -435,6 +434,45 @@ def test_cancel_of_a_waiting_call_drops_it(
     last.recv(PATIENCE)
     assert (tmp_path / "made").is_dir()
     assert not (tmp_path / "not").exists()
+
+
+# ---------------------------------------------------------------------- the end of a loop
+
+
+def test_a_loop_that_ends_takes_its_workers_with_it(gate: Gate) -> None:
+    idle = ae.fork_call(os.getpid)
+    busy = gate.call()
+    gate.begun(0)
+    pid = idle.recv(PATIENCE)
+    pool = _fork_pool.pool_of(_fork_call.current())
+    pids = [pid, *(worker.pid for worker in pool.busy)]  # type: ignore[attr-defined]
+    del pool
+    release()
+    _fork_call.shutdown()
+    assert not busy.ready
+    wait_for_abandoned()
+    for gone in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(gone, 0)
+
+
+def wait_for_abandoned() -> None:
+    deadline = time.monotonic() + PATIENCE
+    while _spawn.reap_abandoned() and time.monotonic() < deadline:
+        pass
+
+
+def test_every_asyncio_run_has_its_own_workers(unbound: None) -> None:
+    import asyncio
+
+    async def main() -> int:
+        return await ae.fork_call(math.factorial, 5)
+
+    assert [asyncio.run(main()) for _ in range(3)] == [120] * 3
+    release()
+    gc.collect()  # the earlier loops, with their workers
+    _fork_call.shutdown()
+    wait_for_abandoned()
 
 
 # ---------------------------------------------------------------------- surroundings

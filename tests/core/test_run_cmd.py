@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ if not hasattr(os, "fork"):
     pytest.skip("POSIX only", allow_module_level=True)
 
 import ae_core as ae
+from ae_core import _spawn
+from ae_core.testing import release
 
 PATIENCE = 60.0  # a hang, not a measure
 
@@ -545,6 +549,20 @@ def test_nothing_stays_open() -> None:
     process.cancel()
     wait_for_end(process.pid)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_loop_that_ends_lets_its_programs_go() -> None:
+    out = bytearray()
+    process = ae.run_cmd(["cat"], stdin=lambda: b"x", stdout=out)
+    pid = process.pid
+    release()
+    del process
+    gc.collect()  # the pipes are closed: cat ends
+    deadline = time.monotonic() + PATIENCE
+    while _spawn.reap_abandoned() and time.monotonic() < deadline:
+        continue
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 def test_callbacks_run_in_the_callers_context() -> None:

@@ -5,7 +5,7 @@ Carries octets: a request to a worker, an answer back. What they mean is ``_fork
 
 from __future__ import annotations
 
-__all__ = ("AnyWorker", "Call", "Pool", "Worker", "command", "pool_of")
+__all__ = ("AnyWorker", "Call", "Pool", "Worker", "command", "pool_of", "shutdown")
 
 import os
 import signal
@@ -63,6 +63,7 @@ class Call(Protocol):
     def answer(self, reply: bytes) -> None: ...
     def fail(self, status: int) -> None: ...
     def refuse(self, error: OSError) -> None: ...
+    def cancel(self) -> None: ...
 
 
 class AnyWorker(Protocol):
@@ -102,7 +103,13 @@ class Pool:
                 core.postpone(partial(call.refuse, refusal))
                 continue
             self.busy.add(worker)
-            worker.begin(self, core, call)
+            try:
+                worker.begin(self, core, call)
+            except BaseException:
+                self.busy.discard(worker)
+                worker.abandon()
+                call.cancel()
+                raise
 
     def take(self) -> AnyWorker:
         """Return an idle worker, or a new one."""
@@ -160,12 +167,12 @@ class Worker:
         from ._spawn import spawn
         from ._spawn_helper import Plan
 
-        _reap_orphans()
         self.surroundings = surroundings
         self.alive = False
         self.idle_since = 0.0
         self.call: Call | None = None
         self.core: Core | None = None  # while busy
+        self.pool: Pool | None = None  # while busy
         self.records: list[Any] = []  # while busy: child, reader, writer
         ours, theirs = socket.socketpair()
         with theirs:
@@ -243,7 +250,8 @@ class Worker:
         call, core, pool = self.call, self.core, self.pool
         assert call is not None
         assert core is not None
-        call.worker = self.call = self.core = None
+        assert pool is not None
+        call.worker = self.call = self.core = self.pool = None
         for record in self.records:
             record.cancel()
         self.records = []
@@ -276,7 +284,8 @@ class Worker:
     def abandon(self) -> None:
         """The loop has ended while we were busy."""
         self.kill()
-        self.finish()
+        if self.call is not None:
+            self.finish()
         self.discard()
 
     # idle
@@ -298,14 +307,16 @@ class Worker:
         return not self.alive
 
     def discard(self) -> None:
-        """Tell the process to go, and leave it to the next worker to reap it."""
+        """Tell the process to go, without a loop that could wait for its end."""
+        from ._spawn import abandon
+
         self.close()
         if self.alive:
             self.alive = False
-            _orphans.append(self.pid)
+            abandon(self.pid)
 
     def __del__(self) -> None:
-        if hasattr(self, "fd"):
+        if hasattr(self, "fd") and self.fd >= 0:
             self.discard()
 
 
@@ -315,20 +326,6 @@ def _reap_in(core: Core, worker: Worker) -> None:
     worker.alive = False
     with suppress(ChildProcessError):
         watch_child(core, worker.pid, lambda pid, status: None, None)
-
-
-# Processes that were told to go when no loop was there to wait for them
-_orphans: list[int] = []
-
-
-def _reap_orphans() -> None:
-    for pid in _orphans.copy():
-        try:
-            ended = os.waitpid(pid, os.WNOHANG)[0] == pid
-        except ChildProcessError:
-            ended = True
-        if ended:
-            _orphans.remove(pid)
 
 
 def _limit() -> int:
@@ -402,6 +399,13 @@ def pool_of(core: Core) -> Pool:
     return pool
 
 
+def shutdown(core: Core | None) -> None:
+    """End the idle workers of *core*, and of all loops of its thread that have ended."""
+    for other, pool in list(_pools.items()):
+        if other is core or other.closed:
+            pool.shutdown(other)
+
+
 def _after_fork_in_child() -> None:
     # the workers are the parent's; closing our copies of the sockets does not end them
     for pool in list(_pools.values()):
@@ -410,7 +414,6 @@ def _after_fork_in_child() -> None:
             worker.alive = False
             worker.close()
     _pools.clear()
-    _orphans.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -13,6 +13,7 @@ import io
 import marshal
 import os
 import pickle
+import select
 import signal
 import struct
 import sys
@@ -24,6 +25,10 @@ from typing import Any, NoReturn
 # cannot be imported by name: `__main__`, which is run once more as `__mp_main__` (so that what
 # stands under `if __name__ == "__main__"` is left out; multiprocessing does the same, by the same
 # name), and modules that the parent loaded from a path that is not on sys.path, as test runners do.
+
+#: The parent's loop ends us when we are idle. If that loop itself has ended and nobody has noticed,
+#: we go by ourselves after this many seconds.
+FORGOTTEN = 10.0
 
 _loading_main = False
 
@@ -180,6 +185,8 @@ def main(duplex: bool) -> NoReturn:
         os.dup2(2, 1)
     try:
         while True:
+            if duplex and not select.select([reader], [], [], FORGOTTEN)[0]:
+                break
             head = _read(reader, 8)
             if not head:
                 break

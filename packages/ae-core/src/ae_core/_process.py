@@ -118,6 +118,13 @@ class Process(CondVar[int]):
         if self._status is not None and not self._streams and not self.ready:
             self.send(self._status)
 
+    def __del__(self) -> None:
+        # the loop keeps us until the program has ended: so it is the loop that has ended
+        if getattr(self, "_pid", 0) and self._status is None and os.name != "nt":
+            from ._spawn import abandon
+
+            abandon(self._pid)
+
 
 # ---------------------------------------------------------------------- streams
 
@@ -129,11 +136,12 @@ class _Feed:
 
     def __init__(self, process: Process, fd: int, source: Source, context: Context | None) -> None:
         self.process = process
-        self.fd = fd
+        self.fd = -1
         self.rest = memoryview(source.data)
         self.callback = source.callback
         os.set_blocking(fd, False)
         self.record: IoRecord = process._core.io_start(fd, True, self.on_writable, context)
+        self.fd = fd
 
     def on_writable(self) -> None:
         if not self.rest:
@@ -167,6 +175,10 @@ class _Feed:
             os.close(self.fd)
             self.fd = -1
 
+    def __del__(self) -> None:
+        if self.fd >= 0:  # the loop has ended
+            os.close(self.fd)
+
 
 class _Drain:
     """Reads from a pipe that the program writes into."""
@@ -175,11 +187,12 @@ class _Drain:
 
     def __init__(self, process: Process, fd: int, sink: Sink, context: Context | None) -> None:
         self.process = process
-        self.fd = fd
+        self.fd = -1
         self.buffer = sink.buffer
         self.callback = sink.callback
         os.set_blocking(fd, False)
         self.record: IoRecord = process._core.io_start(fd, False, self.on_readable, context)
+        self.fd = fd
 
     def on_readable(self) -> None:
         try:
@@ -208,6 +221,10 @@ class _Drain:
             self.record.cancel()
             os.close(self.fd)
             self.fd = -1
+
+    def __del__(self) -> None:
+        if self.fd >= 0:  # the loop has ended
+            os.close(self.fd)
 
 
 def _bytes(value: Any) -> bytes:
@@ -352,6 +369,10 @@ def _start(
 
         log("warn", "process %d was waited for by somebody else", process._pid, context="ae_core")
         process._core.postpone(lambda: process._ended(process._pid, 255 << 8))
+    except BaseException:
+        process._close_streams()
+        process._signal(signal.SIGKILL)  # and __del__ leaves it to the next one to be reaped
+        raise
 
 
 def _adopt(process: Process, kind: Any, fd: int, redirect: Redirect, context: Any) -> None:

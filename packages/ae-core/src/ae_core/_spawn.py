@@ -5,7 +5,7 @@ POSIX only. Gives a pid and nothing else: no loop, no pipes, no waiting.
 
 from __future__ import annotations
 
-__all__ = ("IGNORED_SIGNALS", "spawn")
+__all__ = ("IGNORED_SIGNALS", "abandon", "reap_abandoned", "spawn")
 
 import errno
 import os
@@ -48,6 +48,7 @@ def spawn(plan: Plan, on_prepare: Callable[[], object] | None = None) -> int:
     Raises:
         OSError: If the system gave no process or no descriptor at all.
     """
+    reap_abandoned()
     can_spawn = hasattr(os, "posix_spawn") and os.path.isfile(_spawn_helper.__file__)
     if on_prepare is not None or not can_spawn or not sys.executable:
         return _fork(plan, on_prepare)
@@ -56,6 +57,27 @@ def spawn(plan: Plan, on_prepare: Callable[[], object] | None = None) -> int:
     except OSError:
         pid = None  # the helper finds out which step it was
     return _through_helper(plan) if pid is None else pid
+
+
+# Programs that still ran when the loop that would have waited for them ended
+_abandoned: list[int] = []
+
+
+def abandon(pid: int) -> None:
+    """Leave it to the next :func:`spawn` to reap *pid*, which no loop will."""
+    _abandoned.append(pid)
+
+
+def reap_abandoned() -> list[int]:
+    """Reap what has ended of the abandoned; return what has not."""
+    for pid in _abandoned.copy():
+        try:
+            ended = os.waitpid(pid, os.WNOHANG)[0] == pid
+        except ChildProcessError:
+            ended = True  # by somebody else, or it is our parent's: we were forked
+        if ended:
+            _abandoned.remove(pid)
+    return _abandoned.copy()
 
 
 def _directly(plan: Plan) -> int | None:
