@@ -30,6 +30,7 @@ def test_sessions_are_resumed(
     client = Context(ca_cert=ca.cert)
     server = Context(cert=leaf.chain, key=leaf.key, max_version=version)
     resumed = []
+    assert not client.can_resume(HOST)
     for _ in range(4):
         a, b = join(client, server)
         a.write(b"data")
@@ -39,6 +40,8 @@ def test_sessions_are_resumed(
         resumed.append(a.resumed)
         finish(a, b)
     assert resumed == [False, True, True, True]
+    assert client.can_resume(HOST)
+    assert not client.can_resume("127.0.0.1")
     a, b = join(client, server, "127.0.0.1")
     assert a.resumed is False  # another name is another peer
 

@@ -218,6 +218,13 @@ class Context:
             return self._accept(peer_name or None)
         raise ValueError(f"expected 'connect' or 'accept', got {role!r}")
 
+    def can_resume(self, peer_name: str) -> bool:
+        """Whether the next ``connect`` session with *peer_name* will offer to resume one.
+
+        In TLS 1.3 that is so as soon as the server's ticket has arrived, behind the handshake.
+        """
+        return self._sessions is not None and peer_name in self._sessions
+
     # Sessions -----------------------------------------------------------------------------
 
     def _connect(self, peer_name: str | None) -> Session:

@@ -37,6 +37,9 @@ class SessionStore:
     def __init__(self) -> None:
         self._by_name: OrderedDict[str, list[tuple[SSL.Session, str]]] = OrderedDict()
 
+    def __contains__(self, name: str) -> bool:
+        return bool(self._by_name.get(name))
+
     def put(self, name: str, session: SSL.Session, version: str) -> None:
         """Remember *session* for the peer called *name*."""
         kept = self._by_name.setdefault(name, [])

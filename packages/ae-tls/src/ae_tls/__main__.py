@@ -1,0 +1,186 @@
+"""``python -m ae_tls HOST[:PORT]``: shake hands with a server and show what came of it.
+
+Prints protocol, cipher, group, ALPN, resumption and the certificate chain. The exit status is
+the verdict: 0 if the server is who it should be, 1 with one line if not, 2 for a wrong command.
+"""
+
+from __future__ import annotations
+
+__all__ = ("main",)
+
+import argparse
+import datetime as dt
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import ae_core as ae
+from ae_handle import Handle
+
+from ._context import Context
+from ._session import Session
+from ._starttls import DIALOGUES, PORTS
+from ._verify import VerifyInfo, subject_of
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+
+# A ticket of TLS 1.3 comes after the handshake, at the server's leisure.
+_TICKET_PATIENCE: Final = 10  # times 0.05 s
+_TIMEOUT: Final = 30.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    options = _parse(arguments)
+    host, port = options.target
+    try:
+        ae.run(_show(options, host, port or str(PORTS.get(options.starttls, 443))))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", None)
+        why = f" ({reason})" if isinstance(reason, str) else ""
+        print(f"ae_tls: {host}: {_one_line(error)}{why}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m ae_tls", description="Shake hands with a TLS server and show the result."
+    )
+    parser.add_argument("target", metavar="HOST[:PORT]", type=_target, help="default port: 443")
+    parser.add_argument("--starttls", choices=sorted(DIALOGUES), help="begin in clear")
+    parser.add_argument("--ca-file", metavar="F", help="trust these CAs instead of the system's")
+    parser.add_argument("--alpn", metavar="P", action="append", help="offer this protocol")
+    parser.add_argument(
+        "--insecure", action="store_true", help="go on if the server is not trusted, and show it"
+    )
+    return parser.parse_args(arguments)
+
+
+def _target(text: str) -> tuple[str, str | None]:
+    """Take ``host``, ``host:port``, ``[v6]``, ``[v6]:port`` or a bare IPv6 address apart."""
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            raise argparse.ArgumentTypeError(f"expected [HOST]:PORT, got {text!r}")
+        port = rest[1:]
+    elif text.count(":") > 1:
+        host, port = text, ""
+    else:
+        host, _, port = text.partition(":")
+    if not host or (port and not port.isalnum()):
+        raise argparse.ArgumentTypeError(f"expected HOST or HOST:PORT, got {text!r}")
+    return host, port or None
+
+
+async def _show(options: argparse.Namespace, host: str, port: str) -> None:
+    verdicts: dict[int, VerifyInfo] = {}
+
+    def judge(info: VerifyInfo) -> bool:
+        if info.depth not in verdicts or not info.ok:
+            verdicts[info.depth] = info
+        return info.ok or bool(options.insecure)
+
+    context = Context(ca_file=options.ca_file, alpn=options.alpn, verify_callback=judge)
+    handle = await _connect(context, options.starttls, host, port)
+    session = handle.tls
+    assert isinstance(session, Session)
+    _print_session(session)
+    for _ in range(_TICKET_PATIENCE):
+        if context.can_resume(host):
+            break
+        await ae.sleep(0.05)
+    handle.destroy()
+    again = await _connect(context, options.starttls, host, port)
+    assert isinstance(again.tls, Session)
+    print(f"resumption: {'yes' if again.tls.resumed else 'no'}")
+    again.destroy()
+    for depth, certificate in enumerate(session.chain):
+        _print_certificate(depth, certificate, verdicts.get(depth))
+    refused = [info for info in verdicts.values() if not info.ok]
+    print("verdict:    " + (f"{refused[0].reason}: {refused[0].message}" if refused else "ok"))
+
+
+async def _connect(context: Context, dialogue: str | None, host: str, port: str) -> Handle:
+    """Return a handle whose TLS handshake is done; raises whatever prevented it."""
+    outcome: ae.CondVar[None] = ae.CondVar()
+
+    def failed(handle: Handle, error: BaseException) -> None:
+        if not outcome.ready:
+            outcome.throw(error)
+
+    def started(handle: Handle, error: BaseException | None) -> None:
+        if error is not None:
+            failed(handle, error)
+        elif not outcome.ready:
+            outcome.send(None)
+
+    options: dict[str, Any] = {} if dialogue else {"tls": "connect"}
+    handle = Handle(
+        connect=(host, port),
+        peer_name=host,
+        tls_context=context,
+        on_tls_started=started,
+        on_connect_error=failed,
+        on_error=failed,
+        timeout=_TIMEOUT,
+        linger=0,
+        **options,
+    )
+    try:
+        if dialogue:
+            await DIALOGUES[dialogue](handle, host)
+            handle.start_tls("connect")
+        await outcome
+    except BaseException:
+        handle.destroy()
+        raise
+    return handle
+
+
+def _print_session(session: Session) -> None:
+    print(f"protocol:   {session.version}")
+    print(f"cipher:     {session.cipher} ({session.cipher_bits} bits)")
+    print(f"group:      {session.group or 'not known'}")
+    print(f"alpn:       {session.alpn or 'none'}")
+
+
+def _print_certificate(depth: int, certificate: Certificate, info: VerifyInfo | None) -> None:
+    print(f"{depth}: {subject_of(certificate)}")
+    names = _names(certificate)
+    if names:
+        print(f"   names:   {', '.join(names)}")
+    print(f"   issuer:  {certificate.issuer.rfc4514_string() or 'empty'}")
+    print(f"   valid:   {_dates(certificate)}")
+    if info is not None:
+        print(f"   verdict: {'ok' if info.ok else info.reason}")
+
+
+def _names(certificate: Certificate) -> list[str]:
+    from cryptography import x509
+
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, ValueError):
+        return []
+    return [_printable(str(name.value)) for name in names]
+
+
+def _dates(certificate: Certificate) -> str:
+    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    days = (end - dt.datetime.now(dt.UTC)).days
+    return f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC, {days} days left"
+
+
+def _one_line(error: BaseException) -> str:
+    return _printable(str(error) or type(error).__name__)
+
+
+def _printable(text: str) -> str:
+    """Keep what a server sent from doing things to the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

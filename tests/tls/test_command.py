@@ -1,0 +1,265 @@
+"""``python -m ae_tls``: the report, the verdict, the exit status."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ae_handle import Handle
+from ae_socket import tcp_server
+from ae_tls import Context
+from ae_tls.__main__ import main
+from ae_tls.testing import CertificateAuthority, Leaf
+
+Serve = Callable[..., str]
+
+
+@pytest.fixture
+def ca_file(tmp_path: Path, ca: CertificateAuthority) -> str:
+    path = tmp_path / "ca.pem"
+    path.write_text(ca.pem)
+    return str(path)
+
+
+@pytest.fixture
+def serve(leaf: Leaf) -> Iterator[Serve]:
+    """Listen on a free port of 127.0.0.1, in this thread's loop; gives HOST:PORT."""
+    kept: list[Any] = []
+
+    def listen(
+        dialogue: Callable[[Handle], object] | None = None, context: Context | None = None
+    ) -> str:
+        context = context or Context(cert=leaf.chain, key=leaf.key, alpn=["h2", "imap"])
+
+        def accepted(sock: Any, host: str, port: Any) -> None:
+            handle = Handle(
+                sock,
+                tls_context=context,
+                on_error=lambda handle, error: None,
+                on_eof=lambda handle: None,
+                on_tls_started=lambda handle, error: None,
+                linger=0,
+            )
+            kept.append(handle)
+            if dialogue is None:
+                handle.start_tls("accept")
+            else:
+                dialogue(handle)
+
+        server = tcp_server("127.0.0.1", 0, accepted)
+        kept.append(server)
+        return f"127.0.0.1:{server.address[1]}"
+
+    yield listen
+    for item in kept:
+        if isinstance(item, Handle):
+            item.destroy()
+        else:
+            item.cancel()
+
+
+def test_a_good_server_is_described(
+    serve: Serve, ca_file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([serve(), "--ca-file", ca_file, "--alpn", "imap"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    lines = out.splitlines()
+    assert lines[0] == "protocol:   TLSv1.3"
+    assert lines[1].startswith("cipher:     TLS_AES_")
+    assert lines[2].startswith("group:      ")
+    assert lines[3] == "alpn:       imap"
+    assert lines[4] == "resumption: yes"
+    assert lines[5] == "0: www.example.org"
+    assert "   names:   www.example.org, 127.0.0.1, ::1" in lines
+    assert "   issuer:  CN=test CA" in lines
+    assert "1: CN=test CA" in lines
+    assert out.count("   verdict: ok") == 2
+    assert "29 days left" in out
+    assert lines[-1] == "verdict:    ok"
+
+
+def test_an_untrusted_server_is_refused_in_one_line(
+    serve: Serve, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([serve()]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith("ae_tls: 127.0.0.1: certificate verify failed: ")
+    assert err.endswith("(untrusted)\n")
+
+
+def test_an_untrusted_server_is_shown_if_asked_for(
+    serve: Serve, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([serve(), "--insecure"]) == 0
+    out, _ = capsys.readouterr()
+    assert "0: www.example.org" in out
+    assert "   verdict: untrusted" in out
+    assert out.splitlines()[-1].startswith("verdict:    untrusted: certificate verify failed")
+
+
+def test_a_wrong_name_is_refused(
+    ca: CertificateAuthority, serve: Serve, ca_file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leaf = ca.issue("other.example")
+    target = serve(None, Context(cert=leaf.chain, key=leaf.key))
+    assert main([target, "--ca-file", ca_file]) == 1
+    assert capsys.readouterr().err.endswith("(wrong-name)\n")
+
+
+def test_nobody_there_is_one_line(capsys: pytest.CaptureFixture[str], serve: Serve) -> None:
+    import socket
+
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+        assert main([f"127.0.0.1:{port}"]) == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "ae_tls: 127.0.0.1: " in err
+
+
+def test_a_server_without_tls_is_one_line(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([serve(lambda handle: handle.push_write(b"220 hello\r\n"))]) == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert err.endswith("(protocol)\n")
+
+
+# What a server says, and what it waits for before it starts TLS.
+DIALOGUES: dict[str, list[tuple[bytes, bytes]]] = {
+    "smtp": [
+        (b"220-mail\r\n220 ready\r\n", b"EHLO ae-tls.invalid"),
+        (b"250-mail\r\n250-STARTTLS\r\n250 HELP\r\n", b"STARTTLS"),
+        (b"220 go ahead\r\n", b""),
+    ],
+    "imap": [
+        (b"* OK ready\r\n", b"a1 STARTTLS"),
+        (b"* CAPABILITY IMAP4rev2\r\na1 OK go\r\n", b""),
+    ],
+    "nntp": [(b"200 ready\r\n", b"STARTTLS"), (b"382 go\r\n", b"")],
+    "xmpp": [
+        (b"", b"<?xml version='1.0'?><stream:stream to="),
+        (
+            (
+                b"<stream:stream xmlns:stream='http://etherx.jabber.org/streams'><stream:features>"
+                b"<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:features>"
+            ),
+            b"<starttls",
+        ),
+        (b"<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>", b""),
+    ],
+}
+
+
+def play(script: list[tuple[bytes, bytes]]) -> Callable[[Handle], None]:
+    """Say each text, wait until what follows it was heard, then start TLS."""
+
+    def begin(handle: Handle) -> None:
+        steps = list(script)
+
+        def go_on(handle: Handle) -> None:
+            while steps:
+                text, wanted = steps[0]
+                if text:
+                    handle.push_write(text)
+                    steps[0] = (b"", wanted)
+                if wanted:
+                    if wanted not in bytes(handle.read_buffer):
+                        return
+                    handle.read_buffer.clear()
+                steps.pop(0)
+            handle.on_read = None
+            handle.start_tls("accept")
+
+        handle.on_read = go_on
+        go_on(handle)
+
+    return begin
+
+
+@pytest.mark.parametrize("protocol", DIALOGUES)
+def test_starttls(
+    serve: Serve, ca_file: str, capsys: pytest.CaptureFixture[str], protocol: str
+) -> None:
+    target = serve(play(DIALOGUES[protocol]))
+    assert main([target, "--ca-file", ca_file, "--starttls", protocol]) == 0
+    assert capsys.readouterr().out.endswith("verdict:    ok\n")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "script", "complaint"),
+    [
+        ("smtp", [(b"554 no\r\n", b"x")], "expected a 220 reply"),
+        ("smtp", [(b"220 x\r\n", b"EHLO"), (b"250 HELP\r\n", b"x")], "does not offer STARTTLS"),
+        ("imap", [(b"* BYE\r\n", b"x")], "expected an IMAP greeting"),
+        ("imap", [(b"* OK\r\n", b"a1"), (b"a1 BAD\r\n", b"x")], "does not offer STARTTLS"),
+        ("nntp", [(b"400 no\r\n", b"x")], "expected a 200 or 201"),
+        ("nntp", [(b"200 x\r\n", b"STARTTLS"), (b"500 what\r\n", b"x")], "does not offer STARTTLS"),
+        (
+            "xmpp",
+            [(b"<stream:features></stream:features>", b"x")],
+            "does not offer STARTTLS",
+        ),
+        (
+            "xmpp",
+            [
+                (b"<stream:features>urn:ietf:params:xml:ns:xmpp-tls</stream:features>", b"<start"),
+                (b"<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>", b"x"),
+            ],
+            "refuses STARTTLS",
+        ),
+    ],
+)
+def test_a_server_that_does_not_start_tls_is_one_line(
+    serve: Serve,
+    capsys: pytest.CaptureFixture[str],
+    protocol: str,
+    script: list[tuple[bytes, bytes]],
+    complaint: str,
+) -> None:
+    assert main([serve(play(script)), "--starttls", protocol]) == 1
+    err = capsys.readouterr().err
+    assert complaint in err
+    assert err.count("\n") == 1
+
+
+def test_injected_text_is_never_taken_for_tls(
+    serve: Serve, ca_file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = DIALOGUES["nntp"]
+    injected = [script[0], (script[1][0] + b"200 evil\r\n", b"")]
+    assert main([serve(play(injected)), "--ca-file", ca_file, "--starttls", "nntp"]) == 1
+    assert capsys.readouterr().err.endswith("(protocol)\n")
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["a b"], ["host:port:"], ["[::1"], ["[::1]x"], [":443"], ["h", "--starttls", "x"]]
+)
+def test_a_wrong_command_is_explained(
+    words: list[str], capsys: pytest.CaptureFixture[str], serve: Serve
+) -> None:
+    if words in (["a b"], ["host:port:"]):
+        # these parse, and fail as names
+        assert main(words) == 1
+        return
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 2
+    assert "usage: python -m ae_tls" in capsys.readouterr().err
+
+
+def test_it_runs_as_a_module(serve: Serve) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ae_tls", "[::1]:1"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("ae_tls: ::1: ")
+    assert done.stderr.count("\n") == 1
