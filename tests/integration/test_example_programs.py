@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import ae_core as ae
+from ae_core._backends._table import BACKENDS
 
 LIMIT = 60.0
 
@@ -52,6 +55,27 @@ def world(tmp_path: Path, on_examples_path: Path) -> Iterator[World]:
     world = World(tmp_path, on_examples_path)
     yield world
     world.servers.cancel()
+
+
+def backends() -> list[Any]:
+    """Every backend of the table, those whose library is missing with a visible skip."""
+    found = []
+    for spec in BACKENDS:
+        missing = spec.library is not None and find_spec(spec.library) is None
+        skip = pytest.mark.skipif(missing, reason=f"{spec.name}: {spec.package} is not installed")
+        found.append(pytest.param(spec.name, marks=skip, id=spec.name))
+    return found
+
+
+@pytest.mark.parametrize("backend_name", backends())
+def test_the_demo_passes_on_every_backend(backend_name: str, on_examples_path: Path) -> None:
+    command = [sys.executable, "demo.py", "--backend", backend_name]
+    environment = {**os.environ, "QT_QPA_PLATFORM": "offscreen"}
+    done = subprocess.run(
+        command, cwd=on_examples_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert done.stdout.splitlines()[-1].endswith("steps ok, 0 failed")
 
 
 def port_of_nobody() -> tuple[socket.socket, int]:
