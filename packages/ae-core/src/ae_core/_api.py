@@ -26,6 +26,7 @@ import sys
 import time as _time
 from math import inf
 
+from . import _environ
 from ._detect import bound, current, tls
 from ._timers import TimerEntry
 from ._watcher import IoWatcher, RecordWatcher, TimerWatcher, Watcher
@@ -459,3 +460,25 @@ def _fileno(fd: Any) -> int:
     if not isinstance(number, int):
         raise TypeError(f"expected fileno() of {fd!r} to be a descriptor, got {number!r}")
     return number
+
+
+class _FirstWatcher:
+    """Detects before the first watcher is made, so that what the environment asks for counts.
+
+    Strict mode and wrapping are layers that detection installs, and the first watcher detects.
+    """
+
+    def wrap(
+        self,
+        kind: str,
+        args: dict[str, Any],
+        callback: Callable[..., object],
+        create: Callable[[Callable[..., object]], Watcher],
+    ) -> Any:
+        remove_layer(self)
+        current()
+        return _through_layers(kind, args, callback, create)
+
+
+if _environ.get("AE_STRICT") or _environ.get("AE_DEBUG_WRAP"):
+    install_layer(_FirstWatcher())

@@ -32,8 +32,8 @@ class _Slot:
     core: Core | None = None
     asked: tuple[str, dict[str, Any]] | None = None  # by use()
 
-    def __del__(self) -> None:
-        if self.core is not None and not sys.is_finalizing():
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if self.core is not None and not is_finalizing():
             self.core.close()
 
 
