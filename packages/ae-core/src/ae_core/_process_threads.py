@@ -66,7 +66,9 @@ def start_with_threads(
                 if isinstance(redirect, Sink) and redirect.buffer is not None:
                     buffers[id(redirect.buffer)] = name
         status = 126
-        child = subprocess.Popen(cmd, shell=isinstance(cmd, str), cwd=cwd, env=env, **arguments)
+        child: subprocess.Popen[Any] = subprocess.Popen(
+            cmd, shell=isinstance(cmd, str), cwd=cwd, env=env, **arguments
+        )
     except OSError:
         core = process._core
         for _, redirect in streams:
@@ -102,7 +104,7 @@ class _Stream:
 
     # in the thread
 
-    def wait(self, child: subprocess.Popen[bytes]) -> None:
+    def wait(self, child: subprocess.Popen[Any]) -> None:
         code = child.wait()
         status = -code if code < 0 else code << 8
 
@@ -113,16 +115,21 @@ class _Stream:
         self.tell(ended)
 
     def drain(self, pipe: Any, sink: Sink) -> None:
+        def take(data: bytes) -> None:
+            if self.closed:
+                return
+            if sink.callback is not None:
+                sink.callback(data)
+            elif sink.buffer is not None:
+                sink.buffer.extend(data)
+
         with pipe:
             while True:
                 try:
                     data = os.read(pipe.fileno(), _READ_SIZE)
                 except OSError:
                     data = b""
-                if sink.callback is not None:
-                    self.tell(lambda data=data: sink.callback(data))  # type: ignore[misc]
-                elif sink.buffer is not None:
-                    self.tell(lambda data=data: sink.buffer.extend(data))  # type: ignore[misc]
+                self.tell(lambda data=data: take(data))  # type: ignore[misc]
                 if not data or self.closed:
                     break
         self.tell(self.end)
@@ -135,7 +142,7 @@ class _Stream:
 
             data = b""
             try:
-                if source.callback is not None:
+                if source.callback is not None and not self.closed:
                     data = _bytes(source.callback())
             finally:
                 answers.put(data)
@@ -157,13 +164,8 @@ class _Stream:
 
     def tell(self, call: Callable[[], object]) -> bool:
         core = self.process._core
-
-        def guarded() -> None:
-            if not self.closed:
-                call()
-
         try:
-            core.call_threadsafe(lambda: core.call(guarded, self.context, None))
+            core.call_threadsafe(lambda: core.call(call, self.context, None))
         except RuntimeError:
             return False  # the loop has ended
         return True

@@ -106,6 +106,7 @@ def _either(what: str, value: Any) -> Redirect:
 
 
 def _input(what: str, value: Any) -> Redirect:
+    callback: Any = value  # what it gives is checked when it gives it
     if isinstance(value, (str, os.PathLike)):
         return Named(_path(what, value), _READ)
     existing = _existing(what, value)
@@ -115,7 +116,7 @@ def _input(what: str, value: Any) -> Redirect:
     if data is not None:
         return Source(data, None)
     if callable(value):
-        return Source(b"", value)
+        return Source(b"", callback)
     raise TypeError(
         f"{what}: expected a file name, bytes, a callable or a descriptor, got {value!r}"
     )

@@ -1,0 +1,187 @@
+"""run_cmd and fork_call as on Windows, with threads; here they run everywhere."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ae_core as ae
+from ae_core import _fork_pool
+from ae_core._fork_threads import ThreadWorker
+from ae_core._process_threads import start_with_threads
+from ae_core._redirect import parse_redirects
+
+PATIENCE = 60.0  # a hang, not a measure
+
+ECHO = "import sys; sys.stdout.buffer.write(sys.stdin.buffer.read().upper())"
+BOTH = "import os; os.write(1, b'one '); os.write(2, b'two '); os.write(1, b'three')"
+
+
+def start(cmd: Any, cwd: Any = None, env: Any = None, **streams: Any) -> ae.Process:
+    redirects = parse_redirects(
+        streams.get("stdin"), streams.get("stdout"), streams.get("stderr"), streams.get("fds")
+    )
+    process = ae.Process()
+    start_with_threads(process, cmd, redirects, cwd, env, streams.get("on_prepare"))
+    assert not process.ready
+    return process
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+def test_status_and_streams() -> None:
+    out, err = bytearray(), bytearray()
+    assert start(python(ECHO), stdin=b"x" * 200_000, stdout=out).recv(PATIENCE) == 0
+    assert out == b"X" * 200_000
+    out.clear()
+    assert start(python(BOTH), stdout=out, stderr=err).recv(PATIENCE) == 0
+    assert (out, err) == (b"one three", b"two ")
+    assert start(python("raise SystemExit(3)")).recv(PATIENCE) == 768
+
+
+def test_command_line_for_the_shell() -> None:
+    assert start("exit 3").recv(PATIENCE) == 768
+
+
+def test_pid() -> None:
+    out = bytearray()
+    process = start(python("import os; print(os.getpid())"), stdout=out)
+    process.recv(PATIENCE)
+    assert int(out) == process.pid
+
+
+def test_one_buffer_for_both() -> None:
+    both = bytearray()
+    assert start(python(BOTH), stdout=both, stderr=both).recv(PATIENCE) == 0
+    assert both == b"one two three"
+
+
+def test_callbacks_both_ways() -> None:
+    given = iter([b"aa", b"bb", b""])
+    seen: list[bytes] = []
+    ready: list[bool] = []
+
+    def take(data: bytes) -> None:
+        seen.append(data)
+        ready.append(process.ready)
+
+    process = start(python(ECHO), stdin=lambda: next(given), stdout=take)
+    assert process.recv(PATIENCE) == 0
+    assert b"".join(seen) == b"AABB"
+    assert [data for data in seen if not data] == [b""] == seen[-1:]
+    assert not any(ready)
+
+
+def test_raising_callbacks_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    errors: list[str] = []
+    monkeypatch.setattr(ae, "exception_hook", lambda error, watcher: errors.append(str(error)))
+
+    def fail(*data: bytes) -> bytes:
+        raise ValueError("in" if not data else "out")
+
+    assert start(python(ECHO), stdin=fail, stdout=fail).recv(PATIENCE) == 0
+    assert errors == ["in", "out"]
+
+
+def test_a_program_that_does_not_read() -> None:
+    assert start(python("pass"), stdin=b"x" * (1 << 20)).recv(PATIENCE) == 0
+    assert start(python("pass"), stdin=lambda: b"x" * 65536).recv(PATIENCE) == 0
+
+
+def test_files(tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(b"content")
+    process = start(python(ECHO), stdin=tmp_path / "in", stdout=tmp_path / "out")
+    assert process.recv(PATIENCE) == 0
+    assert (tmp_path / "out").read_bytes() == b"CONTENT"
+    with open(tmp_path / "more", "wb") as file:
+        assert start(python(BOTH), stdout=file, stderr=file).recv(PATIENCE) == 0
+    assert (tmp_path / "more").read_bytes() == b"one two three"
+
+
+def test_setup_failures_are_statuses(tmp_path: Path) -> None:
+    seen: list[bytes] = []
+    assert start(["ae-no-such-program"], stdout=seen.append).recv(PATIENCE) == 126 << 8
+    assert seen == [b""]
+    missing = tmp_path / "no" / "file"
+    assert start(python("pass"), stdout=missing).recv(PATIENCE) == 125 << 8
+
+
+def test_what_cannot_be_done_is_refused() -> None:
+    with pytest.raises(ValueError, match="0, 1 and 2 only"):
+        start(python("pass"), fds={3: bytearray()})
+    with pytest.raises(ValueError, match="needs fork"):
+        start(python("pass"), on_prepare=print)
+
+
+def test_cancel_ends_the_program() -> None:
+    seen: list[bytes] = []
+    process = start(
+        python("import time; print('x', flush=True); time.sleep(1000)"),
+        stdin=lambda: b"x",
+        stdout=seen.append,
+    )
+    process.cancel()
+    with pytest.raises(ae.CancelledError):
+        process.recv()
+    gone = ae.CondVar[None]()
+
+    def look() -> None:
+        try:
+            os.kill(process.pid, 0)
+        except ProcessLookupError:
+            gone.send()
+
+    watcher = ae.timer(0.0, look, interval=0.01)
+    gone.recv(PATIENCE)
+    watcher.cancel()
+
+
+# ---------------------------------------------------------------------- fork_call
+
+
+@pytest.fixture
+def with_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_fork_pool.Pool, "take", lambda pool: ThreadWorker())
+
+
+def test_fork_call(with_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AE_MAX_FORKS", "2")
+    calls = [ae.fork_call(math.factorial, n) for n in range(5)]
+    assert [call.recv(PATIENCE) for call in calls] == [1, 1, 2, 6, 24]
+
+
+def test_fork_call_that_fails(with_threads: None) -> None:
+    with pytest.raises(ValueError, match="math domain error"):
+        ae.fork_call(math.sqrt, -1).recv(PATIENCE)
+    with pytest.raises(ae.ForkCallError) as caught:
+        ae.fork_call(os._exit, 3).recv(PATIENCE)
+    assert caught.value.status == 768
+
+
+def test_fork_call_that_prints(with_threads: None, capfd: pytest.CaptureFixture[str]) -> None:
+    assert ae.fork_call(print, "text").recv(PATIENCE) is None
+    assert "text" in capfd.readouterr().err  # its standard output carries the answer
+
+
+def test_fork_call_that_is_cancelled(with_threads: None) -> None:
+    import time
+
+    call = ae.fork_call(time.sleep, 1000)
+    call.cancel()
+    assert ae.fork_call(math.factorial, 3).recv(PATIENCE) == 6
+    pool = _fork_pool.pool_of(_fork_pool_core())
+    while pool.busy:
+        ae.detect().poll(True)
+
+
+def _fork_pool_core() -> Any:
+    from ae_core._detect import current
+
+    return current()
