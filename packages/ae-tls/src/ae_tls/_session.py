@@ -262,63 +262,68 @@ class Session(Details):
 
     def _cut(self, data: bytes) -> None:
         """Feed *data* to OpenSSL one record at a time, whatever its borders are."""
+        bio_write = self._bio_write
         view = memoryview(data)
+        need = self._need
         at = 0
         end = len(data)
         while at < end:
-            if not self._need:
+            if not need:
                 head = self._head
                 if head or end - at < _HEADER:
-                    head += view[at : at + _HEADER - len(head)]
-                    at += len(head) - len(self._head)
+                    more = view[at : at + _HEADER - len(head)]
+                    head += more
+                    at += len(more)
                     if len(head) < _HEADER:
                         self._head = head
                         return
                     self._head = b""
-                    start = head
+                    kind, major, length = head[0], head[1], (head[3] << 8) | head[4]
                 else:
-                    start = bytes(view[at : at + _HEADER])
-                    head = b""
-                length = (start[3] << 8) | start[4]
-                if not 20 <= start[0] <= 23 or start[1] != 3 or length > _MAX_RECORD:
+                    kind, major, length = data[at], data[at + 1], (data[at + 3] << 8) | data[at + 4]
+                if not 20 <= kind <= 23 or major != 3 or length > _MAX_RECORD:
                     self._garbage(head + view[at:])
                     return
                 self._record = length + _HEADER
-                self._need = self._record - len(head)
+                need = self._record - len(head)
                 if head:
-                    self._bio_write(head)
-                if at == end and self._need:
-                    return
-            part = min(self._need, end - at)
-            if part:
-                self._bio_write(view[at : at + part])
-            at += part
-            self._need -= part
-            if not self._need:
-                self._advance(self._record)
-                if self._ended is not None:
-                    return
-                if self._peer_closed:
-                    self.unused_data += view[at:]
-                    return
+                    bio_write(head)
+            stop = at + need
+            if stop > end:
+                if at < end:
+                    bio_write(view[at:])
+                self._need = stop - end
+                return
+            if need:
+                bio_write(view[at:stop])
+                at = stop
+                need = 0
+            try:
+                if self.state == "handshake":
+                    self._shake_hands()
+                else:
+                    self._plain.append(self._recv(self._record))
+                    continue
+            except self._error as error:
+                self._no_plaintext(error)
+            if self._peer_closed or self._ended is not None:
+                self._need = 0
+                self.unused_data += view[at:] if self._ended is None else b""
+                return
+        self._need = need
 
     def _garbage(self, data: bytes) -> None:
         """Let OpenSSL say what is wrong with octets that are no TLS record."""
         self._bio_write(data)
-        self._advance(_SLICE)
+        if self.state == "handshake":
+            self._shake_hands()
+        else:
+            try:
+                self._recv(_SLICE)
+            except self._error as error:
+                self._no_plaintext(error)
         if self._ended is None:
             self._fail(TlsError("not a TLS record", reason="protocol"))
-
-    def _advance(self, size: int) -> None:
-        """Have OpenSSL work on the record in the BIO."""
-        if self.state == "handshake":
-            self._started = True
-            self._shake_hands()
-            return
-        try:
-            self._plain.append(self._recv(size))
-        except self._error as error:
-            self._no_plaintext(error)
 
     def _no_plaintext(self, error: SSL.Error) -> None:
         """Handle a record that was no data."""
@@ -335,7 +340,7 @@ class Session(Details):
 
     def _shake_hands(self) -> None:
         facts = self._facts
-        self._probe = True
+        self._started = self._probe = True
         try:
             self._conn.do_handshake()
         except self._no_data:
