@@ -41,7 +41,7 @@ class Cbor(Immutable):
 
     Args:
         coder: An object with ``loads`` and ``dumps`` in place of the module ``cbor2``, which
-            the extra ``ae-handle[cbor]`` installs. What its ``loads`` raises as ValueError
+            the extra ``ae-handle[cbor]`` installs. What its ``loads`` raises
             refuses the item.
         max_depth: How deeply arrays, maps and tags may be nested.
 
@@ -77,14 +77,19 @@ class Cbor(Immutable):
         scan = buf.state
         if scan is None:
             scan = buf.state = _Scan(self.max_depth)
-        with buf.view() as data:
-            end = scan.end(data)
+        try:
+            with buf.view() as data:
+                end = scan.end(data)
+        except BadMessage:
+            buf.state = None  # to be found bad again, should it be asked again
+            raise
         if end is None:
             return NEED_MORE
         item = buf.peek(end)
         try:
             value = coder.loads(item)
-        except (ValueError, RecursionError) as error:
+        except Exception as error:
+            buf.state = None
             shown = item[:30].hex() + ("..." if len(item) > 30 else "")
             raise BadMessage(f"not a CBOR item: {error}: {shown}") from error
         buf.skip(end)

@@ -58,7 +58,7 @@ class Json(Immutable):
 
     Args:
         coder: An object with ``loads`` and ``dumps``, such as the module ``orjson``, in place
-            of the standard library's. What its ``loads`` raises as ValueError refuses the value.
+            of the standard library's. What its ``loads`` raises refuses the value.
         max_depth: How deeply arrays and objects may be nested. Their size is bounded by
             ``max_read_buffer``.
 
@@ -116,14 +116,19 @@ class Json(Immutable):
         scan = buf.state
         if scan is None:
             scan = buf.state = _Scan(self.max_depth)
-        end = scan.end(buf, final)
+        try:
+            end = scan.end(buf, final)
+        except BadMessage:
+            buf.state = None  # to be found bad again, should it be asked again
+            raise
         if end is None:
             return NEED_MORE
         text = buf.peek(end)[scan.start :]
         loads = _stdlib()[0] if self.coder is None else self.coder.loads
         try:
             value = loads(text)
-        except (ValueError, RecursionError) as error:
+        except Exception as error:
+            buf.state = None
             shown = text[:60] + b"..." if len(text) > 60 else text
             raise BadMessage(f"not JSON: {error}: {shown!r}") from error
         buf.skip(end)

@@ -1,0 +1,317 @@
+"""The frame types that have no frame: ``json`` and ``cbor``."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ae_handle import NEED_MORE, BadMessage, Cbor, Json, ReadBuffer
+from ae_handle.testing import check_cuts, check_reader
+
+cbor2 = pytest.importorskip("cbor2", reason="the extra ae-handle[cbor] is not installed")
+
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+SUITE = sorted((DATA / "json" / "test_parsing").glob("*.json"))
+VECTORS = DATA / "cbor" / "appendix_a.json"
+
+# The same ground, for where the suites are not at hand.
+GOOD = [
+    b"[]", b"{}", b"0", b"-0", b"1e5", b"-1.5E-3", b'""', b'"\\u00e9\\n"', b"null", b"true",
+    b"false",
+    b" [1,2 ,3]\n", b'{"a":{"b":[null]}}', b'["]"]', b'["\\\\"]', b'["\\""]', b'{"}":"{"}',
+    '"\u00e9\U0001f600"'.encode(), b'[[[[]]]]',
+]  # fmt: skip
+BAD = [
+    b"", b" ", b"[", b"]", b"{", b"}", b'"', b"[1,]", b"[,1]", b"{,}", b'{"a"}', b'{"a":}',
+    b"{a:1}",
+    b"nul", b"nulll", b"True", b"NaN", b"Infinity", b"-", b"01", b"1.", b".5", b"+1", b"0x1", b"1e",
+    b"[1}", b"{]", b'["\t"]', b'["\\x"]', b"'a'", b"[1]x", b"\xef\xbb\xbf[]", b"\xff", b'["\xff"]',
+    b"[NaN]", b"/**/[]", b"[1,\n", b"[" * 100_000, b'{"a":' * 100_000, "[]".encode("utf-16"),
+]  # fmt: skip
+
+
+def document(data: bytes, step: int) -> bool:
+    """Whether *data*, arriving in pieces of *step*, is read as exactly one JSON value."""
+    read = Json()
+    buf = ReadBuffer()
+    values: list[Any] = []
+    try:
+        for i in range(0, len(data), step):
+            buf.feed(data[i : i + step])
+            while (value := read(buf)) is not NEED_MORE:
+                values.append(value)
+        while (value := read.at_eof(buf)) is not NEED_MORE:
+            values.append(value)
+    except BadMessage:
+        return False
+    return len(values) == 1 and not buf
+
+
+@pytest.mark.parametrize("step", [1, 7, 1 << 20])
+@pytest.mark.parametrize("data", GOOD)
+def test_json_is_accepted(data: bytes, step: int) -> None:
+    assert document(data, step)
+
+
+@pytest.mark.parametrize("step", [1, 7, 1 << 20])
+@pytest.mark.parametrize("data", BAD, ids=lambda data: repr(data[:20]))
+def test_what_is_no_json_is_refused(data: bytes, step: int) -> None:
+    assert not document(data, step)
+
+
+@pytest.mark.skipif(not SUITE, reason="JSONTestSuite is not at hand")
+@pytest.mark.parametrize("step", [1, 1 << 20])
+def test_the_json_test_suite(step: int) -> None:
+    wrong = []
+    count = {"y": 0, "n": 0, "i": 0}
+    for path in SUITE:
+        kind = path.name[0]
+        count[kind] += 1
+        accepted = document(path.read_bytes(), step)
+        if kind != "i" and accepted != (kind == "y"):
+            wrong.append(path.name)
+    assert wrong == []
+    assert count == {"y": 95, "n": 188, "i": 35}
+
+
+def test_values_stand_back_to_back() -> None:
+    wire = b'{"a":[1]}[2] "x""y"\n0 false null\t-1.5 '
+    expected = [{"a": [1]}, [2], "x", "y", 0, False, None, -1.5]
+    check_cuts(Json(), wire, expected)
+
+
+@pytest.mark.parametrize("value", [{"a": [1, {"b": '}\\"]'}]}, [], 'x\\"y', ["]"]])
+def test_json_is_read_however_it_is_cut(value: object) -> None:
+    check_reader(Json(), Json().encode(value), value)
+
+
+@pytest.mark.parametrize("value", [0, 17, -1.5, True, False, None])
+def test_a_bare_word_ends_with_the_next_octet_or_the_stream(value: object) -> None:
+    wire = Json().encode(value)
+    buf = ReadBuffer(wire)
+    assert Json()(buf) is NEED_MORE
+    assert Json().at_eof(buf) == value
+    assert not buf
+    buf.feed(wire + b"\n")
+    assert Json()(buf) == value
+    assert bytes(buf) == b"\n"
+
+
+def test_space_at_the_end_of_the_stream_is_nothing() -> None:
+    buf = ReadBuffer(b" \r\n")
+    assert Json().at_eof(buf) is NEED_MORE
+    assert not buf
+
+
+def test_json_is_refused_and_stays() -> None:
+    buf = ReadBuffer(b"[1,}x]")
+    for _ in range(2):
+        with pytest.raises(BadMessage, match="not JSON"):
+            Json()(buf)
+        assert bytes(buf) == b"[1,}x]"
+
+
+@pytest.mark.parametrize("depth", [1, 5, 512])
+def test_json_depth_is_bounded(depth: int) -> None:
+    read = Json(max_depth=depth)
+    assert read(ReadBuffer(b"[" * depth + b"]" * depth)) is not NEED_MORE
+    with pytest.raises(BadMessage, match=f"deeper than {depth}"):
+        read(ReadBuffer(b"[" * (depth + 1)))
+
+
+def test_an_endless_number_is_refused() -> None:
+    with pytest.raises(BadMessage, match="expected a JSON value"):
+        Json()(ReadBuffer(b"1" * 10_000))
+
+
+def test_a_number_python_refuses_is_refused() -> None:
+    with pytest.raises(BadMessage, match="not JSON"):
+        Json()(ReadBuffer(b"[" + b"1" * 5000 + b"]"))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner, max_size=4)
+    | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner, max_size=4),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@given(values=st.lists(JSON, max_size=4), cuts=st.lists(st.integers(0, 300), max_size=5))
+def test_any_json_values_at_any_cuts(values: list[Any], cuts: list[int]) -> None:
+    wire = b"".join(Json().encode(value) + b"\n" for value in values)
+    edges = sorted({0, len(wire), *(min(cut, len(wire)) for cut in cuts)})
+    buf = ReadBuffer()
+    got = []
+    for start, end in pairwise(edges):
+        buf.feed(wire[start:end])
+        while (value := Json()(buf)) is not NEED_MORE:
+            got.append(value)
+    assert got == values
+
+
+@given(st.binary(max_size=60))
+def test_json_reads_garbage_as_the_decoder_does(data: bytes) -> None:
+    accepted = document(data, 1)
+    assert accepted == document(data, 1000)
+    try:
+        json.loads(data.decode())
+    except ValueError:
+        assert not accepted
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}, "\ud800"])
+def test_what_json_has_not_is_not_written(value: object) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        Json().encode(value)
+
+
+def test_json_is_compact_and_utf8() -> None:
+    assert Json().encode({"a": [1, "\u00e9"]}) == '{"a":[1,"\u00e9"]}'.encode()
+
+
+class Shouting:
+    """A coder whose documents are JSON, and whose values are not."""
+
+    @staticmethod
+    def loads(data: bytes) -> Any:
+        return {"loaded": json.loads(data)}
+
+    @staticmethod
+    def dumps(value: Any) -> str:
+        return json.dumps([value])
+
+
+def test_the_coder_can_be_replaced() -> None:
+    frame = Json(Shouting())
+    assert frame.encode(1) == b"[1]"
+    assert frame(ReadBuffer(b"[1]")) == {"loaded": [1]}
+
+
+@pytest.mark.parametrize("frame", [Json, Cbor])
+def test_a_coder_without_the_functions_is_refused(frame: Any) -> None:
+    with pytest.raises(TypeError, match="loads and dumps"):
+        frame(object())
+    with pytest.raises(ValueError, match="depth of 1 or more"):
+        frame(max_depth=0)
+
+
+# ---------------------------------------------------------------------- CBOR
+
+
+@pytest.mark.skipif(not VECTORS.exists(), reason="the CBOR vectors are not at hand")
+def test_appendix_a_octet_by_octet() -> None:
+    vectors = json.loads(VECTORS.read_bytes())
+    refused = []
+    for vector in vectors:
+        wire = bytes.fromhex(vector["hex"])
+        buf = ReadBuffer()
+        try:
+            for i in range(len(wire)):
+                assert Cbor()(buf) is NEED_MORE, vector
+                buf.feed(wire[i : i + 1])
+            value = Cbor()(buf)
+        except BadMessage:
+            refused.append(vector["hex"])
+            continue
+        assert value is not NEED_MORE, vector
+        assert not buf, vector
+        if "decoded" in vector:
+            assert value == vector["decoded"], vector
+    assert len(vectors) > 80
+    assert refused == ["f818"]  # not well-formed since RFC 8949
+
+
+CBOR = [
+    0,
+    23,
+    24,
+    255,
+    256,
+    65536,
+    -1,
+    -500,
+    2**40,
+    1.5,
+    False,
+    True,
+    None,
+    "",
+    "\u00e9",
+    b"",
+    b"ab",
+]
+CBOR += [[], [1, [2, [3]]], {}, {"a": {"b": []}}, [None, 0, False], ["x" * 300]]
+
+
+@pytest.mark.parametrize("value", CBOR, ids=repr)
+def test_cbor_is_read_however_it_is_cut(value: object) -> None:
+    check_reader(Cbor(), Cbor().encode(value), value)
+
+
+def test_items_stand_back_to_back() -> None:
+    check_cuts(Cbor(), b"".join(map(Cbor().encode, CBOR)), CBOR)
+
+
+@pytest.mark.parametrize(
+    ("wire", "expected"),
+    [
+        ("9fff", []),
+        ("9f018202039f0405ffff", [1, [2, 3], [4, 5]]),
+        ("bf61610161629f0203ffff", {"a": 1, "b": [2, 3]}),
+        ("5f42010243030405ff", b"\1\2\3\4\5"),
+        ("7f657374726561646d696e67ff", "streaming"),
+    ],
+)
+def test_indefinite_lengths(wire: str, expected: object) -> None:
+    check_reader(Cbor(), bytes.fromhex(wire), expected)
+
+
+@pytest.mark.parametrize(
+    "wire",
+    ["ff", "1c", "1d", "1e", "1f", "3f", "5c", "df", "f800", "f81f", "fc", "81ff", "bf01ff",
+     "5f01ff", "5f6161ff", "7f4161ff", "5f5fffff", "a1ff", "c0ff", "fe"],
+)  # fmt: skip
+def test_what_is_not_well_formed_is_refused_and_stays(wire: str) -> None:
+    data = bytes.fromhex(wire)
+    buf = ReadBuffer(data)
+    for _ in range(2):
+        with pytest.raises(BadMessage, match="CBOR"):
+            Cbor()(buf)
+        assert bytes(buf) == data
+
+
+@pytest.mark.parametrize("wire", ["5bffffffffffffffff", "9bffffffffffffffff", "bbffffffffffffffff"])
+def test_a_huge_length_allocates_nothing(wire: str) -> None:
+    assert Cbor()(ReadBuffer(bytes.fromhex(wire))) is NEED_MORE
+
+
+def test_cbor_depth_is_bounded() -> None:
+    assert Cbor(max_depth=3)(ReadBuffer(b"\x81\x81\x81\x00")) == [[[0]]]
+    for opener in (b"\x81", b"\x9f", b"\xa1\x00", b"\xc1"):
+        with pytest.raises(BadMessage, match="deeper than"):
+            Cbor()(ReadBuffer(opener * 1_000_00))
+
+
+@given(st.binary(max_size=40))
+def test_cbor_reads_garbage_the_same_however_it_is_cut(data: bytes) -> None:
+    outcomes = []
+    for step in (1, 1000):
+        buf = ReadBuffer()
+        got: list[object] = []
+        try:
+            for i in range(0, len(data), step):
+                buf.feed(data[i : i + step])
+                while (value := Cbor()(buf)) is not NEED_MORE:
+                    got.append(repr(value))
+        except BadMessage:
+            got.append("refused")
+        outcomes.append(got)
+    assert outcomes[0] == outcomes[1]

@@ -1,0 +1,132 @@
+"""The read queue, the write queue and the time-outs, without any stream."""
+
+from __future__ import annotations
+
+from math import inf
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ae_handle._read_queue import ReadQueue
+from ae_handle._timeouts import ANY, READ, WRITE, Timeouts, check_period
+from ae_handle._write_queue import WriteQueue
+
+
+def test_requests_keep_their_order() -> None:
+    queue = ReadQueue()
+    for name in "ab":
+        queue.push("reader " + name, name)
+    for name in "xy":
+        queue.unshift("reader " + name, name)
+    assert len(queue) == 4
+    assert queue.reader == "reader y"
+    assert [queue.advance() for _ in range(4)] == ["y", "x", "a", "b"]
+    assert queue.reader is None
+    assert len(queue) == 0
+
+
+@pytest.mark.parametrize(("victim", "front", "left"), [("a", True, "bc"), ("b", False, "ac")])
+def test_a_request_can_be_removed(victim: str, front: bool, left: str) -> None:
+    queue = ReadQueue()
+    callbacks = {name: [name] for name in "abc"}  # found by identity
+    for name, callback in callbacks.items():
+        queue.push(name, callback)
+    assert queue.remove(callbacks[victim]) is front
+    assert queue.remove(["c"]) is False
+    assert queue.clear() == [callbacks[name] for name in left]
+    assert queue.remove(callbacks[victim]) is False
+
+
+def test_unsent_octets_are_counted() -> None:
+    out = WriteQueue()
+    assert not out
+    out.pieces += [b"ab", b"cde"]
+    assert len(out) == 5
+    out.pieces.append(b"f")
+    assert len(out) == 6
+    out.block = out.next()
+    assert bytes(out.block) == b"abcdef"
+    out.sent(4)
+    assert len(out) == 2
+    out.append_block(b"gh")
+    assert bytes(out.block) == b"efgh"
+    out.sent(4)
+    assert not out
+    assert out.next() == b""
+
+
+def test_a_big_piece_is_not_copied() -> None:
+    out = WriteQueue()
+    big = bytes(1 << 20)
+    out.pieces += [b"small", big, b"tail"]
+    assert out.next() == b"small"
+    assert out.next() is big
+    assert out.next() == b"tail"
+
+
+@given(
+    pieces=st.lists(st.integers(0, 300_000), max_size=8),
+    steps=st.lists(st.tuples(st.booleans(), st.floats(0, 1)), max_size=20),
+)
+def test_everything_is_sent_once_and_in_order(
+    pieces: list[int], steps: list[tuple[bool, float]]
+) -> None:
+    out = WriteQueue()
+    todo = [bytes([number]) * size for number, size in enumerate(pieces)]
+    expected = b"".join(todo)
+    sent = b""
+    for push, share in [*steps, *[(True, 1.0)] * 20]:
+        if todo and push:
+            out.pieces.append(todo.pop(0))
+        assert len(out) == len(expected) - len(sent) - sum(map(len, todo))
+        if not out.block:
+            out.block = out.next()
+        taken = int(share * len(out.block))
+        sent += bytes(out.block[:taken])
+        out.sent(taken)
+    assert sent == expected
+
+
+def test_the_three_time_outs_are_independent() -> None:
+    timeouts = Timeouts(100.0)
+    timeouts.periods[:] = [3.0, 2.0, 4.0]
+    assert timeouts.next_at() == 102.0
+    timeouts.read(101.5)
+    assert timeouts.next_at() == 103.5
+    assert timeouts.due(103.0) == []
+    assert timeouts.due(103.5) == [READ]
+    assert timeouts.due(104.5) == [ANY, WRITE]
+    timeouts.wrote(105.0)
+    assert timeouts.due(105.5) == [READ]
+    assert timeouts.due(108.0) == [ANY, READ]
+
+
+def test_a_reset_concerns_its_own_period_only() -> None:
+    timeouts = Timeouts(0.0)
+    timeouts.periods[:] = [1.0, 1.0, 0.0]
+    timeouts.reset(ANY, 0.9)
+    assert timeouts.due(1.0) == [READ]
+
+
+def test_no_period_is_never_due() -> None:
+    timeouts = Timeouts(0.0)
+    assert timeouts.next_at() == inf
+    assert timeouts.due(1e9) == []
+
+
+@pytest.mark.parametrize(("seconds", "period"), [(None, 0.0), (0, 0.0), (2, 2.0), (0.5, 0.5)])
+def test_periods(seconds: float | None, period: float) -> None:
+    assert check_period("timeout", seconds) == period
+
+
+@pytest.mark.parametrize("seconds", [-1, -0.001, inf, float("nan")])
+def test_a_period_that_is_none_is_refused(seconds: float) -> None:
+    with pytest.raises(ValueError, match=f"expected timeout of 0 or more seconds, got {seconds}"):
+        check_period("timeout", seconds)
+
+
+@pytest.mark.parametrize("seconds", ["1", True, [1]])
+def test_a_period_must_be_a_number(seconds: object) -> None:
+    with pytest.raises(TypeError, match="expected timeout in seconds"):
+        check_period("timeout", seconds)  # type: ignore[arg-type]
