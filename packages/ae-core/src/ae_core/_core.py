@@ -379,11 +379,11 @@ class Core(TimerQueue):
 
     # ------------------------------------------------------------------ blocking
 
-    def block(self, condvar: CondVar[Any], timeout: float | None, forever: bool = False) -> None:
-        """Run the loop until *condvar* is ready.
+    def check_may_block(self) -> None:
+        """Refuse to block inside another wait, or inside a loop that somebody else runs.
 
         Raises:
-            TimeoutError, RecursiveWait, BlockingNotAllowed, Deadlock, or what interrupts us.
+            RecursiveWait, BlockingNotAllowed: Just that.
         """
         backend = self.backend
         if self.blocked and not backend.many_waits:
@@ -395,6 +395,15 @@ class Core(TimerQueue):
             raise BlockingNotAllowed(
                 f"recv() would block the running {backend.name} loop: use 'await cv' or a callback"
             )
+
+    def block(self, condvar: CondVar[Any], timeout: float | None, forever: bool = False) -> None:
+        """Run the loop until *condvar* is ready.
+
+        Raises:
+            TimeoutError, RecursiveWait, BlockingNotAllowed, Deadlock, or what interrupts us.
+        """
+        self.check_may_block()
+        backend = self.backend
         timed_out = False
         stuck = False
         owns_wait = backend.owns_wait and not forever

@@ -221,6 +221,7 @@ def run(coroutine: Coroutine[Any, Any, T] | None = None) -> T | None:
         raise TypeError(f"expected a coroutine object or nothing, got {coroutine!r}")
     try:
         core = current(blocking=True)
+        core.check_may_block()  # before there is a task that would run all the same
         if core.backend.own_run:
             result: T = core.backend.run(coroutine)
             return result

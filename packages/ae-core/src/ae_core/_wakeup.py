@@ -19,41 +19,35 @@ if TYPE_CHECKING:
 class Wakeup:
     """One wake-up descriptor; :attr:`fd` is what a loop watches for reading."""
 
-    __slots__ = ("_fds", "fd")
+    __slots__ = ("_ends", "fd")
 
-    _fds: tuple[int, ...]
+    _ends: _Ends | None  # None: closed
 
     def __init__(self) -> None:
-        if hasattr(os, "eventfd"):
-            self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-            self._fds = (self.fd,)
-        else:
-            # os.pipe would do on POSIX; select() on Windows takes sockets only
-            import socket
-
-            ours, theirs = socket.socketpair()
-            ours.setblocking(False)
-            theirs.setblocking(False)
-            self.fd = ours.detach()
-            self._fds = (self.fd, theirs.detach())
+        self._ends = _Ends()
+        self.fd = self._ends.fds[0]
 
     def notify(self) -> None:
         """Make the descriptor readable. Callable from any thread and from signal handlers."""
-        fds = self._fds
-        if not fds:
+        # held by a variable, it stays open until we are done, whatever another thread closes
+        ends = self._ends
+        if ends is None:
             return  # closed: the number may be somebody else's by now
         try:
-            if len(fds) == 1:
-                os.eventfd_write(fds[0], 1)
+            if len(ends.fds) == 1:
+                os.eventfd_write(ends.fds[0], 1)
             else:
-                _send(fds[1])
+                _send(ends.fds[1])
         except BlockingIOError:
             return  # full: it is readable already
 
     def drain(self) -> None:
-        """Make the descriptor unreadable again."""
+        """Make the descriptor unreadable again. In the loop's own thread."""
+        ends = self._ends
+        if ends is None:
+            return
         try:
-            if len(self._fds) == 1:
+            if len(ends.fds) == 1:
                 os.eventfd_read(self.fd)
             else:
                 _receive(self.fd)
@@ -62,13 +56,32 @@ class Wakeup:
 
     def close(self) -> None:
         """Close it. Idempotent."""
-        fds, self._fds = self._fds, ()
-        for fd in fds:
-            _close(fd)
+        self._ends = None
+
+
+class _Ends:
+    """The descriptors: reading end, then writing end if that is another."""
+
+    __slots__ = ("fds",)
+
+    fds: tuple[int, ...]
+
+    def __init__(self) -> None:
+        if hasattr(os, "eventfd"):
+            self.fds = (os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC),)
+        else:
+            # os.pipe would do on POSIX; select() on Windows takes sockets only
+            import socket
+
+            ours, theirs = socket.socketpair()
+            ours.setblocking(False)
+            theirs.setblocking(False)
+            self.fds = (ours.detach(), theirs.detach())
 
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         if not is_finalizing():  # then the system closes it, and our functions may be gone
-            self.close()
+            for fd in self.fds:
+                _close(fd)
 
 
 if sys.platform == "win32":  # descriptors of sockets are handles there, which os.read does not take

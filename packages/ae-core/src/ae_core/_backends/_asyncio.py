@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = ("AsyncioBackend", "wait_in_task")
 
 import asyncio
+import sys
 import time
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from .._backend import Backend
 from .._condvar import CondVar
 from .._errors import BlockingNotAllowed, CancelledError
+from ._select_thread import SelectThread
 
 
 class AsyncioBackend(Backend):
@@ -25,6 +27,8 @@ class AsyncioBackend(Backend):
         on_deadline: As in :class:`Backend`.
         loop_factory: Makes the loop if none runs, such as ``uvloop.new_event_loop``.
         loop: A loop that the program will run itself.
+        select_thread: Watch descriptors from a thread, as is done by itself for loops without
+            ``add_reader`` (the proactor loop of Windows).
     """
 
     name = "asyncio"
@@ -35,6 +39,7 @@ class AsyncioBackend(Backend):
         *,
         loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
+        select_thread: bool = False,
     ) -> None:
         super().__init__(on_deadline)
         running = asyncio._get_running_loop()
@@ -43,8 +48,14 @@ class AsyncioBackend(Backend):
             self._loop = running
         elif loop is not None:
             self._loop = loop
+        elif loop_factory is None and (of_twisted := _loop_of_twisted()) is not None:
+            self._loop = of_twisted
+            self._ours = False
         else:
             self._loop = (loop_factory or asyncio.new_event_loop)()
+        self._threaded: SelectThread | None = None
+        if select_thread or type(self._loop).add_reader is asyncio.AbstractEventLoop.add_reader:
+            self._threaded = SelectThread(self._loop.call_soon_threadsafe, self._refuse)
         self._timer: asyncio.TimerHandle | None = None
         self._at: float | None = None
         self._waiters: list[asyncio.Future[None]] = []
@@ -58,7 +69,9 @@ class AsyncioBackend(Backend):
 
     def io_start(self, fd: int, write: bool, callback: Callable[[], None]) -> tuple[int, bool]:
         # the core multiplexes: one reader and one writer per descriptor is all asyncio allows
-        if write:
+        if self._threaded is not None:
+            self._threaded.start(fd, write, callback)
+        elif write:
             self._loop.add_writer(fd, callback)
         else:
             self._loop.add_reader(fd, callback)
@@ -66,11 +79,17 @@ class AsyncioBackend(Backend):
 
     def io_stop(self, token: tuple[int, bool]) -> None:
         fd, write = token
-        if not self._loop.is_closed():
+        if self._threaded is not None:
+            self._threaded.stop(fd, write)
+        elif not self._loop.is_closed():
             if write:
                 self._loop.remove_writer(fd)
             else:
                 self._loop.remove_reader(fd)
+
+    def _refuse(self, fd: int, write: bool, error: OSError) -> None:
+        if self.on_refused is not None:
+            self.on_refused(fd, write, error)
 
     def arm(self, at: float | None) -> None:
         if self._timer is not None:
@@ -133,6 +152,8 @@ class AsyncioBackend(Backend):
         return running is None or running is self._loop
 
     def close(self) -> None:
+        if self._threaded is not None:
+            self._threaded.close()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -151,6 +172,13 @@ class AsyncioBackend(Backend):
         return {"loop": type(self._loop).__module__}
 
 
+def _loop_of_twisted() -> asyncio.AbstractEventLoop | None:
+    """Return the loop below Twisted's asyncio reactor, if that is installed."""
+    reactor = sys.modules.get("twisted.internet.reactor")
+    loop: asyncio.AbstractEventLoop | None = getattr(reactor, "_asyncioEventloop", None)
+    return loop
+
+
 async def _translate(coroutine: Coroutine[Any, Any, Any]) -> Any:
     """Run *coroutine*; our cancellation that escapes it becomes asyncio's."""
     try:
@@ -161,6 +189,7 @@ async def _translate(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 def _finish(task: Any, host: asyncio.Task[Any]) -> None:
     if host.cancelled():
+        task._coroutine.close()  # cancelled before its first step, it never began
         task._finish(None, CancelledError("the task was cancelled"))
     elif (error := host.exception()) is not None:
         task._finish(None, error)

@@ -32,6 +32,11 @@ class BackendSpec:
 
     __slots__ = ("cls", "exclusive", "file", "library", "live", "name", "package")
 
+    @property
+    def distributions(self) -> tuple[tuple[str, str], ...]:
+        """The (module, distribution) pairs that provide its library."""
+        return _DISTRIBUTIONS.get(self.name, ())
+
     def __init__(
         self,
         name: str,
@@ -52,11 +57,29 @@ class BackendSpec:
         self.exclusive = exclusive
 
 
+_DISTRIBUTIONS = {
+    "trio": (("trio", "trio"),),
+    "twisted": (("twisted", "Twisted"),),
+    "qt": (("PyQt6", "PyQt6"), ("PySide6", "PySide6-Essentials")),
+    "glib": (("gi", "PyGObject"),),
+    "tk": (("tkinter", "tkinter"),),
+    "gevent": (("gevent", "gevent"),),
+    "libev": (("gevent", "gevent"),),
+}
+
+
+ASYNCIO_REACTOR = "AsyncioSelectorReactor"
+
+
 def _asyncio() -> str | None:
     events = sys.modules.get("asyncio.events")
     # half-imported modules have no such attribute yet; then no loop runs either
     running: Callable[[], Any] | None = getattr(events, "_get_running_loop", None)
-    return "running in this thread" if running is not None and running() is not None else None
+    if running is not None and running() is not None:
+        return "running in this thread"
+    if _reactor() == ASYNCIO_REACTOR:
+        return f"{ASYNCIO_REACTOR} installed"  # Twisted on an asyncio loop
+    return None
 
 
 def _trio() -> str | None:
@@ -65,13 +88,15 @@ def _trio() -> str | None:
     return "running in this thread" if getattr(context, "runner", None) is not None else None
 
 
-def _twisted() -> str | None:
+def _reactor() -> str | None:
+    """Return the kind of the installed Twisted reactor, if there is one in this thread."""
     reactor = sys.modules.get("twisted.internet.reactor")
-    if reactor is None or not _in_main_thread():
-        return None
-    kind = type(reactor).__name__
-    # that one is asyncio underneath: while it runs, so does asyncio
-    return None if kind == "AsyncioSelectorReactor" else f"{kind} installed"
+    return type(reactor).__name__ if reactor is not None and _in_main_thread() else None
+
+
+def _twisted() -> str | None:
+    kind = _reactor()
+    return None if kind in (None, ASYNCIO_REACTOR) else f"{kind} installed"
 
 
 def _qt() -> str | None:
