@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import re
+import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import pytest
 
+import ae_core as ae
 from ae_core import _log_targets, logs
 
 Python: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
@@ -64,3 +67,86 @@ def python() -> Python:
         )
 
     return run
+
+
+# The debug shell
+
+BANNER = r"Welcome, \S+, use 'help' for more info!\r\n> "
+
+
+class ShellClient:
+    """A client in the same loop as the shell."""
+
+    def __init__(self, address: tuple[Any, Any]) -> None:
+        if address[0] == "unix/":
+            self.sock = socket.socket(socket.AF_UNIX)
+            self.sock.connect(address[1])
+        else:
+            self.sock = socket.create_connection(address)
+        self.sock.setblocking(False)
+        self.data = b""
+        self.at_end = False
+
+    async def more(self) -> None:
+        ready = ae.CondVar[None]()
+        watcher = ae.io(self.sock, "r", ready)
+        await ready
+        watcher.cancel()
+        try:
+            data = self.sock.recv(1 << 20)
+        except BlockingIOError:
+            return
+        self.data += data
+        self.at_end = not data
+
+    async def until(self, pattern: str) -> str:
+        """Read until *pattern* stands at the end of what was said, and return all of it."""
+        while not re.search(rf"(?s:{pattern})\Z", self.data.decode(errors="replace")):
+            assert not self.at_end, f"closed before {pattern!r}, after {self.data!r}"
+            await self.more()
+        text, self.data = self.data.decode(), b""
+        return text
+
+    async def rest(self) -> str:
+        while not self.at_end:
+            await self.more()
+        return self.data.decode(errors="replace")
+
+    async def say(self, data: bytes) -> None:
+        while data:
+            try:
+                data = data[self.sock.send(data) :]
+            except BlockingIOError:
+                await ae.sleep(0.001)
+
+    async def ask(self, line: str) -> str:
+        """Say one line, and return the answer without the prompt."""
+        await self.say(line.encode() + b"\r\n")
+        answer = await self.until("(?:\r\n|^)> ")
+        return answer.removesuffix("> ")
+
+    async def greeted(self) -> ShellClient:
+        await self.until(BANNER)
+        return self
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+@pytest.fixture
+def greet() -> Callable[[tuple[Any, Any]], Coroutine[Any, Any, ShellClient]]:
+    """Connect to a debug shell, in the loop that serves it, and read its banner."""
+    return lambda address: ShellClient(address).greeted()
+
+
+@pytest.fixture
+def connect() -> type[ShellClient]:
+    """Connect to a debug shell."""
+    return ShellClient
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> tuple[str, str | int]:
+    if not hasattr(socket, "AF_UNIX"):
+        return ("127.0.0.1", 0)
+    return ("unix/", str(tmp_path / "shell"))

@@ -45,10 +45,12 @@ class _Layer:
         frame = caller()
         site = f"{frame.f_globals.get('__name__')}:{frame.f_lineno}"
         if kind == "io":
-            identity = _check_descriptor(args["fd"])
+            fd = _api._fileno(args["fd"])
+            identity = _check_descriptor(args["fd"], fd)
+            if identity is not None:
+                _watchdog.check_fd(fd, identity, site)
             watcher = create(_watchdog.guarded(callback, site))
             if identity is not None:
-                fd = _api._fileno(args["fd"])
                 _watchdog.register_fd(current(), fd, identity, site)
         elif kind == "timer":
             watcher = create(_watchdog.guarded(callback, site))
@@ -144,11 +146,10 @@ def _check_callback(callback: object, arguments: int) -> None:
         ) from None
 
 
-def _check_descriptor(fd: Any) -> tuple[int, int] | None:
-    """Return what file *fd* is, None if that cannot be told."""
-    number = _api._fileno(fd)
+def _check_descriptor(fd: object, number: int) -> tuple[int, int] | None:
+    """Return what file *fd*, descriptor *number*, is; None where that cannot be told."""
     if sys.platform == "win32":
-        return None
+        return None  # its sockets are no descriptors, fstat() does not know them
     if number < 0:
         raise ValueError(f"expected an open descriptor, got {fd!r}")
     try:

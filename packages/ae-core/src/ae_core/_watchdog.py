@@ -6,7 +6,7 @@ only while strict mode is on and something was watched, and never touches a loop
 
 from __future__ import annotations
 
-__all__ = ("forget", "guarded", "register_fd", "start", "stop", "timed_call")
+__all__ = ("check_fd", "forget", "guarded", "register_fd", "start", "stop", "timed_call")
 
 import os
 import sys
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 FD_PERIOD: Final = 4.0
 FDS_AT_ONCE: Final = 1000
-_WINDOWS: Final = sys.platform == "win32"  # its sockets are no descriptors: fstat() knows none
 
 _slow = 0.5
 _wake = allocate_lock()
@@ -181,20 +180,24 @@ def _stack(frame: FrameType) -> str:
     while here is not None and here.f_code is not _timed.__code__:
         frames.append((here, here.f_lineno))
         here = here.f_back
+    if frames and _plain_call is not None and frames[-1][0].f_code is _plain_call.__code__:
+        del frames[-1]
     return "".join(traceback.StackSummary.extract(reversed(frames)).format()).rstrip()
 
 
 # Descriptors
 
 
-def register_fd(core: Core, fd: int, identity: tuple[int, int], site: str) -> None:
-    """Note that a watcher for *fd*, which means the file *identity* now, is being made."""
-    if _WINDOWS:
-        return
-    _cores.add(core)
+def check_fd(fd: int, identity: tuple[int, int], site: str) -> None:
+    """Complain if *fd*, for which a watcher is about to be made, is watched as another file."""
     earlier = _known.get(fd)
     if earlier is not None and earlier.identity != identity and _is_watched(fd):
         _complain(fd, earlier, f" and used again, by {site}")
+
+
+def register_fd(core: Core, fd: int, identity: tuple[int, int], site: str) -> None:
+    """Note that a watcher was made for *fd*, which means the file *identity* now."""
+    _cores.add(core)
     _known[fd] = _Registration(identity, site)
     if not _alive and _enabled:
         _start_thread()
@@ -256,16 +259,16 @@ def _start_thread() -> None:
 
 def _look() -> None:
     global _alive
-    look_at_fds = monotonic() + FD_PERIOD
+    looked = monotonic()
     while _enabled:
         pause = max(0.01, min(FD_PERIOD, _slow / 4)) if _slow else FD_PERIOD
         if _wake.acquire(timeout=pause):
             continue  # stop() or a new start(): look at the settings
         if _slow:
             _look_at_callbacks()
-        if monotonic() >= look_at_fds:
+        if monotonic() - looked >= FD_PERIOD:
             _look_at_fds()
-            look_at_fds = monotonic() + FD_PERIOD
+            looked = monotonic()
     _alive = False
 
 

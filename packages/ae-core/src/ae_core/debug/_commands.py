@@ -97,8 +97,8 @@ class Interpreter:
             if name == "v":
                 return self._v(rest)
             if name in ("w", "i", "t", "u"):
-                return function(*map(int, re.findall(r"\d+", rest)))
-            return function(rest) if rest else function()
+                return function(*map(int, re.findall(r"\d+", rest))) or None
+            return (function(rest) if rest else function()) or None
         try:
             code = compile(line, "<shell>", "eval")
         except SyntaxError:

@@ -223,10 +223,8 @@ class WrappedWatcher(Watcher):
             ("parent", self.parent or "-"),
             ("callback", self.callback),
             ("trace", "on" if self.trace else "off"),
-            (
-                "called",
-                f"{self.calls} times, {self.time_sum:.6f} s in all, {self.time_max:.6f} s at most",
-            ),
+            ("called", f"{self.calls} times"),
+            ("took", f"{self.time_sum:.6f} s in all, {self.time_max:.6f} s at most"),
             ("errors", str(len(self.errors))),
         ]
         rows += [("error", f"{logs.format_time(when)} {text}") for when, text in self.errors]
