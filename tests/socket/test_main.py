@@ -1,0 +1,137 @@
+"""``python -m ae_socket``, as a user runs it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from ae_socket.testing import refused_address, silent_address
+
+COMMAND = [sys.executable, "-W", "error", "-m", "ae_socket"]
+
+
+def run(*words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [*COMMAND, *words], input=stdin, capture_output=True, timeout=60, check=False
+    )
+
+
+def listen(*words: str) -> tuple[subprocess.Popen[bytes], str]:
+    """Start a listening command; returns it and what it says it listens on."""
+    child = subprocess.Popen(
+        [*COMMAND, "--listen", "--verbose", *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    line = lines(child.stderr).readline().decode()
+    match = re.fullmatch(r"listening on (\S+)\n", line)
+    assert match, line + lines(child.stderr).read().decode()
+    return child, match[1]
+
+
+def lines(pipe: IO[bytes] | None) -> IO[bytes]:
+    assert pipe is not None
+    return pipe
+
+
+def finish(child: subprocess.Popen[bytes], data: bytes = b"") -> tuple[int, bytes]:
+    out, _ = child.communicate(data, timeout=60)
+    return child.returncode, out
+
+
+@pytest.mark.parametrize("how", ["two words", "one word", "path", "unix/"])
+def test_two_of_them_talk_to_each_other(how: str, tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    if how in ("two words", "one word"):
+        server, address = listen("127.0.0.1", "0")
+        words = address.rsplit(":", 1) if how == "two words" else [address]
+    else:
+        server, address = listen(path)
+        assert address == f"unix/:{path}"
+        words = [path] if how == "path" else ["unix/", path]
+    big = os.urandom(3_000_000)
+    (tmp_path / "big").write_bytes(big)
+    with open(tmp_path / "big", "rb") as file:
+        client = subprocess.Popen([*COMMAND, *words], stdin=file, stdout=subprocess.PIPE)
+    # The server's input ends first, and its end of the connection; the client goes on.
+    assert finish(server, b"welcome\n") == (0, big)
+    assert finish(client) == (0, b"welcome\n")
+    assert not os.path.exists(path)
+
+
+def test_listening_without_a_host() -> None:
+    child, address = listen("0")
+    assert address.startswith("0.0.0.0:")
+    with socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2]))) as sock:
+        sock.sendall(b"hello")
+    assert finish(child) == (0, b"hello")
+
+
+def test_connecting_says_where() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        child = subprocess.Popen(
+            [*COMMAND, "-v", "localhost", str(port)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        peer, _ = server.accept()
+        with peer:
+            peer.sendall(b"bye")
+        out, err = child.communicate(timeout=60)
+    assert (child.returncode, out, err) == (0, b"bye", f"connected to 127.0.0.1:{port}\n".encode())
+
+
+def test_failures_are_one_line_and_status_one() -> None:
+    with refused_address() as (host, port):
+        refused = run(host, str(port))
+    assert refused.returncode == 1
+    assert re.fullmatch(rb"ae_socket: .*refused\n", refused.stderr)
+    for words, text in [
+        (["127.0.0.1", "no-such-service"], b"unknown service"),
+        (["/no/such/socket"], b"No such file"),
+        (["--listen", "localhost", "0"], b"expected an IP address"),
+        (["no-such-host.invalid", "80"], b"cannot resolve"),
+    ]:
+        done = run(*words)
+        assert (done.returncode, done.stdout) == (1, b"")
+        assert text in done.stderr
+        assert done.stderr.count(b"\n") == 1
+    assert run("lonely").returncode == 2
+    assert run("--help").returncode == 0
+
+
+def test_time_out_ends_the_attempt() -> None:
+    with silent_address() as (host, port):
+        done = run("--timeout", "0.1", host, str(port))
+    assert done.returncode == 1
+    assert b"timed out" in done.stderr.lower()
+
+
+def test_reset_connection_is_a_failure() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        child = subprocess.Popen(
+            [*COMMAND, *map(str, server.getsockname())],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        peer, _ = server.accept()
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        peer.close()
+        _, err = child.communicate(timeout=60)
+    assert child.returncode == 1
+    assert b"reset" in err
+
+
+def test_interrupt_ends_it_quietly() -> None:
+    child, _ = listen("127.0.0.1", "0")
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=60)
+    assert (child.returncode, err) == (130, b"")
