@@ -71,6 +71,7 @@ def test_errors_survive_pickling_and_show_their_text() -> None:
         error = pickle.loads(pickle.dumps(cls("what happened", 3)))
         assert type(error) is cls
         assert str(error) == "what happened"
+        assert error.rcode is not None
         assert error.rcode.name == "NXDOMAIN"
         assert issubclass(cls, ae_dns.ResolveError)
     assert ae_dns.ResolveError("x").rcode is None

@@ -7,7 +7,7 @@ import pytest
 
 import ae_core as ae
 import ae_dns
-from ae_dns import Cache, _message, _wire
+from ae_dns import Cache, _wire
 from ae_dns._resolution import Exchange, Reply, Verdict
 from ae_dns.testing import NameServer, parse_records
 
@@ -166,9 +166,3 @@ def test_caches_may_be_shared(server: NameServer) -> None:
         assert resolver.a("www.demo.test").recv(RECV)
     assert len(server.queries) == 1
     assert ae.backend() == "loop"
-
-
-def test_lifetime_of_a_reply_without_a_question_is_nothing() -> None:
-    message = dns.message.make_response(dns.message.make_query("x.test", "A"))
-    message.question.clear()
-    assert _message.lifetime(message) == (0, False)

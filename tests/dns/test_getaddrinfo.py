@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -230,7 +231,7 @@ def test_a_cancelled_question_asks_no_more(resolver: ae_dns.Resolver, server: Na
     for service in (80, "http"):
         found = resolver.getaddrinfo("www.demo.test", service)
         turn = ae.CondVar[None]()
-        ae.postpone(lambda turn=turn: ae.postpone(turn))  # type: ignore[misc]
+        ae.postpone(partial(ae.postpone, turn))
         turn.recv(RECV)
         found.cancel()
         with pytest.raises(ae.CancelledError):
@@ -265,7 +266,7 @@ def test_single_request(
     def note(_: object) -> None:
         outstanding.append(resolver.statistics()["outstanding"])
 
-    server.script("*", "*", note, note)  # type: ignore[arg-type]
+    server.script("*", "*", note, note)
     assert len(ask(resolver, "www.demo.test")) == 3
     assert server.asked() == ["www.demo.test A udp", "www.demo.test AAAA udp"]
     assert outstanding == [1, 1]

@@ -9,7 +9,7 @@ __all__ = ("Answer", "Srv", "name_text", "order_srv", "texts")
 
 import random
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast, overload
 
 from ._resolution import Reply
 from ._wire import Reading, decode_name
@@ -49,16 +49,17 @@ class Answer(Sequence["dns.rdata.Rdata"]):
         message: The whole reply as a ``dns.message.Message`` (parsed at first use).
     """
 
-    __slots__ = ("_name", "_rdatas", "_rdtype", "_reply", "_ttl")
+    __slots__ = ("_message", "_name", "_rdatas", "_rdtype", "_reply", "_ttl")
 
     def __init__(self, reading: Reading, reply: Reply, rdtype: int, ttl: int) -> None:
         self._rdatas: tuple[dns.rdata.Rdata, ...] = tuple(
-            rdata for rrset in reading.values for rdata in _iterate(rrset)
+            cast("list[dns.rdata.Rdata]", reading.values)
         )
         self._name = decode_name(reading.name)
         self._rdtype = rdtype
         self._reply = reply
         self._ttl = ttl
+        self._message: dns.message.Message | None = None
 
     @property
     def name(self) -> str:
@@ -82,7 +83,14 @@ class Answer(Sequence["dns.rdata.Rdata"]):
 
     @property
     def message(self) -> dns.message.Message:
-        return self._reply.message
+        if self._message is None:
+            import dns.message
+
+            # What dnspython cannot read of it is left out.
+            self._message = dns.message.from_wire(
+                self._reply.wire, ignore_trailing=True, continue_on_error=True
+            )
+        return self._message
 
     @overload
     def __getitem__(self, index: int) -> dns.rdata.Rdata: ...
@@ -97,10 +105,6 @@ class Answer(Sequence["dns.rdata.Rdata"]):
     def __repr__(self) -> str:
         records = ", ".join(map(str, self._rdatas))
         return f"<Answer {self._name} {self.rdtype.name} ttl={self._ttl} [{records}]>"
-
-
-def _iterate(rrset: Any) -> Iterable[dns.rdata.Rdata]:
-    return rrset  # type: ignore[no-any-return]
 
 
 def name_text(name: dns.name.Name) -> str:

@@ -5,9 +5,10 @@ Drives the sans-I/O ``Exchange``. A resolver has one engine per loop that it is 
 
 from __future__ import annotations
 
-__all__ = ("Engine", "Waiter")
+__all__ = ("Engine", "Trace", "Waiter")
 
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 import ae_core as ae
@@ -34,6 +35,10 @@ from ._transport import StreamChannel, UdpPool
 # dealt with in the next turn: nothing is ever reported inside the call that asked.
 
 
+# Told what happens to an exchange: what, the exchange, the packet and the verdict on it.
+Trace = Callable[[str, Exchange, bytes, "Verdict | None"], None]
+
+
 class Waiter(Protocol):
     """Who is told when an exchange is over."""
 
@@ -54,6 +59,7 @@ class Engine:
         self.backend = backend
         self.max_outstanding = max_outstanding
         self.cache = cache
+        self.trace: Trace | None = None
         self.clock = backend.clock
         self.outstanding = 0
         self.sent = 0
@@ -135,6 +141,8 @@ class Engine:
     def arrived(self, exchange: Exchange, wire: bytes) -> None:
         """Act on a packet that came by the channel of *exchange* with its identifier."""
         verdict = exchange.judge(wire)
+        if self.trace is not None:
+            self.trace("received", exchange, wire, verdict)
         if verdict is Verdict.IGNORED:
             return
         exchange.channel.forget(exchange)
@@ -147,6 +155,8 @@ class Engine:
 
     def lost(self, exchange: Exchange) -> None:
         """Go on with the plan: the channel failed."""
+        if self.trace is not None:
+            self.trace("failed", exchange, b"", None)
         self._go_on(exchange)
 
     def again(self, exchange: Exchange) -> None:
@@ -182,7 +192,12 @@ class Engine:
                     pool = self._pools[server] = UdpPool(server, self)
                 pool.send(exchange)
         except OSError:
+            if self.trace is not None:
+                self.trace("failed", exchange, b"", None)
             self._in_next_turn(exchange)
+        else:
+            if self.trace is not None:
+                self.trace("sent", exchange, b"", None)
 
     def _in_next_turn(self, exchange: Exchange) -> None:
         bucket = exchange.bucket
@@ -262,6 +277,8 @@ class Engine:
             if channel is not None:
                 channel.retire()
                 channel.forget(exchange)
+            if self.trace is not None:
+                self.trace("timed out", exchange, b"", None)
             exchange.timed_out()
             self._go_on(exchange)
         if self._timer is None:

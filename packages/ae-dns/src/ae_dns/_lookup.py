@@ -122,5 +122,4 @@ def deliver_srv(lookup: Lookup) -> None:
 def _rdatas(lookup: Lookup) -> list[Any]:
     if lookup.reading is None:
         return []
-    sets: list[Any] = lookup.reading.values
-    return [rdata for rrset in sets for rdata in rrset]
+    return lookup.reading.values

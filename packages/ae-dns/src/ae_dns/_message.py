@@ -1,57 +1,228 @@
-"""The thorough codec: dnspython, for whatever ``_wire`` does not decide.
+"""The thorough codec: reads any reply, of any type, in bounded time.
 
-Sans-I/O. Imported at the first message that needs it, because it imports dnspython.
-Any octets give a message or :class:`MalformedReply`, never another exception.
+Sans-I/O. Walks the structure itself and leaves the contents of records to dnspython,
+which is imported at the first record that needs it - never for addresses. Any octets give a
+message or :class:`MalformedReply`, never another exception.
 """
 
 from __future__ import annotations
 
-__all__ = ("MalformedReply", "addresses", "lifetime", "parse", "rcode_of", "read")
+__all__ = ("MalformedReply", "Message", "addresses", "parse", "read")
 
+import struct
 from collections.abc import Collection
-from socket import AF_INET6, inet_ntop, inet_pton
+from socket import AF_INET6, inet_ntoa, inet_ntop
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import dns.exception
-import dns.message
-import dns.name
-import dns.rdata
-import dns.rdataclass
-import dns.rdatatype
-import dns.rrset
-import dns.wirebase
+from ._wire import MAX_HOPS, MAX_TTL, A, Reading, Undecided, read_name
 
-from ._wire import MAX_HOPS, MAX_TTL, A, Reading
+if TYPE_CHECKING:
+    import dns.rdata
+
+# Theory of operation
+# -------------------
+# dnspython reads a whole message or refuses it, at 20 us and more for each record: 65,535
+# octets of the smallest records cost it a tenth of a second and more, and one TXT record of
+# that size, made of empty strings, the same. A stub resolver needs much less. It has to
+# know where each record begins and ends, whose it is, and of what type and age; the
+# contents matter for the few records that are the answer. So the structure is walked here,
+# under bounds that no honest reply comes near, and dnspython makes rdata of what is
+# handed out.
+#
+# If the structure is broken, the reply is garbage and another server is asked. If the
+# contents of one record are, that record is left out (DNS-33).
+
+_record = struct.Struct(">HHIH").unpack_from
+_counts = struct.Struct(">HHHHH").unpack_from
+_u32 = struct.Struct(">I").unpack_from
+
+_CNAME: Final = 5
+_SOA: Final = 6
+_OPT: Final = 41
+_ANY_CLASS: Final = 255
+
+MAX_ANSWERS: Final = 600
+MAX_RECORDS: Final = 1500
+# Types whose contents are a list of items of one octet and more: what may take long to
+# read is bounded by the octets of all such records in a reply.
+_LISTS: Final = frozenset((16, 42, 47, 50, 55, 56, 62, 64, 65, 99, 258, 261, 262))
+_MAX_LIST_OCTETS: Final = 12_000
+_MAX_STRINGS: Final = 2_000
+_TXT: Final = 16
 
 
 class MalformedReply(ValueError):
-    """The octets are not a DNS message."""
+    """The octets are no DNS message, or one beyond all bounds."""
 
 
-def parse(wire: bytes) -> dns.message.Message:
-    """Return *wire* as a dnspython message.
+class Record(NamedTuple):
+    """Where a record of the answer section stands, and whose it is."""
 
-    Octets after the message are ignored, as everybody does.
+    owner: bytes
+    rdtype: int
+    rdclass: int
+    ttl: int
+    start: int
+    end: int
+
+
+class Message(NamedTuple):
+    """A reply whose structure is sound.
+
+    Attributes:
+        wire: The octets.
+        rcode: The whole response code, with the upper bits of EDNS.
+        answers: The records of the answer section.
+        negative_ttl: How long "there is none" is valid (RFC 2308), if the reply says.
+    """
+
+    wire: bytes
+    rcode: int
+    answers: list[Record]
+    negative_ttl: int | None
+
+    def lifetime(self, rdtype: int) -> tuple[int, bool]:
+        """Return how many seconds it may be kept, and whether it says "there is none"."""
+        ttl = min((record.ttl for record in self.answers), default=MAX_TTL)
+        if self.rcode == 0 and any(
+            rdtype in (record.rdtype, _ANY_CLASS) for record in self.answers
+        ):
+            return ttl, False
+        if self.negative_ttl is None:
+            # Aliases that lead elsewhere are worth keeping; a bare "none" is not.
+            return (ttl if self.answers and not self.rcode else 0), False
+        return min(ttl, self.negative_ttl), True
+
+
+def parse(wire: bytes, question: bytes) -> Message:
+    """Walk the reply *wire*, which has *question* as its question section.
+
+    Octets behind the last record are ignored, as everybody does.
 
     Raises:
-        MalformedReply: If it is none, is signed, or is not a plain response.
+        MalformedReply: If the structure is broken, or beyond all bounds.
     """
     try:
-        message = dns.message.from_wire(wire, ignore_trailing=True)
-    except (dns.exception.DNSException, ValueError, IndexError) as error:
-        # dnspython promises DNSException; ValueError and IndexError have escaped from
-        # single record types before, and a reply must never escape as an exception.
-        raise MalformedReply(f"malformed reply: {error}") from None
-    if not isinstance(message, dns.message.QueryMessage):
-        raise MalformedReply("malformed reply: not a response to a query")
-    return message
+        return _parse(wire, question)
+    except (IndexError, struct.error, Undecided):
+        raise MalformedReply("broken structure") from None
 
 
-def rcode_of(message: dns.message.Message) -> int:
-    """Return the whole response code, with the upper bits of EDNS."""
-    return int(message.rcode())
+def _parse(wire: bytes, question: bytes) -> Message:
+    flags, _one, answers, authorities, additionals = _counts(wire, 2)
+    if answers > MAX_ANSWERS or answers + authorities + additionals > MAX_RECORDS:
+        raise MalformedReply("more records than make sense")
+    rcode = flags & 15
+    names: dict[bytes, bytes] = {b"\xc0\x0c": question[:-4], b"\0": b"\0"}
+    records: list[Record] = []
+    negative: int | None = None
+    opt = False
+    pos = 12 + len(question)
+    list_octets = strings = 0
+    for i in range(answers + authorities + additionals):
+        # Nearly all owners are a pointer; what it leads to does not change.
+        owner: bytes | None = None
+        if wire[pos] >= 192:
+            pointer = wire[pos : pos + 2]
+            owner = names.get(pointer)
+            if owner is None:
+                owner = names[pointer] = read_name(wire, pos)[0]
+            pos += 2
+        else:
+            owner, pos = read_name(wire, pos)
+        rdtype, rdclass, ttl, length = _record(wire, pos)
+        start = pos + 10
+        pos = start + length
+        if pos > len(wire):
+            raise MalformedReply("record beyond the end")
+        if ttl > MAX_TTL:
+            ttl = 0  # RFC 2181, 8
+        if i < answers:
+            records.append(Record(owner, rdtype, rdclass, ttl, start, pos))
+            if rdtype in _LISTS:
+                list_octets += length
+                if rdtype == _TXT:
+                    list_octets -= length
+                    strings += _count_strings(wire, start, pos)
+        elif i < answers + authorities:
+            if rdtype == _SOA and negative is None and length >= 22:
+                # RFC 2308, 5: the lesser of the record's own TTL and its last field.
+                negative = min(ttl, _u32(wire, pos - 4)[0], MAX_TTL)
+        elif rdtype == _OPT:
+            if opt or owner != b"\0":
+                raise MalformedReply("misplaced or repeated OPT")
+            opt = True
+            rcode |= wire[start - 6] << 4
+    if list_octets > _MAX_LIST_OCTETS or strings > _MAX_STRINGS:
+        raise MalformedReply("more list items than make sense")
+    return Message(wire, rcode, records, negative)
 
 
-def read(message: dns.message.Message, question: bytes, accept: Collection[int] | None) -> Reading:
+def _count_strings(wire: bytes, pos: int, end: int) -> int:
+    count = 0
+    while pos < end and count <= _MAX_STRINGS:
+        pos += 1 + wire[pos]
+        count += 1
+    return count
+
+
+def _follow(message: Message, question: bytes, accept: Collection[int] | None) -> Reading:
+    """Follow the aliases from the name in *question*; the values are records."""
+    name = question[:-4]
+    rdclass = question[-2] << 8 | question[-1]
+    by_owner: dict[bytes, list[Record]] = {}
+    for record in message.answers:
+        if record.rdclass == rdclass or rdclass == _ANY_CLASS:
+            by_owner.setdefault(record.owner, []).append(record)
+    ttl = MAX_TTL
+    seen = [name]
+    endless = False
+    while True:
+        records = by_owner.get(name, [])
+        found = [record for record in records if accept is None or record.rdtype in accept]
+        if found:
+            ttl = min(ttl, *(record.ttl for record in found))
+            break
+        target: bytes | None = None
+        for record in records:
+            if record.rdtype == _CNAME and target is None:
+                target = _target(message.wire, record)
+                ttl = min(ttl, record.ttl)
+        if target is None:
+            break
+        name = target
+        if name in seen or len(seen) > MAX_HOPS:
+            endless = True
+            seen.append(name)
+            break
+        seen.append(name)
+    return Reading(
+        message.rcode, len(seen) - 1, name, list[Any](found), ttl, message.negative_ttl, endless
+    )
+
+
+def _target(wire: bytes, record: Record) -> bytes | None:
+    try:
+        name, end = read_name(wire, record.start)
+    except (IndexError, Undecided):
+        return None
+    return name if end == record.end else None
+
+
+def addresses(message: Message, question: bytes) -> Reading:
+    """Do what ``_wire.read_addresses`` does, whatever the shape of the reply."""
+    rdtype = question[-4] << 8 | question[-3]
+    reading = _follow(message, question, (rdtype,))
+    values: dict[str, None] = {}
+    for record in reading.values:
+        assert isinstance(record, Record)
+        octets = message.wire[record.start : record.end]
+        if len(octets) == (4 if rdtype == A else 16):
+            values[inet_ntoa(octets) if rdtype == A else inet_ntop(AF_INET6, octets)] = None
+    return reading._replace(values=list(values))
+
+
+def read(message: Message, question: bytes, accept: Collection[int] | None) -> Reading:
     """Follow the aliases of *message* from the name in *question*.
 
     Args:
@@ -61,85 +232,35 @@ def read(message: dns.message.Message, question: bytes, accept: Collection[int] 
             aliases are answers and are not followed.
 
     Returns:
-        A reading whose values are :class:`dns.rrset.RRset` objects.
+        A reading whose values are :class:`dns.rdata.Rdata` objects.
     """
-    name = _name(question[:-4])
-    rdclass = int.from_bytes(question[-2:], "big")
-    ttl = MAX_TTL
-    hops = 0
-    seen = {name}
-    endless = False
-    by_owner: dict[dns.name.Name, list[dns.rrset.RRset]] = {}
-    for rrset in message.answer:
-        if rrset.rdclass == rdclass and len(rrset):
-            by_owner.setdefault(rrset.name, []).append(rrset)
-    while True:
-        sets = by_owner.get(name, [])
-        found = [rrset for rrset in sets if accept is None or int(rrset.rdtype) in accept]
-        if found:
-            ttl = min([ttl, *(rrset.ttl for rrset in found)])
-            break
-        alias = next((s for s in sets if s.rdtype == dns.rdatatype.CNAME), None)
-        if alias is None:
-            break
-        ttl = min(ttl, alias.ttl)
-        hops += 1
-        name = next(iter(alias)).target
-        if name in seen or hops > MAX_HOPS:
-            endless = True
-            break
-        seen.add(name)
-    return Reading(
-        rcode_of(message),
-        hops,
-        name.canonicalize().to_digestable(),
-        list[object](found),
-        ttl,
-        _negative_ttl(message),
-        endless,
-    )
+    reading = _follow(message, question, accept)
+    wire = message.wire
+    values: dict[tuple[int, bytes], dns.rdata.Rdata] = {}
+    for record in reading.values:
+        assert isinstance(record, Record)
+        key = (record.rdtype, wire[record.start : record.end])
+        if key not in values:
+            rdata = _rdata(wire, record)
+            if rdata is not None:
+                values[key] = rdata
+    return reading._replace(values=list(values.values()))
 
 
-def addresses(message: dns.message.Message, question: bytes) -> Reading:
-    """Do what ``_wire.read_addresses`` does, whatever the shape of the reply."""
-    rdtype = question[-4] << 8 | question[-3]
-    reading = read(message, question, (rdtype,))
-    values: list[object] = []
-    for rrset in reading.values:
-        assert isinstance(rrset, dns.rrset.RRset)
-        # dnspython spells some IPv6 addresses in its own way.
-        values += [
-            rdata.address
-            if rdtype == A
-            else inet_ntop(AF_INET6, inet_pton(AF_INET6, rdata.address))
-            for rdata in rrset
-        ]
-    return reading._replace(values=values)
+def _rdata(wire: bytes, record: Record) -> dns.rdata.Rdata | None:
+    import dns.exception
+    import dns.rdata
+    import dns.rdataclass
+    import dns.rdatatype
 
-
-def lifetime(message: dns.message.Message) -> tuple[int, bool]:
-    """Return for how many seconds *message* may be kept, and whether it says "there is none"."""
-    ttl = min((rrset.ttl for rrset in message.answer), default=MAX_TTL)
-    wanted = message.question[0].rdtype if message.question else None
-    is_negative = message.rcode() != 0 or not any(
-        wanted in (rrset.rdtype, dns.rdatatype.ANY) for rrset in message.answer
-    )
-    if not is_negative:
-        return ttl, False
-    negative = _negative_ttl(message)
-    if negative is None:
-        # Aliases that lead elsewhere are worth keeping; a bare "none" is not.
-        return (ttl if message.answer and message.rcode() == 0 else 0), False
-    return min(ttl, negative), True
-
-
-def _name(wire: bytes) -> dns.name.Name:
-    name, _end = dns.name.from_wire(wire, 0)
-    return name
-
-
-def _negative_ttl(message: dns.message.Message) -> int | None:
-    for rrset in message.authority:
-        if rrset.rdtype == dns.rdatatype.SOA and rrset.rdclass == dns.rdataclass.IN and len(rrset):
-            return min(int(rrset.ttl), int(next(iter(rrset)).minimum), MAX_TTL)
-    return None
+    try:
+        return dns.rdata.from_wire(
+            dns.rdataclass.RdataClass.make(record.rdclass),
+            dns.rdatatype.RdataType.make(record.rdtype),
+            wire,
+            record.start,
+            record.end - record.start,
+        )
+    except (dns.exception.DNSException, ValueError, IndexError, struct.error):
+        # dnspython promises DNSException; others have escaped from single types before.
+        return None

@@ -19,8 +19,9 @@ __all__ = (
 
 import enum
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from . import _message
 from ._errors import NoData, NoSuchName, QueryTimedOut, ResolveError, ServerFailed
 from ._wire import (
     AAAA,
@@ -36,9 +37,6 @@ from ._wire import (
     randomize_case,
     read_addresses,
 )
-
-if TYPE_CHECKING:
-    import dns.message
 
 # Theory of operation
 # -------------------
@@ -94,7 +92,7 @@ class Reply:
         question: bytes,
         rcode: int,
         reading: Reading | None,
-        message: dns.message.Message | None,
+        message: _message.Message | None,
     ) -> None:
         self.wire = wire
         self.question = question
@@ -102,41 +100,31 @@ class Reply:
         self._reading = reading
         self._message = message
 
-    @property
-    def message(self) -> dns.message.Message:
-        """The reply as a dnspython message."""
+    def _parsed(self) -> _message.Message:
         if self._message is None:
-            from . import _message
-
-            self._message = _message.parse(self.wire)
+            self._message = _message.parse(self.wire, self.question)
         return self._message
 
     def read_addresses(self) -> Reading:
         """Return the reading whose values are address texts."""
         if self._reading is None:
-            from . import _message
-
-            self._reading = _message.addresses(self.message, self.question)
+            self._reading = _message.addresses(self._parsed(), self.question)
         return self._reading
+
+    def read(self, accept: Collection[int] | None) -> Reading:
+        """Return the reading whose values are records (rdata) of the types in *accept*."""
+        return _message.read(self._parsed(), self.question, accept)
 
     def lifetime(self) -> tuple[int, bool]:
         """Return for how many seconds it may be kept, and whether it says "there is none"."""
         reading = self._reading
         if reading is None:
-            from . import _message
-
-            return _message.lifetime(self.message)
+            return self._parsed().lifetime(self.question[-4] << 8 | self.question[-3])
         if reading.values:
             return reading.ttl, False
         if reading.negative_ttl is None:
             return (reading.ttl if reading.hops and not self.rcode else 0), False
         return min(reading.ttl, reading.negative_ttl), True
-
-    def read(self, accept: Collection[int] | None) -> Reading:
-        """Return the reading whose values are sets of records of the types in *accept*."""
-        from . import _message
-
-        return _message.read(self.message, self.question, accept)
 
 
 def make_plan(servers: Sequence[Any], timeouts: Sequence[float]) -> Plan:
@@ -259,19 +247,17 @@ class Exchange:
         question = self.question
         rdtype = question[-4] << 8 | question[-3]
         reading: Reading | None = None
-        message: dns.message.Message | None = None
+        message: _message.Message | None = None
         if rdtype in (A, AAAA) and question[-2:] == _IN:
             reading = read_addresses(wire, question, rdtype)
         if reading is not None:
             rcode = reading.rcode
         else:
-            from . import _message
-
             try:
-                message = _message.parse(wire)
+                message = _message.parse(wire, question)
             except _message.MalformedReply:
                 return Verdict.NEXT_STEP
-            rcode = _message.rcode_of(message)
+            rcode = message.rcode
             if rcode not in (_NOERROR, _NXDOMAIN):
                 self.rcode = rcode
                 if rcode == _BADVERS and self._edns:

@@ -16,7 +16,7 @@ from ae_socket import AddressInfo
 from ._answers import Answer, Srv
 from ._cache import Cache
 from ._config import DEFAULT_TIMEOUTS, Config, Server, SystemConfig, parse_server, variable
-from ._engine import Engine
+from ._engine import Engine, Trace
 from ._errors import ResolveError
 from ._idn import idn_to_ascii
 from ._lookup import Deliver, Lookup, deliver_addresses, deliver_answer, deliver_srv, deliver_texts
@@ -343,6 +343,12 @@ class Resolver:
         condvar: ae.CondVar[None] = ae.CondVar()
         self._here().wait_for_slot(condvar)
         return condvar
+
+    # ------------------------------------------------------------- for this package
+
+    def trace(self, trace: Trace) -> None:
+        """Call *trace* for whatever happens to the exchanges of this thread's loop."""
+        self._here().trace = trace
 
     # ------------------------------------------------------------- inside
 

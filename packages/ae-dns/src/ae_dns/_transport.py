@@ -10,7 +10,7 @@ __all__ = ("Channel", "Owner", "StreamChannel", "UdpPool")
 
 import secrets
 import socket
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 import ae_core as ae
 from ae_socket import tcp_connect
@@ -69,6 +69,8 @@ class Owner(Protocol):
 
 class Channel(Protocol):
     """One socket with the exchanges that wait for its packets, by identifier."""
+
+    transport: Literal["udp", "tcp"]
 
     def forget(self, exchange: Exchange) -> None:
         """Wait no longer for the reply to *exchange*; late packets are dropped."""
@@ -155,6 +157,8 @@ def _open(server: Server) -> socket.socket:
 class UdpChannel:
     """One UDP socket."""
 
+    transport: Final = "udp"
+
     __slots__ = ("pending", "pool", "sock", "uses", "watcher")
 
     def __init__(self, pool: UdpPool) -> None:
@@ -223,6 +227,8 @@ class StreamChannel:
     left unanswered is asked again on a new connection; if it never served us, those
     exchanges have failed.
     """
+
+    transport: Final = "tcp"
 
     __slots__ = (
         "_connecting",

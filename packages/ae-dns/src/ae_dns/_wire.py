@@ -2,9 +2,9 @@
 
 Sans-I/O and free of dnspython. It builds queries, recognises the reply to a
 query, and reads replies to A and AAAA questions. Whatever it does not know
-*exactly* it hands back as ``None`` ("undecided"), and dnspython decides
-(``_message.py``). Tested against dnspython as the oracle: on every generated or
-mutated packet both agree or this module is undecided.
+*exactly* it hands back as ``None`` ("undecided"), and the thorough codec decides
+(``_message``). Tested with dnspython as the oracle: on every generated or mutated
+packet both agree or this module is undecided.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ __all__ = (
     "MAX_TTL",
     "A",
     "Reading",
+    "Undecided",
     "build_query",
     "decode_name",
     "encode_name",
@@ -23,6 +24,7 @@ __all__ = (
     "make_question",
     "randomize_case",
     "read_addresses",
+    "read_name",
 )
 
 import struct
@@ -42,7 +44,7 @@ from typing import Final, NamedTuple
 # unknown type in any section; a duplicate; an odd class, TTL or length; an
 # EDNS option - all are legal and rare, and all are answered with "undecided".
 # A reply that is truly malformed is undecided too, so that there is one place
-# (dnspython) that says what malformed means.
+# (`_message`) that says what malformed means.
 
 A: Final = 1
 AAAA: Final = 28
@@ -233,11 +235,11 @@ def is_reply_to(wire: bytes, question: bytes, exact_case: bool) -> bool:
     )
 
 
-class _Undecided(Exception):
-    """Found something that dnspython has to look at."""
+class Undecided(Exception):
+    """Found something that :mod:`._message` has to look at."""
 
 
-def _read_name(wire: bytes, pos: int) -> tuple[bytes, int]:
+def read_name(wire: bytes, pos: int) -> tuple[bytes, int]:
     """Return the lower-case name at *pos* and where it ends.
 
     As strict as dnspython: a pointer leads strictly backwards, and what it leads to
@@ -253,20 +255,20 @@ def _read_name(wire: bytes, pos: int) -> tuple[bytes, int]:
             labels.append(wire[pos : pos + 1 + length])
             pos += 1 + length
             if limit and pos >= limit:
-                raise _Undecided
+                raise Undecided
         elif length >= 192:
             target = (length & 63) << 8 | wire[pos + 1]
             if not end:
                 end = pos + 2
             pointers += 1
-            if target >= start or target < 12 or (limit and pos + 2 > limit) or pointers > 16:
-                raise _Undecided
+            if target >= start or (limit and pos + 2 > limit) or pointers > 16:
+                raise Undecided
             limit = start
             start = pos = target
         else:
-            raise _Undecided
+            raise Undecided
         if total > 255:
-            raise _Undecided
+            raise Undecided
     labels.append(b"\0")
     return b"".join(labels).lower(), end or pos + 1
 
@@ -279,7 +281,7 @@ def read_addresses(wire: bytes, question: bytes, rdtype: int) -> Reading | None:
     """
     try:
         return _read_addresses(wire, question, rdtype)
-    except (IndexError, struct.error, _Undecided):
+    except (IndexError, struct.error, Undecided):
         return None
 
 
@@ -299,7 +301,7 @@ def _read_addresses(wire: bytes, question: bytes, rdtype: int) -> Reading | None
         if owner == pointer:
             pos += 12
         else:
-            target, pos = _read_name(wire, pos)
+            target, pos = read_name(wire, pos)
             if target != name:
                 return None
             kind, rdclass, lifetime, length = _record(wire, pos)
@@ -317,7 +319,7 @@ def _read_addresses(wire: bytes, question: bytes, rdtype: int) -> Reading | None
                     return None
                 values.append(inet_ntop(AF_INET6, wire[pos:end]))
         elif kind == _CNAME and not values and len(names) <= MAX_HOPS:
-            name, stop = _read_name(wire, pos)
+            name, stop = read_name(wire, pos)
             if stop != end or name in names:
                 return None
             names.append(name)
@@ -377,7 +379,7 @@ def _skip_authority(
         pos += 10
         end = pos + length
         if rdclass != _IN or lifetime > MAX_TTL:
-            raise _Undecided
+            raise Undecided
         if kind == _NS:
             pos = _skip_name(wire, pos, known)
         elif kind == _SOA and negative is None:
@@ -386,9 +388,9 @@ def _skip_authority(
             negative = min(lifetime, _u32(wire, pos + 16)[0], MAX_TTL)
             pos += 20
         else:
-            raise _Undecided
+            raise Undecided
         if pos != end:
-            raise _Undecided
+            raise Undecided
     return pos, negative
 
 
@@ -397,7 +399,7 @@ def _skip_name(wire: bytes, pos: int, known: dict[int, int]) -> int:
 
     *known* has the names that a pointer may lead to: where they start, and how long
     they are (plus 256 for each pointer in them). All of them end before *pos*, so pointers
-    to them lead strictly backwards; one to elsewhere is for :func:`_read_name` to judge.
+    to them lead strictly backwards; one to elsewhere is for :func:`read_name` to judge.
     """
     start = pos
     total = 0
@@ -407,17 +409,17 @@ def _skip_name(wire: bytes, pos: int, known: dict[int, int]) -> int:
             total += length
             pos += length
             if total > 254:
-                raise _Undecided
+                raise Undecided
         elif length >= 192:
             target = (length & 63) << 8 | wire[pos + 1]
             rest = known.get(target)
             if rest is None:
-                return _read_name(wire, start)[1]
+                return read_name(wire, start)[1]
             if total + (rest & 255) > 255 or rest >> 8 > 14:
-                raise _Undecided  # longer than 255 octets, or too long a chain of pointers
+                raise Undecided  # longer than 255 octets, or too long a chain of pointers
             known[start] = total + rest + 256
             return pos + 2
         else:
-            raise _Undecided
+            raise Undecided
     known[start] = total + 1
     return pos + 1

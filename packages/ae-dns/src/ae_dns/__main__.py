@@ -1,0 +1,235 @@
+"""``python -m ae_dns NAME [TYPE] [@SERVER]``: ask from the command line, with output like dig's."""
+
+from __future__ import annotations
+
+__all__ = ("main",)
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import ae_core as ae
+import ae_socket
+
+from ._errors import NoData, QueryTimedOut, ResolveError
+from ._resolution import Exchange, Verdict
+from ._resolver import Resolver
+from ._reverse import reverse_name
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import dns.message
+
+_USAGE = 64
+_NO_DATA = 1
+_TIMED_OUT = 9
+_IMPOSSIBLE = 10
+
+_EXIT_STATUS = """exit status: 0 there is an answer; 1 the name exists but has no such record;
+the response code if it is an error (2 SERVFAIL, 3 NXDOMAIN, 5 REFUSED ...); 9 nobody answered in
+time; 10 the name is impossible; 64 wrong usage"""
+
+
+class _Log:
+    """What happened on the way to the answer."""
+
+    def __init__(self, show: bool) -> None:
+        self.show = show
+        self.started = ae.time()
+        self.queries = 0
+        self.server = ""
+        self.transport = "udp"
+        self.octets = 0
+        self.reply: dns.message.Message | None = None
+
+    def milliseconds(self) -> float:
+        return (ae.time() - self.started) * 1000
+
+    def __call__(self, what: str, exchange: Exchange, wire: bytes, verdict: Verdict | None) -> None:
+        transport = "tcp" if exchange.stream else "udp"
+        if exchange.channel is not None:
+            transport = exchange.channel.transport
+        if what == "sent":
+            self.queries += 1
+        elif what == "received":
+            self.octets = len(wire)
+            if verdict is Verdict.ANSWERED and exchange.reply is not None:
+                self.server, self.transport = str(exchange.server), transport
+                self.reply = _whole(wire)
+        if self.show:
+            detail = f", {len(wire)} octets: {verdict.value}" if verdict is not None else ""
+            asked = _asked(exchange)
+            print(
+                f";; {self.milliseconds():8.1f} ms  {what} {asked} ({exchange.server} {transport})"
+                f"{detail}"
+            )
+
+
+def _whole(wire: bytes) -> dns.message.Message:
+    import dns.message
+
+    return dns.message.from_wire(wire, ignore_trailing=True, continue_on_error=True)
+
+
+def _asked(exchange: Exchange) -> str:
+    import dns.message
+
+    return dns.message.from_wire(exchange.packet()).question[0].to_text()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the command line says and return the exit status."""
+    options = _parse(arguments)
+    try:
+        servers = None if options.server is None else _addresses(options.server)
+        resolver = Resolver(
+            servers=servers, tcp=options.tcp, edns=not options.no_edns, **_timeouts(options)
+        )
+        name, rdtype = options.name, options.type
+        if rdtype is None:
+            reverse = reverse_name(name)
+            name, rdtype = (name, "A") if reverse is None else (reverse, "PTR")
+        log = _Log(options.trace)
+        resolver.trace(log)
+        found = resolver.resolve(name, rdtype)
+    except (ValueError, OSError) as error:
+        print(f"ae_dns: {error}", file=sys.stderr)
+        return _USAGE
+    trouble: ResolveError | None = None
+    try:
+        found.recv()
+    except ResolveError as error:
+        trouble = error
+    if options.json:
+        print(json.dumps(_as_json(log, name, rdtype, trouble), ensure_ascii=False))
+    else:
+        _show(log, trouble)
+    return _status(trouble)
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m ae_dns",
+        usage="%(prog)s NAME [TYPE] [@SERVER[:PORT]] [options]",
+        description="Ask name servers. An address as NAME is looked up in reverse.",
+        epilog=_EXIT_STATUS,
+        exit_on_error=False,
+    )
+    parser.add_argument("words", nargs="+", metavar="NAME [TYPE] [@SERVER]")
+    parser.add_argument("--trace", action="store_true", help="show every query and packet")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--tcp", action="store_true", help="use TCP only")
+    parser.add_argument("--no-edns", action="store_true", help="ask without EDNS")
+    parser.add_argument("--timeout", type=float, help="seconds per try, three tries")
+    try:
+        options = parser.parse_args(arguments)
+    except argparse.ArgumentError as error:
+        _refuse(parser, str(error))
+    except SystemExit as end:
+        if end.code:
+            raise SystemExit(_USAGE) from None
+        raise
+    options.server = None
+    words = []
+    for word in options.words:
+        if word.startswith("@"):
+            options.server = word[1:]
+        else:
+            words.append(word)
+    if not 1 <= len(words) <= 2:
+        _refuse(parser, "expected a name, and perhaps a type")
+    options.name = words[0]
+    options.type = words[1].upper() if len(words) > 1 else None
+    return options
+
+
+def _refuse(parser: argparse.ArgumentParser, text: str) -> NoReturn:
+    print(f"{parser.format_usage()}ae_dns: {text}", file=sys.stderr)
+    raise SystemExit(_USAGE)
+
+
+def _timeouts(options: argparse.Namespace) -> dict[str, Any]:
+    return {} if options.timeout is None else {"timeouts": (options.timeout,) * 3}
+
+
+def _addresses(server: str) -> list[str]:
+    """Return the addresses of a server that is given as address or name."""
+    if ae_socket.parse_address(server.partition("%")[0]) is not None:
+        return [server]
+    host, port = ae_socket.parse_host_port(server, "53") or (server, "53")
+    infos = ae_socket.resolve(host, port, type="dgram").recv()
+    return [ae_socket.format_host_port(info.sockaddr[0], info.sockaddr[1]) for info in infos]
+
+
+def _status(trouble: ResolveError | None) -> int:
+    if trouble is None:
+        return 0
+    if isinstance(trouble, NoData):
+        return _NO_DATA
+    if isinstance(trouble, QueryTimedOut):
+        return _TIMED_OUT
+    return int(trouble.rcode) if trouble.rcode else _IMPOSSIBLE
+
+
+def _show(log: _Log, trouble: ResolveError | None) -> None:
+    if log.reply is not None:
+        import dns.flags
+        import dns.rcode
+
+        reply = log.reply
+        flags = dns.flags.to_text(reply.flags).lower()
+        print(f";; {dns.rcode.to_text(reply.rcode())}, flags {flags}, id {reply.id}")
+        for title, section in (
+            ("question", reply.question),
+            ("answer", reply.answer),
+            ("authority", reply.authority),
+            ("additional", reply.additional),
+        ):
+            if section:
+                print(f"\n;; {title}")
+            for rrset in section:
+                text = rrset.to_text()
+                print(f";{text}" if section is reply.question else text)
+        print()
+    if trouble is not None:
+        print(f";; {trouble}")
+    source = f", {log.server} {log.transport}, {log.octets} octets" if log.server else ""
+    plural = "query" if log.queries == 1 else "queries"
+    print(f";; {log.queries} {plural}, {log.milliseconds():.1f} ms{source}")
+
+
+def _as_json(log: _Log, name: str, rdtype: str, trouble: ResolveError | None) -> dict[str, Any]:
+    import dns.rcode
+
+    rcode = None if trouble is None else trouble.rcode
+    if log.reply is not None:
+        rcode = log.reply.rcode()
+    answers = []
+    for rrset in log.reply.answer if log.reply is not None else ():
+        for rdata in rrset:
+            answers.append(
+                {
+                    "name": rrset.name.to_text(),
+                    "ttl": rrset.ttl,
+                    "type": rrset.rdtype.name,
+                    "data": rdata.to_text(),
+                }
+            )
+    return {
+        "name": name,
+        "type": rdtype,
+        "rcode": None if rcode is None else dns.rcode.to_text(rcode),
+        "answers": answers,
+        "error": None if trouble is None else str(trouble),
+        "server": log.server or None,
+        "transport": log.transport if log.server else None,
+        "octets": log.octets,
+        "queries": log.queries,
+        "milliseconds": round(log.milliseconds(), 3),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""``python -m ae_dns`` against a scripted server."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from ae_dns.__main__ import main
+from ae_dns.testing import DROP, TRUNCATE, NameServer, rcode
+
+
+def run(*arguments: str) -> int:
+    try:
+        return main(arguments)
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
+def test_an_answer(server: NameServer, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("www.demo.test", f"@{server.endpoint}") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(";; NOERROR, flags qr rd ra, id ")
+    assert ";www.demo.test. IN A" in lines
+    assert "www.demo.test. 60 IN A 192.0.2.80" in lines
+    assert lines[-1].startswith(";; 1 query, ")
+    assert f", {server.endpoint} udp, " in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "query"),
+    [
+        pytest.param(["demo.test", "mx"], "demo.test MX udp", id="type"),
+        pytest.param(["192.0.2.80"], "80.2.0.192.in-addr.arpa PTR udp", id="reverse"),
+        pytest.param(["www.demo.test", "--tcp"], "www.demo.test A tcp", id="tcp"),
+    ],
+)
+def test_what_is_asked(server: NameServer, arguments: list[str], query: str) -> None:
+    assert run(f"@{server.endpoint}", *arguments) == 0
+    assert server.asked() == [query]
+
+
+def test_no_edns(server: NameServer) -> None:
+    assert run(f"@{server.endpoint}", "www.demo.test", "--no-edns") == 0
+    assert server.queries[0].message.edns == -1
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "status", "text"),
+    [
+        pytest.param("nothing.test", [], 3, "no such name", id="nxdomain"),
+        pytest.param("six.demo.test", [], 1, "no such record", id="no-data"),
+        pytest.param("x.test", [rcode("SERVFAIL")] * 3, 2, "code 2", id="servfail"),
+        pytest.param("x.test", [rcode("REFUSED")] * 3, 5, "code 5", id="refused"),
+        pytest.param("x.test", [DROP] * 3, 9, "in time", id="silence"),
+        pytest.param("a..b", [], 10, "empty label", id="impossible"),
+    ],
+)
+def test_exit_status(
+    server: NameServer,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    steps: list[int],
+    status: int,
+    text: str,
+) -> None:
+    server.script("x.test", "*", *steps)
+    assert run(name, f"@{server.endpoint}", "--timeout", "0.05") == status
+    assert text in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["a", "b", "c"], ["a", "NOTYPE"], ["a", "--bogus"], ["a", "@[::1"], ["a", "--timeout=x"]],
+)
+def test_wrong_usage(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    assert run(*arguments) == 64
+    assert capsys.readouterr().err
+
+
+def test_trace_shows_every_step(server: NameServer, capsys: pytest.CaptureFixture[str]) -> None:
+    server.script("www.demo.test", "A", DROP, TRUNCATE)
+    assert run("www.demo.test", f"@{server.endpoint}", "--trace", "--timeout", "0.05") == 0
+    lines = capsys.readouterr().out.splitlines()
+    steps = [line.split("ms  ")[1] for line in lines if "ms  " in line]
+    assert [step.split(" www")[0] for step in steps] == [
+        *("sent", "timed out", "sent", "received", "sent", "received"),
+    ]
+    assert "udp), " in steps[3]
+    assert "over TCP" in steps[3]
+    assert "tcp), " in steps[5]
+
+
+def test_json(server: NameServer, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("alias.demo.test", "AAAA", f"@{server.endpoint}", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["rcode"] == "NOERROR"
+    assert [answer["data"] for answer in found["answers"]] == ["www.demo.test.", "2001:db8::80"]
+    assert (found["server"], found["transport"], found["queries"]) == (server.endpoint, "udp", 1)
+    assert run("nothing.test", f"@{server.endpoint}", "--json") == 3
+    found = json.loads(capsys.readouterr().out)
+    assert (found["rcode"], found["answers"]) == ("NXDOMAIN", [])
+    assert "no such name" in found["error"]
+
+
+def test_it_runs_as_a_program() -> None:
+    command = [sys.executable, "-m", "ae_dns", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert "exit status" in done.stdout
