@@ -130,6 +130,24 @@ def test_every_cut_of_every_flight_gives_the_same(
     assert cuts >= 200
 
 
+@pytest.mark.parametrize("piece", [*range(1, 24), 4095, 16384, 16389])
+def test_pieces_of_one_size_that_fit_no_record(
+    client: Context, server: Context, join: Join, piece: int
+) -> None:
+    a, b = join(client, server)
+    for size in (1, 2, 3, 50, 5, 1000, 17, 17_000):
+        a.write(bytes(size))
+        wire = a.drain()
+        a.write(bytes(size))
+        wire += a.drain()
+        for at in range(0, len(wire), piece):
+            b.feed(wire[at : at + piece])
+        got = b""
+        while data := b.read():
+            got += data
+        assert len(got) == 2 * size
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     data=st.lists(st.binary(min_size=1, max_size=40_000), min_size=1, max_size=6),

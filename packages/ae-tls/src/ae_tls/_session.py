@@ -265,6 +265,7 @@ class Session(Details):
         bio_write = self._bio_write
         view = memoryview(data)
         need = self._need
+        self._need = 0
         at = 0
         end = len(data)
         while at < end:
@@ -307,10 +308,8 @@ class Session(Details):
             except self._error as error:
                 self._no_plaintext(error)
             if self._peer_closed or self._ended is not None:
-                self._need = 0
                 self.unused_data += view[at:] if self._ended is None else b""
                 return
-        self._need = need
 
     def _garbage(self, data: bytes) -> None:
         """Let OpenSSL say what is wrong with octets that are no TLS record."""
