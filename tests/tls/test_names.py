@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from ae_handle import TlsError
-from ae_tls import Context
+from ae_tls import Context, certificate_name
 from ae_tls._verify import SCHEMES, ascii_host, ip_of, mismatch, subject_of
 from ae_tls.testing import CertificateAuthority, pump
 
@@ -280,6 +280,11 @@ def test_a_certificate_with_broken_extensions_is_refused(ca: CertificateAuthorit
     assert found is not None
     assert "cannot be read" in found
     assert subject_of(broken) == "no subject"
+
+
+def test_a_certificate_is_named_on_one_line(ca: CertificateAuthority) -> None:
+    assert certificate_name(ca.issue(HOST).cert) == "www.example.org (issued by CN=test CA)"
+    assert certificate_name(ca.cert) == "CN=test CA (issued by CN=test CA)"
 
 
 def test_a_long_list_of_names_is_shortened(ca: CertificateAuthority, refusal: Refusal) -> None:

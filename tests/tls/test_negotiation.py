@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,41 @@ def test_prepare_sees_each_native_context(ca: CertificateAuthority, leaf: Leaf) 
     assert all(isinstance(native, SSL.Context) for native in seen)
     with pytest.raises(ValueError, match="already been used"):
         seen[0].set_verify_depth(3)
+
+
+def test_a_context_made_by_hand_is_used_as_it_is(
+    ca: CertificateAuthority, leaf: Leaf, join: Join, refusal: Refusal
+) -> None:
+    from OpenSSL import SSL, crypto
+
+    native = SSL.Context(SSL.TLS_METHOD)
+    native.use_certificate(leaf.cert)
+    native.use_privatekey(leaf.key)  # type: ignore[arg-type]
+    native.set_max_proto_version(SSL.TLS1_2_VERSION)
+    lax = Context.from_openssl(native)
+    a, _ = join(lax, lax, "other.example")
+    assert a.version == "TLSv1.2"
+
+    strict = SSL.Context(SSL.TLS_METHOD)
+    strict.use_certificate(leaf.cert)
+    strict.use_privatekey(leaf.key)  # type: ignore[arg-type]
+    store = strict.get_cert_store()
+    assert store is not None
+    store.add_cert(crypto.X509.from_cryptography(ca.cert))
+    strict.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
+    both = Context.from_openssl(strict)
+    _, b = join(both, both)
+    assert b.certificate == leaf.cert
+    assert refusal(both, both, "other.example").reason == "wrong-name"
+    join(Context.from_openssl(strict, verify_name=None), both, "other.example")
+    assert refusal(Context(ca_cert=ca.cert), both, by="accept").reason == "no-certificate"
+    server = Context(cert=leaf.chain, key=leaf.key, server_names={HOST: lax})
+    a, _ = join(Context(ca_cert=ca.cert), server)
+    assert a.certificate == leaf.cert
+
+    wrong: Any = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    with pytest.raises(TypeError, match=r"expected an OpenSSL\.SSL\.Context"):
+        Context.from_openssl(wrong)
 
 
 # ALPN and SNI --------------------------------------------------------------------------------
@@ -246,3 +282,18 @@ def test_secrets_are_logged_for_wireshark(
     join(client, server)
     assert path.read_text().splitlines()[: len(first)] == first
     assert len(path.read_text().splitlines()) == 2 * len(first)
+
+
+def test_a_key_log_that_cannot_be_written_is_said_at_once_or_logged(
+    ca: CertificateAuthority, server: Context, join: Join, tmp_path: Path, caplog: Any
+) -> None:
+    with pytest.raises(OSError, match="nowhere"):
+        Context(ca_cert=ca.cert, key_log_file=tmp_path / "nowhere" / "keys.log")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    client = Context(ca_cert=ca.cert, key_log_file=folder / "keys.log")
+    (folder / "keys.log").unlink()
+    folder.rmdir()
+    a, _ = join(client, server)
+    assert a.state == "established"
+    assert "key_log_file: " in caplog.text

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from ae_handle import TlsError
-from ae_tls import Context, Session
+from ae_tls import Context, Session, VerifyInfo
+from ae_tls._facts import Facts
 from ae_tls.testing import CertificateAuthority, Leaf, pump
 
 HOST = "www.example.org"
@@ -96,6 +98,61 @@ def test_a_resumed_session_is_checked_again(
         join(client, server)
     assert caught.value.reason == "refused"
     assert answers == []
+
+
+def test_verify_callback_is_asked_again_about_a_resumed_session(
+    ca: CertificateAuthority, server: Context, join: Join
+) -> None:
+    """It may have accepted what we would refuse: a wrong name, here."""
+    seen: list[tuple[int, str]] = []
+
+    def pin(info: VerifyInfo) -> bool:
+        seen.append((info.depth, info.reason))
+        return True
+
+    client = Context(ca_cert=ca.cert, verify_callback=pin)
+    for expected in (False, True):
+        a, b = join(client, server, "other.example")
+        assert a.resumed is expected
+        finish(a, b)
+    assert seen == [(1, ""), (0, "wrong-name"), (0, "wrong-name")]
+
+
+def test_a_certificate_that_expired_meanwhile_is_not_resumed(
+    client: Context, server: Context, leaf: Leaf
+) -> None:
+    expired = CertificateAuthority().issue(
+        HOST,
+        not_before=dt.datetime(2020, 1, 1, tzinfo=dt.UTC),
+        not_after=dt.datetime(2021, 1, 1, tzinfo=dt.UTC),
+    )
+    for certificate, reason in ((expired.cert, "expired"), (leaf.cert, None), (None, "no-certif")):
+        facts = Facts("connect", HOST, True, "dns", None)
+        error = facts.judge_resumed(certificate)
+        assert (None if error is None else error.reason[:9]) == reason
+    assert Facts("accept", None, True, None, None).judge_resumed(None) is None
+
+
+def test_a_server_checks_the_client_of_a_resumed_session_again(
+    ca: CertificateAuthority, leaf: Leaf, join: Join
+) -> None:
+    answers = [True, True, False]
+    mine = ca.issue(common_name="me")
+    client = Context(ca_cert=ca.cert, cert=mine.chain, key=mine.key)
+    server = Context(
+        cert=leaf.chain,
+        key=leaf.key,
+        ca_cert=ca.cert,
+        verify_require_client_cert=True,
+        verify_name=lambda certificate, name: answers.pop(0),
+    )
+    for expected in (False, True):
+        a, b = join(client, server)
+        assert a.resumed is expected
+        finish(a, b)
+    with pytest.raises(TlsError) as caught:
+        join(client, server)
+    assert caught.value.reason == "refused"
 
 
 def test_a_server_that_forgot_the_session_gets_a_full_handshake(

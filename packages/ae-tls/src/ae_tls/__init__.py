@@ -8,13 +8,14 @@ OpenSSL and ``cryptography`` are imported when the first :class:`Context` is mad
 
 from __future__ import annotations
 
-__all__ = ("REASONS", "Context", "Session", "VerifyInfo", "__version__")
+__all__ = ("REASONS", "Context", "Session", "VerifyInfo", "__version__", "certificate_name")
 
 from ._context import Context as Context
 from ._errors import REASONS as REASONS
 from ._session import Session as Session
 from ._verify import VerifyInfo as VerifyInfo
+from ._verify import certificate_name as certificate_name
 from ._version import __version__ as __version__
 
-for _public in (Context, Session, VerifyInfo):
+for _public in (Context, Session, VerifyInfo, certificate_name):
     _public.__module__ = "ae_tls"

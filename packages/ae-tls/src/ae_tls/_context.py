@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
 
+import ae_core as ae
 from ae_handle import TlsError
 
 from ._facts import Facts
@@ -103,6 +104,7 @@ class Context:
         "__weakref__",
         "_alpn",
         "_ask_ocsp",
+        "_borrowed",
         "_ca",
         "_check",
         "_check_crl",
@@ -185,12 +187,44 @@ class Context:
         self._ca = ca_source(ca_file, ca_path, ca_cert)
         self._identity = identity(cert_file, key_file, cert, key, cert_password)
         self._native: dict[str, SSL.Context] = {}
+        self._borrowed = False
         # What is wrong with an option is said here and now, not at the first connection. The
         # CAs of the machine are left for later: a server does without them.
         if self._identity is not None or self._require:
             self._build("accept")
         else:
             self._build("connect", load_system_ca=False)
+
+    @classmethod
+    def from_openssl(
+        cls,
+        native: SSL.Context,
+        /,
+        *,
+        verify_name: str | NameCheck | None = "dns",
+        session_cache: bool = True,
+    ) -> Context:
+        """Use a context that was made by hand, with everything that is set in it.
+
+        If it verifies the peer (``VERIFY_PEER``), the name is checked as well, by a
+        verification callback that takes the place of its own.
+
+        Args:
+            native: The context, ready for use in both roles.
+            verify_name: As for the class.
+            session_cache: As for the class, for ``connect``.
+
+        Perl: ``AnyEvent::TLS::new_from_ssleay``
+        """
+        from OpenSSL import SSL
+
+        if not isinstance(native, SSL.Context):
+            raise TypeError(f"expected an OpenSSL.SSL.Context, got {native!r}")
+        verifies = bool(native.get_verify_mode() & SSL.VERIFY_PEER)
+        self = cls(verify=verifies, verify_name=verify_name, session_cache=session_cache)
+        self._native = {"connect": native, "accept": native}
+        self._borrowed = True
+        return self
 
     def __repr__(self) -> str:
         from ._verify import subject_of
@@ -248,7 +282,11 @@ class Context:
         native = self._native.get("connect") or self._build("connect")
         conn = SSL.Connection(native, None)
         conn.set_connect_state()
-        facts = Facts("connect", peer_name, check, self._verify_callback if verify else None)
+        if self._borrowed and verify:
+            conn.set_verify(native.get_verify_mode(), _on_certificate)
+        facts = Facts(
+            "connect", peer_name, verify, check, self._verify_callback if verify else None
+        )
         conn.set_app_data(facts)
         if host is not None:
             conn.set_tlsext_host_name(host.encode("ascii"))
@@ -266,23 +304,26 @@ class Context:
     def _accept(self, peer_name: str | None) -> Session:
         from OpenSSL import SSL
 
-        if self._identity is None:
+        if self._identity is None and not self._borrowed:
             raise TlsError(
                 "a server needs a certificate: give the context cert_file or cert",
                 reason="no-certificate",
             )
-        conn = SSL.Connection(self._native.get("accept") or self._build("accept"), None)
+        native = self._native.get("accept") or self._build("accept")
+        conn = SSL.Connection(native, None)
         conn.set_accept_state()
+        if self._borrowed and self._verify:
+            conn.set_verify(native.get_verify_mode(), _on_certificate)
         facts = Facts("accept", peer_name, *self._accept_checks())
         conn.set_app_data(facts)
         return Session(conn, facts, None, False)
 
     def _accept_checks(
         self,
-    ) -> tuple[NameCheck | None, Callable[[VerifyInfo], object] | None]:
+    ) -> tuple[bool, NameCheck | None, Callable[[VerifyInfo], object] | None]:
         if not self._verifies("accept"):
-            return None, None
-        return self._check if callable(self._check) else None, self._verify_callback
+            return False, None, None
+        return True, self._check if callable(self._check) else None, self._verify_callback
 
     # OpenSSL's contexts -------------------------------------------------------------------
 
@@ -333,9 +374,9 @@ class Context:
         self._set_ocsp(native, role)
         if self._key_log_file is not None:
             native.set_keylog_callback(_key_logger(self._key_log_file))
-        if self._prepare is not None:
-            self._prepare(native)
         if complete:
+            if self._prepare is not None:
+                self._prepare(native)
             self._native[role] = native
         return native
 
@@ -442,12 +483,12 @@ class Context:
 
     def _adopt(self, conn: SSL.Connection, facts: Facts) -> None:
         """Serve *conn*, begun by another context, with our certificate and checks."""
-        if self._identity is None:
+        if self._identity is None and not self._borrowed:
             raise TlsError("server_names gave a context without a certificate")
         conn.set_context(self._native.get("accept") or self._build("accept"))
         verifies = self._verifies("accept")
         conn.set_verify(self._verify_mode("accept"), _on_certificate if verifies else None)
-        facts.check, facts.verify_callback = self._accept_checks()
+        facts.verifies, facts.check, facts.verify_callback = self._accept_checks()
 
 
 # OpenSSL's callbacks. They are plain functions, and closures over plain data: a context that
@@ -496,11 +537,18 @@ def _name_dispatcher(names: ServerNames) -> Callable[[SSL.Connection], None]:
 
 
 def _key_logger(path: str) -> Callable[[SSL.Connection, bytes], None]:
-    def log(conn: SSL.Connection, line: bytes) -> None:
+    def append(data: bytes) -> None:
         fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
-            os.write(fd, line + b"\n")
+            os.write(fd, data)
         finally:
             os.close(fd)
 
+    def log(conn: SSL.Connection, line: bytes) -> None:
+        try:
+            append(line + b"\n")
+        except OSError as error:
+            ae.log("error", "key_log_file: %s", error)
+
+    append(b"")  # an OSError that names the file, now
     return log

@@ -38,6 +38,7 @@ class Facts:
         "role",
         "server_name",
         "staple",
+        "verifies",
         "verify_callback",
     )
 
@@ -48,11 +49,13 @@ class Facts:
         self,
         role: TlsRole,
         peer_name: str | None,
+        verifies: bool,
         check: str | NameCheck | None,
         verify_callback: Callable[[VerifyInfo], object] | None,
     ) -> None:
         self.role = role
         self.peer_name = peer_name
+        self.verifies = verifies
         self.check = check
         self.verify_callback = verify_callback
         self.error: TlsError | None = None
@@ -75,6 +78,21 @@ class Facts:
         if depth == 0:
             self.proved = True
         return True
+
+    def judge_resumed(self, certificate: Certificate | None) -> TlsError | None:
+        """Look again at the certificate of a resumed session, which OpenSSL verified long ago.
+
+        Its dates and names are judged anew, and ``verify_callback`` has the last word again.
+        """
+        import datetime as dt
+
+        if certificate is None:
+            if self.role == "accept":
+                return None  # a client that had none, and needed none
+            return TlsError("the peer showed no certificate", reason="no-certificate")
+        expired = certificate.not_valid_after_utc < dt.datetime.now(dt.UTC)
+        code = 10 if expired else 0  # X509_V_ERR_CERT_HAS_EXPIRED
+        return None if self.judge(certificate, code, 0, not expired) else self.error
 
     def check_name(self, certificate: Certificate) -> TlsError | None:
         """Compare the peer's certificate with the name it has to prove."""

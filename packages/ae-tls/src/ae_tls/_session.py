@@ -352,14 +352,8 @@ class Session(Details):
         if facts.error is not None:
             self._abandon(facts.error)
             return
-        if facts.check is not None and not facts.proved and self.role == "connect":
-            # Resumed: OpenSSL trusts the certificate it verified then; we look at the name.
-            certificate = self.certificate
-            refused = (
-                TlsError("the peer showed no certificate", reason="no-certificate")
-                if certificate is None
-                else facts.check_name(certificate)
-            )
+        if facts.verifies and not facts.proved:
+            refused = facts.judge_resumed(self.certificate)
             if refused is not None:
                 self._fail(refused)
                 return

@@ -11,6 +11,7 @@ __all__ = (
     "NameCheck",
     "VerifyInfo",
     "ascii_host",
+    "certificate_name",
     "ip_of",
     "mismatch",
     "name_check",
@@ -315,3 +316,12 @@ def subject_of(certificate: Certificate) -> str:
         return str(next(iter(names)).value)
     except (ValueError, x509.ExtensionNotFound, StopIteration):
         return "no subject"
+
+
+def certificate_name(certificate: Certificate, /) -> str:
+    """Return who a certificate is about and who says so, on one line.
+
+    Perl: ``AnyEvent::TLS::certname``
+    """
+    issuer = certificate.issuer.rfc4514_string() or "nobody"
+    return f"{subject_of(certificate)} (issued by {issuer})"
