@@ -75,37 +75,44 @@ class AnyChildRecord:
         self.context = context
         self.active = True
         self.signal = SignalRecord(core, _sigchld(), self.look, None)
+        core.others.add(self)
         core.postpone(self.look)  # for those that have ended already
 
     def cancel(self) -> None:
         if self.active:
             self.active = False
+            self.core.others.discard(self)
             self.signal.cancel()
 
     def look(self) -> None:
         """Reap every child that has ended, one by one."""
         while self.active:
             # looked at before it is reaped, so that a watcher of its own gets it too
-            found = _any_ended()
-            if found is None:
+            pid = _any_ended()
+            if pid is None:
                 return
-            pid = found
             own = _exits(self.core).get(pid)
             status = _reap(pid)
             if status is None:
                 return  # another thread was quicker
             if own is not None:
                 own.finish(status)
-            if self.active:
-                callback = self.callback
-                self.core.call(
-                    lambda callback=callback, pid=pid, status=status: callback(pid, status),  # type: ignore[misc]
-                    self.context,
-                    self,
-                )
+            else:
+                _tell_all(self.core, pid, status)
+
+    def deliver(self, pid: int, status: int) -> None:
+        if self.active:
+            callback = self.callback
+            self.core.call(lambda: callback(pid, status), self.context, self)
 
     def describe(self) -> str:
         return " any"
+
+
+def _tell_all(core: Core, pid: int, status: int) -> None:
+    """Tell the watchers for any child; they come after those for this one."""
+    for record in [other for other in core.others if isinstance(other, AnyChildRecord)]:
+        record.deliver(pid, status)
 
 
 def _any_ended() -> int | None:
@@ -183,6 +190,7 @@ class Exit:
         self.stop()
         for record in records:
             record.deliver(self.pid, status)
+        _tell_all(self.core, self.pid, status)
 
     def remove(self, record: ChildRecord) -> None:
         if record in self.records:

@@ -10,10 +10,13 @@ from __future__ import annotations
 __all__ = ("Core", "IoRecord")
 
 import sys
+import time
 from _thread import get_ident
 from math import inf
 
+from ._backend import Backend
 from ._errors import BlockingNotAllowed, Deadlock, RecursiveWait, WrongLoop
+from ._interrupt import catching_sigint
 from ._timers import TimerEntry, TimerQueue
 
 TYPE_CHECKING = False  # typing itself costs more to import than all of ae_core
@@ -23,7 +26,6 @@ if TYPE_CHECKING:
     from contextvars import Context, copy_context
     from typing import Any, Final
 
-    from ._backend import Backend
     from ._condvar import CondVar
 else:  # the C modules themselves: their wrappers cost 2 ms
     from _collections import deque
@@ -97,9 +99,30 @@ class IoRecord:
             core.failed(error, (self, callback))
 
     def cancel(self) -> None:
-        if self.callback is not None:
-            self.callback = None
-            self.core.io_stop(self)
+        if self.callback is None:
+            return
+        self.callback = None
+        core = self.core
+        fd = self.fd
+        if fd < 0:
+            fd = ~fd
+            side = core.writers
+        else:
+            side = core.readers
+        first = side.get(fd)
+        if first is not self or self.peers is not None:
+            # one of several, or the loop was closed or has given the descriptor up
+            if first is None or first.peers is None or self not in first.peers:
+                return
+            first.peers.remove(self)
+            if first.peers:
+                return
+        del side[fd]
+        token = first.token
+        if token.__class__ is _AlwaysReady:
+            token.stop()
+        else:
+            core.backend.io_stop(token)
 
     def describe(self) -> str:
         return f" {~self.fd} w" if self.fd < 0 else f" {self.fd} r"
@@ -153,7 +176,9 @@ class Core(TimerQueue):
     def attach(self, backend: Backend) -> None:
         """Take *backend* into use."""
         self.backend = backend
-        self.clock = backend.clock
+        # the function itself where the backend has no clock of its own: 45 ns instead of 90
+        own_clock = type(backend).clock is not Backend.clock
+        self.clock = backend.clock if own_clock else time.monotonic
         backend.on_refused = self.io_refused
         backend.on_stuck = self.on_stuck
         # Users reach it as detect().call_threadsafe: what they hand over may raise, and backends
@@ -225,31 +250,6 @@ class Core(TimerQueue):
                 first.peers = [first]
             first.peers.append(record)
         return record
-
-    def io_stop(self, record: IoRecord) -> None:
-        fd = record.fd
-        if fd < 0:
-            fd = ~fd
-            side = self.writers
-        else:
-            side = self.readers
-        first = side.get(fd)
-        if first is None:
-            return  # the loop was closed, or has given the descriptor up
-        peers = first.peers
-        if peers is not None:
-            if record in peers:
-                peers.remove(record)
-            if peers:
-                return
-        elif first is not record:
-            return
-        del side[fd]
-        token = first.token
-        if token.__class__ is _AlwaysReady:
-            token.stop()
-        elif not self.closed:
-            self.backend.io_stop(token)
 
     def io_refused(self, fd: int, write: bool, error: OSError) -> None:
         """The backend found out late that it cannot watch *fd*: end all its watchers."""
@@ -430,8 +430,6 @@ class Core(TimerQueue):
                 self.rearm(self.clock() + pause)
             return False
 
-        from ._interrupt import catching_sigint
-
         timer = None if timeout is None else self.timer(timeout, expire)
         waiter = condvar._wake_on_ready(backend.wake)
         self.blocked += 1
@@ -493,23 +491,23 @@ class Core(TimerQueue):
 class _AlwaysReady:
     """Readiness for what a loop cannot wait for, a regular file: ready once a turn."""
 
-    __slots__ = ("core", "fire", "stopped")
+    __slots__ = ("core", "fire", "stopped", "timer")
 
     def __init__(self, core: Core, fire: Callable[[], object]) -> None:
         self.core = core
         self.fire = fire
         self.stopped = False
-        core.backend.call_soon(self.turn)
+        # a timer, not call_soon: other events get their chance in between on every loop
+        self.timer = core.timer(0.0, self.turn)
 
     def turn(self) -> None:
-        if not self.stopped:
-            self.fire()
+        self.fire()
         if not self.stopped and not self.core.closed:
-            # a timer, not call_soon: other events get their chance in between on every loop
-            self.core.timer(0.0, self.turn)
+            self.timer = self.core.timer(0.0, self.turn)
 
     def stop(self) -> None:
         self.stopped = True
+        self.core.live.pop(self.timer, None)
 
 
 def _other_threads() -> bool:

@@ -162,11 +162,9 @@ class IoWatcher(RecordWatcher):
         """End the interest."""
         record = self._record
         if record.callback is not None:
-            core = record.core
-            if core.thread != get_ident():
+            if record.core.thread != get_ident():
                 _wrong_thread()
-            record.callback = None
-            core.io_stop(record)
+            record.cancel()
 
 
 class TimerWatcher(Watcher):

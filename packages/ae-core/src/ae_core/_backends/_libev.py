@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ("LibevBackend",)
 
-import time
 from typing import TYPE_CHECKING
 
 from gevent.libev.corecext import loop as make_loop
@@ -34,9 +33,6 @@ class LibevBackend(GeventLoop):
 
     def poll(self, block: bool) -> None:
         self._loop.run(nowait=not block, once=True)
-
-    def clock(self) -> float:
-        return time.monotonic()
 
     def close(self) -> None:
         if not self._closed:

@@ -57,7 +57,7 @@ class LoopBackend(Backend):
                 f"unknown multiplexer {multiplexer!r}, expected one of {', '.join(MULTIPLEXERS)}"
             )
         self._mux = MULTIPLEXERS[chosen]()
-        self._delete = self._mux.change
+        self._remove = self._mux.remove
         self._readers: dict[int, Callable[[], None]] = {}
         self._writers: dict[int, Callable[[], None]] = {}
         self._changed: list[int] = []
@@ -99,7 +99,7 @@ class LoopBackend(Backend):
         known = self._known.pop(fd, 0)
         if known:
             try:
-                self._delete(fd, known, 0)
+                self._remove(fd)
             except (OSError, KeyError, ValueError):
                 # closed before its watcher was cancelled: the kernel, or poll's own table, has
                 # forgotten it already, or reports it later and it is dealt with then
@@ -110,17 +110,24 @@ class LoopBackend(Backend):
     def _tell_kernel(self) -> None:
         changed, self._changed = self._changed, []
         readers, writers, known = self._readers, self._writers, self._known
-        change = self._mux.change
+        add, change = self._mux.add, self._mux.change
+        always = self._always
         for fd in changed:
             wanted = READ if fd in readers else 0
             if fd in writers:
                 wanted |= WRITE
             before = known.get(fd, 0)
-            if wanted == before or not wanted or fd in self._always:
+            if wanted == before or not wanted or fd in always:
                 continue
             known[fd] = wanted
             try:
-                change(fd, before, wanted)
+                if before:
+                    change(fd, before, wanted)
+                else:
+                    add(fd, wanted)
+            except FileExistsError:
+                # closed and opened again, while a duplicate kept the number in the kernel's set
+                change(fd, 0, wanted)
             except PermissionError:
                 del known[fd]
                 self._always.add(fd)
@@ -146,7 +153,7 @@ class LoopBackend(Backend):
             return
         self._known.pop(fd, None)
         try:
-            self._mux.change(fd, READ | WRITE, 0)
+            self._remove(fd)
         except (OSError, KeyError):
             # a duplicate of a closed descriptor keeps it in the set: only a new set helps
             self._rebuild()
@@ -154,7 +161,7 @@ class LoopBackend(Backend):
     def _rebuild(self) -> None:
         self._mux.close()
         self._mux = MULTIPLEXERS[self._mux.name]()
-        self._delete = self._mux.change
+        self._remove = self._mux.remove
         self._known.clear()
         self._changed = list({*self._readers, *self._writers} - self._always)
 

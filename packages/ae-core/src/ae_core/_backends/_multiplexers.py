@@ -1,8 +1,8 @@
 """The system calls that wait for descriptors: epoll, kqueue, poll, select, behind one face.
 
 A multiplexer keeps which descriptors the *kernel* knows, and waits. Interest is a mask of
-``READ`` and ``WRITE``; :meth:`Multiplexer.change` tells the kernel, :meth:`Multiplexer.wait`
-returns ``(fd, mask)`` pairs in which ``BROKEN`` (error, hang-up) means ready in every direction.
+``READ`` and ``WRITE``; ``add``, ``change`` and ``remove`` tell the kernel, ``wait`` returns
+``(fd, mask)`` pairs in which ``BROKEN`` (error, hang-up) means ready in every direction.
 """
 
 from __future__ import annotations
@@ -35,8 +35,25 @@ class Multiplexer(ABC):
 
         Raises:
             PermissionError: If this kind of file cannot be waited for.
-            OSError: EBADF if *fd* is not open; ENOENT if the kernel has forgotten it.
+            OSError: EBADF if *fd* is not open.
         """
+
+    def add(self, fd: int, mask: int) -> None:
+        """Tell the kernel of a descriptor that it did not know.
+
+        Raises:
+            FileExistsError: If it did know it: use :meth:`change`.
+            OSError: As :meth:`change`.
+        """
+        self.change(fd, 0, mask)
+
+    def remove(self, fd: int) -> None:
+        """Tell the kernel to forget a descriptor.
+
+        Raises:
+            OSError, KeyError: If it had done so already, or *fd* is closed.
+        """
+        self.change(fd, READ | WRITE, 0)
 
     @abstractmethod
     def wait(self, timeout: float) -> list[tuple[int, int]]:
@@ -54,24 +71,18 @@ class Epoll(Multiplexer):
 
     def __init__(self) -> None:
         self._epoll = epoll = select.epoll()
+        # the C methods themselves: a method around each would be a tenth of a watcher's cost
+        self.add = epoll.register  # type: ignore[method-assign]
+        self.remove = epoll.unregister  # type: ignore[method-assign]
         self.wait = epoll.poll  # type: ignore[method-assign]
         self.close = epoll.close  # type: ignore[method-assign]
 
     def change(self, fd: int, old: int, new: int) -> None:
-        if not old:
-            try:
-                self._epoll.register(fd, new)
-            except FileExistsError:
-                # closed and opened again on the same number while a duplicate kept it in the set
-                self._epoll.modify(fd, new)
-        elif new:
-            try:
-                self._epoll.modify(fd, new)
-            except FileNotFoundError:
-                # closed, so the kernel has dropped it, and opened again
-                self._epoll.register(fd, new)
-        else:
-            self._epoll.unregister(fd)
+        try:
+            self._epoll.modify(fd, new)
+        except FileNotFoundError:
+            # closed, so the kernel has dropped it, and opened again on the same number
+            self._epoll.register(fd, new)
 
     def wait(self, timeout: float) -> list[tuple[int, int]]:
         return self._epoll.poll(timeout)
