@@ -530,7 +530,6 @@ class Handle(Settings):
             self._stopped = False
             if self._busy:
                 self._busy = 1
-            _writing.refresh(self)
         if self._phase == _events.OPEN and not self._busy:
             _reading.update_interest(self)
             self._make_due(_events.DUE_READ)

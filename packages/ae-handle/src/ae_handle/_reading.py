@@ -60,6 +60,7 @@ def drain(h: Handle) -> None:
 
 def run(h: Handle) -> None:
     """Do a drain that was begun: ``_busy`` and ``_later`` are set."""
+    h._due &= ~_events.DUE_READ
     queue = h._queue
     buf = h._buf
     while True:
@@ -297,6 +298,7 @@ def update_interest(h: Handle) -> None:
             events = h._events
             callback = events.readable if tls is None else events.readable_tls
             h._reading = watch(h._io, "r", callback)
+            _writing.refresh(h)
     elif h._reading is not None:
         h._reading.cancel()
         h._reading = None
