@@ -185,6 +185,18 @@ def test_a_server_that_loses_the_case_is_asked_over_tcp() -> None:
     assert made.stream
 
 
+def test_a_flood_of_wrong_packets_leads_to_tcp() -> None:
+    few, many, guessed = exchange(), exchange(), exchange()
+    few.timed_out(50)
+    assert not few.stream
+    many.timed_out(100)
+    assert many.stream
+    for _ in range(100):
+        assert guessed.judge(b"id" + bytes(10)) is Verdict.IGNORED
+    guessed.timed_out()
+    assert guessed.stream
+
+
 @given(st.binary(max_size=300))
 def test_any_octets_give_a_verdict(junk: bytes) -> None:
     for rdtype in (A, MX, 255):

@@ -274,12 +274,14 @@ class Engine:
             if exchange.bucket is None or exchange.bucket.get(exchange, now + 1) > now:
                 continue  # ended by what an earlier one of this loop called
             channel = exchange.channel
+            noise = 0
             if channel is not None:
+                noise = channel.noise
                 channel.retire()
                 channel.forget(exchange)
             if self.trace is not None:
                 self.trace("timed out", exchange, b"", None)
-            exchange.timed_out()
+            exchange.timed_out(noise)
             self._go_on(exchange)
         if self._timer is None:
             firsts = [next(iter(bucket.values())) for bucket in self._buckets.values() if bucket]

@@ -62,6 +62,8 @@ _FORMERR: Final = 1
 _NXDOMAIN: Final = 3
 _BADVERS: Final = 16
 _IN: Final = b"\0\1"
+# So many packets that are no reply are no accident.
+_SUSPICIOUS: Final = 100
 
 Plan = Sequence[tuple[Any, float]]
 
@@ -155,6 +157,7 @@ class Exchange:
     __slots__ = (
         "_edns",
         "_exact",
+        "_ignored",
         "_miscased",
         "_plan",
         "_sent",
@@ -189,6 +192,7 @@ class Exchange:
         self._trust_ad = trust_ad
         self._exact = case_coins is not None
         self._miscased = False
+        self._ignored = 0
         self._sent = question if case_coins is None else randomize_case(question, case_coins)
         self.server: Any = None
         self.timeout = 0.0
@@ -212,19 +216,22 @@ class Exchange:
         """Return the query of the present step, with :attr:`ident`."""
         return build_query(self.ident, self._sent, self._edns, self._trust_ad)
 
-    def timed_out(self) -> None:
-        """Note that the present step brought nothing in its time.
+    def timed_out(self, noise: int = 0) -> None:
+        """Note that the present step brought nothing in its time, but *noise* wrong packets.
 
         If a reply came that differed in the case of its name only, the server (or
-        something on the way) does not keep the case. Comparing less strictly from
-        now on would be what a forger wants; TCP cannot be forged from elsewhere.
+        something on the way) does not keep the case. If many packets came that were no
+        reply, somebody is guessing, and his flood may have drowned the true one. Being less
+        strict from now on would be what a forger wants; TCP cannot be forged from
+        elsewhere, so that is what the following steps use.
         """
-        if self._miscased:
+        if self._miscased or self._ignored + noise >= _SUSPICIOUS:
             self.stream = True
 
     def judge(self, wire: bytes) -> Verdict:
         """Judge a packet whose identifier is ours and that came by the right channel."""
         if not is_reply_to(wire, self._sent, self._exact):
+            self._ignored += 1
             if self._exact and is_reply_to(wire, self._sent, False):
                 self._miscased = True
             return Verdict.IGNORED

@@ -68,9 +68,13 @@ class Owner(Protocol):
 
 
 class Channel(Protocol):
-    """One socket with the exchanges that wait for its packets, by identifier."""
+    """One socket with the exchanges that wait for its packets, by identifier.
+
+    ``noise`` counts the packets that nobody waited for.
+    """
 
     transport: Literal["udp", "tcp"]
+    noise: int
 
     def forget(self, exchange: Exchange) -> None:
         """Wait no longer for the reply to *exchange*; late packets are dropped."""
@@ -159,12 +163,13 @@ class UdpChannel:
 
     transport: Final = "udp"
 
-    __slots__ = ("pending", "pool", "sock", "uses", "watcher")
+    __slots__ = ("noise", "pending", "pool", "sock", "uses", "watcher")
 
     def __init__(self, pool: UdpPool) -> None:
         self.pool = pool
         self.pending: dict[bytes, Exchange] = {}
         self.uses = 0
+        self.noise = 0
         self.sock = _open(pool.server)
         try:
             self.watcher = ae.io(self.sock, "r", self._readable)
@@ -206,7 +211,9 @@ class UdpChannel:
                 self._failed()
                 return
             exchange = pending.get(wire[:2])
-            if exchange is not None:
+            if exchange is None:
+                self.noise += 1
+            else:
                 arrived(exchange, wire)
             if not pending:
                 return
@@ -229,6 +236,7 @@ class StreamChannel:
     """
 
     transport: Final = "tcp"
+    noise: Final = 0
 
     __slots__ = (
         "_connecting",
