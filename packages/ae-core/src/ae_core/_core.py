@@ -456,7 +456,7 @@ class Core(TimerQueue):
 
     def on_stuck(self) -> float | None:
         """Return how long to wait although no descriptor and no timer is left; None: in vain."""
-        if self.others:
+        if not all(getattr(other, "passive", False) for other in self.others):
             return inf  # a signal, a child, another thread's work
         if _other_threads():
             return 0.25  # one of them may yet call us, or end without: look again

@@ -63,6 +63,10 @@ class catching_sigint:
             _signal.signal(_signal.SIGINT, _signal.default_int_handler)
 
     def _note(self) -> None:
+        from ._signals import watchers_of
+
+        if watchers_of(_signal.SIGINT) > 1:
+            return  # the program watches for it meanwhile: then it is an event like any other
         if self._core.interrupt is None:
             self._core.interrupt = KeyboardInterrupt()
         self._core.backend.wake()

@@ -6,7 +6,7 @@ be made there only.
 
 from __future__ import annotations
 
-__all__ = ("SignalRecord", "signal_number")
+__all__ = ("SignalRecord", "signal_number", "watchers_of")
 
 import _signal  # type: ignore[import-not-found]  # `signal` makes enum members at each call
 import os
@@ -203,6 +203,13 @@ def _forward(fd: int, data: bytes) -> None:
 
 
 _hub = _Hub()
+
+
+def watchers_of(number: int) -> int:
+    """Return how many records there are of one signal."""
+    return len(_hub._records.get(number, ()))
+
+
 _NAMES: dict[int, str] = {
     int(getattr(_signal, name)): name[3:]
     for name in dir(_signal)

@@ -45,6 +45,9 @@ class Task(CondVar[T]):
 
     __slots__ = ("_cancel_requested", "_context", "_core", "_coroutine", "_host", "_waiting_for")
 
+    #: It ends no wait by itself: what it waits for must come from somewhere else.
+    passive = True
+
     _host: Any  # the loop's own task, if it has tasks
     _waiting_for: CondVar[Any] | None
 
@@ -154,7 +157,10 @@ def spawn(coroutine: Coroutine[Any, Any, T]) -> CondVar[T]:
     """
     if not isinstance(coroutine, Coroutine):
         raise TypeError(f"expected a coroutine object, got {coroutine!r}")
-    core = current()
+    return _start(current(), coroutine)
+
+
+def _start(core: Core, coroutine: Coroutine[Any, Any, T]) -> Task[T]:
     task = Task(core, coroutine)
     if not core.backend.spawn(coroutine, task):
         core.postpone(task._step)
@@ -225,7 +231,7 @@ def run(coroutine: Coroutine[Any, Any, T] | None = None) -> T | None:
         if core.backend.own_run:
             result: T = core.backend.run(coroutine)
             return result
-        task = spawn(coroutine)
+        task = _start(core, coroutine)
     except BaseException:
         coroutine.close()
         raise
@@ -236,9 +242,10 @@ def run(coroutine: Coroutine[Any, Any, T] | None = None) -> T | None:
             task.cancel()
             _drain(task)
         raise
-    except BaseException:
-        if not task.ready:
+    except BaseException as error:
+        if not task.ready:  # a wait that was refused, or could never end
             coroutine.close()
+            task._finish(None, CancelledError(f"not run: {error}"))
         raise
 
 

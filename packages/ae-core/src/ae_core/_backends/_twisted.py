@@ -50,6 +50,10 @@ class _Descriptor:
         return "ae_core"
 
 
+# Whether we have started the reactor, which a process does once: a later backend goes on with it.
+_started = False
+
+
 class TwistedBackend(Backend):
     """The installed reactor."""
 
@@ -61,7 +65,6 @@ class TwistedBackend(Backend):
 
         self._reactor: Any = reactor
         self._timer: Any = None
-        self._started = False  # by us
 
     def io_start(self, fd: int, write: bool, callback: Callable[[], None]) -> tuple[Any, bool]:
         descriptor = _Descriptor(self, fd, write, callback)
@@ -101,8 +104,9 @@ class TwistedBackend(Backend):
             raise BlockingNotAllowed(
                 "recv() would block the running Twisted reactor: use 'await cv' or a callback"
             )
-        if not self._started:
-            self._started = True
+        global _started
+        if not _started:
+            _started = True
             self._reactor.startRunning(installSignalHandlers=False)
         while not done():
             self._turn(self._reactor.timeout())
@@ -124,7 +128,7 @@ class TwistedBackend(Backend):
 
     def running(self) -> bool:
         # once we have started it, nobody else can: reactor.run() then refuses
-        return bool(self._reactor.running) and not self._started
+        return bool(self._reactor.running) and not _started
 
     def close(self) -> None:
         self.arm(None)

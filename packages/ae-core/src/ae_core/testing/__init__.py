@@ -5,14 +5,35 @@ Needs no test framework. Everything here may be used from any thread.
 
 from __future__ import annotations
 
-__all__ = ("LeakCheck", "LeakError", "Trace", "binding", "leak_check", "release")
+__all__ = (
+    "ConformanceError",
+    "LeakCheck",
+    "LeakError",
+    "Report",
+    "Result",
+    "ScriptedDescriptor",
+    "Trace",
+    "VirtualBackend",
+    "binding",
+    "check_backend",
+    "leak_check",
+    "release",
+    "virtual_time",
+)
 
 from ._binding import binding as binding
 from ._binding import release as release
+from ._conformance import ConformanceError as ConformanceError
+from ._conformance import Report as Report
+from ._conformance import Result as Result
+from ._conformance import check_backend as check_backend
 from ._leaks import LeakCheck as LeakCheck
 from ._leaks import LeakError as LeakError
 from ._leaks import leak_check as leak_check
 from ._trace import Trace as Trace
+from ._virtual import ScriptedDescriptor as ScriptedDescriptor
+from ._virtual import VirtualBackend as VirtualBackend
+from ._virtual import virtual_time as virtual_time
 
 for _name in __all__:
     globals()[_name].__module__ = __name__
