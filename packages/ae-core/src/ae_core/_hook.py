@@ -10,7 +10,7 @@ __all__ = ("exception_hook", "report")
 
 import sys
 
-from ._watcher import RecordWatcher, TimerWatcher, Watcher
+from ._watcher import RecordWatcher, TimerWatcher, Watcher, unwrapped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class _View(RecordWatcher):
     @property
     def callback(self) -> Any:
         """The function that was called."""
-        return self._callback
+        return unwrapped(self._callback)
 
     def __del__(self) -> None:
         return None
@@ -75,7 +75,7 @@ class _TimerView(TimerWatcher):
     @property
     def callback(self) -> Any:
         """The function that was called."""
-        return self._callback
+        return unwrapped(self._callback)
 
     def __del__(self) -> None:
         return None

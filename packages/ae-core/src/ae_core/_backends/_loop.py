@@ -9,11 +9,12 @@ from __future__ import annotations
 __all__ = ("LoopBackend",)
 
 import errno
+import os
 import time
 
 from .._backend import Backend
 from .._wakeup import Wakeup
-from ._multiplexers import BROKEN, MULTIPLEXERS, READ, WRITE, best
+from ._multiplexers import BROKEN, INVALID, MULTIPLEXERS, READ, WRITE, best
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -142,6 +143,15 @@ class LoopBackend(Backend):
             if side.pop(fd, None) is not None and self.on_refused is not None:
                 self.on_refused(fd, write, error)
 
+    def _closed_early(self, fd: int) -> None:
+        """poll or select found a descriptor closed that is still watched."""
+        self._known.pop(fd, None)
+        try:
+            self._remove(fd)
+        except (OSError, KeyError):
+            self._rebuild()
+        self._give_up(fd, OSError(errno.EBADF, os.strerror(errno.EBADF)))
+
     def _forget(self, fd: int, mask: int) -> None:
         """The kernel reported a descriptor, or a direction, that nobody watches."""
         wanted = (READ if fd in self._readers else 0) | (WRITE if fd in self._writers else 0)
@@ -232,6 +242,9 @@ class LoopBackend(Backend):
         readers = self._readers
         for fd, mask in events:
             if mask != READ:
+                if mask & INVALID:
+                    self._closed_early(fd)
+                    continue
                 if mask & (WRITE | BROKEN):
                     callback = self._writers.get(fd)
                     if callback is not None:

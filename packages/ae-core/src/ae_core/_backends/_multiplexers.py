@@ -2,12 +2,13 @@
 
 A multiplexer keeps which descriptors the *kernel* knows, and waits. Interest is a mask of
 ``READ`` and ``WRITE``; ``add``, ``change`` and ``remove`` tell the kernel, ``wait`` returns
-``(fd, mask)`` pairs in which ``BROKEN`` (error, hang-up) means ready in every direction.
+``(fd, mask)`` pairs in which ``BROKEN`` (error, hang-up) means ready in every direction and
+``INVALID`` that the descriptor was closed.
 """
 
 from __future__ import annotations
 
-__all__ = ("BROKEN", "MULTIPLEXERS", "READ", "WRITE", "Multiplexer", "best")
+__all__ = ("BROKEN", "INVALID", "MULTIPLEXERS", "READ", "WRITE", "Multiplexer", "best")
 
 import os
 import select
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 READ: Final = 1  # the values of EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP on every system that
 WRITE: Final = 4  # has them, so that epoll's own list can be handed on unchanged
-BROKEN: Final = 8 | 16 | 32  # ERR, HUP, and poll's NVAL
+BROKEN: Final = 8 | 16  # ERR, HUP
+INVALID: Final = 32  # poll's NVAL: closed under its watcher
 
 
 class Multiplexer(ABC):
@@ -169,7 +171,13 @@ class Select(Multiplexer):
         limit = None if timeout < 0 else timeout
         if self.windows:
             return self._wait_windows(limit)
-        read, write, _ = select.select(self._read, self._write, (), limit)
+        try:
+            read, write, _ = select.select(self._read, self._write, (), limit)
+        except OSError:
+            closed = [(fd, INVALID) for fd in self._read | self._write if not _is_open(fd)]
+            if not closed:
+                raise
+            return closed
         return [(fd, WRITE) for fd in write] + [(fd, READ) for fd in read]
 
     def _wait_windows(self, timeout: float | None) -> list[tuple[int, int]]:
@@ -196,6 +204,14 @@ class Select(Multiplexer):
         wanted_write = [fd for fd in fds if fd in self._write]
         read, write, failed = select.select(wanted_read, wanted_write, wanted_write, timeout)
         return [(fd, WRITE) for fd in {*write, *failed}] + [(fd, READ) for fd in read]
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
 
 
 MULTIPLEXERS: dict[str, type[Multiplexer]] = {

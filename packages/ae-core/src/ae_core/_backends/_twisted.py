@@ -19,32 +19,35 @@ if TYPE_CHECKING:
 
 
 class _Descriptor:
-    """What a reactor calls a reader or writer."""
+    """What a reactor calls a reader or writer: one object for both, it goes by the number."""
 
-    __slots__ = ("__weakref__", "_backend", "_callback", "_fd", "_write")
+    __slots__ = ("__weakref__", "_backend", "_fd", "on_read", "on_write")
 
-    def __init__(
-        self, backend: TwistedBackend, fd: int, write: bool, callback: Callable[[], None]
-    ) -> None:
+    def __init__(self, backend: TwistedBackend, fd: int) -> None:
         self._backend = backend
         self._fd = fd
-        self._write = write
-        self._callback = callback
+        self.on_read: Callable[[], None] | None = None
+        self.on_write: Callable[[], None] | None = None
 
     def fileno(self) -> int:
         return self._fd
 
     def doRead(self) -> None:
-        self._callback()
+        if self.on_read is not None:
+            self.on_read()
 
     def doWrite(self) -> None:
-        self._callback()
+        if self.on_write is not None:
+            self.on_write()
 
     def connectionLost(self, reason: Any) -> None:
         # the reactor found the descriptor closed, or an exception left our callback
-        refused = self._backend.on_refused
-        if refused is not None:
-            refused(self._fd, self._write, OSError(9, "Bad file descriptor"))
+        backend, fd = self._backend, self._fd
+        if backend._descriptors.get(fd) is self:
+            del backend._descriptors[fd]
+        for write, callback in ((False, self.on_read), (True, self.on_write)):
+            if callback is not None and backend.on_refused is not None:
+                backend.on_refused(fd, write, OSError(9, "Bad file descriptor"))
 
     def logPrefix(self) -> str:
         return "ae_core"
@@ -65,21 +68,33 @@ class TwistedBackend(Backend):
 
         self._reactor: Any = reactor
         self._timer: Any = None
+        self._descriptors: dict[int, _Descriptor] = {}
 
-    def io_start(self, fd: int, write: bool, callback: Callable[[], None]) -> tuple[Any, bool]:
-        descriptor = _Descriptor(self, fd, write, callback)
+    def io_start(self, fd: int, write: bool, callback: Callable[[], None]) -> tuple[int, bool]:
+        descriptor = self._descriptors.get(fd)
+        if descriptor is None:
+            descriptor = self._descriptors[fd] = _Descriptor(self, fd)
         if write:
+            descriptor.on_write = callback
             self._reactor.addWriter(descriptor)
         else:
+            descriptor.on_read = callback
             self._reactor.addReader(descriptor)
-        return (descriptor, write)
+        return (fd, write)
 
-    def io_stop(self, token: tuple[Any, bool]) -> None:
-        descriptor, write = token
+    def io_stop(self, token: tuple[int, bool]) -> None:
+        fd, write = token
+        descriptor = self._descriptors.get(fd)
+        if descriptor is None:
+            return  # the reactor has given it up
         if write:
+            descriptor.on_write = None
             self._reactor.removeWriter(descriptor)
         else:
+            descriptor.on_read = None
             self._reactor.removeReader(descriptor)
+        if descriptor.on_read is None and descriptor.on_write is None:
+            del self._descriptors[fd]
 
     def arm(self, at: float | None) -> None:
         if self._timer is not None:
