@@ -565,3 +565,67 @@ def test_resolver_argument_counts_more_than_the_installed_one(peer: Peer) -> Non
         set_resolver(None)
     assert [question[:2] for question in given.questions] == [("x.test", peer.port)]
     assert [question[:2] for question in installed.questions] == [("x.test", peer.port)]
+
+
+def test_on_prepare_that_cancels_and_raises_is_heard_by_the_hook(
+    peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caught: list[str] = []
+    monkeypatch.setattr(ae, "exception_hook", lambda error, watcher: caught.append(str(error)))
+
+    def on_prepare(sock: socket.socket) -> None:
+        condvar.cancel()
+        raise RuntimeError("and now?")
+
+    condvar = tcp_connect(peer.host, peer.port, on_prepare=on_prepare)
+    with pytest.raises(ae.CancelledError):
+        condvar.recv()
+    ae.sleep(0).recv()
+    assert caught == ["and now?"]
+
+
+def test_retry_of_a_cancelled_operation_only_closes(peer: Peer) -> None:
+    taken: list[socket.socket] = []
+
+    def on_connect(sock: socket.socket, host: str, port: int | str, retry: object) -> None:
+        taken.append(sock)
+        condvar.cancel()
+        assert callable(retry)
+        assert retry() is condvar
+
+    condvar = tcp_connect(peer.host, peer.port, on_connect)
+    with pytest.raises(ae.CancelledError):
+        condvar.recv()
+    assert taken[0].fileno() == -1
+
+
+def test_cancelling_after_retry_tries_nothing_more(peer: Peer) -> None:
+    prepared: list[socket.socket] = []
+
+    def on_connect(sock: socket.socket, host: str, port: int | str, retry: object) -> None:
+        assert callable(retry)
+        retry()
+        condvar.cancel()
+
+    target = ("127.0.0.1", peer.port)
+    resolver = ScriptedResolver({"x.test": [target, ("127.0.0.2", peer.port)]})
+    condvar = tcp_connect("x.test", 80, on_connect, on_prepare=prepared.append, resolver=resolver)
+    with pytest.raises(ae.CancelledError):
+        condvar.recv()
+    ae.sleep(0).recv()
+    assert len(prepared) == 1
+
+
+def test_peer_that_closes_at_once_was_connected(peer: Peer) -> None:
+    peer.server.cancel()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+
+        def accept() -> None:
+            listener.accept()[0].close()
+
+        watcher = ae.io(listener, "r", accept)
+        with tcp_connect(*listener.getsockname()).recv() as sock:
+            ae.sleep(0.01).recv()
+            assert sock.recv(1) == b""
+        watcher.cancel()

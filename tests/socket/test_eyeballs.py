@@ -127,6 +127,20 @@ def test_losers_are_tried_again_when_the_winner_is_given_up() -> None:
     assert schedule.is_exhausted
 
 
+def test_wake_time_is_now_while_something_is_due() -> None:
+    schedule = Schedule(["a", "b", "c"])
+    assert schedule.next(5.0) == "a"
+    assert schedule.wake_at == 5.25
+    schedule.failed("a")
+    assert schedule.wake_at == 5.0
+    assert schedule.next(6.0) == "b"
+    assert schedule.wake_at == 6.25
+    assert schedule.next(6.2) is None
+    assert schedule.next(6.25) == "c"
+    assert schedule.wake_at is None
+    assert not schedule.is_exhausted
+
+
 @pytest.mark.parametrize(
     ("targets", "expected"),
     [

@@ -181,3 +181,23 @@ def test_kernel_is_asked_for_the_source() -> None:
     assert order_addresses([nowhere, here]) == [here, nowhere]
     assert order_addresses([nowhere]) == [nowhere]
     assert order_addresses([]) == []
+
+
+@pytest.mark.parametrize(
+    ("nearer", "farther"),
+    [
+        (("ff02::1", "fe80::1"), ("ff0e::1", "2001:db8::1")),  # multicast says its scope itself
+        (("fe80::1", "fe80::2"), ("fec0::1", "fec0::2")),
+        (("::1", "::1"), ("2001:db8::1", "2001:db8::2")),
+        (("127.0.0.1", "127.0.0.1"), ("10.0.0.1", "10.0.0.2")),
+        (("169.254.1.1", "169.254.1.2"), ("10.0.0.1", "10.0.0.2")),
+    ],
+)
+def test_nearer_scopes_come_first(nearer: tuple[str, str], farther: tuple[str, str]) -> None:
+    assert by_rfc6724(farther, nearer) == [nearer[0], farther[0]]
+
+
+def test_unix_sockets_among_addresses_come_first() -> None:
+    path = AddressInfo(socket.AF_UNIX, socket.SOCK_STREAM, 0, "/run/x")
+    loopback = AddressInfo(socket.AF_INET, socket.SOCK_STREAM, 6, ("127.0.0.1", 80))
+    assert order_addresses([loopback, path]) == [path, loopback]

@@ -561,3 +561,72 @@ def test_environment_is_ignored_when_python_is_told_to() -> None:
         for flags in ([], ["-E"])
     ]  # fmt: skip
     assert counts == ["1\n", "2\n"]
+
+
+def test_threaded_resolver_checks_its_arguments() -> None:
+    with pytest.raises(ValueError, match="expected family"):
+        ThreadResolver().getaddrinfo("x.test", 80, family=2)
+    with pytest.raises(ValueError, match="expected type"):
+        ThreadResolver().getaddrinfo("x.test", 80, type="tcp")  # type: ignore[arg-type]
+
+
+def test_service_lookup_that_goes_wrong_in_an_unknown_way_is_the_outcome() -> None:
+    class Odd(ScriptedResolver):
+        answer: object = None
+
+        def srv(self, service: str, protocol: str, domain: str) -> ae.CondVar[Any]:
+            condvar: ae.CondVar[Any] = ae.CondVar()
+            if isinstance(self.answer, Exception):
+                condvar.throw(self.answer)
+            else:
+                condvar.send(self.answer)
+            return condvar
+
+        def getaddrinfo(self, host: str, service: str | int, **_: object) -> ae.CondVar[Any]:
+            raise ZeroDivisionError
+
+    resolver = Odd()
+    set_resolver(resolver)
+    resolver.answer = RuntimeError("odd")
+    with pytest.raises(RuntimeError, match="odd"):
+        resolve("x.test", "http").recv()
+    resolver.answer = []
+    with pytest.raises(ZeroDivisionError):
+        resolve("x.test", "http").recv()
+
+
+def test_cancelled_lookup_ignores_what_comes_late() -> None:
+    class Late(ScriptedResolver):
+        def __init__(self) -> None:
+            super().__init__()
+            self.answers: list[ae.CondVar[Any]] = []
+
+        def later(self) -> ae.CondVar[Any]:
+            self.answers.append(Uncancellable())
+            return self.answers[-1]
+
+        def srv(self, service: str, protocol: str, domain: str) -> ae.CondVar[Any]:
+            return self.later()
+
+        def getaddrinfo(self, host: str, service: str | int, **_: object) -> ae.CondVar[Any]:
+            return self.later()
+
+    class Uncancellable(ae.CondVar[Any]):
+        def cancel(self) -> None:
+            return
+
+    resolver = Late()
+    set_resolver(resolver)
+    for service in (80, "http"):
+        condvar = resolve("x.test", service)
+        condvar.cancel()
+        resolver.answers.pop().send([])
+        assert condvar.cancelled
+
+
+def test_pickled_failure_keeps_its_text() -> None:
+    import pickle
+
+    error = ResolveFailed("no such thing")
+    copy = pickle.loads(pickle.dumps(error))
+    assert (str(copy), copy.errno) == (str(error), errno.ENXIO)

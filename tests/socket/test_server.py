@@ -646,3 +646,140 @@ def test_burst_of_five_thousand_connections_is_accepted() -> None:
 def test_refused_address_is_refused() -> None:
     with refused_address() as address, pytest.raises(ConnectionRefusedError):
         socket.create_connection(address)
+
+
+# ---------------------------------------------------------------------- what a system lacks
+
+
+def refusing(family: int, code: int, monkeypatch: pytest.MonkeyPatch, times: int = -1) -> list[int]:
+    """Let bind() fail for one family; returns the list of the ports it was tried with."""
+    tried: list[int] = []
+    original = socket.socket
+
+    class Refusing(original):  # type: ignore[misc,valid-type]
+        def bind(self, address: tuple[str, int]) -> None:
+            if self.family == family and len(tried) != times:
+                tried.append(address[1])
+                raise OSError(code, os.strerror(code))
+            super().bind(address)
+
+    monkeypatch.setattr(socket, "socket", Refusing)
+    return tried
+
+
+def test_family_that_is_switched_off_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    refusing(socket.AF_INET6, errno.EADDRNOTAVAIL, monkeypatch)
+    for dual_stack in (False, True):
+        with tcp_server(None, 0, nobody, dual_stack=dual_stack) as server:
+            assert [host for host, _ in server.addresses] == ["0.0.0.0"]
+    with pytest.raises(OSError, match="::"):
+        tcp_server("::", 0, nobody)
+
+
+def test_no_family_at_all_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    refusing(socket.AF_INET6, errno.EADDRNOTAVAIL, monkeypatch)
+    refusing(socket.AF_INET, errno.EADDRNOTAVAIL, monkeypatch)
+    before = descriptors()
+    with pytest.raises(OSError) as caught:
+        tcp_server(None, 0, nobody)
+    assert caught.value.errno == errno.EADDRNOTAVAIL
+    assert descriptors() == before
+
+
+def test_port_that_the_other_family_uses_is_picked_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = refusing(socket.AF_INET6, errno.EADDRINUSE, monkeypatch, times=3)
+    with tcp_server(None, 0, nobody) as server:
+        assert len(server.addresses) == 2
+        assert server.addresses[0][1] == server.addresses[1][1]
+    assert len(tried) == 3
+    assert 0 not in tried
+    tried = refusing(socket.AF_INET6, errno.EADDRINUSE, monkeypatch)
+    with pytest.raises(OSError) as caught:
+        tcp_server(None, 0, nobody)
+    assert caught.value.errno == errno.EADDRINUSE
+    assert len(tried) == 64
+
+
+def test_reuse_port_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(socket, "SO_REUSEPORT")
+    before = descriptors()
+    with pytest.raises(ValueError, match="reuse_port is not supported"):
+        tcp_server("127.0.0.1", 0, nobody, reuse_port=True)
+    assert descriptors() == before
+
+
+def test_dead_socket_file_that_vanishes_meanwhile_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(path)
+    lstat = os.lstat
+
+    def vanishing(name: str) -> os.stat_result:
+        monkeypatch.setattr(os, "lstat", lstat)
+        os.unlink(name)
+        return lstat(name)
+
+    monkeypatch.setattr(os, "lstat", vanishing)
+    with tcp_server("unix/", path, nobody) as server:
+        assert server.address == ("unix/", path)
+        os.unlink(path)  # and it may be gone before we are
+    assert not os.path.exists(path)
+
+
+def test_socket_file_that_comes_back_meanwhile_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(path)
+    unlink = os.unlink
+    others: list[socket.socket] = []
+
+    def quick(name: str) -> None:
+        unlink(name)
+        other = socket.socket(socket.AF_UNIX)
+        other.bind(name)
+        others.append(other)
+
+    monkeypatch.setattr(os, "unlink", quick)
+    with pytest.raises(OSError, match="in use") as caught:
+        tcp_server("unix/", path, nobody)
+    assert caught.value.errno == errno.EADDRINUSE
+    others[0].close()
+    assert os.path.exists(path)
+
+
+def test_backlog_is_not_known_everywhere(
+    accepted: Accepted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ae_socket import _server
+
+    monkeypatch.setattr(_server, "_TCP_INFO", None)
+    with tcp_server("127.0.0.1", 0, accepted) as server:
+        with socket.create_connection(server.address), socket.create_connection(server.address):
+            accepted.wait(2)
+
+
+def test_closed_listening_socket_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ae_socket import _server
+
+    closed = socket.socket()
+    closed.close()
+    assert _server._waiting(closed) == 1
+    monkeypatch.delattr(socket, "SO_ACCEPTCONN")
+    with socket.socket() as sock:
+        assert not _server._is_listening(sock)
+
+
+def test_listen_that_fails_names_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = socket.socket
+
+    class Refusing(original):  # type: ignore[misc,valid-type]
+        def listen(self, backlog: int = 128) -> None:
+            raise OSError(errno.EADDRINUSE, "Address already in use")
+
+    monkeypatch.setattr(socket, "socket", Refusing)
+    with pytest.raises(OSError, match=r"127\.0\.0\.1:\d+"):
+        tcp_server("127.0.0.1", 0, nobody)

@@ -268,3 +268,23 @@ def test_what_on_datagram_raises_goes_to_the_hook_and_the_rest_arrives(
 def test_callback_must_be_callable() -> None:
     with pytest.raises(TypeError, match="expected on_datagram to be callable"):
         udp_endpoint(None)  # type: ignore[arg-type]
+
+
+def test_more_datagrams_than_one_turn_takes_all_arrive() -> None:
+    received = Received()
+    with udp_endpoint(received, local_address="127.0.0.1") as endpoint:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            for number in range(200):
+                sock.sendto(b"%d" % number, endpoint.address)
+        received.wait(200)
+    assert [data for data, _ in received.calls] == [b"%d" % number for number in range(200)]
+
+
+def test_error_after_the_end_is_nobody_s() -> None:
+    errors: list[OSError] = []
+    endpoint = udp_endpoint(nobody, remote_address=closed_port(), on_error=errors.append)
+    for _ in range(5):  # at least one of them meets the error of another
+        endpoint.send(b"x")
+    endpoint.cancel()
+    ae.sleep(0.01).recv()
+    assert errors == []

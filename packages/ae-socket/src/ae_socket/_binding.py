@@ -95,10 +95,20 @@ def listening_infos(
             raise ValueError(f"expected an IP address, None or 'unix/' as host, got {host!r}")
         return [info]
     families: Sequence[int] = protocols()[0]
-    if dual_stack and 6 in families and socket.has_ipv6:
+    if dual_stack and 6 in families and _has_ipv6():
         families = (6,)
     infos = (numeric_info(_WILDCARD[family], port, kind) for family in families)
     return [info for info in infos if info is not None]
+
+
+def _has_ipv6() -> bool:
+    """Return whether IPv6 is switched on; that Python knows it says nothing."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind((_WILDCARD[6], 0))
+    except OSError:
+        return False
+    return True
 
 
 def bind_addresses(
@@ -132,8 +142,9 @@ def bind_addresses(
             for one in bound:
                 one.close()
             tries -= 1
-            is_picked = isinstance(error, OSError) and bound and infos[0].sockaddr[1] == 0
-            if not (is_picked and error.errno == errno.EADDRINUSE and tries):  # type: ignore[attr-defined]
+            # The kernel picked a port that is in use in the other family: let it pick another.
+            is_taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+            if not (is_taken and bound and infos[0].sockaddr[1] == 0 and tries):
                 raise
 
 

@@ -172,9 +172,10 @@ class _Attempt:
             if limit:
                 self._timer = ae.timer(limit, self._on_timeout)
         except BaseException as error:
+            is_outcome = isinstance(error, Exception) and not self.operation.is_over()
             self.operation.give_up(error)
-            if not isinstance(error, Exception):
-                raise
+            if not is_outcome:
+                raise  # on_prepare has cancelled and then failed, or the program is to end
             return
         self._connect()
 

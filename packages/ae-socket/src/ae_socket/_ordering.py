@@ -66,10 +66,12 @@ def _common_bits(a: bytes, b: bytes) -> int:
 
 
 def _policy(address: bytes) -> tuple[int, int]:
-    for prefix, bits, precedence, label in _POLICY:
-        if _common_bits(prefix, address) >= bits:
-            return precedence, label
-    raise AssertionError("::/0 matches every address")
+    # The last row, ::/0, matches every address.
+    return next(
+        (precedence, label)
+        for prefix, bits, precedence, label in _POLICY
+        if _common_bits(prefix, address) >= bits
+    )
 
 
 def _scope(address: bytes) -> int:
