@@ -13,7 +13,7 @@ import pytest
 from ae_handle import Handle
 from ae_socket import tcp_server
 from ae_tls import Context
-from ae_tls.__main__ import main
+from ae_tls.__main__ import _target, main
 from ae_tls.testing import CertificateAuthority, Leaf
 
 Serve = Callable[..., str]
@@ -192,6 +192,27 @@ def test_starttls(
     target = serve(play(DIALOGUES[protocol]))
     assert main([target, "--ca-file", ca_file, "--starttls", protocol]) == 0
     assert capsys.readouterr().out.endswith("verdict:    ok\n")
+
+
+def test_starttls_of_xmpp_with_an_end_tag(serve: Serve, ca_file: str) -> None:
+    script = DIALOGUES["xmpp"][:2]
+    script.append((b"<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'></proceed>", b""))
+    assert main([serve(play(script)), "--ca-file", ca_file, "--starttls", "xmpp"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("host", ("host", None)),
+        ("host:443", ("host", "443")),
+        ("host:https", ("host", "https")),
+        ("[::1]:443", ("::1", "443")),
+        ("[::1]", ("::1", None)),
+        ("::1", ("::1", None)),
+    ],
+)
+def test_targets(text: str, expected: tuple[str, str | None]) -> None:
+    assert _target(text) == expected
 
 
 @pytest.mark.parametrize(

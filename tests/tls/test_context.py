@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -272,3 +273,77 @@ def test_a_bundle_serves_where_there_are_no_hashed_links(
     monkeypatch.setattr(_material, "_CA_BUNDLES", (str(files / "ca.pem"),))
     source = _material.system_ca({})
     assert (source.files, source.directories) == ([str(files / "ca.pem")], [])
+
+
+def test_the_windows_store_is_read_where_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, ca: CertificateAuthority
+) -> None:
+    import ssl
+    import sys
+
+    from ae_tls import _material
+
+    der = ca.cert.public_bytes(serialization.Encoding.DER)
+    store = [
+        (der, "x509_asn", True),
+        (der, "x509_asn", {"1.3.6.1.5.5.7.3.1"}),
+        (der, "x509_asn", {"1.3.6.1.5.5.7.3.4"}),  # not for servers
+        (b"rubbish", "x509_asn", True),
+        (der, "pkcs_7_asn", True),
+    ]
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(ssl, "enum_certificates", lambda name: store, raising=False)
+    assert _material.system_ca({}).certificates == [ca.cert, ca.cert]
+    store.clear()
+    assert _material.system_ca({}).files  # certifi
+
+
+def test_a_directory_named_by_the_environment_is_used(
+    tmp_path: Path, ca: CertificateAuthority
+) -> None:
+    from ae_tls import _material
+
+    (tmp_path / "0123abcd.0").write_text(ca.pem)
+    (tmp_path / "empty").mkdir()
+    path = os.pathsep.join([str(tmp_path / "empty"), str(tmp_path), "/nowhere", ""])
+    assert _material.system_ca({"SSL_CERT_DIR": path}).directories == [str(tmp_path)]
+
+
+def test_a_python_that_ignores_the_environment_ignores_ours() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import ae_tls; from ae_tls._material import system_ca;"
+        "ae_tls.Context(); print(system_ca().files == ['/nowhere'])"
+    )
+    environ = {**os.environ, "AE_CA_FILE": "/nowhere", "SSL_CERT_FILE": "/nowhere"}
+    done = subprocess.run(
+        [sys.executable, "-E", "-c", code], env=environ, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("False\n", "")
+
+
+def test_a_weak_certificate_of_our_own_is_refused(ca: CertificateAuthority) -> None:
+    leaf = ca.issue(HOST, key_type="rsa1024")
+    with pytest.raises(ValueError, match=r"OpenSSL does not accept .*: ee key too small"):
+        Context(cert=leaf.chain, key=leaf.key)
+
+
+@pytest.mark.parametrize("mangle", [lambda key: key[:60], lambda key: key.replace("END", "ENDE")])
+def test_an_unfinished_pem_block_is_no_key(leaf: Leaf, mangle: Callable[[str], str]) -> None:
+    with pytest.raises(ValueError, match="key: no private key in it"):
+        Context(cert=leaf.cert, key=mangle(leaf.key_pem))
+    wrong: Any = object()
+    with pytest.raises(TypeError, match="key: expected PEM text or a cryptography key, got obj"):
+        Context(cert=leaf.cert, key=wrong)
+
+
+def test_a_context_shows_whose_it_is(leaf: Leaf, client: Context) -> None:
+    server = Context(cert=leaf.chain, key=leaf.key)
+    assert repr(server) == "<ae_tls.Context for 'www.example.org' verify=None>"
+    assert repr(client) == "<ae_tls.Context verify=None>"
+
+
+def test_ocsp_may_be_turned_off_by_name(ca: CertificateAuthority) -> None:
+    Context(ca_cert=ca.cert, ocsp=False)

@@ -471,81 +471,7 @@ def test_an_error_is_told_once(client: Context) -> None:
         session.write(b"data")
 
 
-# Facts about the connection -----------------------------------------------------------------
-
-
-def test_a_client_sees_who_it_speaks_to(
-    client: Context, server: Context, join: Join, leaf: Leaf, ca: CertificateAuthority
-) -> None:
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    a, b = join(client, server)
-    assert a.peer_certificate == leaf.cert.public_bytes(Encoding.DER)
-    assert a.certificate == leaf.cert
-    assert a.chain == [leaf.cert, ca.cert]
-    assert b.peer_certificate is None
-    assert b.chain == []
-    assert a.cipher == b.cipher is not None
-    assert a.cipher_bits in (128, 256)
-    assert a.group == b.group is not None
-    assert b.server_name == HOST
-    assert repr(a) == "<Session connect 'www.example.org' established>"
-
-
-def test_before_the_handshake_nothing_is_known(client: Context) -> None:
-    session = client.new_session("connect", HOST)
-    assert session.peer_certificate is None
-    assert session.version is None
-    assert session.cipher is None
-    assert session.group is None
-    assert session.alpn is None
-    assert session.resumed is False
-    assert session.chain == []
-    assert session.channel_binding("tls-exporter") is None
-    with pytest.raises(TlsError, match="before the handshake"):
-        session.export("EXPORTER-x", 16)
-
-
-@VERSIONS
-def test_both_ends_export_the_same_key_material(
-    ca: CertificateAuthority, leaf: Leaf, join: Join, version: str
-) -> None:
-    server = Context(cert=leaf.chain, key=leaf.key, max_version=version)
-    a, b = join(Context(ca_cert=ca.cert), server)
-    key = a.export("EXPORTER-test", 32)
-    assert len(key) == 32
-    assert key == b.export("EXPORTER-test", 32)
-    assert key != a.export("EXPORTER-other", 32)
-    assert a.export("EXPORTER-test", 32, b"context") == b.export("EXPORTER-test", 32, b"context")
-    with pytest.raises(ValueError, match="length"):
-        a.export("EXPORTER-test", 0)
-
-
-@VERSIONS
-@pytest.mark.parametrize("kind", ["tls-exporter", "tls-unique", "tls-server-end-point"])
-def test_channel_bindings_are_equal_at_both_ends(
-    ca: CertificateAuthority, leaf: Leaf, join: Join, version: str, kind: Any
-) -> None:
-    server = Context(cert=leaf.chain, key=leaf.key, max_version=version)
-    client = Context(ca_cert=ca.cert)
-    seen = set()
-    for resumed in (False, True):
-        a, b = join(client, server)
-        assert a.resumed is resumed
-        assert a.channel_binding(kind) == b.channel_binding(kind)
-        defined = kind != {"1.2": "tls-exporter", "1.3": "tls-unique"}[version]
-        assert (a.channel_binding(kind) is not None) is defined
-        seen.add(a.channel_binding(kind))
-        a.shutdown()
-        b.shutdown()
-        pump(a, b)
-    assert len(seen) == (2 if defined and kind != "tls-server-end-point" else 1)
-
-
-def test_an_unknown_channel_binding_is_refused(client: Context) -> None:
-    wrong: Any = "tls-magic"
-    with pytest.raises(ValueError, match="tls-magic"):
-        client.new_session("connect", HOST).channel_binding(wrong)
+# Lifetime ------------------------------------------------------------------------------------
 
 
 def test_sessions_are_freed_without_the_garbage_collector(
@@ -585,3 +511,71 @@ def test_contexts_are_freed_without_the_garbage_collector(ca: CertificateAuthori
         assert [ref() for ref in gone] == [None, None]
     finally:
         gc.enable()
+
+
+# What OpenSSL could do to us ---------------------------------------------------------------
+
+
+def test_a_failure_while_encrypting_is_told_at_once(
+    client: Context, server: Context, join: Join
+) -> None:
+    from OpenSSL import SSL
+
+    def broken(data: bytes) -> int:
+        raise SSL.Error([("SSL routines", "", "internal error")])
+
+    a, _ = join(client, server)
+    a._sendall = broken
+    a.write(b"data")
+    with pytest.raises(TlsError, match="internal error"):
+        a.drain()
+    assert a.state == "closed"
+    assert a.drain() == b""
+    a, _ = join(client, server)
+    a._sendall = broken
+    a.write(b"data")
+    a.shutdown()
+    assert a.state == "closed"
+    with pytest.raises(TlsError, match="internal error"):
+        a.read()
+
+
+def test_garbage_that_openssl_would_wait_for_is_refused_by_us(
+    client: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = client.new_session("connect", HOST)
+    session.drain()
+    monkeypatch.setattr(Session, "_shake_hands", lambda self: None)
+    with pytest.raises(TlsError, match="not a TLS record"):
+        session.feed(b"\x80\x2e\x01\x03\x01")
+
+
+def test_a_guess_that_fits_exactly_loses_nothing(
+    client: Context, server: Context, join: Join
+) -> None:
+    a, b = join(client, server)
+    for size in (1, 22, 23, 122, 50):
+        a._sendall(b"x" * 100)
+        wire = a._fetch(size)
+        assert len(wire) == 122
+        b.feed(wire)
+        assert b.read() == b"x" * 100
+
+
+def test_writing_nothing_sends_nothing(client: Context, server: Context, join: Join) -> None:
+    a, _ = join(client, server)
+    a.write(b"")
+    assert a.drain() == b""
+
+
+def test_a_first_flight_that_cannot_be_made_is_told_at_once(ca: CertificateAuthority) -> None:
+    def nothing(native: Any) -> None:
+        native.set_cipher_list(b"ECDHE-ECDSA-AES256-GCM-SHA384")
+        native.set_min_proto_version(0x0301)
+        native.set_max_proto_version(0x0302)
+
+    session = Context(ca_cert=ca.cert, prepare=nothing).new_session("connect", HOST)
+    with pytest.raises(TlsError) as caught:
+        session.drain()
+    assert caught.value.reason == "protocol"
+    assert session.state == "closed"

@@ -406,6 +406,42 @@ def test_a_response_by_a_certified_responder_is_accepted(
         join(Context(ca_cert=root.cert, ocsp="require"), server)
 
 
+def test_a_response_may_name_its_issuer_by_sha1(middle: CertificateAuthority) -> None:
+    """Which is what real responders do."""
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.serialization import Encoding
+    from cryptography.x509 import ocsp
+
+    for issuer in (middle, CertificateAuthority(key_type="rsa")):
+        leaf = issuer.issue(HOST)
+        for algorithm in (hashes.SHA1(), hashes.SHA256(), hashes.SHA384()):
+            response = (
+                ocsp.OCSPResponseBuilder()
+                .add_response(
+                    cert=leaf.cert,
+                    issuer=issuer.cert,
+                    algorithm=algorithm,
+                    cert_status=ocsp.OCSPCertStatus.GOOD,
+                    this_update=NOW,
+                    next_update=None,
+                    revocation_time=None,
+                    revocation_reason=None,
+                )
+                .responder_id(ocsp.OCSPResponderEncoding.HASH, issuer.cert)
+                .sign(issuer.key, hashes.SHA256())
+                .public_bytes(Encoding.DER)
+            )
+            chain = [leaf.cert, issuer.cert]
+            assert judge(response, chain, required=True) is None
+            # without a nextUpdate it is good for a week
+            assert judge(response, chain, required=True, now=NOW + 6 * DAY) is None
+            stale = judge(response, chain, required=True, now=NOW + 8 * DAY)
+            assert stale is not None
+            # another CA with the same leaf's number
+            namesake = judge(response, [leaf.cert, CertificateAuthority().cert], required=True)
+            assert namesake is not None
+
+
 def test_a_failing_ocsp_function_ends_the_handshake(
     middle: CertificateAuthority, root: CertificateAuthority, refusal: Refusal
 ) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
 import ae_core as ae
 from ae_handle import TlsError
 
+from ._errors import from_openssl
 from ._facts import Facts
 from ._material import identity, system_ca
 from ._options import alpn_list, ca_source, name_table, ocsp_option, refuse_removed, version_number
@@ -414,8 +415,8 @@ class Context:
             for issuer in own.chain:
                 native.add_extra_chain_cert(issuer)
             native.check_privatekey()
-        except SSL.Error as error:
-            text = error.args[0][0][2] if error.args and error.args[0] else "refused"
+        except (SSL.Error, TypeError) as error:
+            text = from_openssl(error.args) if isinstance(error, SSL.Error) else error
             raise ValueError(f"OpenSSL does not accept the certificate or key: {text}") from error
 
     def _set_trust(self, native: SSL.Context, verifies: bool, load_system_ca: bool) -> bool:

@@ -349,9 +349,6 @@ class Session(Details):
         except self._error as error:
             self._fail(facts.error or from_openssl(error.args))
             return
-        if facts.error is not None:
-            self._abandon(facts.error)
-            return
         if facts.verifies and not facts.proved:
             refused = facts.judge_resumed(self.certificate)
             if refused is not None:
