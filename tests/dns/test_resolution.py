@@ -172,6 +172,8 @@ def test_random_case_is_insisted_on() -> None:
     lower = wire[:12] + wire[12:22].lower() + wire[22:]
     assert made.judge(lower) is Verdict.IGNORED
     assert made.judge(wire) is Verdict.ANSWERED
+    assert made.reply is not None
+    assert made.reply.wire == lower, "and nobody sees the spelling"
 
 
 def test_a_server_that_loses_the_case_is_asked_over_tcp() -> None:

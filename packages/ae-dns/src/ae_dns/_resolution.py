@@ -253,6 +253,9 @@ class Exchange:
     def _read(self, wire: bytes) -> Verdict:
         question = self.question
         rdtype = question[-4] << 8 | question[-3]
+        if self._exact:
+            # Names in the records point to the question: nobody wants to see random case.
+            wire = wire[:12] + question + wire[12 + len(question) :]
         reading: Reading | None = None
         message: _message.Message | None = None
         if rdtype in (A, AAAA) and question[-2:] == _IN:
