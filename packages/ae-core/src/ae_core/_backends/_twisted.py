@@ -8,6 +8,8 @@ from __future__ import annotations
 
 __all__ = ("TwistedBackend",)
 
+import os
+import stat
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -41,13 +43,8 @@ class _Descriptor:
             self.on_write()
 
     def connectionLost(self, reason: Any) -> None:
-        # the reactor found the descriptor closed, or an exception left our callback
-        backend, fd = self._backend, self._fd
-        if backend._descriptors.get(fd) is self:
-            del backend._descriptors[fd]
-        for write, callback in ((False, self.on_read), (True, self.on_write)):
-            if callback is not None and backend.on_refused is not None:
-                backend.on_refused(fd, write, OSError(9, "Bad file descriptor"))
+        # a hang-up, after which the reactor has dropped us, or a descriptor that was closed
+        self._backend._lost(self._fd)
 
     def logPrefix(self) -> str:
         return "ae_core"
@@ -71,6 +68,8 @@ class TwistedBackend(Backend):
         self._descriptors: dict[int, _Descriptor] = {}
 
     def io_start(self, fd: int, write: bool, callback: Callable[[], None]) -> tuple[int, bool]:
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            raise PermissionError(f"Twisted cannot wait for the regular file {fd}")
         descriptor = self._descriptors.get(fd)
         if descriptor is None:
             descriptor = self._descriptors[fd] = _Descriptor(self, fd)
@@ -86,15 +85,47 @@ class TwistedBackend(Backend):
         fd, write = token
         descriptor = self._descriptors.get(fd)
         if descriptor is None:
-            return  # the reactor has given it up
-        if write:
-            descriptor.on_write = None
-            self._reactor.removeWriter(descriptor)
-        else:
-            descriptor.on_read = None
-            self._reactor.removeReader(descriptor)
+            return  # it was closed, and given up
+        try:
+            if write:
+                descriptor.on_write = None
+                self._reactor.removeWriter(descriptor)
+            else:
+                descriptor.on_read = None
+                self._reactor.removeReader(descriptor)
+        except OSError:
+            self._forget(fd)  # closed before its watcher was cancelled
         if descriptor.on_read is None and descriptor.on_write is None:
+            self._descriptors.pop(fd, None)
+
+    def _forget(self, fd: int) -> None:
+        """Clear the reactor's notes of a number: it would not watch the next file that gets it."""
+        for name in ("_reads", "_writes"):
+            noted = getattr(self._reactor, name, None)
+            if isinstance(noted, set):
+                noted.discard(fd)
+        getattr(self._reactor, "_selectables", {}).pop(fd, None)
+
+    def _lost(self, fd: int) -> None:
+        """The reactor watches a descriptor no more, in both directions."""
+        descriptor = self._descriptors.get(fd)
+        if descriptor is None:
+            return
+        try:
+            os.fstat(fd)
+        except OSError as error:
             del self._descriptors[fd]
+            for write, callback in ((False, descriptor.on_read), (True, descriptor.on_write)):
+                if callback is not None and self.on_refused is not None:
+                    self.on_refused(fd, write, error)
+            return
+        # a hang-up means ready, again and again
+        descriptor.doWrite()
+        descriptor.doRead()
+        if descriptor.on_write is not None:
+            self._reactor.addWriter(descriptor)
+        if descriptor.on_read is not None:
+            self._reactor.addReader(descriptor)
 
     def arm(self, at: float | None) -> None:
         if self._timer is not None:
