@@ -193,7 +193,7 @@ def test_server_names_by_table(
         "Bücher.example": by_name("xn--bcher-kva.example"),
     }
     server = Context(cert=leaf.chain, key=leaf.key, server_names=table)
-    for name in ("a.example", "A.EXAMPLE", "x.wild.example", "bücher.example", HOST):
+    for name in ("a.example", "A.EXAMPLE", "x.wild.example", "bücher.example", HOST, "::1"):
         join(client, server, name)
     assert refusal(client, server, "y.x.wild.example").reason == "wrong-name"
     assert refusal(client, server, "b.example").reason == "wrong-name"

@@ -442,6 +442,16 @@ def test_a_response_may_name_its_issuer_by_sha1(middle: CertificateAuthority) ->
             assert namesake is not None
 
 
+def test_a_response_about_another_cas_certificate_is_refused(middle: CertificateAuthority) -> None:
+    """Signed by the right CA, about the right number, but of another issuer."""
+    leaf = middle.issue(HOST)
+    other = CertificateAuthority("other")
+    other_says = other.ocsp_response(leaf, responder=Leaf(middle.cert, middle.key))
+    error = judge(other_says, [leaf.cert, middle.cert], required=False)
+    assert error is not None
+    assert "another certificate" in str(error)
+
+
 def test_a_failing_ocsp_function_ends_the_handshake(
     middle: CertificateAuthority, root: CertificateAuthority, refusal: Refusal
 ) -> None:

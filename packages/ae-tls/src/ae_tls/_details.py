@@ -173,10 +173,8 @@ class Details:
             certificate = self.certificate
         else:
             certificate = self._conn.get_certificate(as_cryptography=True)
-        if certificate is None:
-            return None
-        algorithm = certificate.signature_hash_algorithm
-        if algorithm is None:
+        algorithm = None if certificate is None else certificate.signature_hash_algorithm
+        if certificate is None or algorithm is None:
             return None  # Ed25519 hashes inside: RFC 5929 4.1 leaves the result undefined
         if algorithm.name in ("md5", "sha1"):
             algorithm = hashes.SHA256()

@@ -284,6 +284,7 @@ def _certificates(value: object, origin: str) -> list[Certificate]:
 
 
 def _private_key(value: object, origin: str, password: Password | None) -> PrivateKeyTypes:
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
 
     if not isinstance(value, (str, bytes)):
@@ -307,11 +308,9 @@ def _private_key(value: object, origin: str, password: Password | None) -> Priva
         secret = _encode(answer)
     try:
         return serialization.load_pem_private_key(block, secret)
-    except ValueError as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         hint = "wrong cert_password, or damaged: " if encrypted else ""
         raise ValueError(f"{origin}: {hint}{error}") from error
-    except TypeError as error:
-        raise ValueError(f"{origin}: {error}") from error
 
 
 def _public_bytes(key: Any) -> bytes:
