@@ -133,7 +133,7 @@ def test_cancel_ends_the_program() -> None:
     with pytest.raises(ae.CancelledError):
         process.recv()
     with pytest.raises(ae.Deadlock):  # the loop runs until nothing is left to do
-        ae.CondVar[None]().recv(PATIENCE)
+        ae.CondVar[None]().recv()
     with pytest.raises(ProcessLookupError):
         os.kill(process.pid, 0)
 
