@@ -160,8 +160,16 @@ class NameServer:
         found = self._udp.getsockname()
         self.address: tuple[str, int] = (found[0], found[1])
         self.endpoint = f"[{found[0]}]:{found[1]}" if ":" in host else f"{found[0]}:{found[1]}"
-        on_datagram, on_connection = ae.weak(self._on_datagram), ae.weak(self._on_connection)
-        self._watchers = [ae.io(self._udp, "r", on_datagram), ae.io(self._tcp, "r", on_connection)]
+        self._watchers: list[ae.Watcher] = []
+        try:
+            for sock, method in (
+                (self._udp, self._on_datagram),
+                (self._tcp, self._on_connection),
+            ):
+                self._watchers.append(ae.io(sock, "r", ae.weak(method)))
+        except BaseException:
+            self.cancel()
+            raise
 
     def add(self, *records: str) -> None:
         """Add records, lines as in a zone file."""
