@@ -15,7 +15,7 @@ import pytest
 
 import ae_core as ae
 from ae_handle import Handle
-from ae_handle.testing import lingering
+from ae_handle.testing import end_lingering
 
 Pair = tuple[Handle, Handle]
 
@@ -45,15 +45,15 @@ def until() -> Callable[[Callable[[], object]], None]:
 
 
 @pytest.fixture
-def made(until: Callable[[Callable[[], object]], None]) -> Iterator[list[Handle]]:
-    """Handles that are destroyed at the end of the test, until nothing of them lingers."""
+def made() -> Iterator[list[Handle]]:
+    """Handles that are destroyed at the end of the test, with all that lingers of them."""
     handles: list[Handle] = []
     yield handles
     for handle in handles:
         handle.linger = 0
         handle.destroy()
     handles.clear()
-    until(lambda: not lingering())
+    end_lingering()
 
 
 @pytest.fixture

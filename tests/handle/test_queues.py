@@ -89,30 +89,28 @@ def test_everything_is_sent_once_and_in_order(
 
 
 def test_the_three_time_outs_are_independent() -> None:
-    timeouts = Timeouts(100.0)
+    timeouts = Timeouts()
     timeouts.periods[:] = [3.0, 2.0, 4.0]
-    assert timeouts.next_at() == 102.0
-    timeouts.read(101.5)
-    assert timeouts.next_at() == 103.5
-    assert timeouts.due(103.0) == []
-    assert timeouts.due(103.5) == [READ]
-    assert timeouts.due(104.5) == [ANY, WRITE]
-    timeouts.wrote(105.0)
-    assert timeouts.due(105.5) == [READ]
-    assert timeouts.due(108.0) == [ANY, READ]
+    assert timeouts.next_at(100.0, 100.0) == 102.0
+    assert timeouts.next_at(101.5, 100.0) == 103.5
+    assert timeouts.due(103.0, 101.5, 100.0) == []
+    assert timeouts.due(103.5, 101.5, 100.0) == [READ]
+    assert timeouts.due(104.5, 101.5, 100.0) == [ANY, WRITE]
+    assert timeouts.due(105.5, 101.5, 105.0) == [READ]
+    assert timeouts.due(108.0, 101.5, 105.0) == [ANY, READ]
 
 
 def test_a_reset_concerns_its_own_period_only() -> None:
-    timeouts = Timeouts(0.0)
+    timeouts = Timeouts()
     timeouts.periods[:] = [1.0, 1.0, 0.0]
     timeouts.reset(ANY, 0.9)
-    assert timeouts.due(1.0) == [READ]
+    assert timeouts.due(1.0, 0.0, 0.0) == [READ]
 
 
 def test_no_period_is_never_due() -> None:
-    timeouts = Timeouts(0.0)
-    assert timeouts.next_at() == inf
-    assert timeouts.due(1e9) == []
+    timeouts = Timeouts()
+    assert timeouts.next_at(0.0, 0.0) == inf
+    assert timeouts.due(1e9, 0.0, 0.0) == []
 
 
 @pytest.mark.parametrize(("seconds", "period"), [(None, 0.0), (0, 0.0), (2, 2.0), (0.5, 0.5)])

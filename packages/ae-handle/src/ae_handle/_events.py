@@ -98,8 +98,7 @@ class Events(ref["Handle"]):
         except OSError as error:
             _reading.receive_failed(h, error)
             return
-        if h._timeouts is not None:
-            h._timeouts.read(h._loop.clock())
+        h._read_at = h._clock()
         if not data:
             _reading.end_of_stream(h)
             return
@@ -168,6 +167,7 @@ class Events(ref["Handle"]):
         except OSError as error:
             _writing.send_failed(h, data, error)
         else:
+            h._wrote_at = h._read_at
             if sent == len(data) and not pieces:
                 return
             out.block = memoryview(data)[sent:]
@@ -185,8 +185,7 @@ class Events(ref["Handle"]):
         except OSError as error:
             _reading.receive_failed(h, error)
             return
-        if h._timeouts is not None:
-            h._timeouts.read(h._loop.clock())
+        h._read_at = h._clock()
         h._may_burst = True
         if data:
             _tls.receive(h, data)

@@ -161,10 +161,10 @@ class Handle(Settings):
         "_io",
         "_later",
         "_may_burst",
-        "_opened_at",
         "_out",
         "_pieces",
         "_queue",
+        "_read_at",
         "_reading",
         "_shutdown",
         "_simple",
@@ -177,6 +177,7 @@ class Handle(Settings):
         "_turn_posted",
         "_write_error",
         "_writing",
+        "_wrote_at",
     )
 
     def _begin(self, stream: Any, connect: tuple[str, str | int] | None) -> None:
@@ -194,7 +195,7 @@ class Handle(Settings):
         self._writing: Any = None
         self._timer: Any = None
         self._timer_at = 0.0
-        self._opened_at = 0.0
+        self._read_at = self._wrote_at = 0.0
         self._connecting: CondVar[Any] | None = None
         self._each_reader: Any = None
         self._each_callback: Any = None
@@ -261,21 +262,17 @@ class Handle(Settings):
         if timeouts is None:
             if not period:
                 return
-            # nobody has looked at the clock so far: count from the start
-            timeouts = self._timeouts = Timeouts(self._opened_at or self._loop.clock())
+            timeouts = self._timeouts = Timeouts()
         timeouts.periods[kind] = period
         if self._phase == _events.OPEN:
-            _writing.refresh(self)
             _lifecycle.arm(self)
 
     def _reset_period(self, kind: int) -> None:
         if self._phase >= _events.FAILED:
             return
-        now = self._loop.clock()
         if self._timeouts is None:
-            self._timeouts = Timeouts(self._opened_at or now)
-            _writing.refresh(self)
-        self._timeouts.reset(kind, now)
+            self._timeouts = Timeouts()
+        self._timeouts.reset(kind, self._clock())
 
     # ------------------------------------------------------------------ state
 

@@ -157,7 +157,7 @@ def tick(h: Handle) -> None:
     timeouts = h._timeouts
     if timeouts is None or h._phase != _events.OPEN:
         return
-    for kind in timeouts.due(h._loop.clock()):
+    for kind in timeouts.due(h._clock(), h._read_at, h._wrote_at):
         if h._phase != _events.OPEN:
             return
         name, callback = (
@@ -181,12 +181,12 @@ def tick(h: Handle) -> None:
 def arm(h: Handle) -> None:
     """Have ``tick`` called when the next time-out is due, or earlier."""
     timeouts = h._timeouts
-    at = inf if timeouts is None else timeouts.next_at()
+    at = inf if timeouts is None else timeouts.next_at(h._read_at, h._wrote_at)
     if at == inf:
         h._timer = None
     elif h._timer is None or at < h._timer_at:
         h._timer_at = at
-        h._timer = ae.timer(max(0.0, at - h._loop.clock()), h._events.tick)
+        h._timer = ae.timer(max(0.0, at - h._clock()), h._events.tick)
 
 
 # ---------------------------------------------------------------------- the beginning
@@ -198,11 +198,8 @@ def start(h: Handle, io: Any, session: _tls.Tls | None) -> None:
     h._phase = _events.OPEN
     h._later = False
     set_options(h, only_on=True)
-    timeouts = h._timeouts
-    h._opened_at = h._loop.clock()
-    if timeouts is not None:
-        timeouts.read(h._opened_at)
-        timeouts.wrote(h._opened_at)
+    h._read_at = h._wrote_at = h._clock()
+    if h._timeouts is not None:
         arm(h)
     pieces = h._pieces
     if session is not None:
@@ -214,7 +211,8 @@ def start(h: Handle, io: Any, session: _tls.Tls | None) -> None:
         h._armed = True
         _writing.flush(h)
     else:
-        note(h, _events.DUE_DRAINED)
+        if h._drained or h._shutdown:
+            note(h, _events.DUE_DRAINED)
         if h._on_drain is not None:
             note(h, _events.DUE_DRAIN)
     if h._queue.reader is not None:

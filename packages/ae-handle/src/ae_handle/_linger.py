@@ -5,7 +5,7 @@ Owned by the loop: nobody refers to a lingering stream, and it calls nobody back
 
 from __future__ import annotations
 
-__all__ = ("Linger", "let_go", "lingering")
+__all__ = ("Linger", "end_lingering", "let_go", "lingering")
 
 from typing import TYPE_CHECKING, Any, Final
 
@@ -39,6 +39,14 @@ _all: Final[set[Linger]] = set()
 def lingering() -> int:
     """Return how many streams linger."""
     return len(_all)
+
+
+def end_lingering() -> int:
+    """Close all lingering streams now, whatever is unsent; return how many there were."""
+    ended = list(_all)
+    for linger in ended:
+        linger.close()
+    return len(ended)
 
 
 def let_go(io: Any, out: WriteQueue, session: TlsSession | None, seconds: float) -> None:

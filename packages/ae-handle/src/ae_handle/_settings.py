@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = ("Settings",)
 
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import ae_core as ae
@@ -108,6 +109,7 @@ class Settings:
     __slots__ = (
         "_allow_truncated",
         "_autocork",
+        "_clock",
         "_frames",
         "_keepalive",
         "_linger",
@@ -271,7 +273,9 @@ class Settings:
             tls_context = _tls.find_context(tls_context)
         self._tls_role: TlsRole | None = tls
         self._tls_context = _check_context("tls_context", tls_context)
-        self._loop = ae.detect()
+        self._loop = loop = ae.detect()
+        # the stdlib's function itself costs half of the method that calls it
+        self._clock = monotonic if type(loop).clock is ae.abc.Backend.clock else loop.clock
         self._timeouts: Timeouts | None = None
         for kind, name, seconds in (
             (ANY, "timeout", timeout),
@@ -281,7 +285,7 @@ class Settings:
             period = check_period(name, seconds)
             if period:
                 if self._timeouts is None:
-                    self._timeouts = Timeouts(self._loop.clock())
+                    self._timeouts = Timeouts()
                 self._timeouts.periods[kind] = period
         self._begin(stream, connect)
 

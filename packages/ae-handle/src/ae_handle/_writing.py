@@ -47,7 +47,6 @@ def refresh(h: Handle) -> None:
         and h._on_drain is None
         and not h._drained
         and not h._shutdown
-        and h._timeouts is None
         and h._writing is None
         and h._tls is None
         and not h._stopped
@@ -103,8 +102,8 @@ def flush(h: Handle) -> None:
             full = True
             break
         out.block = b""
-    if progress and h._timeouts is not None:
-        h._timeouts.wrote(h._loop.clock())
+    if progress:
+        h._wrote_at = h._clock()
     if full:
         if h._writing is None:
             h._writing = watch(h._io, "w", h._events.writable)
@@ -177,6 +176,9 @@ def run_drained(h: Handle) -> None:
     for _ in range(_ROUNDS):
         due = h._due
         h._due &= ~(_events.DUE_DRAIN | _events.DUE_DRAINED)
+        if len(h._out) > h._low_water_mark:
+            h._armed = True  # something was pushed meanwhile
+            return
         if h._drained:
             waiting, h._drained = h._drained, None
             refresh(h)

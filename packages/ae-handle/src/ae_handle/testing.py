@@ -10,6 +10,7 @@ __all__ = (
     "ScriptedPeer",
     "check_cuts",
     "check_reader",
+    "end_lingering",
     "handle_pair",
     "lingering",
     "memory_pair",
@@ -24,6 +25,7 @@ import ae_core as ae
 
 from ._buffer import NEED_MORE, ReadBuffer
 from ._handle import Handle
+from ._linger import end_lingering as end_lingering
 from ._linger import lingering as lingering
 from ._octets import octets
 from ._ssl import SslContext
@@ -340,4 +342,4 @@ class ScriptedPeer:
             self.done.throw(AssertionError(text))
 
 
-lingering.__module__ = __name__
+lingering.__module__ = end_lingering.__module__ = __name__
