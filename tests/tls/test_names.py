@@ -28,6 +28,7 @@ PRESENTED = (
     "WWW.EXAMPLE.ORG",
     "example.org",
     "sub.example.org",
+    "a.example.org",
     "*.example.org",
     "*.EXAMPLE.org",
     "*.sub.example.org",
