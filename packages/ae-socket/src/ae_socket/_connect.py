@@ -11,6 +11,7 @@ __all__ = ("tcp_connect",)
 import errno
 import os
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import ae_core as ae
@@ -19,7 +20,7 @@ from . import _windows
 from ._addresses import format_host_port
 from ._errors import ConnectFailed
 from ._eyeballs import Schedule
-from ._resolver import lookup
+from ._resolver import check_target, known_infos, lookup
 from ._sockaddr import host_and_port, numeric_info, target_text
 
 if TYPE_CHECKING:
@@ -97,14 +98,9 @@ def tcp_connect(
 
     Perl: ``tcp_connect $host, $service, $connect_cb, $prepare_cb``
     """
-    operation = _Connect(
-        format_host_port(str(host), str(service).replace("\0", "@")),
-        on_connect,
-        on_prepare,
-        _local(local_address),
-        timeout,
-    )
-    operation.begin(lookup(host, service, resolver=resolver, alternate=True))
+    check_target(host, service)
+    operation = _Connect((host, service), on_connect, on_prepare, _local(local_address), timeout)
+    operation.begin(resolver)
     return operation.result
 
 
@@ -275,7 +271,7 @@ class _Connect:
 
     def __init__(
         self,
-        target: str,
+        target: tuple[str, str | int],
         on_connect: OnConnect | None,
         on_prepare: OnPrepare | None,
         local: AddressInfo | None,
@@ -303,27 +299,42 @@ class _Connect:
         if self._timeout is not None:
             self._deadline = ae.timer(self._timeout, self._on_deadline)
 
-    def begin(self, question: ae.CondVar[list[AddressInfo]]) -> None:
-        self._lookup = question
-        question.on_ready(self._on_addresses)
+    def begin(self, resolver: Resolver | None) -> None:
+        host, service = self._target
+        try:
+            # Without the detour through a lookup, a connect takes a fifth less of our time.
+            infos = known_infos(host, service)
+        except (OSError, ValueError) as error:
+            ae.postpone(partial(self._on_failure, error))
+            return
+        if infos is not None:
+            ae.postpone(partial(self._on_infos, infos))
+        else:
+            self._lookup = lookup(host, service, resolver=resolver, alternate=True)
+            self._lookup.on_ready(self._on_answer)
 
     # ------------------------------------------------------------------ events
 
-    def _on_addresses(self, question: ae.CondVar[list[AddressInfo]]) -> None:
+    def _on_answer(self, question: ae.CondVar[list[AddressInfo]]) -> None:
         if self._lookup is None:
             return  # cancelled by ourselves
         self._lookup = None
         try:
             infos = question.recv()
-        except OSError as error:
-            error.__traceback__ = None  # it refers to this frame, and so to ourselves
-            self.give_up(self._failed([error], errno.ENXIO))
         except BaseException as error:
-            error.__traceback__ = None
-            self.give_up(error)
+            self._on_failure(error)
         else:
-            self._schedule = Schedule(infos)
-            self._advance()
+            self._on_infos(infos)
+
+    def _on_failure(self, error: BaseException) -> None:
+        error.__traceback__ = None  # it refers to a frame of ours, and so to ourselves
+        if isinstance(error, OSError):
+            error = self._failed([error], errno.ENXIO)
+        self.give_up(error)
+
+    def _on_infos(self, infos: list[AddressInfo]) -> None:
+        self._schedule = Schedule(infos)
+        self._advance()
 
     def _advance(self) -> None:
         """Start what the schedule wants started, and see when to ask it again."""
@@ -414,7 +425,9 @@ class _Connect:
         return [error for _index, error in sorted(self._errors.items())]
 
     def _failed(self, errors: list[OSError], code: int | None = None) -> ConnectFailed:
-        return ConnectFailed(f"cannot connect to {self._target}", errors, errno=code)
+        host, service = self._target
+        target = format_host_port(host, str(service).replace("\0", "@"))
+        return ConnectFailed(f"cannot connect to {target}", errors, errno=code)
 
     def _send(self, sock: socket.socket) -> None:
         self._finish()

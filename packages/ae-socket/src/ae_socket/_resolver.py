@@ -6,7 +6,15 @@ What can be answered without asking anybody is answered here (numbers, ``unix/``
 
 from __future__ import annotations
 
-__all__ = ("Resolver", "default_resolver", "lookup", "resolve", "set_resolver")
+__all__ = (
+    "Resolver",
+    "check_target",
+    "default_resolver",
+    "known_infos",
+    "lookup",
+    "resolve",
+    "set_resolver",
+)
 
 import socket
 import threading
@@ -157,10 +165,7 @@ def lookup(
     With *alternate* the families alternate - for each SRV target on its own, because its
     priority counts more than its family.
     """
-    if not isinstance(host, str):
-        raise TypeError(f"expected a host as str, got {host!r}")
-    if not isinstance(service, str | int):
-        raise TypeError(f"expected a service as str or int, got {service!r}")
+    check_target(host, service)
     if family not in (0, 4, 6):
         raise ValueError(f"expected family 0, 4 or 6, got {family!r}")
     socket_type(kind)
@@ -173,6 +178,43 @@ def lookup(
     return question.result
 
 
+def check_target(host: object, service: object) -> None:
+    """Refuse what is neither a host nor a service by its type."""
+    if not isinstance(host, str):
+        raise TypeError(f"expected a host as str, got {host!r}")
+    if not isinstance(service, str | int):
+        raise TypeError(f"expected a service as str or int, got {service!r}")
+
+
+def known_infos(
+    host: str, service: str | int, family: int = 0, kind: SocketType = "stream"
+) -> list[AddressInfo] | None:
+    """Return the answer to :func:`resolve` if it takes nobody's help, else ``None``."""
+    if host == "unix/":
+        path = str(service)
+        if family or not path.startswith(("/", "\0")):
+            return []
+        return [unix_info(path, kind)]
+    if not host or "\0" in host:
+        raise ValueError(f"expected the name or address of a host, got {host!r}")
+    port = parse_service(service, kind)[1]
+    info = numeric_info(host, port, kind)
+    if info is not None:
+        return [info] if _FAMILY[info.family] in _families(family) else []
+    if "%" in host:
+        raise ResolveFailed(f"{host!r} is no IPv6 address, so it has no scope")
+    # RFC 6761 6.3: all of "localhost." is this host, and never a question for the DNS.
+    if ("." + host.lower().removesuffix(".")).endswith(".localhost"):
+        texts = (_LOOPBACK[one] for one in _families(family))
+        return [info for text in texts if (info := numeric_info(text, port, kind))]
+    return None
+
+
+def _families(family: int) -> tuple[int, ...]:
+    preference = protocols()[0]
+    return tuple(one for one in preference if family in (0, one)) if family else preference
+
+
 class _Question:
     """One call of :func:`resolve` on its way."""
 
@@ -180,9 +222,9 @@ class _Question:
         self, family: int, kind: SocketType, resolver: Resolver | None, alternate: bool
     ) -> None:
         self.result: ae.CondVar[list[AddressInfo]] = ae.CondVar()
-        preference, self.is_ordered = protocols()
+        self.is_ordered = protocols()[1]
         self.family = family
-        self.families = tuple(f for f in preference if family in (0, f))
+        self.families = _families(family)
         self.kind: SocketType = kind
         self.resolver = resolver
         self.alternate = alternate
@@ -195,7 +237,7 @@ class _Question:
         ae.postpone(partial(_settle, self.result.throw, self.result, error))
 
     def begin(self, host: str, service: str | int) -> None:
-        infos = self.without_asking(host, service)
+        infos = known_infos(host, service, self.family, self.kind)
         if infos is not None:
             self.answer(infos)
             return
@@ -212,27 +254,6 @@ class _Question:
             records = srv(name, _PROTOCOL[self.kind], host)
             self.parts = [records]
             _later(records, partial(self.on_records, host, port))
-
-    def without_asking(self, host: str, service: str | int) -> list[AddressInfo] | None:
-        """Return the answer if it takes nobody's help."""
-        if host == "unix/":
-            path = str(service)
-            if self.family or not path.startswith(("/", "\0")):
-                return []
-            return [unix_info(path, self.kind)]
-        if not host or "\0" in host:
-            raise ValueError(f"expected the name or address of a host, got {host!r}")
-        port = parse_service(service, self.kind)[1]
-        info = numeric_info(host, port, self.kind)
-        if info is not None:
-            return [info] if _FAMILY[info.family] in self.families else []
-        if "%" in host:
-            raise ResolveFailed(f"{host!r} is no IPv6 address, so it has no scope")
-        # RFC 6761 6.3: all of "localhost." is this host, and never a question for the DNS.
-        if ("." + host.lower().removesuffix(".")).endswith(".localhost"):
-            texts = (_LOOPBACK[family] for family in self.families)
-            return [info for text in texts if (info := numeric_info(text, port, self.kind))]
-        return None
 
     def ask(self, targets: list[tuple[str, int]]) -> None:
         """Look up every target; the answers come in the order of the targets."""
