@@ -79,6 +79,20 @@ from ._version import __version__ as __version__
 from ._watcher import Watcher as Watcher
 from ._watcher import weak as weak
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from . import abc as abc
+    from . import debug as debug
+    from . import files as files
+    from . import logs as logs
+    from . import strict as strict
+    from . import testing as testing
+    from ._fork_call import ForkCallError as ForkCallError
+    from ._fork_call import fork_call as fork_call
+    from ._guard import Guard as Guard
+    from ._process import Process as Process
+    from ._process import run_cmd as run_cmd
+
 # Names whose rooms are opened on first use, so that importing us stays cheap
 _LAZY = {
     "ForkCallError": "_fork_call",
@@ -103,8 +117,12 @@ def __getattr__(name: str) -> object:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-for _name in __all__:
-    _value = globals().get(_name)
-    if hasattr(_value, "__module__"):
-        _value.__module__ = __name__
-del _name, _value
+def _own() -> None:
+    """Have everything eager say that it comes from here, not from its private file."""
+    for name in __all__:
+        value = globals().get(name)
+        if hasattr(value, "__module__"):
+            value.__module__ = __name__
+
+
+_own()

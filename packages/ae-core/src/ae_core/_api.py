@@ -82,17 +82,19 @@ def _through_layers(
     callback: Callable[..., object],
     create: Callable[[Callable[..., object]], Any],
 ) -> Any:
+    make = create
     for layer in _layers or ():
+        make = _inside(layer, kind, args, make)
+    return make(callback)
 
-        def create(
-            callback: Callable[..., object],
-            *,
-            layer: Layer = layer,
-            inner: Callable[[Callable[..., object]], Any] = create,
-        ) -> Any:
-            return layer.wrap(kind, args, callback, inner)
 
-    return create(callback)
+def _inside(
+    layer: Layer,
+    kind: str,
+    args: dict[str, Any],
+    create: Callable[[Callable[..., object]], Any],
+) -> Callable[[Callable[..., object]], Any]:
+    return lambda callback: layer.wrap(kind, args, callback, create)
 
 
 def _unlayered(make: Callable[..., Any], *args: Any, **options: Any) -> Any:
@@ -213,7 +215,7 @@ def io(
             core = current()
     except AttributeError:
         core = current()
-    number = fd if fd.__class__ is int else _fileno(fd)
+    number: int = fd if fd.__class__ is int else _fileno(fd)  # pyright: ignore[reportAssignmentType]
     if number < 0:
         raise ValueError(f"expected an open descriptor, got {fd!r}")
     if direction != "r" and direction != "w":
@@ -451,10 +453,11 @@ def _check_interval(interval: object) -> float:
 
 
 def _fileno(fd: Any) -> int:
-    if isinstance(fd, int) and not isinstance(fd, bool):
+    what: Any = fd
+    if isinstance(fd, int) and fd is not True and fd is not False:
         return int(fd)
     try:
-        number = fd.fileno()
+        number = what.fileno()
     except AttributeError:
         raise TypeError(f"expected a descriptor or an object with fileno(), got {fd!r}") from None
     if not isinstance(number, int):

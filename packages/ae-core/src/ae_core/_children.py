@@ -163,7 +163,8 @@ class Exit:
                 try:
                     self.token = self.core.backend.io_start(self.pidfd, False, self.on_end)
                 except BaseException:
-                    os.close(self.pidfd)
+                    pidfd, self.pidfd = self.pidfd, -1
+                    os.close(pidfd)
                     raise
                 return
         self.waiter = _Waiter(self)

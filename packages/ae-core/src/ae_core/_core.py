@@ -118,7 +118,7 @@ class IoRecord:
             if first.peers:
                 return
         del side[fd]
-        token = first.token
+        token = first.token  # pyright: ignore[reportOptionalMemberAccess]
         if token.__class__ is _AlwaysReady:
             token.stop()
         else:
@@ -139,6 +139,7 @@ class Core(TimerQueue):
         "blocked",
         "clock",
         "closed",
+        "closers",
         "interrupt",
         "others",
         "posted",
@@ -162,6 +163,7 @@ class Core(TimerQueue):
         self.readers: dict[int, IoRecord] = {}  # the first record of each descriptor
         self.writers: dict[int, IoRecord] = {}
         self.others: set[Any] = set()  # live signal, child, idle records; pending operations
+        self.closers: list[Callable[[], object]] = []  # called by close()
         self.rooms: dict[str, Any] = {}  # what other files keep per loop, by their own key
         self.posted: deque[tuple[Callable[[], object], Context | None]] = deque()
         self.posted_scheduled = False
@@ -481,6 +483,9 @@ class Core(TimerQueue):
         self.posted.clear()
         for other in list(self.others):
             other.cancel()
+        for closer in self.closers if not forked else ():
+            closer()
+        self.closers.clear()
         self.rooms.clear()
         if forked:
             self.backend.after_fork()

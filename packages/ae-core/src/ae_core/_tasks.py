@@ -271,7 +271,7 @@ def suspend(condvar: CondVar[T]) -> Generator[Any, Any, None]:
 
         yield from _asyncio.wait_in_task(condvar)
     elif getattr(trio, "task", None) is not None:
-        from ._backends import _trio  # type: ignore[attr-defined]
+        from ._backends import _trio
 
         yield from _trio.wait_in_task(condvar)
     else:

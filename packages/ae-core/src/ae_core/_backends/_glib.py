@@ -10,7 +10,7 @@ import stat
 import time
 from typing import TYPE_CHECKING, Any
 
-from gi.repository import GLib
+from gi.repository import GLib  # pyright: ignore
 
 from .._backend import Backend
 

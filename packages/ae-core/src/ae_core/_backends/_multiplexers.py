@@ -74,7 +74,7 @@ class Epoll(Multiplexer):
     def __init__(self) -> None:
         self._epoll = epoll = select.epoll()
         # the C methods themselves: a method around each would be a tenth of a watcher's cost
-        self.add = epoll.register  # type: ignore[method-assign]
+        self.add = epoll.register  # type: ignore[method-assign,assignment]
         self.remove = epoll.unregister  # type: ignore[method-assign]
         self.wait = epoll.poll  # type: ignore[method-assign]
         self.close = epoll.close  # type: ignore[method-assign]
