@@ -267,7 +267,7 @@ def test_silence_ends_the_lookup() -> None:
     made = resolution("x.a.test", "x.b.test")
     assert made.fail(None)
     assert isinstance(made.error(), ae_dns.QueryTimedOut)
-    assert made.silent
+    assert made.ends_search
 
 
 def test_an_alias_inside_the_reply_needs_no_query() -> None:
@@ -290,6 +290,14 @@ def test_an_alias_with_an_soa_is_known_to_lead_nowhere() -> None:
     made = resolution("x.test")
     assert take(made, "x.test. CNAME y.test.", soa=9)
     assert isinstance(made.error(), ae_dns.NoData)
+
+
+def test_an_alias_that_leads_nowhere_ends_the_search() -> None:
+    made = resolution("x.a.test", "x.b.test")
+    assert not take(made, "x.a.test. CNAME y.test.")
+    assert take(made, rcode=3, soa=9)
+    assert made.ends_search
+    assert isinstance(made.error(), ae_dns.NoSuchName)
 
 
 def test_an_alias_to_a_name_that_does_not_exist() -> None:

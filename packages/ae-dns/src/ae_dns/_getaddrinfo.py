@@ -284,9 +284,7 @@ class _HostLookup:
             trouble = lookup.error()
             if self.trouble is None or weight(trouble) > weight(self.trouble):
                 self.trouble = trouble
-            if lookup.silent:
-                # Nobody answered, so nobody will for the next name either, and if
-                # packets were lost another name must not win because of that.
+            if lookup.ends_search:
                 self.names.clear()
         self.try_next()
 

@@ -356,9 +356,13 @@ class Resolution:
         return self._try_next(ServerFailed(text, rcode))
 
     @property
-    def silent(self) -> bool:
-        """Whether the lookup failed because nobody answered."""
-        return isinstance(self._trouble, QueryTimedOut)
+    def ends_search(self) -> bool:
+        """Whether the failure is one after which no other candidate name is to be tried.
+
+        Because nobody answered: a name further down the list must not win because packets
+        were lost. Or because the name is an alias: it exists, even if it leads nowhere.
+        """
+        return self._hops > 0 or isinstance(self._trouble, QueryTimedOut)
 
     def error(self) -> ResolveError:
         """Return why there is no answer."""
@@ -372,11 +376,10 @@ class Resolution:
         # As glibc: "exists, but no such record" says most, then a server's failure.
         if self._trouble is None or weight(trouble) > weight(self._trouble):
             self._trouble = trouble
-        self._index += 1
-        if self._index >= len(self._names):
-            self._index -= 1
+        # A name that is an alias exists, even if it leads nowhere: it ends the search, too.
+        if self._hops or self._index + 1 >= len(self._names):
             return True
-        self._hops = 0
+        self._index += 1
         self.question = make_question(self._names[self._index], self.rdtype, self._rdclass)
         return False
 

@@ -286,6 +286,7 @@ class NameServer:
         question = query.message.question[0]
         name, rdclass, wanted = question.name, int(question.rdclass), int(question.rdtype)
         seen: set[dns.name.Name] = set()
+        empty = False
         while name not in seen:
             seen.add(name)
             sets = self._find(name)
@@ -303,9 +304,11 @@ class NameServer:
                 copy = dns.rrset.from_rdata_list(name, rrset.ttl, list(rrset))
                 reply.answer.append(copy)
             if found or alias is None:
+                empty = not found
                 break
             name = next(iter(alias)).target
-        if not reply.answer:
+        # An alias to a name of somebody else's has no SOA: we do not know about that name.
+        if empty or not reply.answer:
             zone = question.name.parent() if len(question.name) > 1 else question.name
             soa = "ns.invalid. hostmaster.invalid. 1 3600 900 86400 30"
             reply.authority.append(dns.rrset.from_text(zone, 60, "IN", "SOA", soa))
