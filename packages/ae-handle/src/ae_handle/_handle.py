@@ -752,11 +752,14 @@ class Handle(Settings):
         """
         _lifecycle.destroy(self)
 
-    def __del__(self) -> None:
-        if self._phase >= _events.DESTROYED:
+    def __del__(self, _destroyed: int = _events.DESTROYED) -> None:
+        if self._phase == _destroyed:
             return
+        destroy = getattr(_lifecycle, "destroy", None)
+        if destroy is None:
+            return  # the interpreter is going down, and has taken the modules apart
         if self._thread == get_ident():
-            _lifecycle.destroy(self)
+            destroy(self)
         elif self._io is not None:
             # collected in another thread: the loop's own thread has to let go of the stream
             io, out, linger = self._io, self._out, self._linger

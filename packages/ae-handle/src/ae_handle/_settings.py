@@ -13,6 +13,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import ae_core as ae
+from ae_core.abc import Backend
 
 from . import _events, _lifecycle, _reading, _tls, _writing
 from ._errors import HandleError
@@ -275,7 +276,7 @@ class Settings:
         self._tls_context = _check_context("tls_context", tls_context)
         self._loop = loop = ae.detect()
         # the stdlib's function itself costs half of the method that calls it
-        self._clock = monotonic if type(loop).clock is ae.abc.Backend.clock else loop.clock
+        self._clock = monotonic if type(loop).clock is Backend.clock else loop.clock
         self._timeouts: Timeouts | None = None
         for kind, name, seconds in (
             (ANY, "timeout", timeout),

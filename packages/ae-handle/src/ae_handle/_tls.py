@@ -261,7 +261,6 @@ def _announce(h: Handle, tls: Tls, error: TlsError | None, has_data: bool) -> bo
     if h._phase != _events.OPEN or h._tls is not tls:
         return False
     if tls.stopping == 1:
-        tls.stopping = 0
         stop(h)
     return True
 
@@ -309,6 +308,9 @@ def end_of_stream(h: Handle) -> None:
     if tls is None or h._eof:
         _reading.end_of_stream(h)
         return
+    if tls.announced and not tls.stopping and h._allow_truncated:
+        _reading.end_of_stream(h)  # the session is not told: it could not write any more
+        return
     plain: list[bytes] = []
     error: TlsError | None = None
     try:
@@ -333,8 +335,6 @@ def end_of_stream(h: Handle) -> None:
         # it took our close_notify for the end of everything
         h._eof = 1
         _stopped(h, tls, b"")
-    elif h._allow_truncated:
-        _reading.end_of_stream(h)
     else:
         _lifecycle.fail(
             h, UnexpectedEOF("the connection was closed without close_notify: data may be missing")
@@ -344,15 +344,15 @@ def end_of_stream(h: Handle) -> None:
 def stop(h: Handle) -> None:
     """Send close_notify; clear text goes on after the peer's. Calls nobody back."""
     tls = h._tls
-    if tls is None or tls.stopping:
-        return
-    if not tls.announced:
-        tls.stopping = 1
+    if tls is None or tls.stopping == 2 or (tls.stopping and not tls.announced):
         return
     out = h._out
     try:
-        while out.pieces:
-            tls.session.write(out.next())
+        while out.pieces and not tls.stopping:
+            tls.session.write(out.next())  # kept there until the handshake is done
+        if not tls.announced:
+            tls.stopping = 1
+            return
         tls.session.shutdown()
         out.append_block(tls.session.drain())
     except TlsError as error:
