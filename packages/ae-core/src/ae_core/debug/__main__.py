@@ -11,9 +11,12 @@ __all__ = ("main",)
 import argparse
 import contextlib
 import os
+import signal
 import socket
 import sys
 import threading
+import time
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final
 
 from .._aids import parse_shell_address
@@ -122,9 +125,12 @@ class _Terminal:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._asked = threading.Semaphore(0)  # prompts seen and not yet shown
-        self._owed = threading.Semaphore(1)  # prompts to come: one at first, one for each line
+        # Queues, because a signal between two steps of a semaphore would leave it locked.
+        self._asked: SimpleQueue[None] = SimpleQueue()  # prompts seen and not yet shown
+        self._owed: SimpleQueue[None] = SimpleQueue()  # prompts to come: one for each line
+        self._owed.put(None)  # and the first
         self._closed = False
+        self._typing = False  # whether input() waits
 
     def run(self) -> int:
         reader = threading.Thread(target=self._read, daemon=True)
@@ -132,21 +138,27 @@ class _Terminal:
         leaving = False
         try:
             while True:
-                self._asked.acquire()
+                self._asked.get()
                 if self._closed:
                     break
+                self._typing = True
                 line = input(PROMPT.decode())
-                self._owed.release()
+                self._typing = False
+                self._owed.put(None)
                 self._sock.sendall(line.encode(errors="surrogateescape") + b"\n")
-        except (EOFError, KeyboardInterrupt):
-            print()
+        except EOFError:
             leaving = True
+        except KeyboardInterrupt:
+            leaving = not self._closed  # else it was the reader who called us away
         except OSError:
             self._closed = True
+        self._typing = False
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
         reader.join()
         if leaving:
+            print()
             return 0
         print("the shell has closed the connection", file=sys.stderr)
         return 1
@@ -154,11 +166,16 @@ class _Terminal:
     def _read(self) -> None:
         try:
             self._copy()
-        except OSError:
-            self._closed = True
-        finally:
-            self._closed = True
-            self._asked.release()
+        except OSError as error:
+            print(error, file=sys.stderr)
+        self._closed = True
+        self._asked.put(None)
+        # Away from the keyboard: again and again, because readline misses a signal that comes
+        # between its prompt and its wait. Where there are no signals the next Enter does it.
+        main = threading.main_thread().ident
+        while self._typing and main is not None and hasattr(signal, "pthread_kill"):
+            signal.pthread_kill(main, signal.SIGINT)
+            time.sleep(0.05)
 
     def _copy(self) -> None:
         """Show whole lines. A line that is only a prompt was overtaken by a log message."""
@@ -181,11 +198,13 @@ class _Terminal:
             if rest == PROMPT:
                 rest = b""
                 prompted = True
-                if self._owed.acquire(blocking=False):
-                    self._asked.release()
-                else:  # input() waits already, and its prompt has scrolled away
+                try:
+                    self._owed.get_nowait()
+                except Empty:  # input() waits already, and its prompt has scrolled away
                     sys.stdout.write(PROMPT.decode())
                     sys.stdout.flush()
+                else:
+                    self._asked.put(None)
 
 
 if __name__ == "__main__":

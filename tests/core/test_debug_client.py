@@ -1,0 +1,379 @@
+"""``python -m ae_core.debug``: the client of the debug shell, against a program of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import select
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ae_core.debug import __main__ as client_module
+
+posix = pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
+unix = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="needs UNIX sockets")
+
+PROGRAM = """
+import sys
+import ae_core as ae
+done = ae.CondVar()
+def on_term(): done.send()
+def on_tick(): ae.log("note", "tick")
+term = ae.signal("TERM", on_term)
+tick = ae.timer(0.01, on_tick, interval=0.01)
+print("ready", flush=True)
+done.recv()
+"""
+
+
+def environment(**more: str) -> dict[str, str]:
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("AE_")}
+    return {**inherited, "TERM": "dumb", **more}
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[str]:
+    """A program with a shell, in a process of its own; gives the shell's address."""
+    path = str(tmp_path / "shell")
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM],
+        env=environment(AE_DEBUG_SHELL=path, AE_DEBUG_WRAP="1"),
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield path
+        process.terminate()
+        assert process.wait(60) == 0
+    assert not os.path.lexists(path)
+
+
+def client(*arguments: str, typed: str = "", **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ae_core.debug", *arguments],
+        input=typed,
+        env=environment(**more),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+# Scripts
+
+
+@unix
+def test_commands_of_a_script(program: str) -> None:
+    done = client(program, "--command", "wl", "-c", "6 * 7", "--command=print('> ')", "-c", "None")
+    assert done.stderr == ""
+    assert done.returncode == 0
+    assert re.fullmatch(
+        r"\d+[ *] __main__:7\(<module>\)>signal>__main__\.on_term\n"
+        r"\d+[ *] __main__:8\(<module>\)>timer>__main__\.on_tick\n"
+        r"42\n> \n",
+        done.stdout,
+    )
+
+
+@unix
+def test_commands_share_the_namespace_and_show_errors(program: str) -> None:
+    done = client(program, "-c", "x = 1", "-c", "x / 0", "-c", "exit")
+    assert done.returncode == 0
+    first, second = done.stdout.splitlines()
+    assert first == "ZeroDivisionError: division by zero"
+    assert second.startswith("sorry, no...")
+
+
+@unix
+def test_big_answers_arrive_whole(program: str) -> None:
+    done = client(program, "-c", "'\\n'.join(map(str, range(100000)))")
+    assert done.stdout.splitlines() == [str(n) for n in range(100000)]
+
+
+@unix
+def test_line_that_is_no_unicode(program: str) -> None:
+    done = subprocess.run(
+        [
+            os.fsencode(sys.executable),
+            b"-m",
+            b"ae_core.debug",
+            os.fsencode(program),
+            b"-c",
+            b"\xff",
+        ],
+        env=environment(),
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.rstrip() == b"UnicodeDecodeError: a line must be UTF-8 text"
+
+
+def test_tcp_address() -> None:
+    """Against a shell of this process, served in the main thread while the client runs."""
+    import ae_core as ae
+    from ae_core import debug
+
+    async def main() -> subprocess.CompletedProcess[str]:
+        with debug.shell("127.0.0.1", 0) as shell:
+            host, port = shell.address
+            done = ae.CondVar[None]()
+            results: list[Any] = []
+            backend = ae.detect()
+
+            def run() -> None:
+                results.append(client(f"{host}:{port}", "-c", "1 + 1"))
+                backend.call_threadsafe(done.send)
+
+            thread = threading.Thread(target=run)
+            thread.start()
+            await done
+            thread.join()
+            return results[0]  # type: ignore[no-any-return]
+
+    done = ae.run(main())
+    assert (done.returncode, done.stdout) == (0, "2\n")
+
+
+@pytest.mark.parametrize("address", ["", "relative", "host", "host:port", "::1:80"])
+def test_bad_address_is_a_mistake_in_the_arguments(address: str) -> None:
+    done = client(address, "-c", "1")
+    assert done.returncode == 2
+    assert "expected /path or host:port" in done.stderr
+
+
+@unix
+@pytest.mark.parametrize("arguments", [["-c", "1"], []])
+def test_no_shell_there(arguments: list[str], tmp_path: Path) -> None:
+    address = str(tmp_path / "nosuch")
+    done = client(address, *arguments)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr == f"{address}: [Errno 2] No such file or directory\n"
+
+
+@pytest.mark.parametrize("says", [b"", b"SSH-2.0-x\r\n", b"Welcome\r\nbut no shell\r\n"])
+def test_something_else_there(says: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                while connection.recv(1000):
+                    pass
+                connection.sendall(says)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        done = client(f"127.0.0.1:{server.getsockname()[1]}", "-c", "1")
+        thread.join()
+    assert done.returncode == 1
+    assert "not the answer of a debug shell" in done.stderr
+
+
+# At a terminal
+
+
+class Terminal:
+    """A pseudo-terminal with the client on it; types, and records what is to be seen."""
+
+    def __init__(self, *arguments: str, code: str = "") -> None:
+        self.master, slave = os.openpty()
+        start = (
+            "import fcntl, runpy, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+            f"{code}; runpy.run_module('ae_core.debug', run_name='__main__', alter_sys=True)"
+        )
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", start, *arguments],
+            env=environment(PYTHONWARNINGS="ignore::RuntimeWarning:runpy"),
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+        )
+        os.close(slave)
+        self.record = ""
+
+    def see(self, pattern: str) -> str:
+        """Wait until *pattern* stands at the end; return what was seen since the last time."""
+        seen = ""
+        deadline = time.monotonic() + 60
+        while not re.search(rf"(?s:{pattern})\Z", seen):
+            ready, _, _ = select.select([self.master], [], [], deadline - time.monotonic())
+            assert ready, f"not seen: {pattern!r}, but: {seen!r}"
+            try:
+                data = os.read(self.master, 65536)
+            except OSError:  # Linux says so when the other end has gone
+                data = b""
+            assert data, f"closed before {pattern!r}, after {seen!r}"
+            text = data.decode().replace("\r\n", "\n")
+            seen += text
+            self.record += text
+        return seen
+
+    def type(self, text: str) -> None:
+        os.write(self.master, text.encode())
+
+    def status(self) -> int:
+        try:
+            while os.read(self.master, 65536):
+                pass
+        except OSError:
+            pass
+        return self.process.wait(60)
+
+    def close(self) -> None:
+        os.close(self.master)
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(60)
+
+
+@pytest.fixture
+def terminal() -> Iterator[Callable[..., Terminal]]:
+    made: list[Terminal] = []
+
+    def make(*arguments: str, code: str = "pass") -> Terminal:
+        made.append(Terminal(*arguments, code=code))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@posix
+def test_recorded_session(program: str, terminal: Callable[..., Terminal], tmp_path: Path) -> None:
+    """From the banner to the end of the terminal: what a user types and sees."""
+    history = tmp_path / "history"
+    at = terminal(program, "--history", str(history))
+    assert at.see("> ") == f"Welcome, unix/:{program}, use 'help' for more info!\n> "
+    at.type("help\n")
+    assert "wl [regex]" in at.see("statement. ae is ae_core.\n> ")
+    at.type("wl tick\n")
+    listed = at.see(r"on_tick\n> ")
+    number = re.search(r"^(\d+)  __main__:8\(<module>\)>timer>__main__\.on_tick$", listed, re.M)
+    assert number is not None, listed
+    at.type(f"i {number[1]}\n")
+    text = at.see(r"errors:   0\n> ")
+    assert "args:     after=0.01 interval=0.01" in text
+    assert re.search(r"called:   [1-9]\d* times", text)
+    at.type("wr\n")
+    at.see("wrap level now 0\n> ")
+    at.type("6 * 8\x7f7\n")  # a mistake, taken back
+    at.see(r"42\n> ")
+    at.type("\x10\n")  # the line before, from the history
+    at.see(r"6 \* 7\n42\n> ")
+    at.type("(1, 'two')\n")
+    at.see("0: 1\n1: two\n> ")
+    at.type("1 / 0\n")
+    at.see("ZeroDivisionError: division by zero\n> ")
+    at.type("exit\n")
+    at.see(r"sorry, no\.\.\. .*\n> ")
+    at.type("v note\n")
+    at.see(
+        r"verbose logging is now enabled\.\n> .*note  __main__: tick\n.*note  __main__: tick\n> "
+    )
+    at.type("v 0\n")
+    at.see(r"verbose logging is now disabled\.\n> ")
+    at.type(f"w({number[1]}).cancel()\n")
+    at.see("cancel\\(\\)\n> ")
+    at.type("bt\n")
+    assert 'File "<string>", line 10, in <module>' in at.see(r"in stacks\n.*\n> ")
+    at.type("\x04")
+    assert at.status() == 0
+    lines = history.read_text().splitlines()
+    assert "6 * 7" in lines
+    assert "exit" in lines
+
+
+@posix
+def test_history_of_the_last_time_is_there(
+    program: str, terminal: Callable[..., Terminal], tmp_path: Path
+) -> None:
+    history = tmp_path / "history"
+    history.write_text("'from ' + 'before'\n")
+    at = terminal(program, "--history", str(history))
+    at.see("> ")
+    at.type("\x10\n")
+    at.see("from before\n> ")
+    at.type("\x04")
+    assert at.status() == 0
+
+
+@posix
+def test_interrupt_leaves_the_client_and_not_the_program(
+    program: str, terminal: Callable[..., Terminal]
+) -> None:
+    at = terminal(program, "--history", "")
+    at.see("> ")
+    while at.process.poll() is None:  # readline misses a signal just behind its prompt
+        with contextlib.suppress(OSError):
+            at.type("\x03")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            at.process.wait(0.05)
+    assert at.status() == 0
+    assert client(program, "-c", "1").stdout == "1\n"
+
+
+@posix
+def test_client_works_without_readline(program: str, terminal: Callable[..., Terminal]) -> None:
+    at = terminal(program, code="sys.modules['readline'] = None")
+    at.see("> ")
+    at.type("6 * 7\n")
+    at.see("42\n> ")
+    at.type("\x04")
+    assert at.status() == 0
+
+
+@posix
+def test_history_that_cannot_be_kept_is_no_reason_to_fail(
+    program: str, terminal: Callable[..., Terminal], tmp_path: Path
+) -> None:
+    at = terminal(program, "--history", str(tmp_path / "missing" / "history"))
+    at.see("> ")
+    at.type("1\n")
+    at.see("1\n> ")
+    at.type("\x04")
+    assert at.status() == 0
+
+
+@posix
+def test_end_of_the_program_ends_the_session(
+    program: str, terminal: Callable[..., Terminal]
+) -> None:
+    at = terminal(program, "--history", "")
+    at.see("> ")
+    at.type("import os; os.kill(os.getpid(), 15)\n")
+    at.see("the shell has closed the connection\n")
+    assert at.status() == 1
+
+
+class Pieces:
+    """A connection whose recv() gives what was said in pieces of one size."""
+
+    def __init__(self, said: bytes, size: int) -> None:
+        self.pieces = [said[start : start + size] for start in range(0, len(said), size)]
+
+    def recv(self, count: int) -> bytes:
+        return self.pieces.pop(0) if self.pieces else b""
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 100])
+def test_pieces_of_the_network_do_not_matter(size: int, capsys: pytest.CaptureFixture[str]) -> None:
+    said = b"Welcome, x\r\n> a\r\nb\r\n> \r\nlogged\r\n> c\r\n> "
+    connection: Any = Pieces(said, size)
+    client_module._Terminal(connection)._copy()
+    shown = capsys.readouterr().out.replace("> ", "").splitlines()
+    assert [line for line in shown if line] == ["Welcome, x", "a", "b", "logged", "c"]
