@@ -10,7 +10,9 @@ from __future__ import annotations
 import faulthandler
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -19,8 +21,8 @@ import pytest
 os.environ.setdefault("AE_STRICT", "1")  # read at the first detection
 
 import ae_core as ae
-from ae_core._backends._table import BACKENDS, BackendSpec
-from ae_core.testing import LeakCheck, Trace, release
+from ae_core._backends._table import BACKENDS
+from ae_core.testing import LeakCheck, Trace, binding, release
 
 try:
     from hypothesis import settings
@@ -36,14 +38,35 @@ HANG = 120.0
 _failed = pytest.StashKey[bool]()
 _stderr = pytest.StashKey[int]()
 
-# Backends are one row each in the table; these options make other loops of them.
-VARIANTS: dict[str, list[tuple[str, dict[str, Any]]]] = {
-    "loop": [
-        ("loop", {}),
-        ("loop-poll", {"multiplexer": "poll"}),
-        ("loop-select", {"multiplexer": "select"}),
+# A backend is one row in the table. What makes other loops of it: an id, the library that this
+# needs besides, and the options.
+Variant = tuple[str, str | None, Callable[[], dict[str, Any]]]
+VARIANTS: dict[str, list[Variant]] = {
+    "asyncio": [
+        ("asyncio", None, dict),
+        (
+            "asyncio-uvloop",
+            "uvloop",
+            lambda: {"loop_factory": import_module("uvloop").new_event_loop},
+        ),
     ],
+    "loop": [
+        ("loop", None, dict),
+        ("loop-poll", None, lambda: {"multiplexer": "poll"}),
+        ("loop-select", None, lambda: {"multiplexer": "select"}),
+    ],
+    # one for all tests: it must not be collected in the thread of another
+    "tk": [("tk", None, lambda: {"root": tcl()})],
 }
+
+
+#: Backends that have no loop outside a run of theirs: ``recv()`` is impossible there.
+UNBLOCKABLE = {"trio"}
+
+
+@cache
+def tcl() -> Any:
+    return import_module("tkinter").Tcl()
 
 
 # ---------------------------------------------------------------------- options
@@ -75,6 +98,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in required(config) | ({chosen} if chosen else set()):
         if name not in known:
             raise pytest.UsageError(f"unknown backend {name!r}, expected one of {sorted(known)}")
+    config.addinivalue_line("markers", "blocking: leaves out backends on which recv() cannot wait")
     # output is not captured yet
     config.stash[_stderr] = os.dup(sys.__stderr__.fileno() if sys.__stderr__ else 2)
 
@@ -106,11 +130,23 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     return report
 
 
+@cache
+def warm_up(name: str, make_options: Callable[[], dict[str, Any]]) -> None:
+    """Have a loop open, once, what it keeps for the whole process."""
+    with binding(name, **make_options()) as backend:
+        assert backend is not None
+        if not backend.own_run:
+            ae.sleep(0).recv()
+
+
 @pytest.fixture(autouse=True)
 def _nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves a watcher, a descriptor, a thread or a child behind."""
     release()
-    if not {"backend", "unbound"}.intersection(request.fixturenames):
+    if "backend" in request.fixturenames:
+        spec, options = request.node.callspec.params["backend"]
+        warm_up(spec.name, options)
+    elif "unbound" not in request.fixturenames:
         ae.detect()
     check = LeakCheck()
     yield
@@ -138,34 +174,41 @@ def trace() -> Trace:
     return Trace()
 
 
-def missing(spec: BackendSpec) -> str | None:
-    """Return why a backend cannot run here, or None."""
-    if spec.library is not None and find_spec(spec.library.partition(".")[0]) is None:
-        return f"backend {spec.name!r} needs {spec.package or spec.library}"
-    return None
+def missing(library: str | None) -> bool:
+    """Return whether *library* cannot be imported."""
+    return library is not None and find_spec(library.partition(".")[0]) is None
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One test for each backend, and each variant of it, where a test asks for ``backend``."""
-    if "backend" not in metafunc.fixturenames:
-        return
-    chosen = metafunc.config.getoption("--backend")
+def backend_parameters(config: pytest.Config, *, blocking: bool) -> list[Any]:
+    """Return a parameter (spec, options) for each backend and variant that this run is about."""
+    chosen = config.getoption("--backend")
     parameters = []
     for spec in BACKENDS:
         if spec.name != chosen and (chosen or spec.exclusive):
             continue  # tests/core/test_exclusive.py gives those a process of their own
-        why = missing(spec)
-        marks = []
-        if why is not None and spec.name not in required(metafunc.config):
-            marks.append(pytest.mark.skip(reason=why))
-        for name, options in VARIANTS.get(spec.name, [(spec.name, {})]):
-            parameters.append(pytest.param((spec.name, options), id=name, marks=marks))
-    metafunc.parametrize("backend", parameters, indirect=True)
+        if blocking and spec.name in UNBLOCKABLE:
+            continue
+        for name, library, options in VARIANTS.get(spec.name, [(spec.name, None, dict)]):
+            needs = [each for each in (spec.library, library) if missing(each)]
+            marks = []
+            if needs and spec.name not in required(config):
+                why = f"backend {name} needs {', '.join(needs)}, which is not installed"
+                marks.append(pytest.mark.skip(reason=why))
+            parameters.append(pytest.param((spec, options), id=name, marks=marks))
+    return parameters
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One test for each backend, and each variant of it, where a test asks for ``backend``."""
+    if "backend" in metafunc.fixturenames:
+        blocking = metafunc.definition.get_closest_marker("blocking") is not None
+        parameters = backend_parameters(metafunc.config, blocking=blocking)
+        metafunc.parametrize("backend", parameters, indirect=True)
 
 
 @pytest.fixture
 def backend(request: pytest.FixtureRequest) -> ae.abc.Backend:
     """Bind the thread to one backend; the test runs once for each."""
-    name, options = request.param
-    ae.use(name, **options)
+    spec, options = request.param
+    ae.use(spec.name, **options())
     return ae.detect()

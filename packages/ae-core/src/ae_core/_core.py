@@ -353,7 +353,8 @@ class Core(TimerQueue):
                 self.call(callback, context, None)
         finally:
             if posted:
-                self.backend.call_soon(self.run_posted)
+                # a timer, not call_soon: other events get their chance in between on every loop
+                self.timer(0.0, self.run_posted)
             else:
                 self.posted_scheduled = False
 

@@ -6,7 +6,7 @@ be made there only.
 
 from __future__ import annotations
 
-__all__ = ("SignalRecord", "signal_number", "watchers_of")
+__all__ = ("SignalRecord", "settle", "signal_number", "watchers_of")
 
 import _signal  # type: ignore[import-not-found]  # `signal` makes enum members at each call
 import os
@@ -115,19 +115,19 @@ class _Hub:
                 for record in records.copy():
                     if record.core is not core:
                         record.cancel()
-        if self._ours is None:
+        if self._ours is None or self._theirs is None:
             self._ours, self._theirs = socket.socketpair()
             self._ours.setblocking(False)
             self._theirs.setblocking(False)
-            try:
-                self._forward = _signal.set_wakeup_fd(
-                    self._theirs.fileno(), warn_on_full_buffer=False
-                )
-            except ValueError:
-                self._close()
-                raise RuntimeError(
-                    "signal watchers can only be made in the main thread of the main interpreter"
-                ) from None
+        try:
+            before = _signal.set_wakeup_fd(self._theirs.fileno(), warn_on_full_buffer=False)
+        except ValueError:
+            self._close()
+            raise RuntimeError(
+                "signal watchers can only be made in the main thread of the main interpreter"
+            ) from None
+        if before != self._theirs.fileno():
+            self._forward = before
         self._core = core
         self._token = core.backend.io_start(self._ours.fileno(), False, self._on_readable)
 
@@ -137,10 +137,19 @@ class _Hub:
         core, self._core = self._core, None
         if core is not None and not core.closed:
             core.backend.io_stop(self._token)
+        self.settle()
+
+    def settle(self) -> None:
+        """Give the wake-up descriptor back if nobody needs it any more."""
+        if self._records or self._theirs is None:
+            return
         current = _signal.set_wakeup_fd(self._forward)
-        if current != self._theirs.fileno():
-            _signal.set_wakeup_fd(current)  # somebody took it over: it stays theirs
-        self._close()
+        if current == self._theirs.fileno():
+            self._close()
+        else:
+            # A loop (uvloop) took it over for as long as it runs, and will put ours back then:
+            # it has to be open, or the loop ends with an error. Called again after that.
+            _signal.set_wakeup_fd(current)
 
     def _close(self) -> None:
         for end in (self._ours, self._theirs):
@@ -203,6 +212,11 @@ def _forward(fd: int, data: bytes) -> None:
 
 
 _hub = _Hub()
+
+
+def settle() -> None:
+    """Finish, after a loop has run, what could not be finished inside it."""
+    _hub.settle()
 
 
 def watchers_of(number: int) -> int:

@@ -130,6 +130,9 @@ class AsyncioBackend(Backend):
                 self._waiters.remove(waiter)
                 if not waiter.done():
                     waiter.cancel()
+                signals = sys.modules.get("ae_core._signals")
+                if signals is not None:
+                    signals.settle()
 
     def wake(self) -> None:
         for waiter in self._waiters:

@@ -359,7 +359,7 @@ async def a_duplicate_that_lives_on_is_not_reported(scene: Scene) -> None:
         await scene.wait_until(1)
 
 
-@case("io", "posix")
+@case("io", "posix", "lax")
 async def a_descriptor_closed_before_its_watcher_ended_does_no_lasting_harm(scene: Scene) -> None:
     left, right = scene.pair()
     left.send(b"x")
@@ -377,7 +377,7 @@ async def a_descriptor_closed_before_its_watcher_ended_does_no_lasting_harm(scen
     scene.errors.clear()  # a backend may complain about the mistake
 
 
-@case("io", "posix")
+@case("io", "posix", "lax")
 async def a_regular_file_is_always_ready(scene: Scene) -> None:
     with tempfile.TemporaryFile() as file:
         for direction in ("r", "w"):
@@ -391,7 +391,7 @@ async def a_regular_file_is_always_ready(scene: Scene) -> None:
             expect_equal(scene.trace, [], "after cancel()")
 
 
-@case("io", "posix")
+@case("io", "posix", "lax")
 async def a_regular_file_does_not_keep_others_from_running(scene: Scene) -> None:
     left, right = scene.pair()
     with tempfile.TemporaryFile() as file, ae.io(file, "r", lambda: None):

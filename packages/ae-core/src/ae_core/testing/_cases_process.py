@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from .._watcher import Watcher
 
 
-def _child(script: str) -> int:
+def _child(script: str, stdin: int = 0) -> int:
     """Start a shell and return its process id."""
-    return os.posix_spawn("/bin/sh", ["sh", "-c", script], os.environ)
+    actions = [(os.POSIX_SPAWN_DUP2, stdin, 0)] if stdin else []
+    return os.posix_spawn("/bin/sh", ["sh", "-c", script], os.environ, file_actions=actions)
 
 
 def _kill(name: str) -> None:
@@ -105,18 +106,17 @@ async def an_interrupt_leaves_the_wait_once(scene: Scene) -> None:
 
 @case("signal", "main thread", "posix", ways=(BLOCKING,))
 async def an_interrupt_from_outside_leaves_the_wait(scene: Scene) -> None:
-    _, right = scene.pair()
-    child = 0
-
-    def start() -> None:
-        nonlocal child
-        child = _child(f"kill -INT {os.getpid()}")
-
-    ae.postpone(start)
-    with ae.io(right, "r", lambda: None):  # nothing of ours ever happens
-        with expect_raises(KeyboardInterrupt):
-            CondVar[None]().recv(scene.limit)
-    os.waitpid(child, 0)
+    reader, writer = os.pipe()
+    try:
+        # told to by a timer: then this thread is certain to wait in the loop
+        child = _child(f"read line; kill -INT {os.getpid()}", stdin=reader)
+        with ae.timer(0.001, lambda: os.write(writer, b"now\n")):
+            with expect_raises(KeyboardInterrupt):
+                CondVar[None]().recv(scene.limit)
+        os.waitpid(child, 0)
+    finally:
+        os.close(reader)
+        os.close(writer)
 
 
 @case("signal", "main thread", "posix")

@@ -1,0 +1,82 @@
+"""What every backend must do: each demand of ``ae_core.testing`` on each backend, in each way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+
+from ae_core.abc import Backend
+from ae_core.testing._conformance import CASES
+from ae_core.testing._scene import (
+    BLOCKING,
+    COROUTINE,
+    HOSTED,
+    Case,
+    CaseSkipped,
+    run_case,
+)
+
+PATIENCE = 30.0
+
+
+def play(entry: Case, way: str, host: Callable[..., object] | None = None) -> None:
+    try:
+        run_case(entry, way, PATIENCE, host)
+    except CaseSkipped as reason:
+        pytest.skip(str(reason))
+
+
+def demands(*ways: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize(
+        ("entry", "way"),
+        [
+            pytest.param(entry, way, id=f"{entry.room}-{entry.name}-{way}")
+            for entry in CASES
+            for way in ways
+            if entry.ways is None or way in entry.ways
+        ],
+    )
+
+
+@pytest.mark.blocking
+@demands(BLOCKING)
+def test_blocking(entry: Case, way: str, backend: Backend) -> None:
+    play(entry, way)
+
+
+@demands(COROUTINE)
+def test_as_a_coroutine(entry: Case, way: str, backend: Backend) -> None:
+    play(entry, way)
+
+
+def in_asyncio(main: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(main)
+
+
+def in_uvloop(main: Coroutine[Any, Any, None]) -> None:
+    uvloop = pytest.importorskip("uvloop")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main)
+
+
+def in_trio(main: Coroutine[Any, Any, None]) -> None:
+    pytest.importorskip("trio").run(lambda: main)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _process_wide_things_are_there() -> None:
+    """The first loop of uvloop opens a pipe that stays."""
+    if find_spec("uvloop") is not None:
+        import_module("uvloop").new_event_loop().close()
+
+
+@pytest.mark.usefixtures("unbound")
+@pytest.mark.parametrize("host", [in_asyncio, in_uvloop, in_trio])
+@demands(HOSTED)
+def test_in_a_loop_of_the_program(entry: Case, way: str, host: Callable[..., object]) -> None:
+    play(entry, way, host)
