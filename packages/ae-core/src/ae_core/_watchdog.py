@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __all__ = ("check_fd", "forget", "guarded", "register_fd", "start", "stop", "timed_call")
 
+import errno
 import os
 import sys
 from _thread import allocate_lock, get_ident, start_new_thread
@@ -197,10 +198,27 @@ def check_fd(fd: int, identity: tuple[int, int], site: str) -> None:
 
 def register_fd(core: Core, fd: int, identity: tuple[int, int], site: str) -> None:
     """Note that a watcher was made for *fd*, which means the file *identity* now."""
-    _cores.add(core)
+    if core not in _cores:
+        _cores.add(core)
+        _hear_refusals(core)
     _known[fd] = _Registration(identity, site)
     if not _alive and _enabled:
         _start_thread()
+
+
+def _hear_refusals(core: Core) -> None:
+    """Some loops (poll, select) find a closed descriptor before we do, and give it up."""
+    backend = core.backend
+    refuse = backend.on_refused
+
+    def refused(fd: int, write: bool, error: OSError) -> None:
+        registration = _known.pop(fd, None)
+        if _enabled and registration is not None and error.errno == errno.EBADF:
+            _complain(fd, registration, "")
+        if refuse is not None:
+            refuse(fd, write, error)
+
+    backend.on_refused = refused
 
 
 def _is_watched(fd: int) -> bool:
