@@ -258,6 +258,12 @@ def test_the_named_context_decides_about_alpn_and_client_certificates(
     assert a.alpn == "strict"
     assert b.certificate == mine.cert
 
+    choosy = by_name(
+        "b.example", ca_cert=ca.cert, verify=True, verify_callback=lambda info: info.depth > 0
+    )
+    server = Context(cert=leaf.chain, key=leaf.key, server_names={"b.example": choosy})
+    assert refusal(client, server, "b.example", by="accept").reason == "refused"
+
 
 # Key log -------------------------------------------------------------------------------------
 

@@ -490,6 +490,31 @@ def test_sessions_are_freed_without_the_garbage_collector(
         gc.enable()
 
 
+@pytest.mark.parametrize("name", [HOST, "other.example"])
+def test_failed_sessions_are_freed_without_the_garbage_collector(
+    client: Context, server: Context, name: str
+) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        a = client.new_session("connect", name)
+        b = server.new_session("accept", None)
+        gone = [weakref.ref(a), weakref.ref(b), weakref.ref(a._conn), weakref.ref(b._conn)]
+        reasons = []
+        for source, target in ((a, b), (b, a), (a, b), (None, a), (a, b)):
+            data = b"rubbish" if source is None else source.drain()
+            try:
+                if data:
+                    target.feed(data)
+            except TlsError as error:
+                reasons.append(error.reason)
+        assert reasons == ["wrong-name" if name != HOST else "protocol", "alert"]
+        del a, b, source, target
+        assert [ref() for ref in gone] == [None] * 4
+    finally:
+        gc.enable()
+
+
 def test_contexts_are_freed_without_the_garbage_collector(ca: CertificateAuthority) -> None:
     leaf = ca.issue(HOST)
     gc.collect()

@@ -78,14 +78,15 @@ class Session(Details):
         "_close_later",
         "_conn",
         "_deaf",
-        "_ended",
         "_error",
+        "_error_to_tell",
         "_facts",
         "_head",
         "_held",
         "_keep_session",
         "_need",
         "_no_data",
+        "_over",
         "_peer_closed",
         "_plain",
         "_probe",
@@ -96,7 +97,6 @@ class Session(Details):
         "_sent_close",
         "_smooth",
         "_started",
-        "_told",
         "_we_finished_last",
         "_zero_return",
         "peer_name",
@@ -148,8 +148,8 @@ class Session(Details):
         self._close_later = False
         self._sent_close = False
         self._peer_closed = False
-        self._ended: TlsError | None = None
-        self._told = False
+        self._over = False  # by an error
+        self._error_to_tell: TlsError | None = None
 
     def __repr__(self) -> str:
         name = f" {self.peer_name!r}" if self.peer_name else ""
@@ -174,7 +174,7 @@ class Session(Details):
                 return
             except self._error as error:
                 self._no_plaintext(error)
-        elif self._ended is not None:
+        elif self._over:
             pass
         elif self._peer_closed:
             self.unused_data += data
@@ -199,7 +199,7 @@ class Session(Details):
                 return plain.pop()
             self._plain = []
             return b"".join(plain)
-        if self._ended is not None:
+        if self._error_to_tell is not None:
             self._tell()
         return b""
 
@@ -210,7 +210,7 @@ class Session(Details):
             TlsError: After :meth:`shutdown` (``reason`` ``closed``) or after an error.
         """
         if self._deaf:
-            raise self._ended or TlsError("protocol is shutdown", reason="closed")
+            raise TlsError("protocol is shutdown", reason="closed")
         if data:
             self._batch.append(data if type(data) is bytes else bytes(data))
 
@@ -250,7 +250,7 @@ class Session(Details):
 
         During the handshake it is remembered and done when the handshake has ended.
         """
-        if self._sent_close or self._ended is not None:
+        if self._sent_close or self._over:
             return
         self._deaf = True
         if self.state == "handshake":
@@ -307,8 +307,10 @@ class Session(Details):
                     continue
             except self._error as error:
                 self._no_plaintext(error)
-            if self._peer_closed or self._ended is not None:
-                self.unused_data += view[at:] if self._ended is None else b""
+            if self._over:
+                return
+            if self._peer_closed:
+                self.unused_data += view[at:]
                 return
 
     def _garbage(self, data: bytes) -> None:
@@ -321,7 +323,7 @@ class Session(Details):
                 self._recv(_SLICE)
             except self._error as error:
                 self._no_plaintext(error)
-        if self._ended is None:
+        if not self._over:
             self._fail(TlsError("not a TLS record", reason="protocol"))
 
     def _no_plaintext(self, error: SSL.Error) -> None:
@@ -389,7 +391,8 @@ class Session(Details):
             return b"".join(pieces)
         except self._error as error:
             self._fail(from_openssl(error.args))
-            raise self._told_now() from error
+            self._tell()
+            return b""
 
     def _fetch(self, size: int) -> bytes:
         """Take everything out of OpenSSL's output; *size* is a good guess how much it is."""
@@ -440,19 +443,21 @@ class Session(Details):
         self._fail(error)
 
     def _fail(self, error: TlsError) -> None:
-        self._ended = error
+        self._over = True
+        self._error_to_tell = error
         self.state = "closed"
         self._smooth = False
         self._deaf = True
         self._batch.clear()
         self._probe = True
 
-    def _told_now(self) -> TlsError:
-        """Return the error, for the one time it is raised."""
-        self._told = True
-        assert self._ended is not None
-        return self._ended
-
     def _tell(self) -> None:
-        if self._ended is not None and not self._told and not self._plain:
-            raise self._told_now()
+        """Raise what ended the connection, once, when all data before it has been read."""
+        error = self._error_to_tell
+        if error is not None and not self._plain:
+            # Nobody keeps the error: its traceback knows us, and that would be a cycle.
+            self._error_to_tell = self._facts.error = None
+            try:
+                raise error
+            finally:
+                del error
