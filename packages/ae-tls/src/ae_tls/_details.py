@@ -69,7 +69,7 @@ class Details:
     @property
     def version(self) -> str | None:
         """The protocol version, ``"TLSv1.3"`` for example; None before it is agreed on."""
-        return None if self.state == "handshake" else self._conn.get_protocol_version_name()
+        return None if self.cipher is None else self._conn.get_protocol_version_name()
 
     @property
     def cipher(self) -> str | None:
