@@ -753,8 +753,8 @@ class Handle(Settings):
         _lifecycle.destroy(self)
 
     def __del__(self, _destroyed: int = _events.DESTROYED) -> None:
-        if self._phase == _destroyed:
-            return
+        if getattr(self, "_phase", _destroyed) == _destroyed:
+            return  # or it was never made
         destroy = getattr(_lifecycle, "destroy", None)
         if destroy is None:
             return  # the interpreter is going down, and has taken the modules apart

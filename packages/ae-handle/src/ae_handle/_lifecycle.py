@@ -351,7 +351,9 @@ def _connect_done(h: Handle, condvar: CondVar[Any]) -> None:
                 number = getattr(error, "errno", None)
                 if not isinstance(number, int) or number <= 0:
                     number = errno.ENXIO
-                failure = TransportError(str(error), errno=number)
+                failure = TransportError(
+                    getattr(error, "strerror", None) or str(error), errno=number
+                )
                 failure.__cause__ = error
                 fail(h, failure)
     finally:

@@ -110,6 +110,7 @@ def _serve(h: Handle, queue: ReadQueue, buf: ReadBuffer) -> None:
                     break
                 end = data.find(_LF, pos)
         elif reader is not None:
+            callback = queue.callback
             try:
                 value = reader(buf)
             except BaseException as error:
@@ -118,7 +119,12 @@ def _serve(h: Handle, queue: ReadQueue, buf: ReadBuffer) -> None:
                 continue
             if value is NEED_MORE:
                 return
-            callback = queue.advance()
+            if queue.callback is callback:
+                queue.advance()
+            elif h._phase == _events.OPEN:
+                queue.remove(callback)  # the reader itself has queued something before it
+            else:
+                return  # or destroyed the handle
             if buf.searched or buf.state is not None:
                 buf.reset_scan()
             if reader.__class__ is TlsAutostart:

@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 # Theory of operation
 # -------------------
 # Order, after ciphertext has arrived: the session is fed and all clear text taken out; if that
-# ended the handshake, on_tls_started is called, before any data is offered to anybody; what the
-# session has to say is sent; then the clear text goes into the read buffer and a drain runs; then
-# errors, and the peer's close_notify, are dealt with.
+# ended the handshake, on_tls_started is called, before any data is offered to anybody; then the
+# clear text goes into the read buffer and a drain runs; then everything is sent that the session
+# or the callbacks have to say, in one go; then errors, and the peer's close_notify, are dealt with.
 #
 # The handle always reads while TLS is on: handshakes, key updates and close_notify arrive
 # unasked. While nobody wants data, it reads up to max_read_buffer and then stops.
@@ -255,7 +255,6 @@ def _announce(h: Handle, tls: Tls, error: TlsError | None, has_data: bool) -> bo
                 _lifecycle.do_due(h)
         return False
     tls.announced = True
-    _writing.flush(h)
     if h._on_tls_started is not None:
         _reading.call(h, h._on_tls_started, None)
     if h._phase != _events.OPEN or h._tls is not tls:
