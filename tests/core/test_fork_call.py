@@ -446,9 +446,7 @@ def test_a_loop_that_ends_takes_its_workers_with_it(gate: Gate) -> None:
     pid = idle.recv(PATIENCE)
     pool = _fork_pool.pool_of(_fork_call.current())
     pids = [pid, *(worker.pid for worker in pool.busy)]  # type: ignore[attr-defined]
-    del pool
     release()
-    _fork_call.shutdown()
     assert not busy.ready
     wait_for_abandoned()
     for gone in pids:
@@ -470,9 +468,29 @@ def test_every_asyncio_run_has_its_own_workers(unbound: None) -> None:
 
     assert [asyncio.run(main()) for _ in range(3)] == [120] * 3
     release()
-    gc.collect()  # the earlier loops, with their workers
-    _fork_call.shutdown()
     wait_for_abandoned()
+
+
+def test_a_forked_child_leaves_the_workers_alone(gate: Gate) -> None:
+    idle = ae.fork_call(os.getpid)
+    busy = gate.call()
+    gate.begun(0)
+    first = idle.recv(PATIENCE)
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            busy.cancel()
+            gc.collect()
+            if ae.fork_call(os.getpid).recv(PATIENCE) != first:
+                _fork_call.shutdown()
+                status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert call(os.getpid) == first
+    gate.go(0, "go")
+    assert busy.recv(PATIENCE) == "go"
 
 
 # ---------------------------------------------------------------------- surroundings

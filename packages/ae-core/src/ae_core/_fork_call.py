@@ -17,10 +17,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import _fork_pool
 from ._condvar import CondVar
 from ._detect import bound, current
 from ._errors import AEError
+from ._fork_pool import pool_of
 
 if TYPE_CHECKING:
     from ._core import Core
@@ -106,14 +106,16 @@ def fork_call(function: Callable[..., T], *args: Any) -> CondVar[T]:
     frame = _frame(function, args)
     core = current()
     call = _Call(core, frame)
-    _fork_pool.pool_of(core).submit(core, call)
+    pool_of(core).submit(core, call)
     condvar: CondVar[T] = call.condvar
     return condvar
 
 
 def shutdown() -> None:
-    """End the idle workers of this thread's loops now, and wait for their end."""
-    _fork_pool.shutdown(bound())
+    """End the idle workers of this thread's loop now, and wait for their end."""
+    core = bound()
+    if core is not None and not core.closed:
+        pool_of(core).shutdown(core)
 
 
 # ---------------------------------------------------------------------- calls

@@ -5,7 +5,7 @@ Carries octets: a request to a worker, an answer back. What they mean is ``_fork
 
 from __future__ import annotations
 
-__all__ = ("AnyWorker", "Call", "Pool", "Worker", "command", "pool_of", "shutdown")
+__all__ = ("AnyWorker", "Call", "Pool", "Worker", "command", "pool_of")
 
 import os
 import signal
@@ -15,7 +15,6 @@ from collections import deque
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
-from weakref import WeakKeyDictionary
 
 from . import _environ
 
@@ -29,11 +28,11 @@ if TYPE_CHECKING:
 # calls from a socket. Starting one costs about as much as starting Python, so it serves one call
 # after the other, and goes when it found none for a moment.
 #
-# A worker belongs to the loop (the core) whose call started it, and is watched by it only while
-# it is busy: an idle one counts neither as a watcher nor as an operation. If it dies meanwhile, the
-# next call finds out: the worker says "S" when it has taken a call, and a call that no worker has
-# taken is given to another one. After the "S" the call may have had effects; if the worker then
-# ends without an answer, that is the outcome.
+# A worker belongs to the loop (the core) whose call started it, ends with it, and is watched by it
+# only while it is busy: an idle one counts neither as a watcher nor as an operation. If it dies
+# meanwhile, the next call finds out: the worker says "S" when it has taken a call, and a call that
+# no worker has taken is given to another one. After the "S" the call may have had effects; if the
+# worker then ends without an answer, that is the outcome.
 
 #: How long an idle worker stays, in seconds: from one call of a sequence to the next.
 IDLE: Final = 1.0
@@ -120,9 +119,9 @@ class Pool:
         surroundings = _surroundings()
         while self.idle:
             worker = self.idle.pop()
-            if worker.surroundings == surroundings and not worker.reap():
+            if worker.surroundings == surroundings and not worker.has_ended():
                 return worker
-            worker.discard()
+            worker.end()
         return Worker(surroundings)
 
     def release(self, core: Core, worker: AnyWorker) -> None:
@@ -139,23 +138,23 @@ class Pool:
         """End the workers that have been idle for long enough."""
         latest = core.clock() - IDLE
         while self.idle and self.idle[0].idle_since <= latest:
-            worker = self.idle.pop(0)
-            worker.close()
-            _reap_in(core, worker)
+            self.idle.pop(0).end()
         self.timer = None
         if self.idle:
             pause = self.idle[0].idle_since - latest
             self.timer = core.timer(pause, lambda: self.retire(core))
 
+    def close(self) -> None:
+        """End the idle workers. The busy ones are ended by their calls."""
+        while self.idle:
+            self.idle.pop().end()
+
     def shutdown(self, core: Core) -> None:
-        """End the idle workers and wait for their end, which is a matter of milliseconds."""
+        """End the idle workers before their time."""
         if self.timer is not None:
             core.live.pop(self.timer, None)
             self.timer = None
-        while self.idle:
-            worker = self.idle.pop()
-            worker.close()
-            worker.reap(block=True)
+        self.close()
 
 
 class Worker:
@@ -168,6 +167,7 @@ class Worker:
         from ._spawn_helper import Plan
 
         self.surroundings = surroundings
+        self.owner = os.getpid()  # a forked child has copies of us, and no right to our process
         self.alive = False
         self.idle_since = 0.0
         self.call: Call | None = None
@@ -277,55 +277,49 @@ class Worker:
             call.fail(status)
 
     def kill(self) -> None:
-        if self.alive:
+        if self.alive and self.owner == os.getpid():
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
 
     def abandon(self) -> None:
         """The loop has ended while we were busy."""
+        from ._spawn import abandon
+
         self.kill()
         if self.call is not None:
             self.finish()
-        self.discard()
+        self.close()
+        if self.alive and self.owner == os.getpid():
+            abandon(self.pid)
+        self.alive = False
 
     # idle
 
+    def has_ended(self) -> bool:
+        if self.alive:
+            try:
+                self.alive = os.waitpid(self.pid, os.WNOHANG)[0] == 0
+            except ChildProcessError:
+                self.alive = False  # somebody waits for every child
+        return not self.alive
+
+    def end(self) -> None:
+        """End the process, and see it off. It waits for us: so that takes no time."""
+        self.kill()
+        self.close()
+        if self.alive and self.owner == os.getpid():
+            with suppress(ChildProcessError):
+                os.waitpid(self.pid, 0)
+        self.alive = False
+
     def close(self) -> None:
-        """Tell the process to go."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
 
-    def reap(self, block: bool = False) -> bool:
-        """Return whether the process has ended (or wait until it has)."""
-        try:
-            pid, _ = os.waitpid(self.pid, 0 if block else os.WNOHANG)
-        except ChildProcessError:
-            pid = self.pid  # somebody waits for every child
-        if pid:
-            self.alive = False
-        return not self.alive
-
-    def discard(self) -> None:
-        """Tell the process to go, without a loop that could wait for its end."""
-        from ._spawn import abandon
-
-        self.close()
-        if self.alive:
-            self.alive = False
-            abandon(self.pid)
-
     def __del__(self) -> None:
-        if hasattr(self, "fd") and self.fd >= 0:
-            self.discard()
-
-
-def _reap_in(core: Core, worker: Worker) -> None:
-    from ._children import watch_child
-
-    worker.alive = False
-    with suppress(ChildProcessError):
-        watch_child(core, worker.pid, lambda pid, status: None, None)
+        if getattr(self, "fd", -1) >= 0:
+            self.abandon()
 
 
 def _limit() -> int:
@@ -386,35 +380,10 @@ def _flags() -> list[str]:
     return given
 
 
-# A pool must not refer to its core, which would never be collected then: only busy workers do,
-# and the core ends those when it closes.
-_pools: WeakKeyDictionary[Core, Pool] = WeakKeyDictionary()
-
-
 def pool_of(core: Core) -> Pool:
     """Return the pool of a loop."""
-    pool = _pools.get(core)
+    pool: Pool | None = core.rooms.get("fork_call")
     if pool is None:
-        pool = _pools[core] = Pool()
+        pool = core.rooms["fork_call"] = Pool()
+        core.closers.append(pool.close)
     return pool
-
-
-def shutdown(core: Core | None) -> None:
-    """End the idle workers of *core*, and of all loops of its thread that have ended."""
-    for other, pool in list(_pools.items()):
-        if other is core or other.closed:
-            pool.shutdown(other)
-
-
-def _after_fork_in_child() -> None:
-    # the workers are the parent's; closing our copies of the sockets does not end them
-    for pool in list(_pools.values()):
-        workers = [*pool.idle, *(w for w in pool.busy if isinstance(w, Worker))]
-        for worker in workers:
-            worker.alive = False
-            worker.close()
-    _pools.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

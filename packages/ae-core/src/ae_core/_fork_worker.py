@@ -125,10 +125,8 @@ def _describe(error: BaseException, stage: str) -> tuple[str, str, str, str, byt
     if stage == "function" and isinstance(error, Exception):
         try:
             portable = pickle.dumps(error, pickle.HIGHEST_PROTOCOL)
-            if type(pickle.loads(portable)) is not type(error):
-                portable = None
         except Exception:
-            portable = None  # it does not survive: the parent makes a ForkCallError of the texts
+            portable = None  # the parent makes a ForkCallError of the texts
     try:
         message = str(error)
     except Exception:

@@ -41,13 +41,14 @@ class Process(CondVar[int]):
     It is ready when the program has ended and every stream that we fill or empty is at its end.
     """
 
-    __slots__ = ("_child", "_core", "_killer", "_pid", "_status", "_streams")
+    __slots__ = ("_child", "_core", "_killer", "_owner", "_pid", "_status", "_streams")
 
     _child: ChildRecord | AnyChildRecord | None
 
     def __init__(self) -> None:
         super().__init__()
         self._core: Core = current()
+        self._owner = os.getpid()
         self._pid = 0
         self._child = None
         self._status: int | None = None
@@ -123,7 +124,8 @@ class Process(CondVar[int]):
         if getattr(self, "_pid", 0) and self._status is None and os.name != "nt":
             from ._spawn import abandon
 
-            abandon(self._pid)
+            if self._owner == os.getpid():  # not a copy in a forked child
+                abandon(self._pid)
 
 
 # ---------------------------------------------------------------------- streams

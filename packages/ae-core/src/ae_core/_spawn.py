@@ -74,10 +74,14 @@ def reap_abandoned() -> list[int]:
         try:
             ended = os.waitpid(pid, os.WNOHANG)[0] == pid
         except ChildProcessError:
-            ended = True  # by somebody else, or it is our parent's: we were forked
+            ended = True  # somebody waits for every child
         if ended:
             _abandoned.remove(pid)
     return _abandoned.copy()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandoned.clear)
 
 
 def _directly(plan: Plan) -> int | None:
