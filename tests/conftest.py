@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -172,6 +175,32 @@ def unbound() -> None:
 def trace() -> Trace:
     """Record an order: ``trace("fired")``; ``trace.run_until(2)``; ``trace == [...]``."""
     return Trace()
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Callable[..., str]:
+    """Run a program in a fresh interpreter, without ``AE_*`` variables, and return its output.
+
+    ``script(code, status=0, **environment)``; what it prints to stderr is part of the output.
+    """
+
+    def run(code: str, *, status: int = 0, **environment: str) -> str:
+        file = tmp_path / "program.py"
+        file.write_text(dedent(code))
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("AE_")}
+        done = subprocess.run(
+            [sys.executable, "-W", "error", str(file)],
+            check=False,
+            env={**clean, "PYTHONFAULTHANDLER": "1", **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=HANG / 2,
+        )
+        assert done.returncode == status, done.stdout
+        return done.stdout
+
+    return run
 
 
 def missing(library: str | None) -> bool:

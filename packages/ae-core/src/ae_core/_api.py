@@ -152,10 +152,10 @@ def timer(after: float, callback: Callable[[], object], *, interval: float = 0.0
         core = current()
     try:
         at = core.clock() + after
+        if not -inf < at < inf:
+            raise ValueError(f"expected a finite number of seconds, got {after!r}")
     except (TypeError, OverflowError):
         at = core.clock() + check_seconds(after)
-    if not -inf < at < inf:
-        raise ValueError(f"expected a finite number of seconds, got {after!r}")
     if not callable(callback):
         raise TypeError(f"expected a callable, got {callback!r}")
     # TimerQueue.add(), written out; its figures stand there
