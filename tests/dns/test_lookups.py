@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from functools import partial
 
 import pytest
 
@@ -315,17 +314,21 @@ def test_nothing_stays_open_when_nothing_is_asked() -> None:
 
 
 def test_queries_beyond_max_outstanding_wait_in_order(server: NameServer) -> None:
+    """Case B86."""
     server.script("*", "*", *[DROP] * 2)
     resolver = ae_dns.Resolver(servers=[server.endpoint], timeouts=(0.1, 5), max_outstanding=2)
-    order: list[str] = []
+    in_flight: list[int] = []
     found = [resolver.a(f"n{i}.demo.test.") for i in range(5)]
-    for i, each in enumerate(found):
-        each.on_ready(partial(lambda i, _: order.append(f"n{i}"), i))
+    for each in found:
+        each.on_ready(lambda _: in_flight.append(resolver.statistics()["outstanding"]))
+    assert resolver.statistics()["outstanding"] == 2
     assert resolver.statistics()["queued"] == 3
     for each in found:
         each.recv(RECV)
-    assert order == ["n0", "n1", "n2", "n3", "n4"]
-    assert [query.name[:2] for query in server.queries[:4]] == ["n0", "n1", "n0", "n1"]
+    assert max(in_flight) == 2
+    names = [query.name[:2] for query in server.queries]
+    assert names[:4] == ["n0", "n1", "n0", "n1"], "the first two time out and are repeated"
+    assert names[4:] == ["n2", "n3", "n4"]
 
 
 def test_wait_for_slot_comes_when_nothing_has_to_wait(server: NameServer) -> None:

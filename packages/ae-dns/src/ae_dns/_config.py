@@ -21,7 +21,7 @@ import os
 import socket
 import stat
 import sys
-from dataclasses import dataclass, field, replace
+import time
 from typing import Any, Final, NamedTuple
 
 import ae_core as ae
@@ -45,8 +45,7 @@ class Server(NamedTuple):
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(NamedTuple):
     """Everything that decides how to ask.
 
     Attributes:
@@ -60,6 +59,7 @@ class Config:
         use_vc: TCP only.
         no_aaaa: Never ask for IPv6 addresses when resolving a host.
         single_request: Ask for A and AAAA one after the other.
+        complaints: What could not be understood.
     """
 
     servers: tuple[Server, ...] = ()
@@ -72,11 +72,11 @@ class Config:
     use_vc: bool = False
     no_aaaa: bool = False
     single_request: bool = False
-    complaints: tuple[str, ...] = field(default=(), compare=False)
+    complaints: tuple[str, ...] = ()
 
     def but(self, **changes: Any) -> Config:
         """Return a copy with these fields changed."""
-        return replace(self, **changes)
+        return self._replace(**changes)
 
 
 def variable(name: str) -> str | None:
@@ -205,11 +205,11 @@ def parse_resolv_conf(
         search = tuple(local_domain.split())
     if search is not None:
         search = tuple(suffix for suffix in dict.fromkeys(search) if suffix.strip("."))
-        config = replace(config, search=search)
+        config = config.but(search=search)
     if servers:
-        config = replace(config, servers=tuple(servers))
+        config = config.but(servers=tuple(servers))
     config = _apply_options(config, options + (res_options or "").split(), complaints)
-    return replace(config, complaints=tuple(complaints))
+    return config.but(complaints=tuple(complaints))
 
 
 def _apply_options(config: Config, options: list[str], complaints: list[str]) -> Config:
@@ -253,8 +253,14 @@ class SystemConfig:
         """Return what holds now: the same object as long as nothing changed."""
         path = variable("AE_RESOLV_CONF") or ""
         if sys.platform == "win32" and not path:
-            if self._config is None:
-                self._config = _windows_config()
+            # The registry has no stamp that could be looked at; it is read once a minute.
+            minute = int(time.monotonic() / 60)
+            if self._config is None or self._stamp != minute:
+                self._stamp = minute
+                config = _windows_config()
+                if self._config != config:
+                    self._config = config
+            assert self._config is not None
             return self._config
         path = path or "/etc/resolv.conf"
         res_options, local_domain = variable("RES_OPTIONS"), variable("LOCALDOMAIN")

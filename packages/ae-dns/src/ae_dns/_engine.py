@@ -138,13 +138,13 @@ class Engine:
 
     # ------------------------------------------------------------- for the channels
 
-    def arrived(self, exchange: Exchange, wire: bytes) -> None:
+    def arrived(self, exchange: Exchange, wire: bytes) -> bool:
         """Act on a packet that came by the channel of *exchange* with its identifier."""
         verdict = exchange.judge(wire)
         if self.trace is not None:
             self.trace("received", exchange, wire, verdict)
         if verdict is Verdict.IGNORED:
-            return
+            return False
         exchange.channel.forget(exchange)
         if verdict is Verdict.ANSWERED:
             self._finish(exchange)
@@ -152,6 +152,7 @@ class Engine:
             self._transmit(exchange)
         else:
             self._go_on(exchange)
+        return True
 
     def lost(self, exchange: Exchange) -> None:
         """Go on with the plan: the channel failed."""

@@ -56,6 +56,8 @@ class Lookup(Resolution):
     def exchange_over(self, exchange: Exchange) -> None:
         """Take what the exchange brought, and ask on or deliver."""
         self.exchange = None
+        if self.condvar.ready:
+            return  # cancelled by what another waiter of the same exchange called
         reply = exchange.reply
         over = self.fail(exchange.rcode) if reply is None else self._take(reply, 0)
         if over:

@@ -248,7 +248,6 @@ def read(message: Message, question: bytes, accept: Collection[int] | None) -> R
 
 
 def _rdata(wire: bytes, record: Record) -> dns.rdata.Rdata | None:
-    import dns.exception
     import dns.rdata
     import dns.rdataclass
     import dns.rdatatype
@@ -261,6 +260,7 @@ def _rdata(wire: bytes, record: Record) -> dns.rdata.Rdata | None:
             record.start,
             record.end - record.start,
         )
-    except (dns.exception.DNSException, ValueError, IndexError, struct.error):
-        # dnspython promises DNSException; others have escaped from single types before.
+    except Exception:
+        # dnspython promises DNSException; others have escaped from single types before, and
+        # whatever it is, the octets came from the network and the lookup has to go on.
         return None

@@ -57,8 +57,9 @@ _STREAM_READ: Final = 65536
 class Owner(Protocol):
     """Who is told what happens on the channels."""
 
-    def arrived(self, exchange: Exchange, wire: bytes) -> None:
-        """A packet with the identifier of *exchange* came by its channel."""
+    def arrived(self, exchange: Exchange, wire: bytes) -> bool:
+        """A packet with the identifier of *exchange* came by its channel; was it the reply?"""
+        ...
 
     def lost(self, exchange: Exchange) -> None:
         """The channel of *exchange* failed; it is forgotten already."""
@@ -315,17 +316,13 @@ class StreamChannel:
         except OSError:
             self._failed()
             return
-        if self.closed:
-            sock.close()
-            return
         self._sock = sock
         self._reader = ae.io(sock, "r", self._readable)
         self._flush()
 
     def _flush(self) -> None:
         sock = self._sock
-        if sock is None:
-            return
+        assert sock is not None
         try:
             while self._outgoing:
                 del self._outgoing[: sock.send(self._outgoing)]
@@ -342,8 +339,7 @@ class StreamChannel:
 
     def _readable(self) -> None:
         sock = self._sock
-        if sock is None:
-            return
+        assert sock is not None
         try:
             data = sock.recv(_STREAM_READ)
         except (BlockingIOError, InterruptedError):
@@ -362,9 +358,10 @@ class StreamChannel:
             wire = bytes(incoming[2:end])
             del incoming[:end]
             exchange = self.pending.get(wire[:2])
-            if exchange is not None:
+            # Only a true reply counts: a server that sends something else and hangs up must
+            # not be connected to again and again.
+            if exchange is not None and self.owner.arrived(exchange, wire):
                 self.served = True
-                self.owner.arrived(exchange, wire)
 
     def _failed(self) -> None:
         exchanges = list(self.pending.values())
