@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -537,6 +538,39 @@ def test_many_programs_at_once_all_have_their_own_status() -> None:
     ]
     assert [process.recv(PATIENCE) for process in processes] == [n % 7 << 8 for n in range(60)]
     assert [int(output) for output in outputs] == list(range(60))
+
+
+def test_every_thread_starts_its_own_programs() -> None:
+    results: list[tuple[int, bytes, int]] = []
+
+    def work(n: int) -> None:
+        out = bytearray()
+        status = run(f"echo {n}; exit {n}", stdout=out)
+        results.append((status, bytes(out), ae.fork_call(abs, -n).recv(PATIENCE)))
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert sorted(results) == [(n << 8, b"%d\n" % n, n) for n in range(4)]
+
+
+def test_programs_of_asyncio_and_subprocess_are_left_to_them(unbound: None) -> None:
+    import asyncio
+    import subprocess
+
+    async def main() -> list[int]:
+        theirs = [await asyncio.create_subprocess_exec("sh", "-c", f"exit {n}") for n in (1, 2)]
+        ours = [ae.run_cmd(f"exit {n}") for n in (3, 4)]
+        plain = subprocess.Popen(["sh", "-c", "exit 5"])
+        return [
+            *[await process.wait() for process in theirs],
+            *[await process >> 8 for process in ours],
+            plain.wait(),
+        ]
+
+    assert asyncio.run(main()) == [1, 2, 3, 4, 5]
 
 
 def test_nothing_stays_open() -> None:

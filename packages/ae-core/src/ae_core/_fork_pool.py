@@ -214,19 +214,19 @@ class Worker:
             self.records.pop().cancel()
 
     def on_readable(self) -> None:
-        if self.receive() or self.fd < 0:
+        if self.receive() is not False:
             return
         # Its end of the socket is closed: it is dead, or its function closed what is not its
         # own and nothing can come of it any more.
         self.records[1].cancel()
         self.kill()
 
-    def receive(self) -> bool:
-        """Take what is there; return False at the end of the stream."""
+    def receive(self) -> bool | None:
+        """Take what is there: True; None if nothing is; False at the end of the stream."""
         try:
             data = os.read(self.fd, 65536)
         except BlockingIOError:
-            return True
+            return None
         except OSError:
             data = b""
         if not data:
@@ -259,10 +259,8 @@ class Worker:
 
     def on_end(self, pid: int, status: int) -> None:
         self.alive = False
-        while self.call is not None and self.fd >= 0:  # an answer may lie in the socket
-            before = len(self.reply)
-            if not self.receive() or len(self.reply) == before:
-                break
+        while self.call is not None and self.receive():
+            continue  # an answer may lie in the socket
         if self.call is None:
             self.close()
             return
