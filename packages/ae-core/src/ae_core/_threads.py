@@ -224,7 +224,7 @@ def submit_ordered(
     *args: Any,
     undo: Callable[[T], object] | None = None,
 ) -> CondVar[T]:
-    """Do :meth:`submit`, but not before the earlier calls with the same *key* have ended.
+    """Do :func:`submit`, but not before the earlier calls with the same *key* have ended.
 
     Args:
         key: Anything hashable; None for no order.

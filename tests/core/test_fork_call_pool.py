@@ -1,0 +1,278 @@
+"""fork_call: the pool of workers, its limits, its end."""
+
+from __future__ import annotations
+
+import gc
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+if not hasattr(os, "fork"):
+    pytest.skip("POSIX only", allow_module_level=True)
+
+import ae_core as ae
+from ae_core import _fork_call, _fork_pool, _spawn
+from ae_core.testing import release
+
+PATIENCE = 60.0  # a hang, not a measure
+
+
+@pytest.fixture(autouse=True)
+def no_worker_stays() -> Iterator[None]:
+    yield
+    _fork_call.shutdown()
+    assert _spawn.reap_abandoned() == []
+
+
+def say_and_wait(path: str) -> str:
+    """Tell a FIFO that we are here, and wait until it says something."""
+    with open(f"{path}.in", "w") as here:
+        here.write("here")
+    with open(f"{path}.out") as go:
+        return go.read()
+
+
+def call(function: Callable[..., Any], *args: Any) -> Any:
+    condvar = ae.fork_call(function, *args)
+    assert not condvar.ready
+    return condvar.recv(PATIENCE)
+
+
+# ---------------------------------------------------------------------- the pool
+
+
+class Gate:
+    """Calls that say when they have begun, and wait to be let go."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.names: list[str] = []
+
+    def call(self) -> ae.CondVar[str]:
+        name = str(self.directory / str(len(self.names)))
+        os.mkfifo(f"{name}.in")
+        os.mkfifo(f"{name}.out")
+        self.names.append(name)
+        return ae.fork_call(say_and_wait, name)
+
+    def begun(self, n: int) -> None:
+        """Run the loop until call *n* has begun."""
+        fd = os.open(f"{self.names[n]}.in", os.O_RDONLY | os.O_NONBLOCK)
+        seen = ae.CondVar[None]()
+
+        def look() -> None:
+            if os.read(fd, 10):
+                seen.send()
+
+        watcher = ae.timer(0.0, look, interval=0.01)
+        seen.recv(PATIENCE)
+        watcher.cancel()
+        os.close(fd)
+
+    def go(self, n: int, text: str) -> None:
+        Path(f"{self.names[n]}.out").write_text(text)
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Gate:
+    return Gate(tmp_path)
+
+
+def test_no_more_than_ae_max_forks_run_at_once_the_rest_in_order(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AE_MAX_FORKS", "2")
+    calls = [gate.call() for _ in range(4)]
+    gate.begun(0)
+    gate.begun(1)
+    pool = _fork_pool.pool_of(_fork_call.current())
+    assert (len(pool.busy), len(pool.queue)) == (2, 2)
+    gate.go(1, "one")
+    assert calls[1].recv(PATIENCE) == "one"
+    gate.begun(2)
+    gate.go(2, "two")
+    assert calls[2].recv(PATIENCE) == "two"
+    gate.begun(3)
+    gate.go(0, "zero")
+    gate.go(3, "three")
+    assert [c.recv(PATIENCE) for c in calls] == ["zero", "one", "two", "three"]
+
+
+@pytest.mark.parametrize(
+    ("value", "limit"), [("3", 3), ("", 10), ("0", 10), ("-1", 10), ("many", 10), (None, 10)]
+)
+def test_ae_max_forks(value: str | None, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    if value is None:
+        monkeypatch.delenv("AE_MAX_FORKS", raising=False)
+    else:
+        monkeypatch.setenv("AE_MAX_FORKS", value)
+    assert _fork_pool._limit() == limit
+
+
+def test_a_worker_serves_one_call_after_the_other() -> None:
+    first = call(os.getpid)
+    assert call(os.getpid) == first
+    assert call(raise_and_catch) == first  # an exception does not end it
+
+
+def raise_and_catch() -> int:
+    return os.getpid()
+
+
+def test_a_worker_that_died_while_idle_is_replaced() -> None:
+    first = call(os.getpid)
+    os.kill(first, signal.SIGKILL)
+    assert call(os.getpid) != first
+
+
+def test_a_worker_that_is_stopped_and_dies_before_it_takes_the_call_is_replaced() -> None:
+    first = call(os.getpid)
+    os.kill(first, signal.SIGSTOP)
+    condvar = ae.fork_call(os.getpid)
+    os.kill(first, signal.SIGKILL)
+    assert condvar.recv(PATIENCE) != first
+
+
+def test_a_call_that_no_worker_takes_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(_fork_pool, "_BOOTSTRAP", "raise SystemExit(9)")
+    with pytest.raises(ae.ForkCallError) as caught:
+        call(os.getpid)
+    assert caught.value.status == 9 << 8
+
+
+def test_idle_workers_go_away_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_fork_pool, "IDLE", 0.05)
+    pid = call(os.getpid)
+    with pytest.raises(ae.Deadlock):  # the loop runs until nothing is left
+        ae.CondVar[None]().recv()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_the_directory_and_the_environment_are_those_of_the_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert call(os.getcwd) == os.getcwd()
+    monkeypatch.chdir(tmp_path)
+    assert call(os.getcwd) == str(tmp_path)
+    monkeypatch.setenv("AE_TEST_VARIABLE", "value")
+    assert call(os.getenv, "AE_TEST_VARIABLE") == "value"
+
+
+def test_failing_to_start_is_an_error_only_if_nothing_runs(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object) -> int:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    first = gate.call()
+    gate.begun(0)
+    with monkeypatch.context() as patched:
+        patched.setattr(_spawn, "spawn", refuse)
+        second = ae.fork_call(math.factorial, 3)  # waits for the first one's place
+        gate.go(0, "go")
+        assert first.recv(PATIENCE) == "go"
+        assert second.recv(PATIENCE) == 6
+        _fork_call.shutdown()
+        with pytest.raises(BlockingIOError):
+            call(math.factorial, 3)
+    assert call(math.factorial, 4) == 24
+
+
+# ---------------------------------------------------------------------- cancelling
+
+
+def test_cancel_kills_the_child(gate: Gate) -> None:
+    condvar = gate.call()
+    gate.begun(0)
+    pool = _fork_pool.pool_of(_fork_call.current())
+    (worker,) = pool.busy
+    condvar.cancel()
+    assert condvar.cancelled
+    assert call(math.factorial, 3) == 6
+    while pool.busy:
+        ae.detect().poll(True)
+    assert isinstance(worker, _fork_pool.Worker)
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker.pid, 0)
+
+
+def test_cancel_of_a_waiting_call_drops_it(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AE_MAX_FORKS", "1")
+    first = gate.call()
+    dropped = ae.fork_call(os.mkdir, str(tmp_path / "not"))
+    last = ae.fork_call(os.mkdir, str(tmp_path / "made"))
+    gate.begun(0)
+    dropped.cancel()
+    gate.go(0, "go")
+    assert first.recv(PATIENCE) == "go"
+    last.recv(PATIENCE)
+    assert (tmp_path / "made").is_dir()
+    assert not (tmp_path / "not").exists()
+
+
+# ---------------------------------------------------------------------- the end of a loop
+
+
+def test_a_loop_that_ends_takes_its_workers_with_it(gate: Gate) -> None:
+    idle = ae.fork_call(os.getpid)
+    busy = gate.call()
+    gate.begun(0)
+    pid = idle.recv(PATIENCE)
+    pool = _fork_pool.pool_of(_fork_call.current())
+    pids = [pid, *(worker.pid for worker in pool.busy)]  # type: ignore[attr-defined]
+    release()
+    assert not busy.ready
+    wait_for_abandoned()
+    for gone in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(gone, 0)
+
+
+def wait_for_abandoned() -> None:
+    deadline = time.monotonic() + PATIENCE
+    while _spawn.reap_abandoned() and time.monotonic() < deadline:
+        pass
+
+
+def test_every_asyncio_run_has_its_own_workers(unbound: None) -> None:
+    import asyncio
+
+    async def main() -> int:
+        return await ae.fork_call(math.factorial, 5)
+
+    assert [asyncio.run(main()) for _ in range(3)] == [120] * 3
+    release()
+    wait_for_abandoned()
+
+
+def test_a_forked_child_leaves_the_workers_alone(gate: Gate) -> None:
+    idle = ae.fork_call(os.getpid)
+    busy = gate.call()
+    gate.begun(0)
+    first = idle.recv(PATIENCE)
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            busy.cancel()
+            gc.collect()
+            if ae.fork_call(os.getpid).recv(PATIENCE) != first:
+                _fork_call.shutdown()
+                status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert call(os.getpid) == first
+    gate.go(0, "go")
+    assert busy.recv(PATIENCE) == "go"
