@@ -37,7 +37,7 @@ def public_names(module: ModuleType) -> set[str]:
                 found.add(name)
             case ast.ImportFrom(names=names):
                 found.update(alias.name for alias in names if alias.asname == alias.name)
-    ours = {name for name in found if not name.startswith("_")}
+    ours = {name for name in found if not name.startswith("_")} - {"TYPE_CHECKING"}
     return {name for name in ours if not isinstance(getattr(module, name, None), TypeVar)}
 
 
