@@ -14,6 +14,7 @@ import ae_core as ae
 import ae_dns
 import ae_socket
 from ae_dns.testing import NameServer
+from ae_handle.testing import end_lingering
 
 T = TypeVar("T")
 Scenario = Callable[[], Coroutine[Any, Any, T]]
@@ -53,6 +54,7 @@ def run(request: pytest.FixtureRequest) -> Callable[[Scenario[Any]], Any]:
                 return await task
             finally:
                 limit.cancel()
+                end_lingering()  # the loop ends with the scenario, and what it still owns with it
 
         def body() -> None:
             try:
