@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = ("AnyChildRecord", "ChildRecord", "watch_child")
 
 import os
+import sys
 from contextlib import suppress
 
 TYPE_CHECKING = False
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ._core import Core
+
+# The system call itself, also where gevent has put its own function in os.
+_waitpid: Callable[[int, int], tuple[int, int]] = getattr(
+    sys.modules.get("posix"), "waitpid", os.waitpid
+)
+GEVENT_TURNS = 3
 
 
 class ChildRecord:
@@ -133,7 +140,7 @@ def _sigchld() -> int:
 class Exit:
     """The coming end of one child, shared by all its watchers in one loop."""
 
-    __slots__ = ("core", "pid", "pidfd", "records", "token", "waiter")
+    __slots__ = ("core", "pid", "pidfd", "records", "token", "turns", "waiter")
 
     def __init__(self, core: Core, pid: int) -> None:
         self.core = core
@@ -141,6 +148,7 @@ class Exit:
         self.records: list[ChildRecord] = []
         self.pidfd = -1
         self.token: Any = None
+        self.turns = 0
         self.waiter: Any = None
         if hasattr(os, "waitid"):
             # refuses at once what is not our child or was reaped already
@@ -171,10 +179,18 @@ class Exit:
 
     def on_end(self) -> None:
         """The child has ended: reap it and tell everybody."""
-        status = _reap(self.pid)
-        if status is None:
-            if _alive(self.pid):
-                return  # a spurious wake-up
+        try:
+            reaped, status = os.waitpid(self.pid, os.WNOHANG)
+            if not reaped:
+                # gevent's waitpid: its loop reaps, and tells a turn later. If it does not, it has
+                # missed the signal, and never will
+                self.turns += 1
+                if self.turns < GEVENT_TURNS:
+                    return
+                reaped, status = _waitpid(self.pid, os.WNOHANG)
+                if not reaped:
+                    return  # a spurious wake-up
+        except ChildProcessError:
             from ._log import log
 
             log(
@@ -256,13 +272,6 @@ def _exits(core: Core) -> dict[int, Exit]:
 
 def _use_pidfd() -> bool:
     return hasattr(os, "pidfd_open")
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
-    except ChildProcessError:
-        return False
 
 
 def _reap(pid: int) -> int | None:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 __all__ = ("CondVar",)
 
-from _thread import get_ident
-
 from ._errors import CancelledError
+from ._thread_identity import get_ident
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ __all__ = ("Core", "IoRecord")
 
 import sys
 import time
-from _thread import get_ident
 from math import inf
 
 from ._backend import Backend
 from ._errors import BlockingNotAllowed, Deadlock, RecursiveWait, WrongLoop
 from ._interrupt import catching_sigint
+from ._thread_identity import get_ident
 from ._timers import TimerEntry, TimerQueue
 
 TYPE_CHECKING = False  # typing itself costs more to import than all of ae_core

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 __all__ = ("backend", "bind", "bound", "current", "detect", "post_detect", "use")
 
-import _thread
 import os
 import sys
 
@@ -17,6 +16,7 @@ from ._backend import Backend
 from ._backends._table import BACKENDS, BackendSpec
 from ._core import Core
 from ._errors import BackendUnavailable, BlockingNotAllowed, WrongLoop
+from ._thread_identity import get_ident, local
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class _Slot:
             self.core.close()
 
 
-class _Local(_thread._local):
+class _Local(local):
     slot: _Slot
     core: Core  # slot.core, one attribute nearer; missing until detection
 
@@ -46,7 +46,7 @@ class _Local(_thread._local):
 
 
 tls = _Local()
-_main_thread = _thread.get_ident()
+_main_thread = get_ident()
 _main_core: Core | None = None  # the newest live core of the main thread
 _hooks: list[tuple[object, Callable[[], object]]] = []
 
@@ -330,7 +330,7 @@ def _after_fork_in_child() -> None:
     if _main_core is not None:
         _main_core.close(forked=True)
     _main_core = None
-    _main_thread = _thread.get_ident()
+    _main_thread = get_ident()
 
 
 if hasattr(os, "register_at_fork"):

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 __all__ = ("IoWatcher", "RecordWatcher", "TimerWatcher", "Watcher", "name_of", "unwrapped", "weak")
 
-from _thread import get_ident
-
 from ._errors import WrongLoop
+from ._thread_identity import get_ident
 from ._timers import TimerEntry
 
 TYPE_CHECKING = False

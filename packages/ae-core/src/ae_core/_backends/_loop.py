@@ -241,27 +241,27 @@ class LoopBackend(Backend):
         self._now = None
         readers = self._readers
         for fd, mask in events:
-            if mask != READ:
-                if mask & INVALID:
-                    self._closed_early(fd)
-                    continue
-                if mask & (WRITE | BROKEN):
-                    callback = self._writers.get(fd)
-                    if callback is not None:
-                        callback()
-                    elif fd not in readers or mask & WRITE:
-                        self._forget(fd, mask)
-                if not mask & (READ | BROKEN):
-                    continue
-                callback = readers.get(fd)
-                if callback is not None:
-                    callback()
+            if mask == READ:
+                try:
+                    ready = readers[fd]
+                except KeyError:
+                    self._forget(fd, mask)
+                else:
+                    ready()
                 continue
-            callback = readers.get(fd)
-            if callback is not None:
-                callback()
-            else:
+            if mask & INVALID:
+                self._closed_early(fd)
+                continue
+            writer = self._writers.get(fd)
+            if writer is not None:
+                if mask & (WRITE | BROKEN):
+                    writer()
+            elif mask & WRITE or fd not in readers:
                 self._forget(fd, mask)
+            if mask & (READ | BROKEN):
+                reader = readers.get(fd)
+                if reader is not None:
+                    reader()
         if self._always:
             for fd in list(self._always):
                 for side in (self._writers, readers):

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 __all__ = ("BACKENDS", "BackendSpec")
 
-import _thread
 import sys
+
+from .._thread_identity import get_ident
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -128,10 +129,10 @@ def _never() -> str | None:
 
 
 def _in_main_thread() -> bool:
-    return _thread.get_ident() == _main_thread
+    return get_ident() == _main_thread
 
 
-_main_thread = _thread.get_ident()
+_main_thread = get_ident()
 
 # Running loops first: where one runs there is no choice. Then what is loaded and live: a module
 # that was merely imported says nothing. Last, always, our own.

@@ -1,0 +1,21 @@
+"""Which thread this is, and what belongs to it: by the interpreter's own functions.
+
+gevent's monkey patching gives each greenlet an identity and "thread-local" storage of its own.
+A loop belongs to the real thread, whose greenlets share it, so we take the originals.
+"""
+
+from __future__ import annotations
+
+__all__ = ("get_ident", "local")
+
+import sys
+
+TYPE_CHECKING = False
+
+_monkey = sys.modules.get("gevent.monkey")
+if _monkey is None or TYPE_CHECKING:
+    from _thread import _local as local
+    from _thread import get_ident as get_ident
+else:
+    get_ident = _monkey.get_original("_thread", "get_ident")
+    local = _monkey.get_original("_thread", "_local")
