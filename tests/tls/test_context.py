@@ -42,7 +42,7 @@ def files(tmp_path: Path, leaf: Leaf, ca: CertificateAuthority) -> Path:
 def test_identity_from_files_text_and_objects(
     files: Path, leaf: Leaf, client: Context, join: Join
 ) -> None:
-    for options in (
+    variants: list[dict[str, Any]] = [
         {"cert_file": files / "cert.pem", "key_file": files / "key.pem"},
         {"cert_file": str(files / "both.pem")},
         {"cert": leaf.cert_pem, "key": leaf.key_pem},
@@ -59,8 +59,9 @@ def test_identity_from_files_text_and_objects(
             "key_file": files / "secret.pem",
             "cert_password": lambda: "pass word",
         },
-    ):
-        a, _ = join(client, Context(**options))  # type: ignore[arg-type]
+    ]
+    for options in variants:
+        a, _ = join(client, Context(**options))
         assert a.certificate == leaf.cert, options
 
 
@@ -133,15 +134,18 @@ def test_nonsense_is_refused_by_name(
     ],
 )
 def test_a_bad_file_is_named(files: Path, options: dict[str, str], message: str) -> None:
-    paths = {k: v if k == "cert_password" else files / v for k, v in options.items()}
+    paths: dict[str, Any] = {
+        k: v if k == "cert_password" else files / v for k, v in options.items()
+    }
     with pytest.raises(ValueError, match=message):
-        Context(**paths)  # type: ignore[arg-type]
+        Context(**paths)
 
 
 @pytest.mark.parametrize("option", ["cert_file", "ca_file", "ca_path"])
 def test_a_missing_file_is_named(tmp_path: Path, option: Any) -> None:
     with pytest.raises(FileNotFoundError, match=r"nothing\.here"):
-        Context(**{option: tmp_path / "nothing.here"})
+        path: Any = tmp_path / "nothing.here"
+        Context(**{option: path})
 
 
 def test_a_damaged_certificate_and_a_damaged_key_are_refused(leaf: Leaf) -> None:

@@ -144,6 +144,16 @@ def test_the_server_picks_the_cipher(
     assert "AES-256-GCM" in picked.pop()
 
 
+def noted(keep: Callable[[str, Any, str], None], kept: list[str]) -> Callable[..., None]:
+    """Wrap the function that stores a session, and note each call."""
+
+    def wrapped(name: str, session: Any, version: str) -> None:
+        kept.append(version)
+        keep(name, session, version)
+
+    return wrapped
+
+
 @pytest.mark.parametrize("version", ["1.2", "1.3"])
 def test_tickets_are_few(ca: CertificateAuthority, leaf: Leaf, version: Any) -> None:
     """A full handshake brings two tickets at most, a resumed one no more."""
@@ -154,10 +164,7 @@ def test_tickets_are_few(ca: CertificateAuthority, leaf: Leaf, version: Any) -> 
         a = client.new_session("connect", HOST)
         keep = a._keep_session
         assert keep is not None
-        a._keep_session = lambda name, session, version, keep=keep, kept=kept: (  # type: ignore[misc]
-            kept.append(version),
-            keep(name, session, version),
-        )
+        a._keep_session = noted(keep, kept)
         b = server.new_session("accept", None)
         pump(a, b)
         assert a.resumed is resumed

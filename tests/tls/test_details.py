@@ -51,7 +51,7 @@ def test_before_the_handshake_nothing_is_known(client: Context) -> None:
 
 @VERSIONS
 def test_both_ends_export_the_same_key_material(
-    ca: CertificateAuthority, leaf: Leaf, join: Join, version: str
+    ca: CertificateAuthority, leaf: Leaf, join: Join, version: Any
 ) -> None:
     server = Context(cert=leaf.chain, key=leaf.key, max_version=version)
     a, b = join(Context(ca_cert=ca.cert), server)
@@ -67,7 +67,7 @@ def test_both_ends_export_the_same_key_material(
 @VERSIONS
 @pytest.mark.parametrize("kind", ["tls-exporter", "tls-unique", "tls-server-end-point"])
 def test_channel_bindings_are_equal_at_both_ends(
-    ca: CertificateAuthority, leaf: Leaf, join: Join, version: str, kind: Any
+    ca: CertificateAuthority, leaf: Leaf, join: Join, version: Any, kind: Any
 ) -> None:
     server = Context(cert=leaf.chain, key=leaf.key, max_version=version)
     client = Context(ca_cert=ca.cert)

@@ -146,6 +146,12 @@ class Side:
     def started(self, handle: Handle, error: BaseException | None) -> None:
         self.note("started" if error is None else f"not started: {getattr(error, 'reason', error)}")
 
+    def all_there_is(self, handle: Handle) -> None:
+        self.note(handle.read_buffer.take(len(handle.read_buffer)))
+
+    def line(self, handle: Handle, line: bytes) -> None:
+        self.note(line)
+
     def until(self, what: Any) -> None:
         """Let the loop run until *what* has happened."""
         while what not in self.story:
@@ -199,7 +205,7 @@ def test_started_comes_before_any_data(pair: Callable[..., Pair]) -> None:
     a, b = pair()
     for side in (a, b):
         side.handle.push_write(b"first\n")
-        side.handle.push_read("line", lambda handle, line, side=side: side.note(line))
+        side.handle.push_read("line", side.line)
     a.until(b"first")
     b.until(b"first")
     assert a.story == b.story == ["started", b"first"]
@@ -225,7 +231,7 @@ def test_upgrade_in_the_middle_of_a_stream(pair: Callable[..., Pair]) -> None:
         b.note(line)
         handle.push_write(b"go ahead\n")
         handle.start_tls("accept")
-        handle.push_read("line", lambda handle, line: b.note(line))
+        handle.push_read("line", b.line)
 
     def answer(handle: Handle, line: bytes) -> None:
         a.note(line)
@@ -250,7 +256,7 @@ def test_injected_clear_text_is_never_data(pair: Callable[..., Pair], engine: En
         b.note(line)
         handle.push_write(b"go ahead\n")
         handle.start_tls("accept")
-        handle.push_read("line", lambda handle, line: b.note(line))
+        handle.push_read("line", b.line)
 
     b.handle.push_read("line", command)
     a.handle.push_write(b"STARTTLS\nDELETE everything\n")
@@ -269,7 +275,7 @@ def test_injection_is_refused_at_every_cut(engine: Engine) -> None:
 
         def command(handle: Handle, line: bytes, side: Side = side) -> None:
             handle.start_tls("accept")
-            handle.push_read("line", lambda handle, line: side.note(line))
+            handle.push_read("line", side.line)
 
         side.handle.push_read("line", command)
         with a:
@@ -286,19 +292,18 @@ REAL = pytest.mark.parametrize("engine", ["openssl-1.3", "openssl-1.2", "ssl"], 
 
 @REAL
 def test_tls_stops_on_both_sides_and_clear_text_goes_on(pair: Callable[..., Pair]) -> None:
-    a, b = pair(
-        client={"on_tls_stopped": lambda handle: a.note("stopped")},
-        on_tls_stopped=lambda handle: b.note("stopped"),
-    )
+    a, b = pair()
+    a.handle.on_tls_stopped = lambda handle: a.note("stopped")
+    b.handle.on_tls_stopped = lambda handle: b.note("stopped")
     a.handle.push_write(b"secret\n")
-    b.handle.push_read("line", lambda handle, line: b.note(line))
+    b.handle.push_read("line", b.line)
     b.until(b"secret")
     a.handle.stop_tls()
     a.handle.push_write(b"in clear\n")
-    b.handle.push_read("line", lambda handle, line: b.note(line))
+    b.handle.push_read("line", b.line)
     b.until(b"in clear")
     b.handle.push_write(b"clear too\n")
-    a.handle.push_read("line", lambda handle, line: a.note(line))
+    a.handle.push_read("line", a.line)
     a.until(b"clear too")
     assert a.story == ["started", "stopped", b"clear too"]
     assert b.story == ["started", b"secret", "stopped", b"in clear"]
@@ -308,14 +313,13 @@ def test_tls_stops_on_both_sides_and_clear_text_goes_on(pair: Callable[..., Pair
 
 @REAL
 def test_tls_can_be_stopped_and_started_again(pair: Callable[..., Pair]) -> None:
-    a, b = pair(
-        client={"on_tls_stopped": lambda handle: a.note("stopped")},
-        on_tls_stopped=lambda handle: b.note("stopped"),
-    )
+    a, b = pair()
+    a.handle.on_tls_stopped = lambda handle: a.note("stopped")
+    b.handle.on_tls_stopped = lambda handle: b.note("stopped")
     for number in range(3):
         line = b"round %d" % number
         a.handle.push_write(line + b"\n")
-        b.handle.push_read("line", lambda handle, line: b.note(line))
+        b.handle.push_read("line", b.line)
         b.until(line)
         a.handle.stop_tls()
         a.until("stopped")
@@ -329,7 +333,7 @@ def test_tls_can_be_stopped_and_started_again(pair: Callable[..., Pair]) -> None
 def test_a_close_notify_is_the_end_where_nobody_waits_for_it(pair: Callable[..., Pair]) -> None:
     a, b = pair()
     a.handle.push_write(b"last\n")
-    b.handle.push_read("line", lambda handle, line: b.note(line))
+    b.handle.push_read("line", b.line)
     a.handle.stop_tls()
     b.until("eof")
     assert b.story == ["started", b"last", "eof"]
@@ -337,10 +341,7 @@ def test_a_close_notify_is_the_end_where_nobody_waits_for_it(pair: Callable[...,
 
 def test_data_and_close_in_one_flight(pair: Callable[..., Pair]) -> None:
     a, b = pair()
-    b.handle.on_read = lambda handle: (
-        b.note(bytes(handle.read_buffer)),
-        handle.read_buffer.clear(),
-    )
+    b.handle.on_read = b.all_there_is
     a.until("started")
     b.until("started")
     a.handle.push_write(b"all of it")
@@ -466,7 +467,7 @@ def test_autostart_tells_tls_from_clear_text(engine: Engine) -> None:
         client = Side(a, engine.client, HOST)
         server = Side(b, engine.server, None)
         server.handle.push_read(TlsAutostart("accept"), lambda handle, version: None)
-        server.handle.push_read("line", lambda handle, line, server=server: server.note(line))
+        server.handle.push_read("line", server.line)
         if secure:
             client.handle.start_tls("connect")
         client.handle.push_write(b"hello\n")
@@ -494,7 +495,7 @@ def test_destroy_says_goodbye(engine: Engine) -> None:
     server.handle.start_tls("accept")
     client.push_write(b"last words\n")
     client.destroy()
-    server.handle.push_read("line", lambda handle, line: server.note(line))
+    server.handle.push_read("line", server.line)
     server.until("eof")
     assert server.story == ["started", b"last words", "eof"]
     server.handle.destroy()

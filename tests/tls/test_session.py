@@ -21,6 +21,10 @@ Join = Callable[..., tuple[Session, Session]]
 VERSIONS = pytest.mark.parametrize("version", ["1.2", "1.3"])
 
 
+def references(*things: Any) -> list[weakref.ref[Any]]:
+    return [weakref.ref(thing) for thing in things]
+
+
 def records(data: bytes) -> list[bytes]:
     """Cut *data* into TLS records."""
     found = []
@@ -33,7 +37,7 @@ def records(data: bytes) -> list[bytes]:
 
 @VERSIONS
 def test_data_passes_in_both_directions(
-    ca: CertificateAuthority, leaf: Leaf, join: Join, version: str
+    ca: CertificateAuthority, leaf: Leaf, join: Join, version: Any
 ) -> None:
     server = Context(cert=leaf.chain, key=leaf.key, max_version=version)
     a, b = join(Context(ca_cert=ca.cert), server)
@@ -75,7 +79,7 @@ def test_what_is_written_before_the_handshake_is_kept(client: Context, server: C
 
 @VERSIONS
 def test_every_cut_of_every_flight_gives_the_same(
-    ca: CertificateAuthority, leaf: Leaf, version: str
+    ca: CertificateAuthority, leaf: Leaf, version: Any
 ) -> None:
     """Each flight is cut in two at every position, and once delivered octet by octet."""
     client = Context(ca_cert=ca.cert, session_cache=False)
@@ -219,9 +223,11 @@ def test_a_writable_buffer_may_be_changed_after_write(
 
 @VERSIONS
 def test_close_notify_goes_both_ways(
-    ca: CertificateAuthority, leaf: Leaf, join: Join, version: str
+    ca: CertificateAuthority, leaf: Leaf, join: Join, version: Any
 ) -> None:
     server = Context(cert=leaf.chain, key=leaf.key, max_version=version)
+    a: Any
+    b: Any
     a, b = join(Context(ca_cert=ca.cert), server)
     a.write(b"last words")
     a.shutdown()
@@ -271,7 +277,7 @@ def test_write_after_shutdown_is_an_error(client: Context, server: Context, join
 
 @VERSIONS
 def test_octets_behind_close_notify_are_handed_back(
-    ca: CertificateAuthority, leaf: Leaf, join: Join, version: str
+    ca: CertificateAuthority, leaf: Leaf, join: Join, version: Any
 ) -> None:
     """The peer stops TLS and goes on in clear, all in one packet, cut anywhere."""
     server = Context(cert=leaf.chain, key=leaf.key, max_version=version)
@@ -311,7 +317,7 @@ def test_data_close_and_handshake_end_in_one_flight(client: Context, server: Con
 
 @VERSIONS
 def test_end_of_stream_without_close_notify_is_truncation(
-    ca: CertificateAuthority, leaf: Leaf, join: Join, version: str
+    ca: CertificateAuthority, leaf: Leaf, join: Join, version: Any
 ) -> None:
     server = Context(cert=leaf.chain, key=leaf.key, max_version=version)
     a, _ = join(Context(ca_cert=ca.cert), server)
@@ -377,7 +383,7 @@ def test_truncation_at_every_record_is_reported(
 
 @VERSIONS
 def test_a_forged_record_ends_the_connection_after_the_good_ones(
-    ca: CertificateAuthority, leaf: Leaf, join: Join, version: str
+    ca: CertificateAuthority, leaf: Leaf, join: Join, version: Any
 ) -> None:
     server = Context(cert=leaf.chain, key=leaf.key, max_version=version)
     a, b = join(Context(ca_cert=ca.cert), server)
@@ -483,7 +489,12 @@ def test_sessions_are_freed_without_the_garbage_collector(
         a, b = join(client, server)
         a.write(b"data")
         pump(a, b)
-        gone = [weakref.ref(a), weakref.ref(b), weakref.ref(a._conn), weakref.ref(b._conn)]
+        gone: list[weakref.ref[Any]] = [
+            weakref.ref(a),
+            weakref.ref(b),
+            weakref.ref(a._conn),
+            weakref.ref(b._conn),
+        ]
         del a, b
         assert [ref() for ref in gone] == [None] * 4
     finally:
@@ -499,7 +510,12 @@ def test_failed_sessions_are_freed_without_the_garbage_collector(
     try:
         a = client.new_session("connect", name)
         b = server.new_session("accept", None)
-        gone = [weakref.ref(a), weakref.ref(b), weakref.ref(a._conn), weakref.ref(b._conn)]
+        gone: list[weakref.ref[Any]] = [
+            weakref.ref(a),
+            weakref.ref(b),
+            weakref.ref(a._conn),
+            weakref.ref(b._conn),
+        ]
         reasons = []
         for source, target in ((a, b), (b, a), (a, b), (None, a), (a, b)):
             data = b"rubbish" if source is None else source.drain()
@@ -531,7 +547,7 @@ def test_contexts_are_freed_without_the_garbage_collector(ca: CertificateAuthori
         )
         context.new_session("connect", HOST)
         context.new_session("accept", None)
-        gone = [weakref.ref(context), weakref.ref(other)]
+        gone = references(context, other)
         del context, other
         assert [ref() for ref in gone] == [None, None]
     finally:
@@ -546,7 +562,7 @@ def test_a_failure_while_encrypting_is_told_at_once(
 ) -> None:
     from OpenSSL import SSL
 
-    def broken(data: bytes) -> int:
+    def broken(buf: object, flags: int = 0) -> int:
         raise SSL.Error([("SSL routines", "", "internal error")])
 
     a, _ = join(client, server)

@@ -402,7 +402,7 @@ def test_a_response_by_a_certified_responder_is_accepted(
         responder = middle.issue(common_name="responder", purposes=["ocsp"], key_type=kind)
         leaf = middle.issue(HOST)
         staple = middle.ocsp_response(leaf, responder=responder)
-        server = Context(cert=leaf.chain, key=leaf.key, ocsp=lambda staple=staple: staple)
+        server = Context(cert=leaf.chain, key=leaf.key, ocsp=[staple].pop)
         join(Context(ca_cert=root.cert, ocsp="require"), server)
 
 
