@@ -116,6 +116,16 @@ def test_a_broken_pattern_is_refused_at_once() -> None:
         Regex(b"(")
 
 
+@pytest.mark.parametrize("value", [b"no end", b"a;b;", b"x!;", b""])
+def test_what_would_not_read_back_is_not_written(value: bytes) -> None:
+    frame = Regex(b";", reject=b"!")
+    assert frame.encode(bytearray(b"one;")) == b"one;"
+    with pytest.raises(ValueError, match="match"):
+        frame.encode(value)
+    with pytest.raises(TypeError):
+        frame.encode("text;")  # type: ignore[arg-type]
+
+
 def test_it_is_a_value() -> None:
     assert Regex(b"x") == Regex(b"x")
     assert Regex(b"x", b"y") != Regex(b"x")

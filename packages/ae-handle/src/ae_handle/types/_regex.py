@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from .._buffer import NEED_MORE, NeedMore, ReadBuffer
 from .._errors import BadMessage
+from .._octets import octets
 from ._immutable import Immutable
 
 if TYPE_CHECKING:
@@ -115,6 +116,23 @@ class Regex(Immutable, Generic[T_co]):
             if end > skipped:
                 buf.state = end
         return NEED_MORE
+
+    def encode(self, value: bytes | bytearray | memoryview, /) -> bytes:
+        """Return *value*, after making sure that it reads back as one item.
+
+        Raises:
+            TypeError: If *value* is not bytes-like.
+            ValueError: If *accept* does not match exactly at its end.
+        """
+        data = octets(value)
+        buf = ReadBuffer(data)
+        try:
+            read = self(buf)
+        except BadMessage as error:
+            raise ValueError(str(error)) from error
+        if read is NEED_MORE or buf:
+            raise ValueError(f"{self.accept!r} does not match at the end of {data[:60]!r}")
+        return data
 
     def _taken(self, buf: ReadBuffer, skipped: int, end: int) -> Any:
         if not self.groups:
