@@ -538,6 +538,9 @@ async def wait_for(text: str, shown: Callable[[], str]) -> str:
 def test_descriptor_closed_under_its_watcher_is_named(
     backend: Any, shown: Callable[[], str]
 ) -> None:
+    if backend.name == "tk":
+        pytest.skip("Tcl's notifier stops for good at a closed descriptor; only the log is left")
+
     async def main() -> tuple[int, str]:
         reader, writer = os.pipe()
         watcher = ae.io(reader, "r", nothing)

@@ -22,10 +22,10 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import FrameType
+    from types import FrameType, ModuleType
     from typing import Final
 
-    from .logs import Context
+    from .logs import Context, _Plan
 
     Dispatch = Callable[
         [str | Context, int, object, tuple[object, ...], BaseException | None, FrameType], bool
@@ -139,25 +139,27 @@ class Logger:
             before costly arguments are computed.
     """
 
-    __slots__ = ("_answer", "_context", "_level", "_seen")
+    __slots__ = ("_context", "_generation", "_level", "_plan")
+
+    _plan: _Plan
 
     def __init__(self, level: int, context: str | Context, /) -> None:
         self._level = level
         self._context = context
-        self._seen: object = None
-        self._answer = False
+        self._generation = -1  # that of `_plan`
 
     @property
     def enabled(self) -> bool:
         """Whether a message would reach a target now."""
-        from . import logs
-
-        state = logs._state()
-        if state != self._seen:
-            self._answer = logs._would_log(self._context, self._level)
-            # A program that configured stdlib logging may change its levels without telling us.
-            self._seen = state
-        return self._answer
+        logs = _logs
+        if logs is None:
+            _load()
+            if (logs := _logs) is None:
+                return False
+        if self._generation != logs._generation:
+            self._generation = logs._generation
+            self._plan = logs._Plan(self._context, self._level)
+        return self._plan.reaches()
 
     def __call__(
         self, message: object, /, *args: object, error: BaseException | None = None
@@ -178,13 +180,14 @@ def module_of(frame: FrameType) -> str:
 
 def _load() -> Dispatch:
     """Return the engine behind us, importing it at the first message."""
-    global _dispatch
+    global _dispatch, _logs
     try:
         from . import logs
     except (ImportError, OSError):
         # The first message of all comes from a finalizer while the interpreter shuts down, or
         # is about there being no descriptors left.
         return last_words
+    _logs = logs
     _dispatch = logs._dispatch
     return _dispatch
 
@@ -201,6 +204,7 @@ def last_words(context: object, level: int, message: object, *_: object) -> bool
     return True
 
 
+_logs: ModuleType | None = None
 _dispatch: Dispatch | None = None
 
 log.__module__ = logger.__module__ = Logger.__module__ = "ae_core"

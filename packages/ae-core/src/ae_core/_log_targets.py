@@ -13,6 +13,7 @@ __all__ = (
     "Stderr",
     "Syslog",
     "Target",
+    "default_takes",
     "flush",
     "stdlib_logger",
 )
@@ -30,7 +31,7 @@ from ._log import LEVEL_NAMES, last_words, log
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from ._log_entry import Entry
     from .logs import Context
@@ -48,10 +49,6 @@ class Target:
     def emit(self, entry: Entry, level: int, formatter: Format) -> tuple[bool, bool]:
         """Show a message. Return whether it was taken, and whether it shall go no further."""
         raise NotImplementedError
-
-    def wants(self, name: str, level: int) -> bool:
-        """Say whether `emit` would take a message of that context and level."""
-        return True
 
 
 class Callback(Target):
@@ -81,9 +78,6 @@ class Stderr(Target):
         except (OSError, ValueError):  # gone, or closed: there is nobody left to tell
             return False, False
         return True, False
-
-    def wants(self, name: str, level: int) -> bool:
-        return sys.stderr is not None
 
 
 # stdlib logging
@@ -124,11 +118,16 @@ class Default(Stderr):
         logger.handle(record)
         return True, False
 
-    def wants(self, name: str, level: int) -> bool:
-        logger = stdlib_logger(name)
-        if logger is None:
-            return super().wants(name, level)
-        return _takes(logger, _STDLIB_LEVEL[level])
+
+def default_takes(name: str, levels: Iterable[int], as_stderr: bool) -> bool:
+    """Return whether `Default` would take a message of context *name* at one of *levels* now.
+
+    *as_stderr* says whether it may without stdlib handlers.
+    """
+    logger = stdlib_logger(name)
+    if logger is None:
+        return as_stderr and sys.stderr is not None
+    return any(_takes(logger, _STDLIB_LEVEL[level]) for level in levels)
 
 
 def stdlib_logger(name: str) -> logging.Logger | None:

@@ -487,39 +487,51 @@ def _report(error: Exception) -> None:
     report(error, None, None)
 
 
-def _would_log(origin: str | Context, level: int) -> bool:
-    """Walk as `_walk` does, but only ask; a callback might consume the message, so ask on."""
-    start = _resolve(origin)
-    bit = 1 << level
-    seen: set[Context] = set()
-    stack = [(start, level, False)]
-    while stack:
-        context, shown, stdlib_only = stack.pop()
-        if context in seen:
-            continue
-        if not context._mask & bit:
-            if not context._implicit or _targets.stdlib_logger(start._title) is None:
-                continue
-            stdlib_only = True
-        seen.add(context)
-        shown = max(shown, context._cap)
-        target = context._target
-        if (
-            target is not None
-            and (target.is_stdlib or not stdlib_only)
-            and target.wants(start._title, shown)
-        ):
-            return True
-        stack.extend((slave, shown, stdlib_only) for slave in context._slaves)
-    return False
+class _Plan:
+    """Which targets a message of one context and level would reach, for loggers.
 
-
-def _state() -> object:
-    """Return what an answer of `_would_log` depends on: equal as long as it holds.
-
-    Once stdlib logging is there, any program may change its levels without telling us.
+    Holds as long as `_generation` does; what stdlib logging thinks of it is asked each time,
+    because any program may change that without telling us.
     """
-    return object() if "logging" in sys.modules else _generation
+
+    __slots__ = ("_default", "_name", "_other", "_stdlib")
+
+    def __init__(self, origin: str | Context, level: int) -> None:
+        """Walk as `_walk` does, but only ask; a callback might consume the message, so go on."""
+        start = _resolve(origin)
+        self._name = start._title
+        self._other = False  # a target that takes everything
+        self._default = False  # the default target, as stderr
+        self._stdlib: list[int] = []  # the levels at which it is reached if stdlib has handlers
+        bit = 1 << level
+        seen: set[Context] = set()
+        stack = [(start, level, False)]
+        while stack:
+            context, shown, stdlib_only = stack.pop()
+            if context in seen:
+                continue
+            if not context._mask & bit:
+                if not context._implicit:
+                    continue
+                stdlib_only = True
+            seen.add(context)
+            shown = max(shown, context._cap)
+            if context._target is None:
+                pass
+            elif context._target.is_stdlib:
+                self._stdlib.append(shown)
+                self._default = self._default or not stdlib_only
+            elif not stdlib_only:
+                self._other = True
+            stack.extend((slave, shown, stdlib_only) for slave in context._slaves)
+
+    def reaches(self) -> bool:
+        """Return whether a target would take a message now."""
+        if self._other:
+            return True
+        if not self._stdlib:
+            return False
+        return _targets.default_takes(self._name, self._stdlib, self._default)
 
 
 def _now() -> float:
