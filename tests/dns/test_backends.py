@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import socket
 import sys
@@ -131,6 +132,25 @@ def test_threads_share_a_resolver_but_no_sockets(server: NameServer) -> None:
     for thread in threads:
         thread.join()
     assert found == [ADDRESSES] * 60
+
+
+def test_a_thread_that_ends_with_lookups_in_flight_leaves_nothing(server: NameServer) -> None:
+    server.script("*", "*", *[DROP] * 99)
+    resolvers = [ae_dns.Resolver(servers=[server.endpoint], tcp=tcp) for tcp in (False, True)]
+    before = descriptors()
+
+    def ask() -> None:
+        for resolver in resolvers:
+            resolver.a("www.demo.test.")
+        with pytest.raises(TimeoutError):
+            ae.CondVar[None]().recv(0.05)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join()
+    gc.collect()
+    assert descriptors() == before
+    server.cancel()
 
 
 def test_await(server: NameServer, resolver: ae_dns.Resolver) -> None:

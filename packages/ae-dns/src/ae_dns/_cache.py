@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = ("Cache",)
 
 from collections import OrderedDict
+from threading import Lock
 from typing import Final
 
 from ._resolution import Reply
@@ -30,7 +31,7 @@ class Cache:
 
     Positive replies stay for the least TTL of their records, at most a week; negative ones
     as their SOA says (RFC 2308), at most three hours, and not at all without one. A TTL of 0 is
-    not stored.
+    not stored. Several resolvers, in several threads, may share a cache.
 
     Raises:
         ValueError: If a bound is not positive.
@@ -45,6 +46,7 @@ class Cache:
         self._max_octets = max_octets
         self._entries: OrderedDict[bytes, tuple[float, float, Reply]] = OrderedDict()
         self._octets = 0
+        self._lock = Lock()
         self.hits = 0
         self.misses = 0
 
@@ -56,23 +58,25 @@ class Cache:
 
     def clear(self) -> None:
         """Forget everything."""
-        self._entries.clear()
-        self._octets = 0
+        with self._lock:
+            self._entries.clear()
+            self._octets = 0
 
     def get(self, question: bytes, now: float) -> tuple[Reply, int] | None:
         """Return the valid reply to *question* and its age in whole seconds, if there is one."""
-        entry = self._entries.get(question)
-        if entry is None:
-            self.misses += 1
-            return None
-        stored, expires, reply = entry
-        if expires <= now:
-            self._remove(question)
-            self.misses += 1
-            return None
-        self._entries.move_to_end(question)
-        self.hits += 1
-        return reply, int(now - stored)
+        with self._lock:
+            entry = self._entries.get(question)
+            if entry is None:
+                self.misses += 1
+                return None
+            stored, expires, reply = entry
+            if expires <= now:
+                self._remove(question)
+                self.misses += 1
+                return None
+            self._entries.move_to_end(question)
+            self.hits += 1
+            return reply, int(now - stored)
 
     def put(self, reply: Reply, now: float) -> None:
         """Store *reply*, unless it is not to be stored."""
@@ -80,12 +84,13 @@ class Cache:
         lifetime = min(lifetime, _LONGEST_NEGATIVE if is_negative else _LONGEST)
         if lifetime <= 0:
             return
-        if reply.question in self._entries:
-            self._remove(reply.question)
-        self._entries[reply.question] = (now, now + lifetime, reply)
-        self._octets += len(reply.wire) + _OVERHEAD
-        while len(self._entries) > self._max_entries or self._octets > self._max_octets:
-            self._remove(next(iter(self._entries)))
+        with self._lock:
+            if reply.question in self._entries:
+                self._remove(reply.question)
+            self._entries[reply.question] = (now, now + lifetime, reply)
+            self._octets += len(reply.wire) + _OVERHEAD
+            while len(self._entries) > self._max_entries or self._octets > self._max_octets:
+                self._remove(next(iter(self._entries)))
 
     def _remove(self, question: bytes) -> None:
         _stored, _expires, reply = self._entries.pop(question)

@@ -64,7 +64,7 @@ class Engine:
         self.outstanding = 0
         self.sent = 0
         self._queue: deque[Exchange] = deque()
-        self._slot_waiters: deque[ae.CondVar[None]] = deque()
+        self._slot_waiters: deque[Callable[[], object]] = deque()
         self._by_question: dict[bytes, Exchange] = {}
         self._buckets: dict[float, dict[Exchange, float]] = {}
         self._pools: dict[Server, UdpPool] = {}
@@ -104,18 +104,14 @@ class Engine:
         self._release(exchange)
         self._settle()
 
-    def wait_for_slot(self, condvar: ae.CondVar[None]) -> None:
-        """Send *condvar* when a query would not be queued (DNS-17)."""
-        self._slot_waiters.append(condvar)
+    def wait_for_slot(self, callback: Callable[[], object]) -> None:
+        """Call *callback* when a query would not be queued (DNS-17), in the next turn or later."""
+        self._slot_waiters.append(callback)
         ae.postpone(self._settle)
 
     @property
     def queued(self) -> int:
         return len(self._queue)
-
-    @property
-    def idle(self) -> bool:
-        return not self.outstanding and not self._queue and not self._slot_waiters
 
     def abandon(self) -> None:
         """Close everything: the loop is gone, nobody waits any more."""
@@ -135,6 +131,15 @@ class Engine:
         self._slot_waiters.clear()
         self._by_question.clear()
         self.outstanding = 0
+
+    def __del__(self) -> None:
+        # Its thread has ended with lookups in flight, and with the thread all its watchers.
+        channels = {channel for pool in self._pools.values() for channel in pool.sharing}
+        for bucket in self._buckets.values():
+            channels.update(each.channel for each in bucket if each.channel is not None)
+        for channel in channels:
+            if channel.sock is not None:
+                channel.sock.close()
 
     # ------------------------------------------------------------- for the channels
 
@@ -249,9 +254,7 @@ class Engine:
         if self._queue:
             self._start_queued()
         while self._slot_waiters and not self._queue and self.outstanding < self.max_outstanding:
-            condvar = self._slot_waiters.popleft()
-            if not condvar.ready:
-                condvar.send(None)
+            self._slot_waiters.popleft()()
         if not self.outstanding and self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -62,12 +62,14 @@ def resolver() -> Resolver:
 def set_resolver(resolver: Resolver | None) -> None:
     """Let the functions of this module use *resolver* in this thread; ``None``: make a new one.
 
+    Anything that has the methods of :class:`Resolver` will do.
+
     Raises:
-        TypeError: If *resolver* is something else.
+        TypeError: If *resolver* is no resolver.
 
     Perl: ``$AnyEvent::DNS::RESOLVER``
     """
-    if resolver is not None and not isinstance(resolver, Resolver):
+    if resolver is not None and not callable(getattr(resolver, "resolve", None)):
         raise TypeError(f"expected a Resolver or None, got {resolver!r}")
     _shared.resolver = resolver
 

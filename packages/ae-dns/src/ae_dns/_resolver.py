@@ -4,13 +4,15 @@ from __future__ import annotations
 
 __all__ = ("Resolver",)
 
+import _thread
 import secrets
 from collections.abc import Collection, Iterable, Sequence
+from functools import partial
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from weakref import WeakSet
 
 import ae_core as ae
-from ae_core.abc import Backend
 from ae_socket import AddressInfo
 
 from ._answers import Answer, Srv
@@ -37,6 +39,12 @@ _SRV: Final = 33
 _ANY: Final = 255
 _IN: Final = 1
 _CLASSES: Final = {"IN": 1, "CH": 3, "HS": 4, "ANY": 255}
+
+
+class _Local(_thread._local):
+    """What a resolver has for each thread: a thread has one loop at a time."""
+
+    engine: Engine | None = None
 
 
 class Resolver:
@@ -103,8 +111,8 @@ class Resolver:
         self._plans: tuple[Plan, ...] = ()
         self._rotation = 0
         self._effective = Config()
-        self._engines: dict[Backend, Engine] = {}
-        self._engine: Engine | None = None  # the one used last
+        self._local = _Local()
+        self._engines: WeakSet[Engine] = WeakSet()
         self.configure()
 
     # ------------------------------------------------------------- settings
@@ -147,7 +155,7 @@ class Resolver:
     @max_outstanding.setter
     def max_outstanding(self, count: int) -> None:
         self._max_outstanding = _check_count("max_outstanding", count, 1)
-        for engine in self._engines.values():
+        for engine in list(self._engines):
             engine.max_outstanding = count
 
     @property
@@ -157,7 +165,7 @@ class Resolver:
 
     def statistics(self) -> dict[str, int]:
         """Return figures for debugging: queries sent, in flight and waiting, entries cached."""
-        engines = self._engines.values()
+        engines = list(self._engines)
         return {
             "sent": sum(engine.sent for engine in engines),
             "outstanding": sum(engine.outstanding for engine in engines),
@@ -335,13 +343,16 @@ class Resolver:
 
         return getaddrinfo(self, host, service, family, type)
 
-    def wait_for_slot(self) -> ae.CondVar[None]:
+    def wait_for_slot(self) -> ae.CondVar[Resolver]:
         """Return a condvar that is sent when a query would not have to wait for others.
+
+        Its value is the resolver. The condvars are served in order, and only while no query
+        waits.
 
         Perl: ``$resolver->wait_for_slot``
         """
-        condvar: ae.CondVar[None] = ae.CondVar()
-        self._here().wait_for_slot(condvar)
+        condvar: ae.CondVar[Resolver] = ae.CondVar()
+        self._here().wait_for_slot(partial(_send_unless_ready, condvar, self))
         return condvar
 
     # ------------------------------------------------------------- for this package
@@ -424,17 +435,14 @@ class Resolver:
     def _here(self) -> Engine:
         """Return the engine of the loop that runs (or will run) in this thread."""
         backend = ae.detect()
-        engine = self._engine
-        if engine is not None and engine.backend is backend:
-            return engine
-        engine = self._engines.get(backend)
-        if engine is None:
-            # Loops that have ended took their watchers along; what waited for them is dead.
-            for other in list(self._engines):
-                if self._engines[other].idle or not other.usable():
-                    self._engines.pop(other).abandon()
-            engine = self._engines[backend] = Engine(backend, self._max_outstanding, self._cache)
-        self._engine = engine
+        engine = self._local.engine
+        if engine is not None:
+            if engine.backend is backend:
+                return engine
+            # The thread's former loop has ended; what waited for it is dead.
+            engine.abandon()
+        engine = self._local.engine = Engine(backend, self._max_outstanding, self._cache)
+        self._engines.add(engine)
         return engine
 
     def configure(self) -> Config:
@@ -492,6 +500,11 @@ def _impossible(error: ValueError, deliver: Deliver) -> ae.CondVar[Any]:
 
     ae.postpone(settle)
     return condvar
+
+
+def _send_unless_ready(condvar: ae.CondVar[T], value: T) -> None:
+    if not condvar.ready:
+        condvar.send(value)
 
 
 def _type_number(rdtype: object) -> int:

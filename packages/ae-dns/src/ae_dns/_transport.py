@@ -76,6 +76,7 @@ class Channel(Protocol):
 
     transport: Literal["udp", "tcp"]
     noise: int
+    sock: socket.socket | None
 
     def forget(self, exchange: Exchange) -> None:
         """Wait no longer for the reply to *exchange*; late packets are dropped."""
@@ -171,7 +172,7 @@ class UdpChannel:
         self.pending: dict[bytes, Exchange] = {}
         self.uses = 0
         self.noise = 0
-        self.sock = _open(pool.server)
+        self.sock: socket.socket = _open(pool.server)
         try:
             self.watcher = ae.io(self.sock, "r", self._readable)
         except BaseException:
@@ -245,13 +246,13 @@ class StreamChannel:
         "_outgoing",
         "_reader",
         "_server",
-        "_sock",
         "_writer",
         "closed",
         "owner",
         "pending",
         "retired",
         "served",
+        "sock",
     )
 
     def __init__(self, server: Server, owner: Owner) -> None:
@@ -263,7 +264,7 @@ class StreamChannel:
         self.retired = False
         self._outgoing = bytearray()
         self._incoming = bytearray()
-        self._sock: socket.socket | None = None
+        self.sock: socket.socket | None = None
         self._reader: ae.Watcher | None = None
         self._writer: ae.Watcher | None = None
         host, port = _numeric(server)
@@ -280,7 +281,7 @@ class StreamChannel:
         self.pending[ident] = exchange
         packet = exchange.packet()
         self._outgoing += len(packet).to_bytes(2, "big") + packet
-        if self._sock is not None and self._writer is None:
+        if self.sock is not None and self._writer is None:
             self._flush()
 
     def forget(self, exchange: Exchange) -> None:
@@ -303,9 +304,9 @@ class StreamChannel:
             if watcher is not None:
                 watcher.cancel()
         self._reader = self._writer = None
-        if self._sock is not None:
-            self._sock.close()
-            self._sock = None
+        if self.sock is not None:
+            self.sock.close()
+            self.sock = None
 
     def _connected(self, connecting: ae.CondVar[socket.socket]) -> None:
         self._connecting = None
@@ -316,12 +317,12 @@ class StreamChannel:
         except OSError:
             self._failed()
             return
-        self._sock = sock
+        self.sock = sock
         self._reader = ae.io(sock, "r", self._readable)
         self._flush()
 
     def _flush(self) -> None:
-        sock = self._sock
+        sock = self.sock
         assert sock is not None
         try:
             while self._outgoing:
@@ -338,7 +339,7 @@ class StreamChannel:
             self._writer = None
 
     def _readable(self) -> None:
-        sock = self._sock
+        sock = self.sock
         assert sock is not None
         try:
             data = sock.recv(_STREAM_READ)
