@@ -15,6 +15,7 @@ import pytest
 
 import ae_core as ae
 from ae_core import _threads, files
+from ae_core.testing import release
 
 T = TypeVar("T")
 PATIENCE = 60.0  # a hang, not a measure
@@ -235,8 +236,9 @@ def test_readdir(tmp_path: Path) -> None:
     assert done(files.readdir(tmp_path)) == []
     for name in ("a", ".hidden", "ä"):
         (tmp_path / name).touch()
-    assert sorted(done(files.readdir(tmp_path))) == [".hidden", "a", "ä"]
-    assert sorted(done(files.readdir(os.fsencode(tmp_path)))) == [".hidden", "a", "ä"]
+    for path in (tmp_path, str(tmp_path), os.fsencode(tmp_path)):
+        names = done(files.readdir(path))
+        assert sorted(names) == [".hidden", "a", "ä"]
     assert error_of(files.readdir(tmp_path / "a")) == errno.ENOTDIR
 
 
@@ -345,6 +347,32 @@ def test_idle_threads_go_away_by_themselves(
         if thread.name.startswith("ae-core"):
             thread.join(PATIENCE)
             assert not thread.is_alive()
+
+
+def test_no_thread_at_all_is_an_error_that_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        for call in (lambda: files.readdir(tmp_path), lambda: files.read(0, 1)):
+            with pytest.raises(RuntimeError, match="can't start"):
+                call()
+    with pytest.raises(ae.Deadlock):
+        ae.CondVar[None]().recv()
+    assert done(files.readdir(tmp_path)) == []
+    assert done(files.stat(0)).st_mode  # the descriptor's lane is free
+
+
+def test_a_result_for_a_loop_that_has_ended_is_undone(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    opening = files.open(tmp_path)
+    release()
+    _threads.shutdown()
+    assert not opening.ready
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_there_is_a_limit_to_the_threads(tmp_path: Path) -> None:

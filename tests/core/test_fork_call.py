@@ -71,6 +71,37 @@ def unpicklable() -> object:
     return threading.Lock()
 
 
+class Explosive:
+    """Pickles in the child, and does not come back."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return raise_value_error, ("unpickled",)
+
+
+def explosive() -> Explosive:
+    return Explosive()
+
+
+class Shy(Exception):
+    """Has no text, and does not even pickle."""
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+    def __reduce__(self) -> str:
+        raise RuntimeError
+
+
+def raise_shy() -> None:
+    raise Shy
+
+
+def raise_explosive() -> None:
+    error = ValueError("with a bomb")
+    error.bomb = Explosive()  # type: ignore[attr-defined]
+    raise error
+
+
 def leave(code: object) -> None:
     sys.exit(code)  # type: ignore[arg-type]
 
@@ -195,6 +226,45 @@ def test_a_result_that_cannot_be_pickled_is_an_error() -> None:
     with pytest.raises(ae.ForkCallError, match="result cannot be pickled") as caught:
         call(unpicklable)
     assert caught.value.type == "TypeError"
+
+
+def test_a_result_that_cannot_be_unpickled_is_an_error() -> None:
+    with pytest.raises(ae.ForkCallError, match="result cannot be unpickled") as caught:
+        call(explosive)
+    assert (caught.value.type, caught.value.text) == ("ValueError", "unpickled")
+
+
+@pytest.mark.parametrize(
+    ("function", "name"), [(raise_shy, "Shy"), (raise_explosive, "ValueError")]
+)
+def test_an_exception_that_does_not_travel_is_described(
+    function: Callable[[], None], name: str
+) -> None:
+    with pytest.raises(ae.ForkCallError) as caught:
+        call(function)
+    assert caught.value.type == name
+
+
+def test_a_call_that_the_child_cannot_take_is_an_error(tmp_path: Path) -> None:
+    # the module is importable here only: its file is gone before the child looks for it
+    (tmp_path / "ae_vanishing.py").write_text("def work(): pass\n")
+    done = run_script(
+        tmp_path,
+        """
+        import os, sys
+        import ae_core as ae
+        import ae_vanishing
+
+        os.unlink("ae_vanishing.py")
+        sys.dont_write_bytecode = True
+        try:
+            ae.fork_call(ae_vanishing.work).recv()
+        except ae.ForkCallError as error:
+            print(error.type, error)
+        """,
+        "-B",
+    )
+    assert done.stdout.startswith("FileNotFoundError the child cannot take the call: "), done
 
 
 @pytest.mark.parametrize(

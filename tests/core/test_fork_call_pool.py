@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import math
 import os
+import select
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +19,8 @@ if not hasattr(os, "fork"):
     pytest.skip("POSIX only", allow_module_level=True)
 
 import ae_core as ae
-from ae_core import _fork_call, _fork_pool, _spawn
+from ae_core import _children, _fork_call, _fork_pool, _spawn
+from ae_core._detect import current
 from ae_core.testing import release
 
 PATIENCE = 60.0  # a hang, not a measure
@@ -91,7 +94,7 @@ def test_no_more_than_ae_max_forks_run_at_once_the_rest_in_order(
     calls = [gate.call() for _ in range(4)]
     gate.begun(0)
     gate.begun(1)
-    pool = _fork_pool.pool_of(_fork_call.current())
+    pool = _fork_pool.pool_of(current())
     assert (len(pool.busy), len(pool.queue)) == (2, 2)
     gate.go(1, "one")
     assert calls[1].recv(PATIENCE) == "one"
@@ -137,6 +140,44 @@ def test_a_worker_that_is_stopped_and_dies_before_it_takes_the_call_is_replaced(
     condvar = ae.fork_call(os.getpid)
     os.kill(first, signal.SIGKILL)
     assert condvar.recv(PATIENCE) != first
+
+
+def test_a_worker_that_dies_while_it_is_sent_a_big_call_is_replaced() -> None:
+    first = call(os.getpid)
+    os.kill(first, signal.SIGSTOP)
+    data = b"x" * (5 << 20)
+    condvar = ae.fork_call(len, data)
+    ae.detect().poll(False)
+    os.kill(first, signal.SIGKILL)
+    assert condvar.recv(PATIENCE) == len(data)
+
+
+def test_an_answer_counts_even_if_the_worker_died_after_it() -> None:
+    pid = call(os.getpid)
+    condvar = ae.fork_call(math.factorial, 5)
+    (worker,) = _fork_pool.pool_of(current()).busy
+    assert isinstance(worker, _fork_pool.Worker)
+    worker.on_writable()
+    with socket.socket(fileno=os.dup(worker.fd)) as sock:
+        while len(select.select([sock], [], [])[0] and sock.recv(100, socket.MSG_PEEK)) < 10:
+            continue
+    os.kill(pid, signal.SIGKILL)
+    worker.on_end(*os.waitpid(pid, 0))
+    assert condvar.recv(PATIENCE) == 120
+    assert call(os.getpid) != pid
+
+
+def test_a_loop_that_refuses_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object) -> None:
+        raise RuntimeError("no loop")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_children, "watch_child", refuse)
+        with pytest.raises(RuntimeError, match="no loop"):
+            ae.fork_call(os.getpid)
+    wait_for_abandoned()
+    with pytest.raises(ae.Deadlock):
+        ae.CondVar[None]().recv()
 
 
 def test_a_call_that_no_worker_takes_is_given_up(
@@ -193,7 +234,7 @@ def test_failing_to_start_is_an_error_only_if_nothing_runs(
 def test_cancel_kills_the_child(gate: Gate) -> None:
     condvar = gate.call()
     gate.begun(0)
-    pool = _fork_pool.pool_of(_fork_call.current())
+    pool = _fork_pool.pool_of(current())
     (worker,) = pool.busy
     condvar.cancel()
     assert condvar.cancelled
@@ -229,7 +270,7 @@ def test_a_loop_that_ends_takes_its_workers_with_it(gate: Gate) -> None:
     busy = gate.call()
     gate.begun(0)
     pid = idle.recv(PATIENCE)
-    pool = _fork_pool.pool_of(_fork_call.current())
+    pool = _fork_pool.pool_of(current())
     pids = [pid, *(worker.pid for worker in pool.busy)]  # type: ignore[attr-defined]
     release()
     assert not busy.ready

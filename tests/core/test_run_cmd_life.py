@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import signal
@@ -17,17 +18,10 @@ if not hasattr(os, "fork"):
     pytest.skip("POSIX only", allow_module_level=True)
 
 import ae_core as ae
-from ae_core import _spawn
+from ae_core import _children, _spawn
 from ae_core.testing import release
 
 PATIENCE = 60.0  # a hang, not a measure
-
-
-@pytest.fixture
-def errors(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
-    seen: list[BaseException] = []
-    monkeypatch.setattr(ae, "exception_hook", lambda error, watcher: seen.append(error))
-    return seen
 
 
 def run(*args: Any, **options: Any) -> int:
@@ -112,6 +106,64 @@ def test_no_process_at_all_is_a_status_too(
         print(process.pid)
     assert process.recv(PATIENCE) == 126 << 8
     assert pieces == [b""]
+
+
+def test_no_descriptor_left_is_124(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> tuple[int, int]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    before = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pipe", refuse)
+        process = ae.run_cmd(["true"], stdout=bytearray())
+    assert process.recv(PATIENCE) == 124 << 8
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_program_that_somebody_else_reaped_has_an_unknown_status(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def gone(core: object, pid: int, *args: object) -> None:
+        os.waitpid(pid, 0)
+        raise ChildProcessError(pid)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_children, "watch_child", gone)
+        out = bytearray()
+        process = ae.run_cmd("echo text", stdout=out)
+    assert not process.ready
+    assert process.recv(PATIENCE) == 255 << 8
+    assert out == b"text\n"
+
+
+def test_a_loop_that_refuses_leaves_no_program_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object) -> None:
+        raise RuntimeError("no loop")
+
+    before = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patched:
+        patched.setattr(_children, "watch_child", refuse)
+        with pytest.raises(RuntimeError, match="no loop"):
+            ae.run_cmd(["sleep", "1000"], stdout=bytearray())
+    deadline = time.monotonic() + PATIENCE
+    while _spawn.reap_abandoned() and time.monotonic() < deadline:
+        continue
+    assert _spawn.reap_abandoned() == []
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_signal_is_never_sent_to_a_process_that_was_reaped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent: list[int] = []
+    process = ae.run_cmd(["true"])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    os.waitpid(process.pid, 0)  # by somebody else, before we are told
+    monkeypatch.setattr(os, "kill", lambda pid, number: sent.append(pid))
+    process.cancel()
+    assert sent == []
+    with pytest.raises(ae.Deadlock):  # the loop runs until nothing is left to do
+        ae.CondVar[None]().recv()
 
 
 def test_on_prepare_runs_in_the_child() -> None:

@@ -44,7 +44,7 @@ def test_status_and_streams() -> None:
     assert out == b"X" * 200_000
     out.clear()
     assert start(python(BOTH), stdout=out, stderr=err).recv(PATIENCE) == 0
-    assert (out, err) == (b"one three", b"two ")
+    assert (bytes(out), bytes(err)) == (b"one three", b"two ")
     assert start(python("raise SystemExit(3)")).recv(PATIENCE) == 768
 
 
