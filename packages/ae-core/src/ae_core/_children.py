@@ -81,7 +81,7 @@ class AnyChildRecord:
         self.callback = callback
         self.context = context
         self.active = True
-        self.signal = SignalRecord(core, _sigchld(), self.look, None)
+        self.signal: SignalRecord | None = SignalRecord(core, _sigchld(), self.look, None)
         core.others.add(self)
         core.postpone(self.look)  # for those that have ended already
 
@@ -89,7 +89,9 @@ class AnyChildRecord:
         if self.active:
             self.active = False
             self.core.others.discard(self)
-            self.signal.cancel()
+            signal, self.signal = self.signal, None  # it refers to us
+            if signal is not None:
+                signal.cancel()
 
     def look(self) -> None:
         """Reap every child that has ended, one by one."""
