@@ -124,6 +124,23 @@ def test_a_cached_answer_needs_no_query_and_comes_later(server: NameServer) -> N
     assert cancelled.cancelled
 
 
+def test_cached_aliases_lead_on_and_age(server: NameServer) -> None:
+    """A chain over two replies, fifteen seconds later."""
+    resolver = ae_dns.Resolver(servers=[server.endpoint], cache=True)
+    server.add("out.test. 50 CNAME in.test.")
+    server.script("out.test", "A", "out.test. 50 CNAME in.test.")
+    server.script("in.test", "A", "in.test. 40 A 192.0.2.1")
+    first = resolver.resolve("out.test", "A").recv(RECV)
+    assert (first.ttl, first.name) == (40, "in.test")
+    cache = resolver.cache
+    assert cache is not None
+    for key, (stored, expires, reply) in list(cache._entries.items()):
+        cache._entries[key] = (stored - 15, expires, reply)
+    again = resolver.resolve("out.test", "A").recv(RECV)
+    assert (again.ttl, again.name) == (25, "in.test")
+    assert len(server.queries) == 2
+
+
 def test_negative_answers_are_cached(server: NameServer) -> None:
     resolver = ae_dns.Resolver(servers=[server.endpoint], cache=100)
     for _ in range(2):

@@ -131,6 +131,21 @@ def test_a_family_that_the_hosts_file_does_not_have_is_asked_for(
     assert ask(resolver, "www.demo.test", family=6) == ["2001:db8::80 80"]
 
 
+def test_targets_of_srv_records_may_be_in_the_hosts_file(
+    resolver: ae_dns.Resolver, hosts: Path
+) -> None:
+    hosts.write_text("127.9.9.9 www.demo.test\n")
+    assert ask(resolver, "demo.test", "xmpp-client=1", family=4) == ["127.9.9.9 5223"]
+
+
+def test_scopes_in_the_hosts_file(resolver: ae_dns.Resolver, hosts: Path) -> None:
+    index, name = socket.if_nameindex()[0]
+    hosts.write_text(f"fe80::1%{name} one.test\nfe80::1%{index} two.test\nfe80::1%nosuch x.test\n")
+    for host, scope in (("one.test", index), ("two.test", index), ("x.test", 0)):
+        (info,) = resolver.getaddrinfo(host, 80).recv(RECV)
+        assert info.sockaddr == ("fe80::1", 80, 0, scope)
+
+
 def test_lookups_do_not_read_the_hosts_file(resolver: ae_dns.Resolver, hosts: Path) -> None:
     hosts.write_text("127.9.9.9 www.demo.test\n")
     assert resolver.a("www.demo.test").recv(RECV) == ["192.0.2.80", "192.0.2.81"]

@@ -216,6 +216,8 @@ def test_star_and_accept_filter_types(resolver: ae_dns.Resolver) -> None:
         pytest.param({"name": "x", "rdtype": 0}, ValueError, id="type-zero"),
         pytest.param({"name": "x", "rdtype": None}, TypeError, id="type-none"),
         pytest.param({"name": "x", "rdtype": "A", "rdclass": "XX"}, ValueError, id="class"),
+        pytest.param({"name": "x", "rdtype": "A", "rdclass": 0}, ValueError, id="class-zero"),
+        pytest.param({"name": "x", "rdtype": "A", "rdclass": None}, TypeError, id="class-none"),
         pytest.param({"name": "x", "rdtype": "A", "search": "abc"}, TypeError, id="search"),
         pytest.param({"name": "x", "rdtype": "A", "search": ["a..b"]}, ValueError, id="suffix"),
     ],
@@ -225,6 +227,76 @@ def test_bad_arguments_raise_at_once(
 ) -> None:
     with pytest.raises(error):
         resolver.resolve(**arguments)  # type: ignore[arg-type]
+
+
+def test_classes_and_types_may_be_numbers(resolver: ae_dns.Resolver, server: NameServer) -> None:
+    server.add('version.bind. CH TXT "9"')
+    assert len(resolver.resolve("version.bind.", 16, rdclass=3, accept=["ANY"]).recv(RECV)) == 1
+
+
+def test_the_message_is_parsed_once_and_whatever_it_holds(
+    resolver: ae_dns.Resolver, server: NameServer
+) -> None:
+    def odd(query: Query) -> bytes:
+        reply = query.reply("www.demo.test. A 192.0.2.1").to_wire()
+        broken = b"\xc0\x0c\0\x0f\0\1\0\0\0\x3c\0\1\0"  # an MX record of one octet
+        return reply[:7] + b"\2" + reply[8:-11] + broken + reply[-11:]
+
+    server.script("www.demo.test", "A", odd)
+    answer = resolver.resolve("www.demo.test", "A").recv(RECV)
+    assert len(answer) == 1
+    assert answer.message is answer.message
+    assert answer.message.answer[0][0].to_text() == "192.0.2.1"
+
+
+def test_arguments_of_the_wrong_type_raise_at_once(resolver: ae_dns.Resolver) -> None:
+    for call in (resolver.a, resolver.mx, resolver.reverse_lookup, resolver.reverse_verify):
+        with pytest.raises(TypeError):
+            call(5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        resolver.srv("x", "tcp", None)  # type: ignore[arg-type]
+
+
+def test_an_impossible_name_may_be_cancelled(resolver: ae_dns.Resolver) -> None:
+    for lookup, name in ((resolver.a, "a..b"), (resolver.reverse_lookup, "junk")):
+        found = lookup(name)
+        found.cancel()
+        turn: ae.CondVar[None] = ae.CondVar()
+        ae.postpone(turn)
+        turn.recv(RECV)
+        assert found.cancelled
+
+
+def test_reverse_verify_may_be_cancelled_at_any_time(
+    resolver: ae_dns.Resolver, server: NameServer
+) -> None:
+    at_once = resolver.reverse_verify("192.0.2.80")
+    at_once.cancel()
+    server.script("www.demo.test", "A", DROP)
+    later = resolver.reverse_verify("192.0.2.80")
+    while "www.demo.test A udp" not in server.asked():
+        turn: ae.CondVar[None] = ae.CondVar()
+        ae.postpone(turn)
+        turn.recv(RECV)
+    later.cancel()
+    assert resolver.statistics()["outstanding"] == 0
+    assert resolver.reverse_verify("192.0.2.1").recv(RECV) == []
+    assert resolver.reverse_lookup("::1").recv(RECV) == []
+    assert server.asked()[-1].endswith("ip6.arpa PTR udp")
+
+
+def test_cancelling_what_is_queued_or_shared(server: NameServer) -> None:
+    server.script("*", "*", *[DROP] * 9)
+    resolver = ae_dns.Resolver(servers=[server.endpoint], max_outstanding=1)
+    flying, queued, twin = resolver.a("a.test."), resolver.a("b.test."), resolver.a("b.test.")
+    resolver.max_outstanding = 2
+    resolver.max_outstanding = 1
+    twin.cancel()
+    assert resolver.statistics()["queued"] == 1
+    queued.cancel()
+    assert resolver.statistics() == {"sent": 1, "outstanding": 1, "queued": 0, "cached": 0}
+    flying.cancel()
+    assert resolver.statistics()["outstanding"] == 0
 
 
 # ------------------------------------------------------------- how it is asked

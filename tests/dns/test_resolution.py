@@ -286,6 +286,13 @@ def test_an_alias_out_of_the_reply_is_asked_for_without_the_search_list() -> Non
     assert made.ttl == 9
 
 
+def test_the_ttl_is_the_least_of_all_replies() -> None:
+    made = resolution("x.test")
+    assert not take(made, "x.test. 60 CNAME y.test.")
+    assert take(made, "y.test. 5 A 192.0.2.1")
+    assert made.ttl == 5
+
+
 def test_an_alias_with_an_soa_is_known_to_lead_nowhere() -> None:
     made = resolution("x.test")
     assert take(made, "x.test. CNAME y.test.", soa=9)

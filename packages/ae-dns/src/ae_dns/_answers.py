@@ -149,8 +149,6 @@ def order_srv(records: Iterable[Srv], dice: Dice | None = None) -> list[Srv]:
 
 def texts(kind: str, rdatas: Iterable[Any]) -> list[str]:
     """Return what the convenience function named *kind* gives for these records."""
-    if kind in ("a", "aaaa"):
-        return [rdata.address for rdata in rdatas]
     if kind in ("ns", "ptr"):
         return [name_text(rdata.target) for rdata in rdatas]
     if kind == "mx":

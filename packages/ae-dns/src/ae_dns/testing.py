@@ -209,7 +209,7 @@ class NameServer:
         self.cancel()
 
     def __del__(self) -> None:
-        if hasattr(self, "_watchers"):
+        if hasattr(self, "_watchers"):  # unless the constructor failed
             self.cancel()
 
     # ------------------------------------------------------------- inside
