@@ -58,8 +58,7 @@ class ChildRecord:
         if self.active:
             self.active = False
             self.core.others.discard(self)
-            callback = self.callback
-            self.core.call(lambda: callback(pid, status), self.context, self)
+            self.core.call(_call_of(self.callback, pid, status), self.context, self)
 
     def describe(self) -> str:
         return f" {self.pid}"
@@ -111,11 +110,18 @@ class AnyChildRecord:
 
     def deliver(self, pid: int, status: int) -> None:
         if self.active:
-            callback = self.callback
-            self.core.call(lambda: callback(pid, status), self.context, self)
+            self.core.call(_call_of(self.callback, pid, status), self.context, self)
 
     def describe(self) -> str:
         return " any"
+
+
+def _call_of(callback: Callable[[int, int], object], pid: int, status: int) -> Any:
+    def call() -> object:
+        return callback(pid, status)
+
+    call.__ae_wraps__ = callback  # type: ignore[attr-defined]  # the one to be named
+    return call
 
 
 def _tell_all(core: Core, pid: int, status: int) -> None:

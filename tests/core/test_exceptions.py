@@ -1,0 +1,263 @@
+"""What callbacks raise: to the hook once, with the watcher named, and nobody is disturbed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import ae_core as ae
+from ae_core.testing import Trace
+
+Seen = list[tuple[BaseException, ae.Watcher | None]]
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
+    errors: Seen = []
+    monkeypatch.setattr(ae, "exception_hook", lambda *error: errors.append(error))
+    return errors
+
+
+@pytest.fixture
+def ready_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    left, right = socket.socketpair()
+    with left, right:
+        left.send(b"x")
+        yield left, right
+
+
+def child() -> int:
+    return os.posix_spawn("/bin/true", ["true"], os.environ)
+
+
+def raise_signal() -> None:
+    import signal
+
+    signal.raise_signal(signal.SIGUSR1)
+
+
+KINDS: dict[str, Callable[[Any, Any], Any]] = {
+    "io": lambda pair, callback: ae.io(pair[1], "r", callback),
+    "timer": lambda pair, callback: ae.timer(0, callback),
+    "interval": lambda pair, callback: ae.timer(0, callback, interval=60),
+    "signal": lambda pair, callback: (ae.signal("USR1", callback), raise_signal())[0],
+    "child": lambda pair, callback: ae.child(child(), callback),
+    "idle": lambda pair, callback: ae.idle(callback),
+    "postpone": lambda pair, callback: ae.postpone(callback),  # type: ignore[func-returns-value]
+    "threadsafe": lambda pair, callback: ae.call_threadsafe(callback),  # type: ignore[func-returns-value]
+    "condvar": lambda pair, callback: ae.postpone(ae.CondVar(callback).send),  # type: ignore[func-returns-value]
+    "on_ready": lambda pair, callback: ae.postpone(late(callback)),  # type: ignore[func-returns-value]
+}
+
+
+def late(callback: Any) -> Callable[[], None]:
+    def call() -> None:
+        cv = ae.CondVar[None]()
+        cv.send()
+        cv.on_ready(callback)
+
+    return call
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_error_is_reported_once_with_its_watcher(
+    kind: str, seen: Seen, ready_pair: tuple[socket.socket, socket.socket]
+) -> None:
+    # CORE-05, B16
+    holder: list[Any] = []
+    error = ValueError("of a test")
+    calls = 0
+
+    def fails(*args: object) -> None:
+        nonlocal calls
+        calls += 1
+        if kind in ("io", "idle"):
+            ready_pair[1].recv(1) if kind == "io" else None
+            holder[0].cancel()
+        raise error
+
+    holder.append(KINDS[kind](ready_pair, fails))
+    done = ae.CondVar[None]()
+    with ae.timer(0.1 if kind == "child" else 0.01, done):
+        while not seen:
+            with ae.timer(0.01, lambda: None):
+                ae.sleep(0.001).recv()
+        done.recv()
+    assert calls == 1
+    assert [reported for reported, _ in seen] == [error]
+    assert seen[0][1] == holder[0]  # None for postpone, call_threadsafe and condvars
+    if holder[0] is not None:
+        assert seen[0][1] is not holder[0]  # a view: keeping it keeps nothing alive
+        assert "fails" in repr(seen[0][1])
+        assert seen[0][1].callback is fails
+    holder.clear()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("leave", [KeyboardInterrupt, SystemExit])
+def test_interrupts_leave_recv_once_from_every_kind(
+    kind: str,
+    leave: type[BaseException],
+    seen: Seen,
+    ready_pair: tuple[socket.socket, socket.socket],
+) -> None:
+    holder: list[Any] = []
+
+    def leaves(*args: object) -> None:
+        if kind in ("io", "idle"):
+            holder[0].cancel()
+        raise leave("of a test")
+
+    holder.append(KINDS[kind](ready_pair, leaves))
+    never = ae.CondVar[None]()
+    with pytest.raises(leave, match="of a test"):
+        never.recv(30)
+    ae.sleep(0.001).recv()  # the loop is as good as new
+    assert seen == []
+    assert not never.ready
+    holder.clear()
+
+
+def test_dropping_the_view_of_a_watcher_does_not_cancel_it(trace: Trace, seen: Seen) -> None:
+    def fails() -> None:
+        trace("called")
+        raise ValueError
+
+    with ae.timer(0, fails, interval=0.001):
+        trace.run_until(2)
+        seen.clear()
+        trace.run_until(4)
+
+
+def test_cancelling_by_the_view_works(trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hook(error: BaseException, watcher: ae.Watcher | None) -> None:
+        assert watcher is not None
+        watcher.cancel()
+
+    def fails() -> None:
+        trace("called")
+        raise ValueError
+
+    monkeypatch.setattr(ae, "exception_hook", hook)
+    with ae.timer(0, fails, interval=0.0001) as timer:
+        ae.sleep(0.005).recv()
+        assert not timer.active
+    assert trace == ["called"]
+
+
+def test_the_hook_is_looked_up_at_each_call(trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails() -> None:
+        raise ValueError
+
+    def first(error: BaseException, watcher: object) -> None:
+        trace("first")
+        ae.exception_hook = second
+
+    def second(error: BaseException, watcher: object) -> None:
+        trace("second")
+
+    monkeypatch.setattr(ae, "exception_hook", first)
+    ae.postpone(fails)
+    ae.postpone(fails)
+    trace.run_until(2)
+    assert trace == ["first", "second"]
+
+
+def test_a_hook_that_raises_is_logged_with_both_errors(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, trace: Trace
+) -> None:
+    def fails() -> None:
+        raise ValueError("the first")
+
+    def hook(error: BaseException, watcher: object) -> None:
+        raise KeyError("the second")
+
+    monkeypatch.setattr(ae, "exception_hook", hook)
+    ae.postpone(fails)
+    ae.postpone(trace.recorder("next"))
+    with caplog.at_level(logging.ERROR):
+        trace.run_until(1)
+    assert "the second" in caplog.text
+    assert "the first" in caplog.text
+
+
+def test_the_default_logs_the_traceback_and_names_the_watcher(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fails() -> None:
+        raise ValueError("of a test")
+
+    with caplog.at_level(logging.ERROR), ae.timer(0, fails):
+        ae.sleep(0.001).recv()
+    assert "of a test" in caplog.text
+    assert "Traceback" in caplog.text
+    assert "timer" in caplog.text
+    assert "fails" in caplog.text
+    assert {record.levelno for record in caplog.records} == {40}
+
+
+def test_a_hook_may_leave_by_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails() -> None:
+        raise ValueError("of a test")
+
+    def hook(error: BaseException, watcher: object) -> None:
+        raise SystemExit(4)
+
+    monkeypatch.setattr(ae, "exception_hook", hook)
+    ae.postpone(fails)
+    with pytest.raises(SystemExit):
+        ae.sleep(10).recv()
+    monkeypatch.undo()
+    cancel_all_sleeps()
+
+
+def cancel_all_sleeps() -> None:
+    from ae_core.testing import release
+
+    release()  # the sleep that was interrupted goes on otherwise
+
+
+def test_cancelled_error_in_a_callback_is_an_error_like_any_other(seen: Seen) -> None:
+    def fails() -> None:
+        raise ae.CancelledError("of a test")
+
+    ae.postpone(fails)
+    ae.sleep(0).recv()
+    assert [repr(error) for error, _ in seen] == ["CancelledError('of a test')"]
+
+
+def test_errors_in_a_thread_go_to_the_hook_in_that_thread(seen: Seen) -> None:
+    threads = []
+
+    def fails() -> None:
+        threads.append(threading.current_thread())
+        raise ValueError("of a test")
+
+    def work() -> None:
+        ae.postpone(fails)
+        ae.sleep(0).recv()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert threads == [thread]
+    assert len(seen) == 1
+
+
+def test_the_rest_of_the_turn_runs_after_an_interrupt(trace: Trace) -> None:
+    def leaves() -> None:
+        trace("leaves")
+        raise KeyboardInterrupt
+
+    timers = [ae.timer(0, leaves), ae.timer(0, trace.recorder("second"))]
+    with pytest.raises(KeyboardInterrupt):
+        ae.CondVar[None]().recv()
+    ae.sleep(0).recv()
+    assert trace == ["leaves", "second"]
+    timers.clear()
