@@ -112,6 +112,7 @@ def test_no_descriptor_left_is_124(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse() -> tuple[int, int]:
         raise OSError(errno.EMFILE, "Too many open files")
 
+    run("true")  # the loop has what it needs
     before = len(os.listdir("/proc/self/fd"))
     with monkeypatch.context() as patched:
         patched.setattr(os, "pipe", refuse)
@@ -140,6 +141,7 @@ def test_a_loop_that_refuses_leaves_no_program_behind(monkeypatch: pytest.Monkey
     def refuse(*args: object) -> None:
         raise RuntimeError("no loop")
 
+    run("true")  # the loop has what it needs
     before = len(os.listdir("/proc/self/fd"))
     with monkeypatch.context() as patched:
         patched.setattr(_children, "watch_child", refuse)
