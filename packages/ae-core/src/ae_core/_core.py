@@ -362,8 +362,11 @@ class Core(TimerQueue):
         """Call *callback* in the loop's thread; from any thread.
 
         Raises:
+            TypeError: If *callback* cannot be called.
             RuntimeError: If the loop has ended.
         """
+        if not callable(callback):
+            raise TypeError(f"expected a callable, got {callback!r}")
         if self.closed:
             raise RuntimeError(f"the {self.backend.name} loop has ended")
         context = copy_context()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __all__ = ("backend", "bind", "bound", "current", "detect", "post_detect", "use")
 
+import _signal  # type: ignore[import-not-found]
 import os
 import sys
 
@@ -16,6 +17,7 @@ from ._backend import Backend
 from ._backends._table import BACKENDS, BackendSpec
 from ._core import Core
 from ._errors import BackendUnavailable, BlockingNotAllowed, WrongLoop
+from ._interrupt import after_fork
 from ._thread_identity import get_ident, local
 
 TYPE_CHECKING = False
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 ENTRY_POINTS = "ae_core.backends"
+_SIGCHLD = getattr(_signal, "SIGCHLD", _signal.SIGINT)  # not on Windows; SIGINT: never ignored
 
 
 class _Slot:
@@ -118,6 +121,9 @@ def bind(cls: type[Backend], reason: str, options: dict[str, Any]) -> Core:
     tls.core = core
     if core.thread == _main_thread:
         _main_core = core
+        if _signal.getsignal(_SIGCHLD) == _signal.SIG_IGN:
+            # inherited from a parent that ignores it: the kernel would throw statuses away
+            _signal.signal(_SIGCHLD, _signal.SIG_DFL)
     _after_detection()
     return core
 
@@ -324,6 +330,7 @@ def _after_fork_in_child() -> None:
     global _main_core, _main_thread
     core = bound()
     if core is not None:
+        after_fork(core)
         core.close(forked=True)
         del tls.core
         tls.slot.core = None

@@ -7,16 +7,25 @@ wait in good order; a second one raises at once, for a callback that never retur
 
 from __future__ import annotations
 
-__all__ = ("catching_sigint",)
+__all__ = ("after_fork", "catching_sigint")
 
 import _signal  # type: ignore[import-not-found]
+import os
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType, TracebackType
 
     from ._core import Core
-    from ._signals import SignalRecord
+
+# Theory of operation
+# -------------------
+# The handler runs in the main thread, between two instructions. If the main thread is just about
+# to enter the system call that waits, or if its loop waits in C (Qt, Tk), that would be too late.
+# So Python is told to write a byte into a pipe that the loop watches, at the moment the signal
+# arrives; the loop calls us for it, and on the way the handler runs.
 
 
 class catching_sigint:
@@ -25,31 +34,31 @@ class catching_sigint:
     Does nothing off the main thread, or if the program has a SIGINT handler of its own.
     """
 
-    __slots__ = ("_core", "_installed", "_record")
+    __slots__ = ("_core", "_fd", "_installed")
 
     def __init__(self, core: Core) -> None:
         self._core = core
         self._installed = False
-        self._record: SignalRecord | None = None
+        self._fd = -1  # the wake-up descriptor, if it is ours
 
     def __enter__(self) -> None:
         # the C module: the wrappers of `signal` make enum members, 3 us a call
         if _signal.getsignal(_signal.SIGINT) is not _signal.default_int_handler:
-            return
-        if self._core.backend.waits_in_c:
-            # nobody would run a handler: have the wait itself ended, as for a signal watcher
-            from ._signals import SignalRecord
-
-            try:
-                self._record = SignalRecord(self._core, _signal.SIGINT, self._note, None)
-            except RuntimeError:
-                return  # not the main thread: Ctrl-C does not come here
             return
         try:
             _signal.signal(_signal.SIGINT, self._on_sigint)
         except ValueError:
             return  # not the main thread: Ctrl-C does not come here
         self._installed = True
+        waker = self._core.rooms.get("interrupt")
+        if waker is None:
+            waker = self._core.rooms["interrupt"] = _Waker(self._core)
+        self._fd = waker.fd
+        previous = _signal.set_wakeup_fd(self._fd, warn_on_full_buffer=False)
+        if previous != -1:
+            # somebody's loop is woken already: that of a signal watcher, or of asyncio
+            _signal.set_wakeup_fd(previous, warn_on_full_buffer=False)
+            self._fd = -1
 
     def __exit__(
         self,
@@ -57,19 +66,14 @@ class catching_sigint:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._record is not None:
-            self._record.cancel()
-        if self._installed and _signal.getsignal(_signal.SIGINT) == self._on_sigint:
+        if not self._installed:
+            return
+        if _signal.getsignal(_signal.SIGINT) == self._on_sigint:
             _signal.signal(_signal.SIGINT, _signal.default_int_handler)
-
-    def _note(self) -> None:
-        from ._signals import watchers_of
-
-        if watchers_of(_signal.SIGINT) > 1:
-            return  # the program watches for it meanwhile: then it is an event like any other
-        if self._core.interrupt is None:
-            self._core.interrupt = KeyboardInterrupt()
-        self._core.backend.wake()
+        if self._fd != -1:
+            current = _signal.set_wakeup_fd(-1)
+            if current != self._fd:
+                _signal.set_wakeup_fd(current)  # a signal watcher was made meanwhile
 
     def _on_sigint(self, number: int, frame: FrameType | None) -> None:
         core = self._core
@@ -77,3 +81,44 @@ class catching_sigint:
             raise KeyboardInterrupt
         core.interrupt = KeyboardInterrupt()
         core.backend.call_threadsafe(core.backend.wake)
+
+
+class _Waker:
+    """The pipe that a signal makes readable; one per loop, made at its first ``recv()``."""
+
+    __slots__ = ("_fds", "fd")
+
+    def __init__(self, core: Core) -> None:
+        if sys.platform == "win32":
+            import socket  # costly, but select() takes nothing else there
+
+            ours, theirs = socket.socketpair()
+            self._fds = (ours.detach(), theirs.detach())
+        else:
+            self._fds = os.pipe()
+        reader, self.fd = self._fds
+        os.set_blocking(reader, False)
+        os.set_blocking(self.fd, False)
+        core.backend.io_start(reader, False, self._drain)
+
+    def _drain(self) -> None:
+        try:
+            os.read(self._fds[0], 4096)
+        except BlockingIOError:
+            return  # spurious
+
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        for fd in self._fds:
+            close(fd)
+
+
+def after_fork(core: Core) -> None:
+    """Give SIGINT back in a child that was forked inside ``recv()``."""
+    handler = _signal.getsignal(_signal.SIGINT)
+    if isinstance(getattr(handler, "__self__", None), catching_sigint):
+        _signal.signal(_signal.SIGINT, _signal.default_int_handler)
+    waker = core.rooms.get("interrupt")
+    if waker is not None:
+        current = _signal.set_wakeup_fd(-1)
+        if current != waker.fd:
+            _signal.set_wakeup_fd(current)
