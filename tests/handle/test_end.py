@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 import ae_core as ae
-from ae_core.testing import Trace, virtual_time
+from ae_core.testing import Trace, binding, virtual_time
 from ae_handle import Chunk, Handle, HandleDestroyed
-from ae_handle.testing import lingering, memory_pair
+from ae_handle.testing import end_lingering, lingering, memory_pair
 
 Half = Callable[..., tuple[Handle, socket.socket]]
 Turns = Callable[..., None]
@@ -320,3 +320,108 @@ def test_unread_input_does_not_destroy_what_was_sent(tcp: Any, until: Any) -> No
     h.destroy()
     assert peer.recv(100) == b"answer"
     assert peer.recv(100) == b""  # an end, not a reset
+
+
+# ---------------------------------------------------------------------- the end of the loop
+
+
+def test_what_lingers_ends_with_its_loop(unbound: None) -> None:
+    a, b = socket.socketpair()
+
+    def life() -> None:
+        with binding("loop"):
+            h = Handle(a)
+            h.push_write(bytes(BIG))
+            h.destroy()
+            assert lingering() == 1
+            ae.sleep(0).recv()
+
+    thread = threading.Thread(target=life)
+    thread.start()
+    thread.join()
+    assert a.fileno() == -1
+    assert lingering() == 0
+    b.close()
+
+
+def test_a_handle_that_outlives_its_loop_is_closed(unbound: None) -> None:
+    a, b = socket.socketpair()
+    with binding("loop"):
+        h = Handle(a, on_read=lambda h: None)
+        pending = h.push_read("line")
+        h.push_write(bytes(BIG))
+        ae.sleep(0).recv()
+    h.destroy()
+    assert a.fileno() == -1
+    with pytest.raises(HandleDestroyed):
+        pending.recv()
+    b.close()
+
+
+def test_a_thread_that_ends_takes_its_handles_along(unbound: None) -> None:
+    a, b = socket.socketpair()
+
+    def life() -> None:
+        h = Handle(a, on_read=lambda h: None)
+        h.push_write(bytes(BIG))
+        ae.sleep(0).recv()
+
+    thread = threading.Thread(target=life)
+    thread.start()
+    thread.join()
+    gc.collect()
+    assert a.fileno() == -1
+    b.close()
+
+
+def test_end_lingering_concerns_this_loop_only(unbound: None) -> None:
+    a, b = memory_pair(capacity=1)
+    with binding("loop"):
+        h = Handle(a)
+        h.push_write(b"xy")
+        h.destroy()
+        thread = threading.Thread(target=end_lingering)
+        thread.start()
+        thread.join()
+        assert lingering() == 1
+        assert end_lingering() == 1
+    assert a.closed
+    assert b.recv(1) == b"x"
+
+
+def test_nothing_is_left_for_the_garbage_collector(turns: Turns) -> None:
+    """A conversation, an error, a destroy: every object goes when it is no longer needed."""
+    seen: list[Any] = []
+    told: list[str] = []
+    gc.collect()
+    gc.disable()
+    try:
+        for kind in ("destroy", "eof", "reset", "await", "refused"):
+            a, b = memory_pair()
+            h = Handle(a, on_error=lambda h, error: told.append(str(error)))
+            seen += [weakref.ref(h), weakref.ref(h._events)]
+            h.read_each("line", lambda h, line: h.push_write(line))
+            b.send(b"1\n2\npartial")
+            turns(4)
+            if kind == "destroy":
+                h.destroy()
+            elif kind == "eof":
+                b.close()
+            elif kind == "reset":
+                a.break_off(104)
+            elif kind == "refused":
+                h.push_read("netstring", lambda h, data: None)
+            else:
+                h.on_read = None
+                condvar = h.push_read("line")
+                b.send(b"\n")
+                assert condvar.recv() == b"partial"
+                del condvar
+            turns(4)
+            h.linger = 0
+            h.destroy()
+            del h, a, b
+            turns(2)
+        assert [ref() for ref in seen if ref() is not None] == []
+    finally:
+        gc.enable()

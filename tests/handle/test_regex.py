@@ -116,7 +116,7 @@ def test_a_broken_pattern_is_refused_at_once() -> None:
         Regex(b"(")
 
 
-@pytest.mark.parametrize("value", [b"no end", b"a;b;", b"x!;", b""])
+@pytest.mark.parametrize("value", [b"no end", b"a;b;", b"x!", b""])
 def test_what_would_not_read_back_is_not_written(value: bytes) -> None:
     frame = Regex(b";", reject=b"!")
     assert frame.encode(bytearray(b"one;")) == b"one;"

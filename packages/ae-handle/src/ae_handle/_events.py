@@ -84,9 +84,15 @@ class _Raise:
 
 
 class Events(ref["Handle"]):
-    """A weak reference to a handle whose methods are the handle's event callbacks."""
+    """A weak reference to a handle whose methods are the handle's event callbacks.
 
-    __slots__ = ()
+    Attributes:
+        held: The handle itself, for as long as the loop is to keep it alive.
+    """
+
+    __slots__ = ("held",)
+
+    held: Handle | None
 
     def readable(self) -> None:
         """Read once, and offer what came to the queue."""

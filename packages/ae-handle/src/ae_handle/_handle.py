@@ -184,6 +184,7 @@ class Handle(Settings):
         """Called by ``Settings.__init__`` when all options are checked and set."""
         self._thread = get_ident()
         self._events = _events.Events(self)
+        self._events.held = None
         self._buf = ReadBuffer()
         self._queue = ReadQueue()
         self._out = WriteQueue()
@@ -762,9 +763,12 @@ class Handle(Settings):
             destroy(self)
         elif self._io is not None:
             # collected in another thread: the loop's own thread has to let go of the stream
-            io, out, linger = self._io, self._out, self._linger
+            io, out, linger, loop = self._io, self._out, self._linger, self._loop
             session = None if self._tls is None else self._tls.session
-            self._loop.call_threadsafe(lambda: _linger.let_go(io, out, session, linger))
+            try:
+                loop.call_threadsafe(lambda: _linger.let_go(io, out, session, linger, loop=loop))
+            except RuntimeError:
+                io.close()  # the loop has ended
 
     def __enter__(self) -> Self:
         return self

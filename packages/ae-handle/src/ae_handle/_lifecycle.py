@@ -48,23 +48,21 @@ _ROUNDS: Final = 32
 # How much is read after a failed write, to deliver what the peer said last: 16 MiB.
 _RESCUES: Final = 256
 
-# Handles that live on although nobody may refer to them: they connect, or something waits for
-# them. The loop keeps an operation alive, and this is how.
-_held: Final[set[Handle]] = set()
-
 
 def hold(h: Handle) -> None:
-    """Keep *h* alive until as many calls of ``release``."""
+    """Keep *h* alive until as many calls of ``release``: it connects, or something waits for it.
+
+    The loop keeps it: by what the watchers call, or what is postponed.
+    """
     h._holds += 1
-    if h._holds == 1:
-        _held.add(h)
+    h._events.held = h
 
 
 def release(h: Handle) -> None:
     """Undo one ``hold``."""
     h._holds -= 1
     if not h._holds:
-        _held.discard(h)
+        h._events.held = None
 
 
 # ---------------------------------------------------------------------- what is due
@@ -133,6 +131,9 @@ def _report_failure(h: Handle) -> None:
     if error is h._write_error:
         _rescue_input(h)
         if h._phase != _events.OPEN:
+            return
+        if h._tls is not None and not h._tls.announced:
+            _tls.lost(h, error)
             return
     fail(h, error)
 
@@ -354,7 +355,7 @@ def _connect_done(h: Handle, condvar: CondVar[Any]) -> None:
                 failure = TransportError(
                     getattr(error, "strerror", None) or str(error), errno=number
                 )
-                failure.__cause__ = error
+                failure.__cause__ = error.with_traceback(None)
                 fail(h, failure)
     finally:
         release(h)
@@ -431,16 +432,22 @@ def destroy(h: Handle) -> None:
     waiting = [callback for callback in h._queue.clear() if isinstance(callback, Awaited)]
     waiting += h._drained or ()
     h._drained = None
-    if waiting:
-        ae.postpone(_Throw(waiting, HandleDestroyed()))
     io, h._io = h._io, None
     tls, h._tls = h._tls, None
     if io is not None:
         broken = h._write_error is not None or isinstance(h._error, TransportError)
         session = None if tls is None or isinstance(h._error, TlsError) else tls.session
-        let_go(io, h._out, session, 0.0 if broken else h._linger)
+        linger = 0.0 if broken else h._linger
+        let_go(io, h._out, session, linger, loop=h._loop, ended=h._eof != 0)
+    h._error = h._write_error = None  # they refer to frames, and these to the handle
     h._buf.clear()
     h.clear_callbacks()
+    if waiting:
+        throw = _Throw(waiting, HandleDestroyed())
+        if ae.backend() is None:
+            throw()  # the loop has ended: there is no next turn
+        else:
+            ae.postpone(throw)
 
 
 class _Throw:

@@ -8,12 +8,15 @@ from __future__ import annotations
 __all__ = ("Linger", "end_lingering", "let_go", "lingering")
 
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakSet, ref
 
 import ae_core as ae
 
 from ._streams import DescriptorStream, shut_down, watch
 
 if TYPE_CHECKING:
+    from ae_core.abc import Backend
+
     from ._write_queue import WriteQueue
     from .abc import TlsSession
 
@@ -33,35 +36,57 @@ if TYPE_CHECKING:
 _QUIET: Final = 5.0
 _PIECE: Final = 1 << 16
 
-_all: Final[set[Linger]] = set()
+# A lingering stream is held by its watchers, that is, by the loop. When the loop ends it is
+# closed at once: of the mark that tells the loop about it (`ae.pending`) only the loop knows, and
+# a weak reference sees it go.
+
+_all: Final[WeakSet[Linger]] = WeakSet()
 
 
 def lingering() -> int:
-    """Return how many streams linger."""
-    return len(_all)
+    """Return how many streams of this thread's loop linger."""
+    return len(_of_this_loop())
 
 
 def end_lingering() -> int:
-    """Close all lingering streams now, whatever is unsent; return how many there were."""
-    ended = list(_all)
+    """Close the lingering streams of this thread's loop, whatever is unsent; return how many."""
+    ended = _of_this_loop()
     for linger in ended:
         linger.close()
     return len(ended)
 
 
-def let_go(io: Any, out: WriteQueue, session: TlsSession | None, seconds: float) -> None:
-    """Close *io*, after what is to be sent is sent, in *seconds* at most."""
-    if seconds <= 0:
-        _close(io)
+def _of_this_loop() -> list[Linger]:
+    if ae.backend() is None:
+        return []
+    loop = ae.detect()
+    return [linger for linger in _all if linger.loop is loop]
+
+
+def let_go(
+    io: Any,
+    out: WriteQueue,
+    session: TlsSession | None,
+    seconds: float,
+    *,
+    loop: Backend,
+    ended: bool = False,
+) -> None:
+    """Close *io*, after what is to be sent is sent, in *seconds* at most.
+
+    If the peer has *ended* its side, there is nothing to wait for when everything is sent.
+    """
+    if seconds <= 0 or ae.backend() is None or ae.detect() is not loop:
+        _close(io)  # nobody is there to do it later
         return
     if session is not None and session.state == "closed":
         session = None
     if not out and session is None:
-        if not isinstance(io, DescriptorStream):
+        if not ended and not isinstance(io, DescriptorStream):
             _drop_arrived(io)
         _close(io)
         return
-    Linger(io, out, session, seconds)
+    Linger(io, out, session, seconds, loop, ended)
 
 
 def _drop_arrived(io: Any) -> None:
@@ -84,32 +109,47 @@ class Linger:
     """A stream whose handle has gone."""
 
     __slots__ = (
-        "_clock",
+        "__weakref__",
         "_done",
         "_io",
+        "_mark",
         "_out",
         "_reading",
         "_session",
         "_timer",
         "_until",
         "_writing",
+        "loop",
     )
 
     def __init__(
-        self, io: Any, out: WriteQueue, session: TlsSession | None, seconds: float
+        self,
+        io: Any,
+        out: WriteQueue,
+        session: TlsSession | None,
+        seconds: float,
+        loop: Backend,
+        ended: bool,
     ) -> None:
+        self.loop = loop
         self._io = io
         self._out = out
         self._session = session
         self._done = 0  # 1: close_notify is queued; 2: the write side is shut down
         self._writing: Any = None
         self._reading: Any = None
+        self._timer: Any = None
+        self._mark: Any = None
+        self._until = loop.clock() + seconds
+        try:
+            self._timer = ae.timer(seconds, self.close)
+            self._mark = ref(ae.pending(), self._loop_ended)
+            if not ended and not isinstance(io, DescriptorStream):
+                self._reading = watch(io, "r", self._drop)
+        except ae.WrongLoop:
+            self.close()  # another loop runs in this thread by now
+            return
         _all.add(self)
-        self._clock = ae.detect().clock
-        self._until = self._clock() + seconds
-        self._timer: Any = ae.timer(seconds, self.close)
-        if not isinstance(io, DescriptorStream):
-            self._reading = watch(io, "r", self._drop)
         try:
             self._flush()
         except OSError:
@@ -122,6 +162,14 @@ class Linger:
             if watcher is not None:
                 watcher.cancel()
         self._timer = self._reading = self._writing = None
+        mark = None if self._mark is None else self._mark()
+        self._mark = None
+        if mark is not None:
+            mark.cancel()
+        _close(self._io)
+
+    def _loop_ended(self, mark: object) -> None:
+        self._timer = self._reading = self._writing = self._mark = None
         _close(self._io)
 
     def _flush(self) -> None:
@@ -168,7 +216,9 @@ class Linger:
         if self._reading is None:  # not a socket, or at its end
             self.close()
             return
-        self._timer = ae.timer(max(0.0, min(_QUIET, self._until - self._clock())), self.close)
+        self._timer.cancel()
+        left = self._until - self.loop.clock()
+        self._timer = ae.timer(max(0.0, min(_QUIET, left)), self.close)
 
     def _writable(self) -> None:
         try:

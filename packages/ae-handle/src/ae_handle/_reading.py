@@ -320,8 +320,11 @@ def receive_failed(h: Handle, error: OSError) -> None:
     if h._reading is not None:
         h._reading.cancel()
         h._reading = None
+    if h._tls is not None and not h._tls.announced:
+        _tls.lost(h, error)
+        return
     failure = TransportError(error.strerror or str(error), errno=error.errno)
-    failure.__cause__ = error
+    failure.__cause__ = error.with_traceback(None)
     _lifecycle.fail(h, failure)
 
 

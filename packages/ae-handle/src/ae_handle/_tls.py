@@ -12,6 +12,7 @@ __all__ = (
     "due",
     "end_of_stream",
     "find_context",
+    "lost",
     "make",
     "receive",
     "refuse",
@@ -45,10 +46,10 @@ if TYPE_CHECKING:
 #
 # The end of TLS. `stop` encrypts what was pushed before, sends close_notify and keeps what is
 # pushed afterwards; when the peer's close_notify has come, TLS is off, and clear text goes on.
-# The octets behind that alert are clear text already: to know where it ends, ciphertext is then
-# fed record by record (the length of a record is in its header). The side that did not ask
-# answers with its own close_notify if it has an on_tls_stopped; else the alert is its end of
-# stream.
+# The octets behind that alert are clear text already: `unused_data` of the session. To one
+# without that, ciphertext is then fed record by record (their length is in the header). The side
+# that did not ask answers with its own close_notify if it has an on_tls_stopped; else the alert
+# is its end of stream.
 
 # How long a close_notify of ours may go unanswered, in seconds.
 _ANSWER: Final = 10.0
@@ -227,6 +228,10 @@ def _read_all(session: TlsSession, plain: list[bytes]) -> None:
 def _feed_records(tls: Tls, data: bytes, plain: list[bytes]) -> bytes:
     """Feed one record at a time until the peer's close_notify; return what lies behind it."""
     session = tls.session
+    if hasattr(session, "unused_data"):
+        session.feed(data)
+        _read_all(session, plain)
+        return session.unused_data if session.state == "closed" else b""
     while len(data) >= 5:
         size = 5 + int.from_bytes(data[3:5], "big")
         if len(data) < size:
@@ -296,6 +301,18 @@ def _handshake_failed(h: Handle, tls: Tls, error: TlsError) -> None:
     h._out.append_block(tls.session.drain())  # the alert
     _writing.flush_alert(h)
     refuse(h, error)
+
+
+def lost(h: Handle, error: OSError) -> None:
+    """The stream broke during the handshake."""
+    tls = h._tls
+    assert tls is not None
+    failure = TlsError(
+        f"the connection was lost during the TLS handshake: {error.strerror or error}",
+        reason="truncated",
+    )
+    failure.__cause__ = error.with_traceback(None)
+    _handshake_failed(h, tls, failure)
 
 
 def end_of_stream(h: Handle) -> None:

@@ -164,7 +164,7 @@ def send_failed(h: Handle, data: bytes, error: OSError) -> None:
         h._writing.cancel()
         h._writing = None
     failure = TransportError(error.strerror or str(error), errno=error.errno)
-    failure.__cause__ = error
+    failure.__cause__ = error.with_traceback(None)
     h._write_error = failure
     h._simple = False
     h._later = False
