@@ -361,6 +361,31 @@ def test_registry_is_weak_and_dropping_cancels() -> None:
     assert ours() == []
 
 
+@pytest.mark.parametrize("end", ["cancel", "call"])
+def test_callback_is_let_go_as_without_wrapping(end: str) -> None:
+    class Owner:
+        def __init__(self) -> None:
+            self.watcher = ae.timer(60 if end == "cancel" else 0, self.callback)
+
+        def callback(self) -> None:
+            """Called."""
+
+    owner = Owner()
+    gone = weakref.ref(owner)
+    watcher = owner.watcher
+    if end == "cancel":
+        watcher.cancel()
+    else:
+        ae.sleep(0.001).recv()
+    gc.disable()
+    try:
+        del owner
+        assert gone() is None
+    finally:
+        gc.enable()
+    assert not watcher.active
+
+
 def test_watchers_are_listed_in_order_of_creation_and_hold_no_frames() -> None:
     class Big:
         """A local that must not be kept alive by what looks at the stack."""

@@ -58,7 +58,7 @@ def _count(side: dict[int, Any]) -> int:
 
 def _name(callback: object) -> str:
     """Return what stands for a callback: a wrapped watcher's text, or its name."""
-    return callback.text if isinstance(callback, Probe) else callback_text(callback)
+    return callback.facts.text if isinstance(callback, Probe) else callback_text(callback)
 
 
 def descriptors() -> str:

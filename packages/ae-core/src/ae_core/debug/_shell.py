@@ -158,7 +158,8 @@ def _listen_tcp(host: str, service: str | int) -> _Listener:
         address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
     except ValueError:
         raise ValueError(f'expected "unix/" or a loopback address, got {host!r}') from None
-    if not address.is_loopback:
+    # Not by is_loopback alone: to newer Pythons ::ffff:127.0.0.1 is one, too.
+    if not address.is_loopback or (address.version == 6 and str(address) != "::1"):
         raise ValueError(
             f"expected a loopback address, got {host!r}: whoever can connect can run code here, "
             "so a debug shell is not offered to other machines"

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
 # Theory of operation
 # -------------------
-# The core gets a probe instead of the callback; it counts, measures and traces, and then calls.
-# The user gets a WrappedWatcher instead of the plain one, which it holds. The probe does not know
-# the WrappedWatcher, so dropping that drops the plain watcher, as ever. The registry is weak.
+# The core gets a Probe instead of the callback; it counts, measures and traces, and calls. The
+# user gets a WrappedWatcher instead of the plain one, which it holds. The two share the Facts,
+# and nothing else: dropping the WrappedWatcher drops the plain one, as ever, and the callback is
+# let go when the core lets it go, though the WrappedWatcher be held. The registry is weak.
 
 MOST_ERRORS: Final = 10
 
@@ -38,15 +39,15 @@ _level = 0
 _trace_new = True
 
 
-class Probe:
-    """What is called instead of the callback, and remembers."""
+class Facts:
+    """What is known about a watcher: text and numbers."""
 
     __slots__ = (
         "args", "backtrace", "callback", "calls", "created", "errors", "function", "id", "line",
-        "module", "parent", "target", "text", "time_max", "time_sum", "trace", "type",
+        "module", "parent", "text", "time_max", "time_sum", "trace", "type",
     )  # fmt: skip
 
-    def __init__(self, kind: str, args: dict[str, Any], target: Callable[..., object]) -> None:
+    def __init__(self, kind: str, args: dict[str, Any], callback: Callable[..., object]) -> None:
         frame = caller()
         module = frame.f_globals.get("__name__")
         self.id = next(_ids)
@@ -57,8 +58,7 @@ class Probe:
         self.parent = _current.get(get_ident(), "")
         self.created = logs._now()
         self.args = " ".join(f"{name}={value_text(value)}" for name, value in args.items())
-        self.target = target
-        self.callback = callback_text(target)
+        self.callback = callback_text(callback)
         self.calls = 0
         self.time_sum = 0.0
         self.time_max = 0.0
@@ -67,30 +67,41 @@ class Probe:
         self.backtrace = backtrace(frame) if _level >= 2 else ""
         self.text = f"{self.module}:{self.line}({self.function})>{kind}>{self.callback}"
 
+
+class Probe:
+    """What is called instead of the callback, and notes."""
+
+    __slots__ = ("_callback", "facts")
+
+    def __init__(self, facts: Facts, callback: Callable[..., object]) -> None:
+        self.facts = facts
+        self._callback = callback
+
     def __repr__(self) -> str:
-        return self.text  # stands where a callback's name is expected: in "exception in ..."
+        return self.facts.text  # where a callback's name is expected: in "exception in ..."
 
     def __call__(self, *args: object) -> object:
+        facts = self.facts
         me = get_ident()
         outer = _current.get(me)
-        _current[me] = self.text
-        self.calls += 1
-        if self.trace and _trace.enabled:
-            _trace("enter %s", self.text)
+        _current[me] = facts.text
+        facts.calls += 1
+        if facts.trace and _trace.enabled:
+            _trace("enter %s", facts.text)
         started = perf_counter()
         try:
-            return self.target(*args)
+            return self._callback(*args)
         except Exception as error:
-            if len(self.errors) < MOST_ERRORS:
-                self.errors.append((logs._now(), f"{type(error).__name__}: {_message(error)}"))
+            if len(facts.errors) < MOST_ERRORS:
+                facts.errors.append((logs._now(), f"{type(error).__name__}: {_message(error)}"))
             raise  # to ae_core.exception_hook, which names us
         finally:
             took = perf_counter() - started
-            self.time_sum += took
-            if took > self.time_max:
-                self.time_max = took
-            if self.trace and _trace.enabled:
-                _trace("leave %s", self.text)
+            facts.time_sum += took
+            if took > facts.time_max:
+                facts.time_max = took
+            if facts.trace and _trace.enabled:
+                _trace("leave %s", facts.text)
             if outer is None:
                 _current.pop(me, None)
             else:
@@ -113,10 +124,10 @@ class WrappedWatcher(Watcher):
     Perl: ``AnyEvent::Debug::Wrapped``
     """
 
-    __slots__ = ("_inner", "_probe")
+    __slots__ = ("_facts", "_inner")
 
     _inner: Watcher
-    _probe: Probe
+    _facts: Facts
 
     def cancel(self) -> None:
         """End the interest, as any watcher's ``cancel``."""
@@ -130,86 +141,86 @@ class WrappedWatcher(Watcher):
     @property
     def id(self) -> int:
         """A number that no other wrapped watcher of this process has or had."""
-        return self._probe.id
+        return self._facts.id
 
     @property
     def kind(self) -> str:
         """The same as :attr:`type`."""
-        return self._probe.type
+        return self._facts.type
 
     @property
     def type(self) -> str:
         """``"io"``, ``"timer"``, ``"signal"``, ``"child"`` or ``"idle"``."""
-        return self._probe.type
+        return self._facts.type
 
     @property
     def module(self) -> str:
         """The module that made it: the nearest caller outside the AnyEvent packages."""
-        return self._probe.module
+        return self._facts.module
 
     @property
     def line(self) -> int:
         """The line there."""
-        return self._probe.line
+        return self._facts.line
 
     @property
     def function(self) -> str:
         """The function there."""
-        return self._probe.function
+        return self._facts.function
 
     @property
     def parent(self) -> str:
         """The watcher in whose callback it was made, empty if it was none."""
-        return self._probe.parent
+        return self._facts.parent
 
     @property
     def created(self) -> float:
         """When it was made, in seconds since the epoch."""
-        return self._probe.created
+        return self._facts.created
 
     @property
     def args(self) -> str:
         """What it was made with, besides the callback."""
-        return self._probe.args
+        return self._facts.args
 
     @property
     def callback(self) -> Any:
         """The name of the callback, or ``module:line`` where it was written."""
-        return self._probe.callback
+        return self._facts.callback
 
     @property
     def calls(self) -> int:
         """How many times the callback was called."""
-        return self._probe.calls
+        return self._facts.calls
 
     @property
     def time_sum(self) -> float:
         """How many seconds these calls took together."""
-        return self._probe.time_sum
+        return self._facts.time_sum
 
     @property
     def time_max(self) -> float:
         """How many seconds the longest of them took."""
-        return self._probe.time_max
+        return self._facts.time_max
 
     @property
     def errors(self) -> list[tuple[float, str]]:
         """What the callback raised: the time and ``Type: text`` of the first ten."""
-        return self._probe.errors
+        return self._facts.errors
 
     @property
     def backtrace(self) -> str:
         """The stack where it was made, if :func:`wrap` was at 2 then; else empty."""
-        return self._probe.backtrace
+        return self._facts.backtrace
 
     @property
     def trace(self) -> bool:
         """Whether its life is logged at level ``trace``, in the context ``ae_core.debug``."""
-        return self._probe.trace
+        return self._facts.trace
 
     @trace.setter
     def trace(self, on: bool) -> None:
-        self._probe.trace = bool(on)
+        self._facts.trace = bool(on)
 
     def verbose(self) -> str:
         """Return all of the above as lines of text."""
@@ -234,10 +245,10 @@ class WrappedWatcher(Watcher):
         return text
 
     def __str__(self) -> str:
-        return self._probe.text
+        return self._facts.text
 
     def __repr__(self) -> str:
-        return f"<WrappedWatcher {self.id} {self._probe.text}>"
+        return f"<WrappedWatcher {self.id} {self._facts.text}>"
 
     def _key(self) -> tuple[int, int]:
         return self._inner._key()
@@ -247,9 +258,9 @@ class WrappedWatcher(Watcher):
 
     def __del__(self) -> None:
         # The plain watcher goes with us, and cancels.
-        probe = self._probe
-        if probe.trace and _trace.enabled:
-            _trace("dstry %s", probe.text)
+        facts = self._facts
+        if facts.trace and _trace.enabled:
+            _trace("dstry %s", facts.text)
 
 
 class _Layer:
@@ -264,14 +275,14 @@ class _Layer:
     ) -> Watcher:
         if not callable(callback):
             return create(callback)  # which refuses it
-        probe = Probe(kind, args, callback)
-        inner = create(probe)
+        facts = Facts(kind, args, callback)
+        inner = create(Probe(facts, callback))
         watcher = WrappedWatcher()
         watcher._inner = inner
-        watcher._probe = probe
-        _registry[probe.id] = watcher
-        if probe.trace and _trace.enabled:
-            _trace("creat %s", probe.text)
+        watcher._facts = facts
+        _registry[facts.id] = watcher
+        if facts.trace and _trace.enabled:
+            _trace("creat %s", facts.text)
         return watcher
 
 
