@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -278,8 +279,13 @@ def test_a_wrong_command_is_explained(
 
 
 def test_it_runs_as_a_module(serve: Serve) -> None:
+    environ = {name: value for name, value in os.environ.items() if name != "AE_STRICT"}
     done = subprocess.run(
-        [sys.executable, "-m", "ae_tls", "[::1]:1"], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "ae_tls", "[::1]:1"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environ,
     )
     assert done.returncode == 1
     assert done.stderr.startswith("ae_tls: ::1: ")

@@ -34,8 +34,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     options = _parse(arguments)
     host, port = options.target
+    verdicts: dict[int, VerifyInfo] = {}
+
+    def judge(info: VerifyInfo) -> bool:
+        if info.depth not in verdicts or not info.ok:
+            verdicts[info.depth] = info
+        return info.ok or bool(options.insecure)
+
     try:
-        ae.run(_show(options, host, port or str(PORTS.get(options.starttls, 443))))
+        # Made before the loop runs: this imports OpenSSL.
+        context = Context(ca_file=options.ca_file, alpn=options.alpn, verify_callback=judge)
+        port = port or str(PORTS.get(options.starttls, 443))
+        ae.run(_show(context, options.starttls, host, port, verdicts))
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None)
         why = f" ({reason})" if isinstance(reason, str) else ""
@@ -74,16 +84,10 @@ def _target(text: str) -> tuple[str, str | None]:
     return host, port or None
 
 
-async def _show(options: argparse.Namespace, host: str, port: str) -> None:
-    verdicts: dict[int, VerifyInfo] = {}
-
-    def judge(info: VerifyInfo) -> bool:
-        if info.depth not in verdicts or not info.ok:
-            verdicts[info.depth] = info
-        return info.ok or bool(options.insecure)
-
-    context = Context(ca_file=options.ca_file, alpn=options.alpn, verify_callback=judge)
-    handle = await _connect(context, options.starttls, host, port)
+async def _show(
+    context: Context, dialogue: str | None, host: str, port: str, verdicts: dict[int, VerifyInfo]
+) -> None:
+    handle = await _connect(context, dialogue, host, port)
     session = handle.tls
     assert isinstance(session, Session)
     _print_session(session)
@@ -92,7 +96,7 @@ async def _show(options: argparse.Namespace, host: str, port: str) -> None:
             break
         await ae.sleep(0.05)
     handle.destroy()
-    again = await _connect(context, options.starttls, host, port)
+    again = await _connect(context, dialogue, host, port)
     assert isinstance(again.tls, Session)
     print(f"resumption: {'yes' if again.tls.resumed else 'no'}")
     again.destroy()

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 # first, by `read`, and the error follows.
 
 _HEADER: Final = 5
+_CHANGE_CIPHER_SPEC: Final = 20
 _MAX_RECORD: Final = 16384 + 2048
 _SLICE: Final = 65536
 # A record grows by 22 octets in TLS 1.3, by 85 at worst in TLS 1.2 with CBC.
@@ -266,6 +267,7 @@ class Session(Details):
         view = memoryview(data)
         need = self._need
         self._need = 0
+        kind = 0
         at = 0
         end = len(data)
         while at < end:
@@ -300,11 +302,12 @@ class Session(Details):
                 at = stop
                 need = 0
             try:
-                if self.state == "handshake":
-                    self._shake_hands()
-                else:
+                if self.state != "handshake":
                     self._plain.append(self._recv(self._record))
                     continue
+                if kind == _CHANGE_CIPHER_SPEC and at < end:
+                    continue  # never the end of a flight: spare OpenSSL the "need more"
+                self._shake_hands()
             except self._error as error:
                 self._no_plaintext(error)
             if self._over:
