@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,6 +15,25 @@ from ae_core.testing._virtual import VirtualBackend, virtual_time
 from ae_socket import _connect, _windows
 
 Address = tuple[Any, ...]
+
+NEEDS = {
+    "linux": (
+        sys.platform == "linux",
+        "needs Linux: /proc, abstract names, or a full backlog that swallows what comes",
+    ),
+    "unix_sockets": (hasattr(socket, "AF_UNIX"), "needs UNIX sockets"),
+}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for name, (_, reason) in NEEDS.items():
+        config.addinivalue_line("markers", f"{name}: {reason}")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for name, (is_there, reason) in NEEDS.items():
+        if item.get_closest_marker(name) is not None and not is_there:
+            pytest.skip(reason)
 
 
 class Codes:

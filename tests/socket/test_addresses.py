@@ -141,6 +141,7 @@ def test_parse_address_knows_all_kinds() -> None:
         assert parse_unix(text) is None
 
 
+@pytest.mark.unix_sockets
 def test_family_of_a_packed_address() -> None:
     assert address_family(bytes(4)) is socket.AF_INET
     assert address_family(bytes(16)) is socket.AF_INET6

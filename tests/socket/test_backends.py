@@ -47,6 +47,7 @@ def test_refused_connect_is_reported(backend: Backend) -> None:
     ae.run(main())
 
 
+@pytest.mark.linux
 def test_silent_target_loses_the_race_and_times_out(backend: Backend) -> None:
     async def main() -> None:
         prepared: list[socket.socket] = []
@@ -65,6 +66,7 @@ def test_silent_target_loses_the_race_and_times_out(backend: Backend) -> None:
     ae.run(main())
 
 
+@pytest.mark.linux
 def test_cancelled_connect_leaves_nothing(backend: Backend) -> None:
     async def main() -> None:
         with silent_address() as silent:

@@ -50,6 +50,7 @@ def peer() -> Iterator[Peer]:
 
 
 def descriptors() -> int:
+    ae.sleep(0).recv()  # the first one opens what the loop keeps
     return len(os.listdir("/proc/self/fd"))
 
 
@@ -119,6 +120,7 @@ def test_v4_mapped_text_connects_by_ipv4(peer: Peer) -> None:
         assert sock.family is socket.AF_INET
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize("abstract", [False, True])
 def test_unix_peer_is_shown_as_its_path(tmp_path: Path, abstract: bool) -> None:
     path = f"\0ae-socket-{os.getpid()}" if abstract else str(tmp_path / "s")
@@ -131,6 +133,7 @@ def test_unix_peer_is_shown_as_its_path(tmp_path: Path, abstract: bool) -> None:
     peer.close()
 
 
+@pytest.mark.unix_sockets
 def test_full_backlog_of_a_unix_socket_is_waited_for(tmp_path: Path) -> None:
     path = str(tmp_path / "s")
     with socket.socket(socket.AF_UNIX) as listener:
@@ -148,6 +151,7 @@ def test_full_backlog_of_a_unix_socket_is_waited_for(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------- failure
 
 
+@pytest.mark.unix_sockets
 def test_failures_come_through_the_condvar_after_the_call(tmp_path: Path) -> None:
     called: list[object] = []
     with refused_address() as (host, port):
@@ -175,8 +179,8 @@ def test_error_names_every_target_and_keeps_every_error() -> None:
         error = failure(tcp_connect("two.test", 80, resolver=resolver))
     assert [one.errno for one in error.errors] == [errno.ECONNREFUSED] * 2
     assert [one.filename for one in error.errors] == [f"[::1]:{port6}", f"127.0.0.1:{port}"]
-    for text in ("two.test:80", f"[::1]:{port6}", f"127.0.0.1:{port}", "Connection refused"):
-        assert text in str(error)
+    for text in ("two.test:80", f"[::1]:{port6}", f"127.0.0.1:{port}", "connection refused"):
+        assert text in str(error).lower()
     assert all(isinstance(one, ConnectionRefusedError) for one in error.errors)
     copy = pickle.loads(pickle.dumps(error))
     assert (str(copy), copy.errno, len(copy.errors)) == (str(error), error.errno, 2)
@@ -237,6 +241,7 @@ def test_thousands_of_targets_that_fail_at_once_do_not_recurse() -> None:
     assert len(error.errors) == 3000
 
 
+@pytest.mark.linux
 def test_ten_thousand_failed_connects_leave_nothing_open() -> None:
     with refused_address() as (host, port):
         before = descriptors()
@@ -307,6 +312,7 @@ def test_what_on_prepare_raises_is_the_outcome(peer: Peer) -> None:
     assert [sock.fileno() for sock in seen] == [-1]
 
 
+@pytest.mark.linux
 def test_on_prepare_returns_the_time_out_of_its_attempt(peer: Peer) -> None:
     with silent_address() as silent:
         started = ae.time()
@@ -340,6 +346,7 @@ def test_on_prepare_may_cancel(peer: Peer) -> None:
     assert seen[0].fileno() == -1
 
 
+@pytest.mark.linux
 def test_timeout_bounds_the_whole_operation() -> None:
     with silent_address() as one, silent_address() as two:
         resolver = ScriptedResolver({"x.test": [one, two]})
@@ -359,6 +366,7 @@ def test_timeout_includes_the_lookup() -> None:
     assert resolver.pending[0].cancelled
 
 
+@pytest.mark.linux
 def test_timeout_keeps_the_errors_that_came_before() -> None:
     with refused_address() as refused, silent_address() as silent:
         resolver = ScriptedResolver({"x.test": [refused, silent]})
@@ -369,6 +377,7 @@ def test_timeout_keeps_the_errors_that_came_before() -> None:
 # ---------------------------------------------------------------------- cancelling
 
 
+@pytest.mark.linux
 def test_cancelled_connect_never_calls_back_and_closes_everything(peer: Peer) -> None:
     called: list[object] = []
     before = descriptors()
@@ -431,6 +440,7 @@ def test_next_target_is_tried_when_one_is_refused(peer: Peer) -> None:
             assert sock.getpeername()[1] == peer.port
 
 
+@pytest.mark.linux
 def test_silent_target_costs_a_quarter_of_a_second_and_is_closed(peer: Peer) -> None:
     opened: list[socket.socket] = []
     with silent_address("::1") as silent:
@@ -521,6 +531,7 @@ def test_retry_after_the_condvar_was_sent_calls_back_anew(peer: Peer) -> None:
     second.close()
 
 
+@pytest.mark.linux
 def test_retry_comes_back_to_the_losers_of_the_race(peer: Peer) -> None:
     def on_connect(sock: socket.socket, host: str, port: int | str, retry: object) -> None:
         assert callable(retry)
@@ -538,6 +549,7 @@ def test_retry_comes_back_to_the_losers_of_the_race(peer: Peer) -> None:
     assert all(sock.fileno() == -1 for sock in prepared)
 
 
+@pytest.mark.linux
 def test_late_retry_has_the_time_out_anew(peer: Peer) -> None:
     with silent_address() as silent:
         retries: list[object] = []

@@ -48,6 +48,7 @@ def finish(child: subprocess.Popen[bytes], data: bytes = b"") -> tuple[int, byte
     return child.returncode, out
 
 
+@pytest.mark.unix_sockets
 @pytest.mark.parametrize("how", ["two words", "one word", "path", "unix/"])
 def test_two_of_them_talk_to_each_other(how: str, tmp_path: Path) -> None:
     path = str(tmp_path / "s")
@@ -109,6 +110,7 @@ def test_failures_are_one_line_and_status_one() -> None:
     assert run("--help").returncode == 0
 
 
+@pytest.mark.linux
 def test_time_out_ends_the_attempt() -> None:
     with silent_address() as (host, port):
         done = run("--timeout", "0.1", host, str(port))
@@ -130,6 +132,7 @@ def test_reset_connection_is_a_failure() -> None:
     assert b"reset" in err
 
 
+@pytest.mark.linux
 def test_interrupt_ends_it_quietly() -> None:
     child, _ = listen("127.0.0.1", "0")
     child.send_signal(signal.SIGINT)

@@ -93,7 +93,7 @@ def test_hosts_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
     replacement.write_text("10.0.0.2 a\n")
     stamp = path.stat()
     os.utime(replacement, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
-    replacement.rename(path)  # same size, same time: only the inode tells
+    replacement.replace(path)  # same size, same time: only the inode tells
     assert hosts.addresses("a") == ["10.0.0.2"]
     path.unlink()
     assert hosts.addresses("a") == []
@@ -197,6 +197,7 @@ def test_nearer_scopes_come_first(nearer: tuple[str, str], farther: tuple[str, s
     assert by_rfc6724(farther, nearer) == [nearer[0], farther[0]]
 
 
+@pytest.mark.unix_sockets
 def test_unix_sockets_among_addresses_come_first() -> None:
     path = AddressInfo(socket.AF_UNIX, socket.SOCK_STREAM, 0, "/run/x")
     loopback = AddressInfo(socket.AF_INET, socket.SOCK_STREAM, 6, ("127.0.0.1", 80))

@@ -25,8 +25,8 @@ $| = 1; no warnings;
 my $json = JSON::PP->new->ascii;
 while (my $line = <STDIN>) {
     my $text = $json->decode($line)->[0];
-    my @split = parse_hostport $text, 443;
-    my @packed = map { my $r = $_->($text); defined $r ? unpack "H*", $r : undef }
+    my @split = eval { parse_hostport $text, 443 };
+    my @packed = map { my $r = eval { $_->($text) }; defined $r ? unpack "H*", $r : undef }
         \\&parse_ipv4, \\&parse_ipv6, \\&parse_address;
     my $octets = join "", map chr, @{ $json->decode(scalar <STDIN>) };
     print $json->encode([[@split], @packed, format_ipv6 $octets, format_address $octets]), "\\n";

@@ -74,6 +74,7 @@ def test_numbers_and_localhost_are_answered_without_a_resolver(
     assert texts(condvar) == expected
 
 
+@pytest.mark.unix_sockets
 def test_answers_fit_the_socket_module() -> None:
     [info] = resolve("127.0.0.1", 80).recv()
     assert info == (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, ("127.0.0.1", 80))
@@ -85,6 +86,7 @@ def test_answers_fit_the_socket_module() -> None:
     assert info == (socket.AF_UNIX, socket.SOCK_DGRAM, 0, "\0x")
 
 
+@pytest.mark.linux
 def test_scope_becomes_the_scope_id() -> None:
     loopback = socket.if_nametoindex("lo")
     assert resolve("fe80::1%lo", 80).recv()[0].sockaddr == ("fe80::1", 80, 0, loopback)
@@ -524,6 +526,7 @@ assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
 """
 
 
+@pytest.mark.linux
 def test_forked_child_can_resolve() -> None:
     done = subprocess.run(
         [sys.executable, "-c", FORK], capture_output=True, text=True, timeout=60, check=False

@@ -55,6 +55,7 @@ def nobody(*_: object) -> None:
 
 
 def descriptors() -> int:
+    ae.sleep(0).recv()  # the first one opens what the loop keeps
     return len(os.listdir("/proc/self/fd"))
 
 
@@ -112,6 +113,7 @@ def test_protocols_variable_chooses_families_and_their_order(
         assert server.address[0] == "0.0.0.0"
 
 
+@pytest.mark.linux
 def test_scope_is_shown_and_taken(accepted: Accepted) -> None:
     name = next((name for _, name in socket.if_nameindex() if link_local(name)), None)
     if name is None:
@@ -166,6 +168,7 @@ def test_wrong_types_are_refused() -> None:
             tcp_server(*arguments)
 
 
+@pytest.mark.unix_sockets
 def test_address_that_cannot_be_had_is_an_error_that_names_it() -> None:
     with tcp_server("127.0.0.1", 0, nobody) as server:
         port = server.address[1]
@@ -181,6 +184,7 @@ def test_address_that_cannot_be_had_is_an_error_that_names_it() -> None:
     assert caught.value.errno == errno.ENAMETOOLONG
 
 
+@pytest.mark.linux
 def test_failed_servers_leave_nothing_open_even_with_the_traceback_kept() -> None:
     with tcp_server(None, 0, nobody) as server:
         port = server.address[1]
@@ -225,6 +229,7 @@ def test_on_prepare_sees_the_real_address_before_the_socket_listens() -> None:
         assert server.address[1] != 0
 
 
+@pytest.mark.linux
 def test_what_on_prepare_raises_ends_the_call_and_leaves_nothing_open(tmp_path: Path) -> None:
     def on_prepare(sock: socket.socket, host: str, port: int | str) -> None:
         raise LookupError(f"no luck with {port}")
@@ -320,6 +325,7 @@ def test_reference_cycles_do_not_keep_a_server() -> None:
 # ---------------------------------------------------------------------- UNIX sockets
 
 
+@pytest.mark.unix_sockets
 def test_unix_peer_has_no_port(tmp_path: Path, accepted: Accepted) -> None:
     path = str(tmp_path / "s")
     with tcp_server("unix/", path, accepted) as server:
@@ -329,6 +335,7 @@ def test_unix_peer_has_no_port(tmp_path: Path, accepted: Accepted) -> None:
         assert accepted.calls[0][1:] == ("unix/", "")
 
 
+@pytest.mark.linux
 def test_abstract_name_leaves_no_file(accepted: Accepted) -> None:
     name = f"\0ae-socket-server-{os.getpid()}"
     with tcp_server("unix/", name, accepted) as server:
@@ -340,6 +347,7 @@ def test_abstract_name_leaves_no_file(accepted: Accepted) -> None:
         assert caught.value.errno == errno.EADDRINUSE
 
 
+@pytest.mark.unix_sockets
 @pytest.mark.parametrize("how", ["cancel", "drop"])
 def test_file_of_a_unix_server_goes_with_it(tmp_path: Path, how: str) -> None:
     path = tmp_path / "s"
@@ -351,6 +359,7 @@ def test_file_of_a_unix_server_goes_with_it(tmp_path: Path, how: str) -> None:
     assert not path.exists()
 
 
+@pytest.mark.unix_sockets
 def test_file_that_is_not_ours_any_more_stays(tmp_path: Path) -> None:
     path = tmp_path / "s"
     one = tcp_server("unix/", str(path), nobody)
@@ -362,6 +371,7 @@ def test_file_that_is_not_ours_any_more_stays(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+@pytest.mark.unix_sockets
 def test_dead_socket_file_is_replaced(tmp_path: Path, accepted: Accepted) -> None:
     path = str(tmp_path / "s")
     with socket.socket(socket.AF_UNIX) as dead:
@@ -371,6 +381,7 @@ def test_dead_socket_file_is_replaced(tmp_path: Path, accepted: Accepted) -> Non
         accepted.wait(1)
 
 
+@pytest.mark.unix_sockets
 def test_live_socket_file_is_left_alone(tmp_path: Path) -> None:
     path = str(tmp_path / "s")
     for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
@@ -385,6 +396,7 @@ def test_live_socket_file_is_left_alone(tmp_path: Path) -> None:
         os.unlink(path)
 
 
+@pytest.mark.unix_sockets
 def test_files_of_other_kinds_are_left_alone(tmp_path: Path) -> None:
     dead = tmp_path / "dead"
     with socket.socket(socket.AF_UNIX) as sock:
@@ -400,6 +412,7 @@ def test_files_of_other_kinds_are_left_alone(tmp_path: Path) -> None:
     assert dead.exists()
 
 
+@pytest.mark.linux
 def test_forked_child_does_not_take_the_file_away(tmp_path: Path) -> None:
     path = tmp_path / "s"
     bound = Bound(socket.socket(socket.AF_UNIX), (str(path), 0, 0))
@@ -414,6 +427,7 @@ def test_forked_child_does_not_take_the_file_away(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------- sockets from elsewhere
 
 
+@pytest.mark.unix_sockets
 def test_inherited_socket_is_used_and_its_file_stays(tmp_path: Path, accepted: Accepted) -> None:
     path = tmp_path / "s"
     sock = socket.socket(socket.AF_UNIX)
@@ -488,6 +502,7 @@ def test_sockets_of_a_service_manager_are_found() -> None:
         assert child.returncode == 0
 
 
+@pytest.mark.linux
 def test_sockets_for_another_process_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LISTEN_FDS", "1")
     monkeypatch.setenv("LISTEN_PID", "1")
@@ -676,6 +691,7 @@ def test_family_that_is_switched_off_is_left_out(monkeypatch: pytest.MonkeyPatch
         tcp_server("::", 0, nobody)
 
 
+@pytest.mark.linux
 def test_no_family_at_all_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     refusing(socket.AF_INET6, errno.EADDRNOTAVAIL, monkeypatch)
     refusing(socket.AF_INET, errno.EADDRNOTAVAIL, monkeypatch)
@@ -700,6 +716,7 @@ def test_port_that_the_other_family_uses_is_picked_anew(monkeypatch: pytest.Monk
     assert len(tried) == 64
 
 
+@pytest.mark.linux
 def test_reuse_port_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(socket, "SO_REUSEPORT")
     before = descriptors()
@@ -708,6 +725,7 @@ def test_reuse_port_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPat
     assert descriptors() == before
 
 
+@pytest.mark.unix_sockets
 def test_dead_socket_file_that_vanishes_meanwhile_is_no_obstacle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -728,6 +746,7 @@ def test_dead_socket_file_that_vanishes_meanwhile_is_no_obstacle(
     assert not os.path.exists(path)
 
 
+@pytest.mark.unix_sockets
 def test_socket_file_that_comes_back_meanwhile_is_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
