@@ -33,6 +33,12 @@ def no_worker_stays() -> Iterator[None]:
     assert _spawn.reap_abandoned() == []
 
 
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Idle workers stay, however slow this machine is."""
+    monkeypatch.setattr(_fork_pool, "IDLE", 600.0)
+
+
 def say_and_wait(path: str) -> str:
     """Tell a FIFO that we are here, and wait until it says something."""
     with open(f"{path}.in", "w") as here:
@@ -118,7 +124,7 @@ def test_ae_max_forks(value: str | None, limit: int, monkeypatch: pytest.MonkeyP
     assert _fork_pool._limit() == limit
 
 
-def test_a_worker_serves_one_call_after_the_other() -> None:
+def test_a_worker_serves_one_call_after_the_other(kept: None) -> None:
     first = call(os.getpid)
     assert call(os.getpid) == first
     assert call(raise_and_catch) == first  # an exception does not end it
@@ -128,13 +134,13 @@ def raise_and_catch() -> int:
     return os.getpid()
 
 
-def test_a_worker_that_died_while_idle_is_replaced() -> None:
+def test_a_worker_that_died_while_idle_is_replaced(kept: None) -> None:
     first = call(os.getpid)
     os.kill(first, signal.SIGKILL)
     assert call(os.getpid) != first
 
 
-def test_a_worker_that_is_stopped_and_dies_before_it_takes_the_call_is_replaced() -> None:
+def test_a_worker_that_is_stopped_and_dies_before_it_takes_the_call_is_replaced(kept: None) -> None:
     first = call(os.getpid)
     os.kill(first, signal.SIGSTOP)
     condvar = ae.fork_call(os.getpid)
@@ -142,7 +148,7 @@ def test_a_worker_that_is_stopped_and_dies_before_it_takes_the_call_is_replaced(
     assert condvar.recv(PATIENCE) != first
 
 
-def test_a_worker_that_dies_while_it_is_sent_a_big_call_is_replaced() -> None:
+def test_a_worker_that_dies_while_it_is_sent_a_big_call_is_replaced(kept: None) -> None:
     first = call(os.getpid)
     os.kill(first, signal.SIGSTOP)
     data = b"x" * (5 << 20)
@@ -152,7 +158,7 @@ def test_a_worker_that_dies_while_it_is_sent_a_big_call_is_replaced() -> None:
     assert condvar.recv(PATIENCE) == len(data)
 
 
-def test_an_answer_counts_even_if_the_worker_died_after_it() -> None:
+def test_an_answer_counts_even_if_the_worker_died_after_it(kept: None) -> None:
     pid = call(os.getpid)
     condvar = ae.fork_call(math.factorial, 5)
     (worker,) = _fork_pool.pool_of(current()).busy
@@ -265,7 +271,7 @@ def test_cancel_of_a_waiting_call_drops_it(
 # ---------------------------------------------------------------------- the end of a loop
 
 
-def test_a_loop_that_ends_takes_its_workers_with_it(gate: Gate) -> None:
+def test_a_loop_that_ends_takes_its_workers_with_it(gate: Gate, kept: None) -> None:
     idle = ae.fork_call(os.getpid)
     busy = gate.call()
     gate.begun(0)
@@ -297,7 +303,7 @@ def test_every_asyncio_run_has_its_own_workers(unbound: None) -> None:
     wait_for_abandoned()
 
 
-def test_a_forked_child_leaves_the_workers_alone(gate: Gate) -> None:
+def test_a_forked_child_leaves_the_workers_alone(gate: Gate, kept: None) -> None:
     idle = ae.fork_call(os.getpid)
     busy = gate.call()
     gate.begun(0)
