@@ -287,10 +287,6 @@ def test_injection_is_refused_at_every_cut(engine: Engine) -> None:
         side.handle.destroy()
 
 
-REAL = pytest.mark.parametrize("engine", ["openssl-1.3", "openssl-1.2", "ssl"], indirect=True)
-
-
-@REAL
 def test_tls_stops_on_both_sides_and_clear_text_goes_on(pair: Callable[..., Pair]) -> None:
     a, b = pair()
     a.handle.on_tls_stopped = lambda handle: a.note("stopped")
@@ -311,7 +307,6 @@ def test_tls_stops_on_both_sides_and_clear_text_goes_on(pair: Callable[..., Pair
     assert b.handle.tls is None
 
 
-@REAL
 def test_tls_can_be_stopped_and_started_again(pair: Callable[..., Pair]) -> None:
     a, b = pair()
     a.handle.on_tls_stopped = lambda handle: a.note("stopped")
