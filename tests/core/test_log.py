@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ae_core as ae
-from ae_core import logs
+from ae_core import _log, logs
 from ae_core._log import LEVEL_NAMES, LEVELS, log, logger
 
 pytestmark = pytest.mark.usefixtures("fresh_logs")
@@ -286,3 +286,44 @@ def test_logging_chooses_no_loop(python: Any) -> None:
         "print(ae.backend())"
     )
     assert done.stdout == "None\n"
+
+
+@pytest.mark.parametrize("reason", [ImportError, OSError])
+def test_message_gets_out_even_if_nothing_can_be_imported(
+    reason: type[Exception], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At the end of the interpreter, or without a descriptor to read a module by."""
+
+    def refuse(*args: Any) -> Any:
+        raise reason("no")
+
+    monkeypatch.setattr(_log, "_logs", None)
+    monkeypatch.setattr(_log, "_dispatch", None)
+    monkeypatch.setattr("builtins.__import__", refuse)
+    trace = logger("trace")
+    taken = log("error", "last words"), log("debug", "unheard"), trace("unheard"), trace.enabled
+    monkeypatch.undo()
+    assert taken == (True, False, False, False)
+    assert capsys.readouterr().err == f"error {__name__}: last words\n"
+
+
+def test_last_words_need_a_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    assert not _log.last_words("x", 4, "unheard")
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr(sys, "stderr", closed)
+    assert not _log.last_words("x", 4, "unheard")
+
+
+def test_environment_is_read_when_the_engine_is_configured(
+    monkeypatch: pytest.MonkeyPatch, shown: Any
+) -> None:
+    monkeypatch.setenv("AE_VERBOSE", "loud")
+    monkeypatch.setenv("AE_LOG", "main=nonsense,off")
+    logs._configure()
+    assert shown() == (
+        "warn  ae_core: AE_VERBOSE (loud): not understood: 'loud' at position 1\n"
+        "warn  ae_core: AE_LOG (main=nonsense,off): not understood: 'nonsense' at position 6\n"
+    )
+    assert not logs.ctx("__main__").log("alert", "x")

@@ -35,9 +35,21 @@ def lines(unstamped: Callable[[str], str]) -> Lines:
     return read
 
 
+@pytest.fixture(params=["thread", "at-once"])
+def writer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are written by a thread of their own, or, where there is none to be had, at once."""
+
+    def refuse(*args: Any) -> int:
+        raise RuntimeError("can't start new thread")
+
+    if request.param == "at-once":
+        monkeypatch.setattr(_log_targets, "start_new_thread", refuse)
+
+
 # Files
 
 
+@pytest.mark.usefixtures("writer")
 @pytest.mark.parametrize("method", ["log_to_file", "log_to_path"])
 def test_file_is_appended_to(method: str, tmp_path: Path, lines: Lines) -> None:
     path = tmp_path / "log"
@@ -48,6 +60,7 @@ def test_file_is_appended_to(method: str, tmp_path: Path, lines: Lines) -> None:
     assert lines(path) == ["old", *(f"error anonymous: line {i}" for i in range(100))]
 
 
+@pytest.mark.usefixtures("writer")
 def test_path_is_opened_anew_and_file_is_kept(tmp_path: Path, lines: Lines) -> None:
     kept, reopened = tmp_path / "kept", tmp_path / "reopened"
     context = logs.Context(
@@ -64,6 +77,7 @@ def test_path_is_opened_anew_and_file_is_kept(tmp_path: Path, lines: Lines) -> N
     assert lines(reopened) == ["error anonymous: two"]
 
 
+@pytest.mark.usefixtures("writer")
 def test_kept_file_is_opened_at_once_and_closed_with_its_context(
     tmp_path: Path, lines: Lines
 ) -> None:
@@ -92,12 +106,14 @@ def test_relative_name_means_the_directory_of_the_call(
     assert lines(tmp_path / "log") == ["error anonymous: x"]
 
 
+@pytest.mark.usefixtures("writer")
 def test_text_that_is_no_utf8_is_escaped(tmp_path: Path, lines: Lines) -> None:
     context = logs.Context(log_to_file=tmp_path / "log")
     context.log("error", "caf\xe9 \udcff")
     assert lines(tmp_path / "log") == ["error anonymous: caf\xe9 \\udcff"]
 
 
+@pytest.mark.usefixtures("writer")
 @pytest.mark.parametrize("method", ["log_to_file", "log_to_path"])
 def test_failure_is_reported_once_elsewhere_and_the_next_message_tries_again(
     method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], lines: Lines, unstamped: Any
@@ -116,6 +132,7 @@ def test_failure_is_reported_once_elsewhere_and_the_next_message_tries_again(
     assert lines(path) == [f"error {__name__}: m4"]
 
 
+@pytest.mark.usefixtures("writer")
 def test_two_broken_targets_do_not_feed_each_other(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -126,6 +143,7 @@ def test_two_broken_targets_do_not_feed_each_other(
     assert capsys.readouterr().err.count("unable to write") == 2
 
 
+@pytest.mark.usefixtures("writer")
 def test_failure_of_the_only_target_still_reaches_stderr(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -134,6 +152,7 @@ def test_failure_of_the_only_target_still_reaches_stderr(
     assert "unable to write to log file" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("writer")
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_full_disk_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     logs.COLLECT.attach(logs.Context(log_to_path="/dev/full"))
@@ -174,16 +193,52 @@ def test_blocked_target_blocks_nobody_and_is_bounded(
     assert "is too slow: 2 messages lost" in capsys.readouterr().err
 
 
-def test_no_thread_left_to_start_writes_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unstamped: Any
+def test_nothing_starts_a_thread_at_the_end_of_the_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: Lines
 ) -> None:
-    def refuse(*args: Any) -> int:
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(_log_targets, "start_new_thread", refuse)
+    monkeypatch.setattr(_log_targets, "_at_end", False)
+    monkeypatch.setattr(_log_targets, "start_new_thread", None)
+    _log_targets._end()
     context = logs.Context(log_to_path=tmp_path / "log")
     context.log("error", "x")
-    assert unstamped((tmp_path / "log").read_text()) == "error anonymous: x\n"
+    assert lines(tmp_path / "log") == ["error anonymous: x"]
+
+
+def test_forked_child_forgets_what_its_parent_has_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: Lines
+) -> None:
+    monkeypatch.setattr(_log_targets, "start_new_thread", lambda *args: 1)  # it never runs
+    context = logs.Context(log_to_path=tmp_path / "log")
+    context.log("error", "the parent's")
+    assert not logs.flush(0.01)
+    _log_targets._forget_in_child()
+    assert logs.flush(0)
+    monkeypatch.undo()
+    context.log("error", "the child's")
+    assert lines(tmp_path / "log") == ["error anonymous: the child's"]
+
+
+@pytest.mark.parametrize("path", ["", b""])
+def test_file_without_a_name_is_refused(path: Any) -> None:
+    with pytest.raises(ValueError, match="expected the name of a file"):
+        logs.Context().log_to_file(path)
+
+
+def test_syslog_takes_a_format_too(syslogged: list[tuple[int, str]]) -> None:
+    context = logs.Context(log_to_syslog=True, format_callback=lambda t, c, n, text: f"{n}:{text}")
+    context.log("error", "x")
+    assert logs.flush()
+    assert [text for _, text in syslogged] == ["4:x"]
+
+
+def test_traceback_that_cannot_be_shown_does_no_harm(capsys: pytest.CaptureFixture[str]) -> None:
+    class Broken(Exception):
+        @property
+        def __cause__(self) -> BaseException:  # type: ignore[override]
+            raise RuntimeError
+
+    assert log("error", "x", error=Broken())
+    assert "Broken" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("end", ["", "log('fatal', 'end')", "raise SystemExit(1)"])
@@ -252,6 +307,7 @@ def syslogged(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str]]:
     return got
 
 
+@pytest.mark.usefixtures("writer")
 def test_syslog_maps_levels_and_splits_lines(
     syslogged: list[tuple[int, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,13 +9,17 @@ from __future__ import annotations
 __all__ = ("VARIABLES", "parse_shell_address", "start")
 
 import os
+from typing import TYPE_CHECKING
 
 from . import _environ, logs
 from ._log import log
 
+if TYPE_CHECKING:
+    from .debug import Shell
+
 VARIABLES = ("AE_STRICT", "AE_VERBOSE", "AE_LOG", "AE_DEBUG_WRAP", "AE_DEBUG_SHELL")
 
-_shells: list[object] = []
+_shells: list[Shell] = []
 
 
 def start() -> None:

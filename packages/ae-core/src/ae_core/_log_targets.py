@@ -245,9 +245,11 @@ class _Background(Target):
 
     def _work(self) -> None:
         while True:
-            with self._lock:
-                self._write_queue()
-            self._running = False
+            try:
+                with self._lock:
+                    self._write_queue()
+            finally:
+                self._running = False
             # A message that came just before that line found us running.
             if not self._queue:
                 _unwritten.discard(self)
