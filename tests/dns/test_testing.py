@@ -131,15 +131,14 @@ def test_garbage_is_no_query(client: Client, server: NameServer) -> None:
     assert len(server.queries) == 1
 
 
-def test_a_step_that_is_none_is_refused(server: NameServer) -> None:
+def test_a_step_that_is_none_is_refused(
+    server: NameServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     errors: list[BaseException] = []
-    hook, ae.exception_hook = ae.exception_hook, lambda error, _watcher: errors.append(error)
-    try:
-        server.script("*", "*", 1.5)  # type: ignore[arg-type]
-        resolver = ae_dns.Resolver(servers=[server.endpoint], timeouts=(0.05,))
-        assert resolver.a("www.demo.test").recv(RECV) == []
-    finally:
-        ae.exception_hook = hook
+    monkeypatch.setattr(ae, "exception_hook", lambda error, _watcher: errors.append(error))
+    server.script("*", "*", 1.5)  # type: ignore[arg-type]
+    resolver = ae_dns.Resolver(servers=[server.endpoint], timeouts=(0.05,))
+    assert resolver.a("www.demo.test").recv(RECV) == []
     assert "step of a script, got 1.5" in str(errors[0])
 
 

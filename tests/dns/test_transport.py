@@ -267,6 +267,28 @@ def test_what_happens_is_the_same_with_truncation_under_sharing(server: NameServ
     assert sum(query.transport == "tcp" for query in server.queries) == 100
 
 
+def test_a_thousand_queries_at_once_are_not_lost_at_once(server: NameServer) -> None:
+    """Sent in one go they would overflow the buffers, and again at each time-out."""
+    server.add("*.w.test. A 127.0.0.9")
+    resolver = ae_dns.Resolver(servers=[server.endpoint], max_outstanding=2000)
+    found = [resolver.a(f"n{i}.w.test.") for i in range(2000)]
+    assert len([each for each in found if each.recv(RECV) == ["127.0.0.9"]]) == 2000
+    assert resolver.statistics()["sent"] < 2100
+
+
+def test_held_queries_can_be_cancelled(server: NameServer) -> None:
+    resolver = ae_dns.Resolver(servers=[server.endpoint], max_outstanding=2000)
+    found = [resolver.a(f"n{i}.test.") for i in range(500)]
+    for each in found[:400]:
+        each.cancel()
+    assert [each.recv(RECV) for each in found[400:]] == [[]] * 100
+    assert len(server.queries) == 200
+    found = [resolver.a(f"n{i}.test.") for i in range(500)]
+    for each in found:
+        each.cancel()
+    assert resolver.statistics()["outstanding"] == 0
+
+
 def test_a_callback_may_cancel_the_other_waiters(
     resolver: ae_dns.Resolver, server: NameServer
 ) -> None:

@@ -9,7 +9,7 @@ __all__ = ("Engine", "Trace", "Waiter")
 
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 import ae_core as ae
 from ae_core.abc import Backend
@@ -31,9 +31,16 @@ from ._transport import StreamChannel, UdpPool
 # exchange was answered meanwhile does not move the timer; it fires, finds nothing,
 # and is armed for the next. With nothing in flight there is no timer.
 #
+# A burst of queries sent without a look at what comes back overflows the buffers on the
+# way (a few hundred packets, typically), and a thousand queries that were lost together
+# would be repeated, and lost, together. So at most BURST packets are sent until the next
+# packet arrives or the loop has turned.
+#
 # What fails inside a call of the user (no route to the server, no descriptor left) is
 # dealt with in the next turn: nothing is ever reported inside the call that asked.
 
+
+BURST: Final = 100
 
 # Told what happens to an exchange: what, the exchange, the packet and the verdict on it.
 Trace = Callable[[str, Exchange, bytes, "Verdict | None"], None]
@@ -71,6 +78,9 @@ class Engine:
         self._streams: dict[Server, StreamChannel] = {}
         self._timer: ae.Watcher | None = None
         self._armed = 0.0
+        self.burst = 0  # datagrams sent since the last one arrived
+        self._held: deque[tuple[Exchange, float]] = deque()
+        self._release_held: ae.Watcher | None = None
 
     # ------------------------------------------------------------- for the resolver
 
@@ -118,6 +128,10 @@ class Engine:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._release_held is not None:
+            self._release_held.cancel()
+            self._release_held = None
+        self._held.clear()
         for bucket in self._buckets.values():
             for exchange in list(bucket):
                 if exchange.channel is not None:
@@ -184,6 +198,26 @@ class Engine:
         deadline = bucket[exchange] = now + timeout
         if self._timer is None or deadline < self._armed:
             self._arm(deadline, now)
+        if exchange.stream or (self.burst < BURST and not self._held):
+            self._send(exchange)
+        else:
+            self._held.append((exchange, deadline))
+            if self._release_held is None:
+                self._release_held = ae.timer(0, self._on_turn)
+
+    def _on_turn(self) -> None:
+        """Send what was held back, as far as it has not been cancelled, or its time is up."""
+        self._release_held = None
+        self.burst = 0
+        while self._held and self.burst < BURST:
+            exchange, deadline = self._held.popleft()
+            bucket = exchange.bucket
+            if bucket is not None and bucket.get(exchange) == deadline:
+                self._send(exchange)
+        if self._held:
+            self._release_held = ae.timer(0, self._on_turn)
+
+    def _send(self, exchange: Exchange) -> None:
         self.sent += 1
         server = exchange.server
         try:
@@ -196,6 +230,7 @@ class Engine:
                 pool = self._pools.get(server)
                 if pool is None:
                     pool = self._pools[server] = UdpPool(server, self)
+                self.burst += 1
                 pool.send(exchange)
         except OSError:
             if self.trace is not None:
@@ -258,6 +293,10 @@ class Engine:
         if not self.outstanding and self._timer is not None:
             self._timer.cancel()
             self._timer = None
+            if self._release_held is not None:
+                self._release_held.cancel()
+                self._release_held = None
+                self._held.clear()
 
     def _arm(self, deadline: float, now: float) -> None:
         if self._timer is not None:

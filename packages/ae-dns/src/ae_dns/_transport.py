@@ -55,7 +55,12 @@ _STREAM_READ: Final = 65536
 
 
 class Owner(Protocol):
-    """Who is told what happens on the channels."""
+    """Who is told what happens on the channels.
+
+    ``burst`` is set to 0 when datagrams arrive.
+    """
+
+    burst: int
 
     def arrived(self, exchange: Exchange, wire: bytes) -> bool:
         """A packet with the identifier of *exchange* came by its channel; was it the reply?"""
@@ -203,7 +208,9 @@ class UdpChannel:
     def _readable(self) -> None:
         pending = self.pending
         recv = self.sock.recv
-        arrived = self.pool.owner.arrived
+        owner = self.pool.owner
+        owner.burst = 0
+        arrived = owner.arrived
         for _ in range(_BATCH):
             try:
                 wire = recv(_DATAGRAM)

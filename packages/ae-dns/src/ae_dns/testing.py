@@ -215,7 +215,7 @@ class NameServer:
     # ------------------------------------------------------------- inside
 
     def _on_datagram(self) -> None:
-        for _ in range(64):
+        for _ in range(256):
             try:
                 wire, source = self._udp.recvfrom(65535)
             except (BlockingIOError, InterruptedError):
