@@ -59,13 +59,22 @@ def in_asyncio(main: Coroutine[Any, Any, None]) -> None:
 
 
 def in_uvloop(main: Coroutine[Any, Any, None]) -> None:
-    uvloop = pytest.importorskip("uvloop")
+    uvloop = import_module("uvloop")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main)
 
 
 def in_trio(main: Coroutine[Any, Any, None]) -> None:
-    pytest.importorskip("trio").run(lambda: main)
+    import_module("trio").run(lambda: main)
+
+
+def host(run: Callable[..., object], library: str) -> Any:
+    """One loop of the program, skipped before anything is made if its library is not there."""
+    missing = find_spec(library) is None
+    return pytest.param(run, marks=pytest.mark.skipif(missing, reason=f"needs {library}"))
+
+
+HOSTS = [host(in_asyncio, "asyncio"), host(in_uvloop, "uvloop"), host(in_trio, "trio")]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -76,7 +85,7 @@ def _process_wide_things_are_there() -> None:
 
 
 @pytest.mark.usefixtures("unbound")
-@pytest.mark.parametrize("host", [in_asyncio, in_uvloop, in_trio])
+@pytest.mark.parametrize("host", HOSTS)
 @demands(HOSTED)
 def test_in_a_loop_of_the_program(entry: Case, way: str, host: Callable[..., object]) -> None:
     play(entry, way, host)
