@@ -24,9 +24,10 @@ from ._sockaddr import host_and_port
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
-    from typing import Self, TypeAlias
+    from typing import Any, Self, TypeAlias
 
-    OnAccept: TypeAlias = Callable[[socket.socket, str, "int | str"], object]
+    # The port is an int, but for unix/: Any, or every user's `port: int` would be refused.
+    OnAccept: TypeAlias = Callable[[socket.socket, str, Any], object]
     OnPrepare: TypeAlias = Callable[[socket.socket, str, "int | str"], "int | None"]
     Address: TypeAlias = tuple[str, "int | str"]
 
