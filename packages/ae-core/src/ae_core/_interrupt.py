@@ -86,26 +86,36 @@ class catching_sigint:
 class _Waker:
     """The pipe that a signal makes readable; one per loop, made at its first ``recv()``."""
 
-    __slots__ = ("_fds", "fd")
+    __slots__ = ("_fds", "_stop", "fd")
 
     def __init__(self, core: Core) -> None:
         if sys.platform == "win32":
             import socket  # costly, but select() takes nothing else there
 
             ours, theirs = socket.socketpair()
-            self._fds = (ours.detach(), theirs.detach())
+            reader, self.fd = ours.detach(), theirs.detach()
         else:
-            self._fds = os.pipe()
-        reader, self.fd = self._fds
+            reader, self.fd = os.pipe()
+        self._fds: tuple[int, ...] = (reader, self.fd)
         os.set_blocking(reader, False)
         os.set_blocking(self.fd, False)
-        core.backend.io_start(reader, False, self._drain)
+        backend = core.backend
+        token = backend.io_start(reader, False, self._drain)
+        # some loops outlive the core, and would watch what is closed
+        core.closers.append(lambda: backend.io_stop(token))
 
     def _drain(self) -> None:
         try:
             os.read(self._fds[0], 4096)
         except BlockingIOError:
             return  # spurious
+
+    def close(self) -> None:
+        """The loop ends, and is asked to let go: some keep what they watch alive."""
+        self._stop()
+        fds, self._fds = self._fds, ()
+        for fd in fds:
+            os.close(fd)
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:
         for fd in self._fds:

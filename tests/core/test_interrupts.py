@@ -1,0 +1,169 @@
+"""Ctrl-C and exits: out of ``recv()`` and ``run()`` once, with the loop as good as new."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+
+import pytest
+
+import ae_core as ae
+from ae_core.testing import Trace
+
+
+def interrupt() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.blocking
+def test_ctrl_c_leaves_recv_once(backend: ae.abc.Backend) -> None:
+    cv = ae.CondVar[None]()
+    for _ in range(3):
+        with ae.timer(0, interrupt), pytest.raises(KeyboardInterrupt):
+            cv.recv(30)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        ae.sleep(0.001).recv()
+    assert not cv.ready
+
+
+@pytest.mark.blocking
+def test_ctrl_c_leaves_run_after_the_coroutine_has_cleaned_up(
+    backend: ae.abc.Backend, trace: Trace
+) -> None:
+    async def main() -> None:
+        try:
+            await ae.CondVar[None]()
+        finally:
+            await ae.sleep(0.001)
+            trace("cleaned up")
+
+    with ae.timer(0.001, interrupt), pytest.raises(KeyboardInterrupt):
+        ae.run(main())
+    assert trace == ["cleaned up"]
+    ae.sleep(0).recv()
+
+
+@pytest.mark.blocking
+def test_ctrl_c_leaves_run_without_a_coroutine(backend: ae.abc.Backend) -> None:
+    with ae.timer(0.001, interrupt), pytest.raises(KeyboardInterrupt):
+        ae.run()
+
+
+def test_a_programs_own_handler_is_left_alone(trace: Trace) -> None:
+    def handler(number: int, frame: object) -> None:
+        trace("handler")
+
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        with ae.timer(0, interrupt):
+            ae.sleep(0.005).recv()
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert trace == ["handler"]
+
+
+def test_a_handler_set_during_the_wait_stays() -> None:
+    def handler(number: int, frame: object) -> None:
+        return None
+
+    try:
+        with ae.timer(0, lambda: signal.signal(signal.SIGINT, handler)):
+            ae.sleep(0.001).recv()
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def test_a_second_one_breaks_out_of_a_callback_that_hangs(trace: Trace) -> None:
+    never = threading.Event()
+
+    def hangs() -> None:
+        interrupt()
+        trace("noted")
+        try:
+            interrupt()
+            never.wait(30)
+        except KeyboardInterrupt:
+            trace("broken off")
+            raise
+
+    with ae.timer(0, hangs), pytest.raises(KeyboardInterrupt):
+        ae.CondVar[None]().recv(30)
+    assert trace == ["noted", "broken off"]
+
+
+def test_a_watched_interrupt_is_an_event_and_the_default_comes_back(trace: Trace) -> None:
+    with ae.signal("INT", trace.recorder("event")), ae.timer(0, interrupt):
+        trace.run_until(1)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with ae.timer(0, interrupt), pytest.raises(KeyboardInterrupt):
+        ae.CondVar[None]().recv(30)
+
+
+def test_exit_leaves_recv_and_runs_the_rest(trace: Trace) -> None:
+    def leaves() -> None:
+        raise SystemExit(7)
+
+    timers = [ae.timer(0, leaves), ae.timer(0, trace.recorder("rest"))]
+    with pytest.raises(SystemExit) as caught:
+        ae.CondVar[None]().recv(30)
+    assert caught.value.code == 7
+    ae.sleep(0).recv()
+    assert trace == ["rest"]
+    timers.clear()
+
+
+def test_a_ready_result_does_not_hide_the_interrupt() -> None:
+    cv = ae.CondVar[int]()
+
+    def both() -> None:
+        cv.send(1)
+        raise KeyboardInterrupt
+
+    with ae.timer(0, both), pytest.raises(KeyboardInterrupt):
+        cv.recv(30)
+    assert cv.recv() == 1
+
+
+@pytest.mark.parametrize("name", ["loop", "asyncio", "libev"])
+def test_ctrl_c_ends_a_program_as_users_expect(script: Callable[..., str], name: str) -> None:
+    if name == "libev":
+        pytest.importorskip("gevent")
+    program = """
+        import os, signal, ae_core as ae
+        with ae.timer(0.001, lambda: os.kill(os.getpid(), signal.SIGINT)):
+            ae.run()
+        """
+    output = script(program, status=-signal.SIGINT, AE_BACKEND=name)
+    assert output.endswith("KeyboardInterrupt\n")
+
+
+@pytest.mark.parametrize("name", ["loop", "asyncio"])
+def test_exit_in_a_callback_ends_the_program_with_its_status(
+    script: Callable[..., str], name: str
+) -> None:
+    program = """
+        import sys, ae_core as ae
+        with ae.timer(0, lambda: sys.exit(5)):
+            ae.run()
+        """
+    assert script(program, status=5, AE_BACKEND=name) == ""
+
+
+def test_a_program_that_ends_with_watchers_alive_is_silent(script: Callable[..., str]) -> None:
+    program = """
+        import os, socket, ae_core as ae
+        a, b = socket.socketpair()
+        keep = [ae.io(a, "r", print), ae.timer(60, print), ae.signal("USR1", print), ae.idle(print)]
+        keep.append(ae.child(os.posix_spawn("/bin/true", ["true"], os.environ), print))
+        async def forever():
+            await ae.CondVar()
+        keep.append(ae.spawn(forever()))
+        ae.postpone(print)
+        unready = ae.CondVar()
+        a.detach(), b.detach()
+        """
+    assert script(program) == ""
