@@ -25,13 +25,14 @@ from ._sockaddr import host_and_port, numeric_info, target_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import TypeAlias
+    from typing import Any, TypeAlias
 
     from ._resolver import Resolver
     from ._sockaddr import AddressInfo, Sockaddr
 
     Retry: TypeAlias = Callable[[], ae.CondVar[socket.socket]]
-    OnConnect: TypeAlias = Callable[[socket.socket, str, "int | str", Retry], object]
+    # The port is an int, but for unix/: Any, or every user's `port: int` would be refused.
+    OnConnect: TypeAlias = Callable[[socket.socket, str, Any, Retry], object]
     OnPrepare: TypeAlias = Callable[[socket.socket], "float | None"]
 
 # Theory of operation
