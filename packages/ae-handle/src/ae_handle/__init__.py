@@ -43,8 +43,8 @@ from ._errors import TlsUnavailable as TlsUnavailable
 from ._errors import TransportError as TransportError
 from ._errors import UnexpectedEOF as UnexpectedEOF
 from ._handle import Handle as Handle
-from ._handle import HandleStatistics as HandleStatistics
 from ._registry import register_frame_type as register_frame_type
+from ._statistics import HandleStatistics as HandleStatistics
 from ._version import __version__ as __version__
 from .types import Cbor as Cbor
 from .types import Chunk as Chunk

@@ -9,10 +9,10 @@ Long because this is the interface: every method with its documentation and its 
 
 from __future__ import annotations
 
-__all__ = ("Handle", "HandleStatistics")
+__all__ = ("Handle",)
 
 from _thread import get_ident
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
 
 import ae_core as ae
 
@@ -24,8 +24,8 @@ from ._octets import octets
 from ._read_queue import ReadQueue
 from ._registry import SHARED, resolve_frame
 from ._settings import Settings
+from ._statistics import HandleStatistics, describe, statistics
 from ._streams import adapt
-from ._timeouts import ANY, READ, WRITE, Timeouts
 from ._write_queue import WriteQueue
 from .types import Line
 
@@ -47,28 +47,6 @@ class _Missing:
 
 _MISSING: Final = _Missing()
 _LINE: Final = SHARED["line"]
-_PHASES: Final = ("", "connecting", "open", "failed", "destroyed")
-
-
-class HandleStatistics(NamedTuple):
-    """What :meth:`Handle.statistics` returns.
-
-    Attributes:
-        peer_name: As the option.
-        state: ``"connecting"``, ``"open"``, ``"ended"`` (open, and the peer has sent all it will
-            send), ``"failed"`` or ``"destroyed"``.
-        requests: How many read requests wait.
-        unread: Octets in the read buffer.
-        unsent: Octets that the kernel has not taken.
-        tls: The state of the TLS session, None without TLS.
-    """
-
-    peer_name: str | None
-    state: str
-    requests: int
-    unread: int
-    unsent: int
-    tls: str | None
 
 
 class Handle(Settings):
@@ -241,40 +219,6 @@ class Handle(Settings):
             if not self._busy:
                 _reading.update_interest(self)
 
-    def timeout_reset(self) -> None:
-        """Start the period of ``timeout`` again, as activity would.
-
-        Perl: ``$handle->timeout_reset``
-        """
-        self._reset_period(ANY)
-
-    def read_timeout_reset(self) -> None:
-        """Start the period of ``read_timeout`` again."""
-        self._reset_period(READ)
-
-    def write_timeout_reset(self) -> None:
-        """Start the period of ``write_timeout`` again."""
-        self._reset_period(WRITE)
-
-    def _set_period(self, kind: int, period: float) -> None:
-        if self._phase >= _events.FAILED:
-            return
-        timeouts = self._timeouts
-        if timeouts is None:
-            if not period:
-                return
-            timeouts = self._timeouts = Timeouts()
-        timeouts.periods[kind] = period
-        if self._phase == _events.OPEN:
-            _lifecycle.arm(self)
-
-    def _reset_period(self, kind: int) -> None:
-        if self._phase >= _events.FAILED:
-            return
-        if self._timeouts is None:
-            self._timeouts = Timeouts()
-        self._timeouts.reset(kind, self._clock())
-
     # ------------------------------------------------------------------ state
 
     @property
@@ -300,32 +244,10 @@ class Handle(Settings):
 
     def statistics(self) -> HandleStatistics:
         """Return what the handle is about, in numbers."""
-        if self._burst is not None:
-            _reading.unburst(self)
-        return HandleStatistics(
-            self._peer_name,
-            "ended" if self._eof and self._phase == _events.OPEN else _PHASES[self._phase],
-            len(self._queue),
-            len(self._buf),
-            len(self._out),
-            None if self._tls is None else self._tls.session.state,
-        )
+        return statistics(self)
 
     def __repr__(self) -> str:
-        try:
-            peer, state, requests, unread, unsent, tls = self.statistics()
-        except AttributeError:  # the constructor raised
-            return f"<{type(self).__name__}>"
-        parts = [f"{type(self).__name__}"]
-        if peer is not None:
-            parts.append(repr(peer))
-        elif self._io is not None:
-            parts.append(_describe(self._io))
-        parts.append(state)
-        parts.append(f"requests={requests} unread={unread} unsent={unsent}")
-        if tls is not None:
-            parts.append(f"tls={tls}")
-        return f"<{' '.join(parts)}>"
+        return describe(self)
 
     # ------------------------------------------------------------------ reading
 
@@ -804,11 +726,4 @@ class Handle(Settings):
             self.destroy()
 
 
-def _describe(io: Any) -> str:
-    try:
-        return f"fd={io.fileno()}"
-    except (AttributeError, OSError):
-        return repr(io)
-
-
-Handle.__module__ = HandleStatistics.__module__ = "ae_handle"
+Handle.__module__ = "ae_handle"

@@ -146,8 +146,10 @@ class Linger:
             self._mark = ref(ae.pending(), self._loop_ended)
             if not ended and not isinstance(io, DescriptorStream):
                 self._reading = watch(io, "r", self._drop)
-        except ae.WrongLoop:
-            self.close()  # another loop runs in this thread by now
+        except (ae.WrongLoop, OSError, ValueError):
+            # another loop runs in this thread by now; or the stream was closed behind our back,
+            # as the garbage collector does at the interpreter's end
+            self.close()
             return
         _all.add(self)
         try:

@@ -10,7 +10,7 @@ __all__ = ("Settings",)
 
 from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import ae_core as ae
 from ae_core.abc import Backend
@@ -278,21 +278,53 @@ class Settings:
         # the stdlib's function itself costs half of the method that calls it
         self._clock = monotonic if type(loop).clock is Backend.clock else loop.clock
         self._timeouts: Timeouts | None = None
-        for kind, name, seconds in (
-            (ANY, "timeout", timeout),
-            (READ, "read_timeout", read_timeout),
-            (WRITE, "write_timeout", write_timeout),
-        ):
-            period = check_period(name, seconds)
-            if period:
-                if self._timeouts is None:
-                    self._timeouts = Timeouts()
-                self._timeouts.periods[kind] = period
+        if timeout or read_timeout or write_timeout:
+            self._timeouts = Timeouts()
+            for kind, name, seconds in (
+                (ANY, "timeout", timeout),
+                (READ, "read_timeout", read_timeout),
+                (WRITE, "write_timeout", write_timeout),
+            ):
+                self._timeouts.periods[kind] = check_period(name, seconds)
         self._begin(stream, connect)
 
     def _begin(self, stream: Any, connect: tuple[str, str | int] | None) -> None:
         """Go to work, with the options checked and set."""
         raise NotImplementedError
+
+    def timeout_reset(self) -> None:
+        """Start the period of ``timeout`` again, as activity would.
+
+        Perl: ``$handle->timeout_reset``
+        """
+        self._reset_period(ANY)
+
+    def read_timeout_reset(self) -> None:
+        """Start the period of ``read_timeout`` again."""
+        self._reset_period(READ)
+
+    def write_timeout_reset(self) -> None:
+        """Start the period of ``write_timeout`` again."""
+        self._reset_period(WRITE)
+
+    def _set_period(self, kind: int, period: float) -> None:
+        if self._phase >= _events.FAILED:
+            return
+        timeouts = self._timeouts
+        if timeouts is None:
+            if not period:
+                return
+            timeouts = self._timeouts = Timeouts()
+        timeouts.periods[kind] = period
+        if self._phase == _events.OPEN:
+            _lifecycle.arm(cast("Handle", self))
+
+    def _reset_period(self, kind: int) -> None:
+        if self._phase >= _events.FAILED:
+            return
+        if self._timeouts is None:
+            self._timeouts = Timeouts()
+        self._timeouts.reset(kind, self._clock())
 
     @property
     def is_destroyed(self) -> bool:

@@ -12,7 +12,7 @@ import os
 import socket
 import stat
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import ae_core as ae
 
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._handle import Handle
+
+
+# The attribute of the same name makes an enum member of it, which costs more than all the rest.
+_socket_type: Final = socket.SocketType.type.__get__
 
 
 def adapt(stream: Any) -> Any:
@@ -30,14 +34,15 @@ def adapt(stream: Any) -> Any:
         ValueError: If it is one that a handle cannot work on.
     """
     if isinstance(stream, socket.socket):
-        if stream.type != socket.SOCK_STREAM:
+        if _socket_type(stream) != socket.SOCK_STREAM:
             raise ValueError(f"only stream sockets are supported, got {stream!r}")
         ssl = sys.modules.get("ssl")
         if ssl is not None and isinstance(stream, ssl.SSLSocket):
             raise ValueError(f"expected the plain socket (use tls= for TLS), got {stream!r}")
         if stream.fileno() < 0:
             raise ValueError(f"expected an open socket, got {stream!r}")
-        stream.setblocking(False)
+        if stream.gettimeout() != 0.0:
+            stream.setblocking(False)
         return stream
     if isinstance(stream, (int, str, bytes)) or stream is None:
         raise TypeError(f"expected a socket or a stream object with fileno(), got {stream!r}")
