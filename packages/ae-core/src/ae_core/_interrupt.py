@@ -86,7 +86,7 @@ class catching_sigint:
 class _Waker:
     """The pipe that a signal makes readable; one per loop, made at its first ``recv()``."""
 
-    __slots__ = ("_fds", "_stop", "fd")
+    __slots__ = ("_fds", "fd")
 
     def __init__(self, core: Core) -> None:
         if sys.platform == "win32":
@@ -109,13 +109,6 @@ class _Waker:
             os.read(self._fds[0], 4096)
         except BlockingIOError:
             return  # spurious
-
-    def close(self) -> None:
-        """The loop ends, and is asked to let go: some keep what they watch alive."""
-        self._stop()
-        fds, self._fds = self._fds, ()
-        for fd in fds:
-            os.close(fd)
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:
         for fd in self._fds:
