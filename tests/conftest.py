@@ -142,6 +142,13 @@ def warm_up(name: str, make_options: Callable[[], dict[str, Any]]) -> None:
             ae.sleep(0).recv()
 
 
+@pytest.fixture(scope="session")
+def warm_uvloop() -> None:
+    """Have uvloop open the pipe that its first loop opens and that stays."""
+    if find_spec("uvloop") is not None:
+        import_module("uvloop").new_event_loop().close()
+
+
 @pytest.fixture(autouse=True)
 def _nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves a watcher, a descriptor, a thread or a child behind."""

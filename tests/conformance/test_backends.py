@@ -77,14 +77,7 @@ def host(run: Callable[..., object], library: str) -> Any:
 HOSTS = [host(in_asyncio, "asyncio"), host(in_uvloop, "uvloop"), host(in_trio, "trio")]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _process_wide_things_are_there() -> None:
-    """The first loop of uvloop opens a pipe that stays."""
-    if find_spec("uvloop") is not None:
-        import_module("uvloop").new_event_loop().close()
-
-
-@pytest.mark.usefixtures("unbound")
+@pytest.mark.usefixtures("unbound", "warm_uvloop")
 @pytest.mark.parametrize("host", HOSTS)
 @demands(HOSTED)
 def test_in_a_loop_of_the_program(entry: Case, way: str, host: Callable[..., object]) -> None:

@@ -1,0 +1,187 @@
+"""The system calls behind the built-in loop, each by itself; Windows' select by emulation."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+import ae_core as ae
+from ae_core._backends import _multiplexers
+from ae_core._backends._multiplexers import BROKEN, MULTIPLEXERS, READ, WRITE, Multiplexer
+from ae_core.testing import Trace
+
+
+@pytest.fixture(params=MULTIPLEXERS)
+def mux(request: pytest.FixtureRequest) -> Iterator[Multiplexer]:
+    mux = MULTIPLEXERS[request.param]()
+    yield mux
+    mux.close()
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    left, right = socket.socketpair()
+    with left, right:
+        yield left, right
+
+
+def test_the_best_is_the_first() -> None:
+    assert _multiplexers.best() == next(iter(MULTIPLEXERS))
+    assert list(MULTIPLEXERS) == [
+        name for name in ("epoll", "kqueue", "poll", "select") if name in MULTIPLEXERS
+    ]
+
+
+def test_readiness_in_both_directions(
+    mux: Multiplexer, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    left, right = pair
+    fd = right.fileno()
+    assert mux.wait(0) == []
+    mux.change(fd, 0, READ)
+    assert mux.wait(0) == []
+    left.send(b"x")
+    assert mux.wait(-1) == [(fd, READ)]
+    mux.change(fd, READ, READ | WRITE)
+    masks = 0
+    for found, mask in mux.wait(0):
+        assert found == fd
+        masks |= mask
+    assert masks == READ | WRITE
+    mux.change(fd, READ | WRITE, WRITE)
+    assert mux.wait(0) == [(fd, WRITE)]
+    mux.change(fd, WRITE, 0)
+    assert mux.wait(0) == []
+
+
+def test_a_hang_up_is_reported(mux: Multiplexer) -> None:
+    reader, writer = os.pipe()
+    mux.change(reader, 0, READ)
+    os.close(writer)
+    ((fd, mask),) = mux.wait(-1)
+    assert fd == reader
+    assert mask & (READ | BROKEN)
+    os.close(reader)
+
+
+def test_a_closed_descriptor_is_an_error_at_once(mux: Multiplexer) -> None:
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        mux.change(10_000, 0, READ)
+
+
+def test_the_wait_is_not_shorter_than_asked_for(mux: Multiplexer) -> None:
+    import time
+
+    started = time.monotonic()
+    assert mux.wait(0.0123) == []
+    # poll counts whole milliseconds, rounded up; clocks of the kernel differ by a trifle
+    assert time.monotonic() - started >= 0.0115
+
+
+def test_closed_and_opened_again_under_the_same_number(mux: Multiplexer) -> None:
+    one = socket.socketpair()
+    fd = one[1].fileno()
+    mux.change(fd, 0, READ)
+    two = socket.socketpair()
+    os.dup2(two[1].fileno(), fd)
+    mux.change(fd, READ, READ | WRITE)
+    assert (fd, WRITE) in mux.wait(0)
+    mux.change(fd, READ | WRITE, 0)
+    for sock in (*one, *two):
+        sock.close()
+
+
+# ---------------------------------------------------------------------- Windows
+
+
+class WindowsSelect(_multiplexers.Select):
+    """As on Windows: a count limit, sockets that fail only in the exception set."""
+
+    windows = True
+    chunk = 4
+    failed: set[int] = set()
+
+
+@pytest.fixture
+def windows(monkeypatch: pytest.MonkeyPatch) -> WindowsSelect:
+    real = select.select
+    WindowsSelect.failed = set()
+
+    def winsock(
+        read: list[int], write: list[int], errors: list[int], timeout: float | None
+    ) -> tuple[list[int], list[int], list[int]]:
+        if not read and not write and not errors:
+            raise OSError(10022, "WSAEINVAL")
+        assert len(read) <= WindowsSelect.chunk
+        assert len(write) <= WindowsSelect.chunk
+        failed = [fd for fd in errors if fd in WindowsSelect.failed]
+        alive = [fd for fd in write if fd not in WindowsSelect.failed]
+        found = real(read, alive, [], 0 if failed else timeout)
+        return found[0], found[1], failed
+
+    monkeypatch.setattr(_multiplexers.select, "select", winsock)
+    return WindowsSelect()
+
+
+def test_on_windows_a_failed_connect_is_writable(
+    windows: WindowsSelect, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    # LOOP-07
+    fd = pair[1].fileno()
+    WindowsSelect.failed = {fd}
+    windows.change(fd, 0, WRITE)
+    assert windows.wait(-1) == [(fd, WRITE)]
+
+
+def test_on_windows_nothing_to_wait_for_is_a_sleep(windows: WindowsSelect) -> None:
+    assert windows.wait(0.001) == []
+    assert windows.wait(0) == []
+
+
+def test_on_windows_more_than_the_limit_are_asked_in_chunks(windows: WindowsSelect) -> None:
+    pairs = [socket.socketpair() for _ in range(10)]
+    try:
+        for _, right in pairs:
+            windows.change(right.fileno(), 0, READ)
+        assert windows.wait(0) == []
+        assert windows.wait(0.02) == []
+        for number in (1, 9):
+            pairs[number][0].send(b"x")
+            assert (pairs[number][1].fileno(), READ) in windows.wait(-1)
+        pairs[1][1].recv(1)
+        assert windows.wait(-1) == [(pairs[9][1].fileno(), READ)]
+    finally:
+        for sock in (sock for pair in pairs for sock in pair):
+            sock.close()
+
+
+@pytest.mark.usefixtures("unbound", "windows")
+def test_the_loop_works_with_windows_select(monkeypatch: pytest.MonkeyPatch, trace: Trace) -> None:
+    monkeypatch.setitem(MULTIPLEXERS, "select", WindowsSelect)
+    ae.use("loop", multiplexer="select")
+    pairs = [socket.socketpair() for _ in range(6)]
+    try:
+        watchers: list[ae.Watcher] = []
+        for number, (left, right) in enumerate(pairs):
+
+            def ready(right: socket.socket = right, number: int = number) -> None:
+                right.recv(1)
+                trace(number)
+
+            watchers.append(ae.io(right, "r", ready))
+            left.send(b"x")
+        with ae.timer(0.001, trace.recorder("timer")):
+            trace.run_until(7)
+        assert set(trace) == {"timer", *range(6)}
+        WindowsSelect.failed = {pairs[0][0].fileno()}
+        with ae.io(pairs[0][0], "w", trace.recorder("failed connect")):
+            trace.run_until(8)
+        assert trace[7] == "failed connect"
+        watchers.clear()
+    finally:
+        for sock in (sock for pair in pairs for sock in pair):
+            sock.close()
