@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 from functools import partial
@@ -358,3 +359,30 @@ def test_the_entry_point_gives_the_shared_resolver(
     monkeypatch.setenv("AE_RESOLVER", "dns")
     infos = ae_socket.resolve("www.demo.test", 80, family=4).recv(RECV)
     assert texts(infos) == ["192.0.2.80 80", "192.0.2.81 80"]
+
+
+def test_questions_leave_no_garbage(resolver: ae_dns.Resolver, server: NameServer) -> None:
+    """With the collector off, everything a question needed is gone when it is answered."""
+
+    def round_trip() -> None:
+        assert ask(resolver, "www.demo.test")
+        assert ask(resolver, "demo.test", "xmpp-client=1", family=4)
+        assert resolver.a("nothing.test").recv(RECV) == []
+        assert resolver.mx("demo.test").recv(RECV)
+        assert resolver.reverse_verify("192.0.2.80").recv(RECV)
+        resolver.getaddrinfo("www.demo.test", 80).cancel()
+        resolver.a("www.demo.test").cancel()
+        turn: ae.CondVar[None] = ae.CondVar()
+        ae.postpone(turn)
+        turn.recv(RECV)
+
+    server.add("late.demo.test. A 192.0.2.9")
+    round_trip()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(10):
+            round_trip()
+        assert gc.collect() < 10
+    finally:
+        gc.enable()

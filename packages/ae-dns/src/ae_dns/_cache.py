@@ -33,6 +33,10 @@ class Cache:
     as their SOA says (RFC 2308), at most three hours, and not at all without one. A TTL of 0 is
     not stored. Several resolvers, in several threads, may share a cache.
 
+    Attributes:
+        hits: How many questions it could answer.
+        misses: How many it could not.
+
     Raises:
         ValueError: If a bound is not positive.
     """
@@ -47,8 +51,8 @@ class Cache:
         self._entries: OrderedDict[bytes, tuple[float, float, Reply]] = OrderedDict()
         self._octets = 0
         self._lock = Lock()
-        self.hits = 0
-        self.misses = 0
+        self.hits: int = 0
+        self.misses: int = 0
 
     def __len__(self) -> int:
         return len(self._entries)

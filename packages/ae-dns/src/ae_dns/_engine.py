@@ -63,13 +63,13 @@ class Engine:
     """
 
     def __init__(self, backend: Backend, max_outstanding: int, cache: Cache | None) -> None:
-        self.backend = backend
-        self.max_outstanding = max_outstanding
-        self.cache = cache
+        self.backend: Backend = backend
+        self.max_outstanding: int = max_outstanding
+        self.cache: Cache | None = cache
         self.trace: Trace | None = None
-        self.clock = backend.clock
-        self.outstanding = 0
-        self.sent = 0
+        self.clock: Callable[[], float] = backend.clock
+        self.outstanding: int = 0
+        self.sent: int = 0
         self._queue: deque[Exchange] = deque()
         self._slot_waiters: deque[Callable[[], object]] = deque()
         self._by_question: dict[bytes, Exchange] = {}
@@ -78,7 +78,7 @@ class Engine:
         self._streams: dict[Server, StreamChannel] = {}
         self._timer: ae.Watcher | None = None
         self._armed = 0.0
-        self.burst = 0  # datagrams sent since the last one arrived
+        self.burst: int = 0  # datagrams sent since the last one arrived
         self._held: deque[tuple[Exchange, float]] = deque()
         self._release_held: ae.Watcher | None = None
 

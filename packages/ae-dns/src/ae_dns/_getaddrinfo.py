@@ -108,7 +108,8 @@ class _Question:
             try:
                 value = part.recv()
             except Exception as error:
-                self.result.throw(error)
+                # Its traceback leads here, and from here back to it.
+                self.result.throw(error.with_traceback(None))
             else:
                 callback(value)
 
@@ -173,7 +174,7 @@ class _Question:
             try:
                 addresses = part.recv()
             except ResolveError as error:
-                trouble = trouble or error
+                trouble = trouble or error.with_traceback(None)
                 continue
             groups.append([info for text in addresses if (info := self.info(text, port))])
         if trouble is not None and not any(groups):
@@ -271,16 +272,17 @@ class _HostLookup:
             self.on_all()
 
     def on_all(self) -> None:
+        lookups, self.lookups = self.lookups, []
         texts = [
             str(value)
-            for lookup in self.lookups
+            for lookup in lookups
             if lookup.reading is not None
             for value in lookup.reading.values
         ]
         if texts:
             self.result.send(texts)
             return
-        for lookup in self.lookups:
+        for lookup in lookups:
             trouble = lookup.error()
             if self.trouble is None or weight(trouble) > weight(self.trouble):
                 self.trouble = trouble

@@ -48,8 +48,8 @@ class Lookup(Resolution):
         self._accept = accept
         self._ask = ask
         self._deliver = deliver
-        self.engine = engine
-        self.wants_addresses = deliver is deliver_addresses
+        self.engine: Engine = engine
+        self.wants_addresses: bool = deliver is deliver_addresses
         self.exchange: Exchange | None = None
         self.condvar: ae.CondVar[Any] = ae.CondVar(self._on_ready)
 

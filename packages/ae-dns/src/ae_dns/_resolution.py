@@ -96,9 +96,9 @@ class Reply:
         reading: Reading | None,
         message: _message.Message | None,
     ) -> None:
-        self.wire = wire
-        self.question = question
-        self.rcode = rcode
+        self.wire: bytes = wire
+        self.question: bytes = question
+        self.rcode: int = rcode
         self._reading = reading
         self._message = message
 
@@ -184,21 +184,21 @@ class Exchange:
         trust_ad: bool = False,
         case_coins: int | None = None,
     ) -> None:
-        self.question = question
+        self.question: bytes = question
         self._plan = plan
         self._step = 0
         self._edns = edns
-        self.stream = stream
+        self.stream: bool = stream
         self._trust_ad = trust_ad
         self._exact = case_coins is not None
         self._miscased = False
         self._ignored = 0
         self._sent = question if case_coins is None else randomize_case(question, case_coins)
         self.server: Any = None
-        self.timeout = 0.0
+        self.timeout: float = 0.0
         self.reply: Reply | None = None
         self.rcode: int | None = None
-        self.ident = b""
+        self.ident: bytes = b""
         self.channel: Any = None
         self.bucket: Any = None
         self.waiters: list[Any] = []
@@ -309,14 +309,14 @@ class Resolution:
     def __init__(self, names: Sequence[bytes], rdtype: int, rdclass: int = 1) -> None:
         self._names = names
         self._index = 0
-        self.rdtype = rdtype
+        self.rdtype: int = rdtype
         self._rdclass = rdclass
         self._hops = 0
         self._trouble: ResolveError | None = None
         self.reading: Reading | None = None
         self.reply: Reply | None = None
-        self.ttl = 0
-        self.question = make_question(names[0], rdtype, rdclass)
+        self.ttl: int = 0
+        self.question: bytes = make_question(names[0], rdtype, rdclass)
 
     def take(self, reading: Reading, reply: Reply) -> bool:
         """Take what a server says about :attr:`question`; ``True`` if the lookup is over."""

@@ -159,7 +159,7 @@ class NameServer:
         self._udp, self._tcp = _bind(host, port)
         found = self._udp.getsockname()
         self.address: tuple[str, int] = (found[0], found[1])
-        self.endpoint = f"[{found[0]}]:{found[1]}" if ":" in host else f"{found[0]}:{found[1]}"
+        self.endpoint: str = f"[{found[0]}]:{found[1]}" if ":" in host else f"{found[0]}:{found[1]}"
         self._watchers: list[ae.Watcher] = []
         try:
             for sock, method in (
