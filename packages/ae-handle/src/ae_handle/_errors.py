@@ -82,15 +82,15 @@ class HandleError(AEError, OSError):
 class UnexpectedEOF(HandleError):
     """The peer closed the stream inside a request, or nobody handles the end of input."""
 
-    default_errno = _errno.EPIPE
-    default_message = "unexpected end-of-file"
+    default_errno: ClassVar[int] = _errno.EPIPE
+    default_message: ClassVar[str] = "unexpected end-of-file"
 
 
 class BufferLimitExceeded(HandleError):
     """More unread or unsent data than ``max_read_buffer`` or ``max_write_buffer`` allows."""
 
-    default_errno = _errno.ENOSPC
-    default_message = "buffer limit exceeded"
+    default_errno: ClassVar[int] = _errno.ENOSPC
+    default_message: ClassVar[str] = "buffer limit exceeded"
 
 
 class BadMessage(HandleError):
@@ -99,9 +99,9 @@ class BadMessage(HandleError):
     A reader raises it; it then must not have consumed anything.
     """
 
-    default_errno = _errno.EBADMSG
-    default_fatal = False
-    default_message = "malformed message"
+    default_errno: ClassVar[int] = _errno.EBADMSG
+    default_fatal: ClassVar[bool] = False
+    default_message: ClassVar[str] = "malformed message"
 
 
 class TransportError(HandleError):
@@ -110,15 +110,15 @@ class TransportError(HandleError):
     ``errno`` and the text are the system's; ``__cause__`` is the original error.
     """
 
-    default_message = "transport error"
+    default_message: ClassVar[str] = "transport error"
 
 
 class HandleTimedOut(HandleError, TimeoutError):
     """``timeout``, ``read_timeout`` or ``write_timeout`` passed, and it has no callback."""
 
-    default_errno = _errno.ETIMEDOUT
-    default_fatal = False
-    default_message = "timed out"
+    default_errno: ClassVar[int] = _errno.ETIMEDOUT
+    default_fatal: ClassVar[bool] = False
+    default_message: ClassVar[str] = "timed out"
 
 
 class TlsError(HandleError):
@@ -133,8 +133,8 @@ class TlsError(HandleError):
         reason: The word.
     """
 
-    default_errno = _errno.EPROTO
-    default_message = "TLS failure"
+    default_errno: ClassVar[int] = _errno.EPROTO
+    default_message: ClassVar[str] = "TLS failure"
     default_reason: ClassVar[str] = "protocol"
 
     reason: str
@@ -154,15 +154,17 @@ class TlsError(HandleError):
 class TlsUnavailable(TlsError):
     """TLS was asked for by name only, and no package that provides it is installed."""
 
-    default_message = "no TLS engine is installed: install ae-tls, or pass tls_context="
-    default_reason = "unavailable"
+    default_message: ClassVar[str] = (
+        "no TLS engine is installed: install ae-tls, or pass tls_context="
+    )
+    default_reason: ClassVar[str] = "unavailable"
 
 
 class HandleDestroyed(HandleError):
     """The handle was destroyed while the operation was pending, or before it began."""
 
-    default_errno = _errno.ECANCELED
-    default_message = "handle was destroyed"
+    default_errno: ClassVar[int] = _errno.ECANCELED
+    default_message: ClassVar[str] = "handle was destroyed"
 
 
 # Where users import them from: what tracebacks and pickles say.

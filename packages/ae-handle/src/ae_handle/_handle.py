@@ -46,6 +46,7 @@ class _Missing:
 
 
 _MISSING: Final = _Missing()
+_DESTROYED: Final = _events.DESTROYED
 _LINE: Final = SHARED["line"]
 
 
@@ -675,7 +676,7 @@ class Handle(Settings):
         """
         _lifecycle.destroy(self)
 
-    def __del__(self, _destroyed: int = _events.DESTROYED) -> None:
+    def __del__(self, _destroyed: int = _DESTROYED) -> None:
         if getattr(self, "_phase", _destroyed) == _destroyed:
             return  # or it was never made
         destroy = getattr(_lifecycle, "destroy", None)

@@ -158,40 +158,46 @@ class Settings:
     on_tls_started: Callback[OnTls] = Callback("The handshake is done, or has failed.")
     on_tls_stopped: Callback[OnEvent] = Callback("TLS is over.")
 
-    timeout = Seconds(ANY, "Seconds without reading or writing; 0 for no limit.")
-    read_timeout = Seconds(READ, "Seconds without reading; 0 for no limit.")
-    write_timeout = Seconds(WRITE, "Seconds without writing; 0 for no limit.")
+    timeout: Seconds = Seconds(ANY, "Seconds without reading or writing; 0 for no limit.")
+    read_timeout: Seconds = Seconds(READ, "Seconds without reading; 0 for no limit.")
+    write_timeout: Seconds = Seconds(WRITE, "Seconds without writing; 0 for no limit.")
 
-    max_read_buffer = Option(
+    max_read_buffer: Option[int | None] = Option(
         check_limit, "How many octets may remain unread; None for no limit.", _read_limit_changed
     )
-    max_write_buffer = Option(
+    max_write_buffer: Option[int | None] = Option(
         check_limit, "How many octets may remain unsent; None for no limit.", _write_limit_changed
     )
-    low_water_mark = Option(
+    low_water_mark: Option[int] = Option(
         check_size, "How many octets may be unsent when on_drain is called.", _write_limit_changed
     )
-    read_size = Option(
+    read_size: Option[int] = Option(
         _check_read_size, "How much is read at once now; grows by itself.", _read_size_changed
     )
-    max_read_size = Option(_check_read_size, "The most that is read at once.", _read_size_changed)
-    linger = Option(check_period, "For how many seconds unsent octets may outlive the handle.")
-    autocork = Option(check_flag, "Whether writes wait for the next turn.")
-    watch_eof = Option(
+    max_read_size: Option[int] = Option(
+        _check_read_size, "The most that is read at once.", _read_size_changed
+    )
+    linger: Option[float] = Option(
+        check_period, "For how many seconds unsent octets may outlive the handle."
+    )
+    autocork: Option[bool] = Option(check_flag, "Whether writes wait for the next turn.")
+    watch_eof: Option[bool] = Option(
         check_flag, "Whether an idle handle notices that the peer has closed.", _interest_changed
     )
-    allow_truncated = Option(check_flag, "Whether a stream may end without close_notify.")
-    no_delay = Option(
+    allow_truncated: Option[bool] = Option(
+        check_flag, "Whether a stream may end without close_notify."
+    )
+    no_delay: Option[bool] = Option(
         check_flag, "Whether TCP sends small segments at once.", _socket_option_changed
     )
-    keepalive = Option(
+    keepalive: Option[bool] = Option(
         check_flag, "Whether the kernel probes an idle connection.", _socket_option_changed
     )
-    oob_inline = Option(
+    oob_inline: Option[bool] = Option(
         check_flag, "Whether urgent data is part of the stream.", _socket_option_changed
     )
-    peer_name = Option(_check_name, "Who the peer should be.")
-    tls_context = Option(_check_context, "The context for ``start_tls`` without one.")
+    peer_name: Option[str | None] = Option(_check_name, "Who the peer should be.")
+    tls_context: Option[Any] = Option(_check_context, "The context for ``start_tls`` without one.")
 
     def __init__(
         self,

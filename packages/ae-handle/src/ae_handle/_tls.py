@@ -176,7 +176,7 @@ def due(h: Handle) -> None:
         if early:
             receive(h, early)
         elif tls.stopping == 2 and tls.session.state == "closed":
-            _stopped(h, tls, getattr(tls.session, "unused_data", b""))
+            _stopped(h, tls, _unused(tls.session))
 
 
 def receive(h: Handle, data: bytes) -> None:
@@ -228,10 +228,10 @@ def _read_all(session: TlsSession, plain: list[bytes]) -> None:
 def _feed_records(tls: Tls, data: bytes, plain: list[bytes]) -> bytes:
     """Feed one record at a time until the peer's close_notify; return what lies behind it."""
     session = tls.session
-    if hasattr(session, "unused_data"):
+    if getattr(session, "unused_data", None) is not None:
         session.feed(data)
         _read_all(session, plain)
-        return session.unused_data if session.state == "closed" else b""
+        return _unused(session) if session.state == "closed" else b""
     while len(data) >= 5:
         size = 5 + int.from_bytes(data[3:5], "big")
         if len(data) < size:
@@ -241,9 +241,15 @@ def _feed_records(tls: Tls, data: bytes, plain: list[bytes]) -> bytes:
         _read_all(session, plain)
         if session.state == "closed":
             tls.held = b""
-            return getattr(session, "unused_data", b"") + data
+            return _unused(session) + data
     tls.held = data
     return b""
+
+
+def _unused(session: TlsSession) -> bytes:
+    """Return what was fed and lies behind the peer's close_notify, if the session keeps it."""
+    data: bytes = getattr(session, "unused_data", b"")
+    return data
 
 
 def _announce(h: Handle, tls: Tls, error: TlsError | None, has_data: bool) -> bool:
@@ -418,7 +424,7 @@ def _peer_closed(h: Handle, tls: Tls, rest: bytes) -> None:
             _lifecycle.fail(h, error)
             return
         _writing.flush(h)
-        _stopped(h, tls, getattr(tls.session, "unused_data", b""))
+        _stopped(h, tls, _unused(tls.session))
 
 
 def _stopped(h: Handle, tls: Tls, rest: bytes) -> None:

@@ -119,10 +119,10 @@ class MemoryStream:
     """
 
     def __init__(self, capacity: int = 65536, piece: int = 65536) -> None:
-        self.capacity = capacity
-        self.piece = piece
-        self.shut = False
-        self.closed = False
+        self.capacity: int = capacity
+        self.piece: int = piece
+        self.shut: bool = False
+        self.closed: bool = False
         self.peer: MemoryStream = self
         self._arrived = bytearray()
         self._ended = False
@@ -266,9 +266,10 @@ class ScriptedPeer:
     """
 
     def __init__(self) -> None:
+        self.stream: MemoryStream
         self.stream, self._end = memory_pair(capacity=1 << 30)
         self.done: ae.CondVar[None] = ae.CondVar()
-        self.received = bytearray()
+        self.received: bytearray = bytearray()
         self._steps: list[tuple[str, bytes]] = []
         self._unchecked = bytearray()
         self._watcher = self._end.watch("r", self._read)
