@@ -22,6 +22,8 @@ def loaded_after(code: str) -> set[str]:
 def test_importing_costs_little() -> None:
     assert loaded_after("import ae_dns") & HEAVY == set()
     assert loaded_after("import ae_dns; ae_dns.resolver()") & HEAVY == set()
+    added = loaded_after("import ae_dns") - loaded_after("import ae_socket")
+    assert added & {"secrets", "random", "hashlib", "hmac"} == set()
 
 
 @pytest.mark.parametrize(("lookup", "expected"), [("a", set()), ("mx", {"dns", "idna"})])

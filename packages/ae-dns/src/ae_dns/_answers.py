@@ -7,7 +7,6 @@ from __future__ import annotations
 
 __all__ = ("Answer", "Srv", "name_text", "order_srv", "texts")
 
-import random
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast, overload
 
@@ -128,7 +127,11 @@ def order_srv(records: Iterable[Srv], dice: Dice | None = None) -> list[Srv]:
         records: The records, in any order.
         dice: Source of ``randint(low, high)``, both ends included; default: :mod:`random`.
     """
-    roll = (dice or random).randint
+    if dice is None:
+        import random
+
+        dice = random
+    roll = dice.randint
     groups: dict[int, list[Srv]] = {}
     for record in records:
         groups.setdefault(record.priority, []).append(record)

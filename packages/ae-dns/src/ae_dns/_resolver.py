@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ("Resolver",)
 
 import _thread
-import secrets
 from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from math import isfinite
@@ -18,7 +17,6 @@ from ae_socket import AddressInfo
 from ._answers import Answer, Srv
 from ._cache import Cache
 from ._config import DEFAULT_TIMEOUTS, Config, Server, SystemConfig, parse_server, variable
-from ._engine import Engine, Trace
 from ._errors import ResolveError
 from ._idn import idn_to_ascii
 from ._lookup import Deliver, Lookup, deliver_addresses, deliver_answer, deliver_srv, deliver_texts
@@ -28,6 +26,8 @@ from ._wire import AAAA, A
 if TYPE_CHECKING:
     import dns.rdataclass
     import dns.rdatatype
+
+    from ._engine import Engine, Trace
 
 T = TypeVar("T")
 
@@ -421,6 +421,8 @@ class Resolver:
                 plan = plans[self._rotation]
             coins = None
             if self._case_randomization:
+                import secrets
+
                 coins = secrets.randbits(len(question) * 8)
             exchange = Exchange(
                 question, plan, config.edns is not False, config.use_vc, config.trust_ad, coins
@@ -441,6 +443,9 @@ class Resolver:
                 return engine
             # The thread's former loop has ended; what waited for it is dead.
             engine.abandon()
+        # With it come the sockets and `secrets`: 10 ms that no program pays for importing us.
+        from ._engine import Engine
+
         engine = self._local.engine = Engine(backend, self._max_outstanding, self._cache)
         self._engines.add(engine)
         return engine
