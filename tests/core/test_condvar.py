@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import threading
 import traceback
@@ -550,21 +551,38 @@ def test_repr_tells_the_state() -> None:
     ]
 
 
-def test_without_the_garbage_collector_nothing_stays() -> None:
+@pytest.mark.parametrize("how", ["send", "cancel", "drop", "throw", "await", "timeout"])
+def test_without_the_garbage_collector_nothing_stays(how: str) -> None:
+    class Value(Exception):
+        pass
+
+    async def await_the(box: list[ae.CondVar[Any]]) -> None:
+        with contextlib.suppress(Value):
+            await box.pop()  # a variable of ours would be part of the error's traceback
+
     gc.disable()
     try:
-        gone = []
-        for how in ("send", "cancel", "drop", "timeout"):
-            cv = ae.CondVar[Any]()
-            gone.append(weakref.ref(cv))
-            if how == "send":
-                cv.send(1)
-            elif how == "cancel":
-                cv.cancel()
-            elif how == "timeout":
-                with pytest.raises(TimeoutError):
-                    cv.recv(0)
-            del cv
-        assert [ref() for ref in gone[:3]] == [None] * 3
+        cv = ae.CondVar[Any]()
+        value = Value()
+        gone = weakref.ref(cv), weakref.ref(value)
+        if how == "send":
+            cv.send(value)
+        elif how == "cancel":
+            cv.cancel()
+            with contextlib.suppress(ae.CancelledError):
+                cv.recv()
+        elif how == "throw":
+            cv.throw(value)
+            for _ in range(2):
+                with contextlib.suppress(Value):
+                    cv.recv()
+        elif how == "await":
+            cv.throw(value)
+            ae.run(await_the([cv]))
+        elif how == "timeout":
+            with contextlib.suppress(TimeoutError):
+                cv.recv(0)
+        del cv, value
+        assert [ref() for ref in gone] == [None, None]
     finally:
         gc.enable()

@@ -269,7 +269,10 @@ class CondVar(Generic[T]):
             from ._detect import current
 
             current(blocking=True).block(self, timeout)
-        return self._result()
+        try:
+            return self._result()
+        finally:
+            del self  # the error's traceback refers to this frame, and we to the error
 
     def _result(self) -> T:
         state = self._state
@@ -282,7 +285,11 @@ class CondVar(Generic[T]):
                 self._unseen = None
             # the same object may be raised many times: its traceback must not grow
             error: BaseException = self._value
-            raise error.with_traceback(self._traceback)
+            traceback = self._traceback
+            try:
+                raise error.with_traceback(traceback)
+            finally:
+                del self, error, traceback  # no cycle: error -> traceback -> this frame -> error
         raise CancelledError(f"the {type(self).__name__} was cancelled")
 
     def __await__(self) -> Generator[Any, Any, T]:
@@ -290,7 +297,10 @@ class CondVar(Generic[T]):
             from ._tasks import suspend
 
             yield from suspend(self)
-        return self._result()
+        try:
+            return self._result()
+        finally:
+            del self  # as in recv()
 
     # ------------------------------------------------------------------ groups
 
