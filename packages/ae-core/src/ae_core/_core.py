@@ -84,6 +84,8 @@ class IoRecord:
         # Core.call(), written out: 60 ns of the 3 us that an event costs
         core = self.core
         callback: Any = self.callback
+        if callback is None:
+            return  # cancelled, and the backend had found it ready before
         try:
             if self.context is None:
                 blank = core.blank
@@ -133,6 +135,7 @@ class Core(TimerQueue):
 
     __slots__ = (
         "__weakref__",
+        "alone",
         "armed",
         "backend",
         "blank",
@@ -174,6 +177,7 @@ class Core(TimerQueue):
         self.task: object | None = None  # the coroutine of ours that runs right now
         self.thread = get_ident()
         self.closed = False
+        self.alone = False  # on a loop that nobody else runs, and that does not end by itself
 
     def attach(self, backend: Backend) -> None:
         """Take *backend* into use."""
@@ -181,6 +185,7 @@ class Core(TimerQueue):
         # the function itself where the backend has no clock of its own: 45 ns instead of 90
         own_clock = type(backend).clock is not Backend.clock
         self.clock = backend.clock if own_clock else time.monotonic
+        self.alone = backend.owns_wait
         backend.on_refused = self.io_refused
         backend.on_stuck = self.on_stuck
         # Users reach it as detect().call_threadsafe: what they hand over may raise, and backends
@@ -476,6 +481,7 @@ class Core(TimerQueue):
         if self.closed:
             return
         self.closed = True
+        self.alone = False
         for side in (self.readers, self.writers):
             for first in side.values():
                 for record in first.peers or (first,):

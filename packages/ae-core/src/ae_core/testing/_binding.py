@@ -50,8 +50,8 @@ def binding(backend: str | type[Backend] | None = None, **options: Any) -> Itera
         ...     backend.statistics()["multiplexer"]
         'select'
     """
-    before = _take()
     main_before = _detect._main_core
+    before = _take()
     try:
         if backend is None:
             yield None

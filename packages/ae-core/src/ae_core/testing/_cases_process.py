@@ -110,9 +110,11 @@ async def an_interrupt_from_outside_leaves_the_wait(scene: Scene) -> None:
     try:
         # told to by a timer: then this thread is certain to wait in the loop
         child = _child(f"read line; kill -INT {os.getpid()}", stdin=reader)
+        operation = ae.pending()
         with ae.timer(0.001, lambda: os.write(writer, b"now\n")):
             with expect_raises(KeyboardInterrupt):
                 CondVar[None]().recv(scene.limit)
+        operation.cancel()
         os.waitpid(child, 0)
     finally:
         os.close(reader)
