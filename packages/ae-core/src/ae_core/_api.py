@@ -146,8 +146,8 @@ def timer(after: float, callback: Callable[[], object], *, interval: float = 0.0
         return made
     try:
         core = tls.core
-        if "asyncio" in _modules or "trio" in _modules:
-            core = current()
+        if "contextvars" in _modules and ("asyncio" in _modules or "trio" in _modules):
+            core = current()  # one of them may run here; both have imported the first
     except AttributeError:
         core = current()
     try:
@@ -211,8 +211,8 @@ def io(
         return made
     try:
         core = tls.core
-        if "asyncio" in _modules or "trio" in _modules:
-            core = current()
+        if "contextvars" in _modules and ("asyncio" in _modules or "trio" in _modules):
+            core = current()  # one of them may run here; both have imported the first
     except AttributeError:
         core = current()
     number: int = fd if fd.__class__ is int else _fileno(fd)  # pyright: ignore[reportAssignmentType]

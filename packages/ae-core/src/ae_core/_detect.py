@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+_modules = sys.modules
 ENTRY_POINTS = "ae_core.backends"
 _SIGCHLD = getattr(_signal, "SIGCHLD", _signal.SIGINT)  # not on Windows; SIGINT: never ignored
 
@@ -71,9 +72,9 @@ def current(blocking: bool = False) -> Core:
     """
     core: Core | None = getattr(tls, "core", None)
     if core is not None:
-        modules = sys.modules
-        if core.backend.name == "loop" and "asyncio" not in modules and "trio" not in modules:
-            return core  # nothing is loaded that could run here
+        # 200 ns instead of 900 for a program that has imported asyncio without running it
+        if core.alone and not _asyncio_runs() and not _trio_runs():
+            return core
         if core.backend.usable():
             foreign = _foreign(core.backend.name)
             if foreign is None:
@@ -89,11 +90,31 @@ def current(blocking: bool = False) -> Core:
     return _bind(blocking)
 
 
+# Found once the module is there, and then kept: asyncio's function, trio's thread-local object.
+_running_loop: Callable[[], Any] | None = None
+_run_context: Any = None
+
+
+def _asyncio_runs() -> bool:
+    global _running_loop
+    if _running_loop is None:
+        _running_loop = getattr(_modules.get("asyncio.events"), "_get_running_loop", None)
+    return _running_loop is not None and _running_loop() is not None
+
+
+def _trio_runs() -> bool:
+    global _run_context
+    if _run_context is None:
+        _run_context = getattr(_modules.get("trio._core._run"), "GLOBAL_RUN_CONTEXT", None)
+    return _run_context is not None and getattr(_run_context, "runner", None) is not None
+
+
 def _foreign(ours: str) -> str | None:
     """Return the name of a loop that runs in this thread and is not *ours*."""
-    for spec in BACKENDS:
-        if spec.name != ours and spec.name in ("asyncio", "trio") and spec.live():
-            return spec.name
+    if ours != "asyncio" and _asyncio_runs():
+        return "asyncio"
+    if ours != "trio" and _trio_runs():
+        return "trio"
     return None
 
 
