@@ -13,6 +13,7 @@ import sys
 import time
 import warnings
 import weakref
+from _thread import allocate_lock
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -210,6 +211,14 @@ def test_environment_switches_it_on_for_the_first_watcher(
         AE_STRICT=value,
     )
     assert done.stdout.splitlines()[:1] == (["refused"] if on else ["False"]), done.stderr
+
+
+def test_switched_on_twice_checks_once(python: Any) -> None:
+    done = python(
+        "import ae_core as ae\nae.strict.enable()\nae.idle(print)\n",
+        AE_STRICT="1",
+    )
+    assert done.stderr.count("StrictWarning") == 1, done.stderr
 
 
 def test_ignored_environment_leaves_it_off(python: Any) -> None:
@@ -634,3 +643,99 @@ def test_asyncio_program_is_checked_too() -> None:
 
     asyncio.run(main())
     assert sys.exc_info() == (None, None, None)
+
+
+# The watchdog's steps, one by one, in this thread
+
+
+@pytest.fixture
+def asleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No watchdog thread, and nothing that it knows of."""
+    monkeypatch.setattr(_watchdog, "_start_thread", lambda: None)
+    monkeypatch.setattr(_watchdog, "_running", {})
+    monkeypatch.setattr(_watchdog, "_known", {})
+
+
+@pytest.mark.usefixtures("asleep")
+def test_look_at_callbacks_tells_once(
+    monkeypatch: pytest.MonkeyPatch, shown: Callable[[], str]
+) -> None:
+    monkeypatch.setattr(_watchdog, "_slow", 0.001)
+
+    def slow() -> None:
+        deadline = time.monotonic() + 0.002
+        while time.monotonic() < deadline:
+            pass
+        _watchdog._look_at_callbacks()
+        _watchdog._look_at_callbacks()
+
+    _watchdog.guarded(slow, "here")()
+    text = shown()
+    assert text.count("has been blocking the loop") == 1
+    assert text.count("blocked the loop for") == 1
+    assert "in slow" in text
+    _watchdog._running[-1] = _watchdog._Run(slow, "in a thread that has ended")
+    _watchdog._running[-1].started -= 1
+    _watchdog._look_at_callbacks()
+    assert shown() == ""
+
+
+@posix
+@pytest.mark.usefixtures("asleep")
+def test_look_at_fds_forgets_what_is_watched_no_more(shown: Callable[[], str]) -> None:
+    reader, writer = os.pipe()
+    watcher = ae.io(reader, "r", nothing)
+    _watchdog._look_at_fds()
+    assert reader in _watchdog._known
+    watcher.cancel()
+    _watchdog._look_at_fds()
+    assert _watchdog._known == {}
+    watcher = ae.io(writer, "w", nothing)
+    ae.sleep(0).recv()
+    os.close(writer)
+    _watchdog._look_at_fds()
+    _watchdog._look_at_fds()
+    assert shown().count(f"fd {writer} registered by {__name__}") == 1
+    watcher.cancel()
+    os.close(reader)
+
+
+@pytest.mark.usefixtures("asleep")
+def test_watchdog_ends_with_strict_mode_and_forgets_in_a_child(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks: list[str] = []
+
+    def look() -> None:
+        looks.append("callbacks")
+        if len(looks) >= 3:
+            _watchdog._enabled = False
+
+    monkeypatch.setattr(_watchdog, "_slow", 0.04)
+    monkeypatch.setattr(_watchdog, "_enabled", True)
+    monkeypatch.setattr(_watchdog, "_wake", allocate_lock())
+    _watchdog._wake.acquire()
+    monkeypatch.setattr(_watchdog, "FD_PERIOD", 0.0)
+    monkeypatch.setattr(_watchdog, "_look_at_callbacks", look)
+    monkeypatch.setattr(_watchdog, "_look_at_fds", lambda: looks.append("fds"))
+    monkeypatch.setattr(_watchdog, "_alive", True)
+    _watchdog._look()
+    assert looks == ["callbacks", "fds", "callbacks", "fds"]
+    assert _watchdog._alive is False
+    monkeypatch.setattr(_watchdog, "_cores", weakref.WeakSet(_watchdog._cores))
+    _watchdog._running[1] = _watchdog._Run(nothing, "")
+    _watchdog.forget()
+    assert (_watchdog._running, list(_watchdog._cores), _watchdog._alive) == ({}, [], False)
+
+
+def test_no_thread_to_be_had_means_no_watchdog(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any) -> int:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(_watchdog, "start_new_thread", refuse)
+    monkeypatch.setattr(_watchdog, "_alive", False)
+    monkeypatch.setattr(_watchdog, "_wake", allocate_lock())
+    watcher = ae.timer(60, nothing)
+    _watchdog._start_thread()
+    assert watcher.active
+    assert _watchdog._alive is False

@@ -11,6 +11,7 @@ import os
 import stat
 import sys
 import warnings
+from _thread import get_ident
 from opcode import opmap
 from typing import TYPE_CHECKING, Any, Final
 from weakref import ref
@@ -41,6 +42,22 @@ class _Layer:
         callback: Callable[..., object],
         create: Callable[[Callable[..., object]], Watcher],
     ) -> Watcher:
+        me = get_ident()
+        if me in _inside:
+            return create(callback)  # the first watcher of all passes the layers twice
+        _inside.add(me)
+        try:
+            return self._wrap(kind, args, callback, create)
+        finally:
+            _inside.discard(me)
+
+    def _wrap(
+        self,
+        kind: str,
+        args: dict[str, Any],
+        callback: Callable[..., object],
+        create: Callable[[Callable[..., object]], Watcher],
+    ) -> Watcher:
         _check_callback(callback, 2 if kind == "child" else 0)
         frame = caller()
         site = f"{frame.f_globals.get('__name__')}:{frame.f_lineno}"
@@ -61,6 +78,7 @@ class _Layer:
 
 
 _layer = _Layer()
+_inside: set[int] = set()  # threads that are making a watcher
 _enabled = False
 
 
@@ -177,9 +195,11 @@ def _expect_to_be_kept(watcher: Watcher, kind: str, frame: FrameType) -> None:
     if after is None:
         return
 
+    discard, frame_here = _pending.discard, sys._getframe  # globals are gone at the very end
+
     def dropped(_: object) -> None:
-        _pending.discard(reference)
-        here: FrameType | None = sys._getframe(1)
+        discard(reference)
+        here: FrameType | None = frame_here()  # there may be no other one at that time
         while here is not None and here.f_code is not code:
             here = here.f_back
         if here is not None and here.f_lasti == after:
