@@ -106,7 +106,9 @@ def _trio_runs() -> bool:
     global _run_context
     if _run_context is None:
         _run_context = getattr(_modules.get("trio._core._run"), "GLOBAL_RUN_CONTEXT", None)
-    return _run_context is not None and getattr(_run_context, "runner", None) is not None
+    runner = getattr(_run_context, "runner", None)
+    # a guest's host is the loop that runs: ours, or one that is found by itself
+    return runner is not None and not getattr(runner, "is_guest", False)
 
 
 def _foreign(ours: str) -> str | None:
