@@ -108,6 +108,7 @@ def test_hosts_file_is_not_read_when_nothing_changed(tmp_path: Path) -> None:
     assert hosts.addresses("a") == ["10.0.0.1"]
 
 
+@pytest.mark.environment
 def test_hosts_file_of_the_environment_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -137,6 +137,7 @@ def test_cancelled_answer_stays_cancelled() -> None:
 # ---------------------------------------------------------------------- AE_PROTOCOLS
 
 
+@pytest.mark.environment
 def test_protocols_order_and_restrict_families(monkeypatch: pytest.MonkeyPatch) -> None:
     addresses = ["10.0.0.1", "::1", "10.0.0.2", "::2"]
     set_resolver(ScriptedResolver({"x.test": addresses}))
@@ -154,6 +155,7 @@ def test_protocols_order_and_restrict_families(monkeypatch: pytest.MonkeyPatch) 
     assert [host for host, _ in texts(resolve("x.test", 1))] == addresses  # the resolver's order
 
 
+@pytest.mark.environment
 def test_protocols_that_are_not_understood_are_reported_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -238,6 +240,7 @@ def test_installed_resolver_is_this_thread_s_own() -> None:
     assert texts(resolve("localhost.test", 80)) == [("10.0.0.1", 80)]
 
 
+@pytest.mark.environment
 def test_unknown_resolver_in_the_environment_fails_and_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -247,6 +250,7 @@ def test_unknown_resolver_in_the_environment_fails_and_is_named(
     assert texts(resolve("127.0.0.1", 80)) == [("127.0.0.1", 80)]
 
 
+@pytest.mark.environment
 @pytest.mark.parametrize("shape", ["instance", "factory", "class"])
 def test_resolver_of_an_entry_point_is_used(shape: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import importlib.metadata
@@ -455,6 +459,7 @@ def test_forgotten_lookup_goes_on_and_a_pending_one_is_no_deadlock(
     assert done.recv() is not None
 
 
+@pytest.mark.environment
 def test_hosts_file_of_the_environment_comes_first(
     system: list[tuple[Any, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -553,6 +558,7 @@ def test_program_can_end_while_a_lookup_hangs() -> None:
     assert (done.stdout, done.stderr) == ("over\n", "")
 
 
+@pytest.mark.environment
 def test_environment_is_ignored_when_python_is_told_to() -> None:
     program = "from ae_socket import resolve; print(len(resolve('localhost', 1).recv()))"
     environment = {**os.environ, "AE_PROTOCOLS": "ipv4"}

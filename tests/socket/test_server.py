@@ -100,6 +100,7 @@ def test_ipv6_socket_accepts_no_ipv4_unless_told(accepted: Accepted) -> None:
                 assert (host, port) == client.getsockname()
 
 
+@pytest.mark.environment
 def test_protocols_variable_chooses_families_and_their_order(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -197,6 +198,7 @@ def test_failed_servers_leave_nothing_open_even_with_the_traceback_kept() -> Non
         assert descriptors() == before
 
 
+@pytest.mark.linux
 def test_reuse_port_shares_the_port() -> None:
     with tcp_server("127.0.0.1", 0, nobody, reuse_port=True) as one:
         with tcp_server("127.0.0.1", one.address[1], nobody, reuse_port=True) as two:
@@ -487,6 +489,7 @@ done.recv()
 """
 
 
+@pytest.mark.linux
 def test_sockets_of_a_service_manager_are_found() -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -613,6 +616,7 @@ server.cancel()
 """
 
 
+@pytest.mark.linux
 def test_flood_against_a_descriptor_limit_neither_spins_nor_kills() -> None:
     with subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", FLOOD],
@@ -648,7 +652,8 @@ def test_burst_of_five_thousand_connections_is_accepted() -> None:
         for _ in range(wanted):
             with socket.create_connection(server.address) as client:
                 # RST instead of TIME_WAIT: 5,000 ports are a sixth of all there are.
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                linger = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
     with tcp_server("127.0.0.1", 0, on_accept, backlog=1024) as server:
         thread = threading.Thread(target=connect)
@@ -781,6 +786,7 @@ def test_backlog_is_not_known_everywhere(
             accepted.wait(2)
 
 
+@pytest.mark.linux
 def test_closed_listening_socket_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     from ae_socket import _server
 

@@ -84,6 +84,7 @@ def test_service_names_are_read() -> None:
         assert endpoint._sock.getpeername() == ("127.0.0.1", 53)
 
 
+@pytest.mark.linux
 def test_local_and_remote_address_together() -> None:
     received = Received()
     with udp_endpoint(received, local_address="127.0.0.1") as server:

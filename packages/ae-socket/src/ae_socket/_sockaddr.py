@@ -90,10 +90,10 @@ def unix_info(path: str, kind: SocketType) -> AddressInfo:
         ValueError: If *path* contains a NUL behind its start: the kernel would see only what
             stands before it.
     """
-    if not hasattr(socket, "AF_UNIX"):
-        raise OSError(errno.EAFNOSUPPORT, "no UNIX sockets on this platform", path)
     if "\0" in path[1:]:
         raise ValueError(f"expected a path without NUL, got {path!r}")
+    if not hasattr(socket, "AF_UNIX"):
+        raise OSError(errno.EAFNOSUPPORT, "no UNIX sockets on this platform", path)
     # sun_path has 108 octets on Linux and 104 on the BSDs; a path also needs its final NUL.
     octets = len(os.fsencode(path)) + (not path.startswith("\0"))
     if octets > (108 if sys.platform == "linux" else 104):

@@ -226,21 +226,17 @@ def udp_endpoint(
     local = _info(local_address) if local_address is not None else _any(remote)
     if remote is not None and local is not None and remote.family != local.family:
         raise ValueError(f"expected one family, got {local_address!r} and {remote_address!r}")
-    bound = _open(local, remote)
+    bound = bind_info(local) if local is not None else None
+    peer = None
     try:
-        peer = None
         if remote is not None:
             peer = host_and_port(remote.family, remote.sockaddr)
-            try:
-                bound.sock.connect(remote.sockaddr)
-            except OSError as error:
-                code = error.errno or errno.EINVAL
-                raise OSError(code, _windows.error_text(code), target_text(remote)) from None
-            # The kernel has picked the source address only now.
-            bound.address = host_and_port(bound.sock.family, bound.sock.getsockname())
+            bound = _connect(bound, remote)
+        assert bound is not None
         return Endpoint(bound, peer, on_datagram, on_error)
     except BaseException:
-        bound.close()
+        if bound is not None:
+            bound.close()
         raise
 
 
@@ -260,10 +256,25 @@ def _any(remote: AddressInfo | None) -> AddressInfo | None:
     return None
 
 
-def _open(local: AddressInfo | None, remote: AddressInfo | None) -> Bound:
-    if local is not None:
-        return bind_info(local)
-    assert remote is not None
-    sock = socket.socket(remote.family, remote.type, remote.protocol)
-    sock.setblocking(False)
-    return Bound(sock)
+def _connect(bound: Bound | None, remote: AddressInfo) -> Bound:
+    """Connect a socket, by default a new one. A failure closes a new one only."""
+    if bound is not None:
+        sock = bound.sock
+    else:
+        sock = socket.socket(remote.family, remote.type, remote.protocol)
+    try:
+        sock.setblocking(False)
+        sock.connect(remote.sockaddr)
+        if bound is None:
+            # Not before: Windows knows no address of a socket that is neither.
+            return Bound(sock)
+        # A wildcard address has become a real one now.
+        bound.address = host_and_port(sock.family, sock.getsockname())
+        return bound
+    except BaseException as error:
+        if bound is None:
+            sock.close()
+        if not isinstance(error, OSError):
+            raise
+        code = error.errno or errno.EINVAL
+        raise OSError(code, _windows.error_text(code), target_text(remote)) from None
