@@ -479,8 +479,13 @@ class _FirstWatcher:
         create: Callable[[Callable[..., object]], Watcher],
     ) -> Any:
         remove_layer(self)
+        before = _layers or []
         current()
-        return _through_layers(kind, args, callback, create)
+        make = create
+        for layer in _layers or ():
+            if layer not in before:
+                make = _inside(layer, kind, args, make)
+        return make(callback)
 
 
 if _environ.get("AE_STRICT") or _environ.get("AE_DEBUG_WRAP"):
