@@ -185,6 +185,25 @@ def test_value_routes_messages(
         assert levels(path.read_text()) == file
 
 
+@pytest.mark.parametrize(("spec", "stderr", "file"), TABLE, ids=[row[0] for row in TABLE])
+def test_value_routes_messages_in_this_process(
+    spec: str,
+    stderr: list[str],
+    file: list[str] | None,
+    tmp_path: Path,
+    levels: Any,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "log"
+    assert _log_spec.apply(spec.replace("P", str(path))) == []
+    for level in (C, E, W, N, D, T):
+        logs.ctx("__main__").log(level, "m")
+    assert logs.flush()
+    assert sorted(levels(capsys.readouterr().err)) == sorted(stderr)
+    if file is not None:
+        assert levels(path.read_text()) == file
+
+
 def test_malformed_value_warns_once_and_the_program_goes_on(unstamped: Any) -> None:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("AE_")}
     done = subprocess.run(
