@@ -271,10 +271,14 @@ def main() -> None:
         for name, text in (("resolv.conf", case.conf), ("hosts", case.hosts)):
             with open(f"/etc/{name}", "w") as file:
                 file.write(text)
-        result: dict[str, object] = {"case": case.name, "glibc": by_glibc(case)}
-        result["glibc_asked"] = asked(servers)
-        result["ours"] = by_us(case)
-        result["ours_asked"] = asked(servers)
+        # A difference counts if it is there three times: a busy machine misses time-outs.
+        for _ in range(3):
+            glibc = by_glibc(case), asked(servers)
+            ours = by_us(case), asked(servers)
+            if glibc == ours:
+                break
+        result = {"case": case.name, "glibc": glibc[0], "glibc_asked": glibc[1]}
+        result.update(ours=ours[0], ours_asked=ours[1])
         print(json.dumps(result), flush=True)
 
 

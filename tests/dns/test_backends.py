@@ -90,18 +90,22 @@ def test_what_was_in_flight_when_a_loop_ended_takes_no_slots_from_the_next() -> 
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     resolver = ae_dns.Resolver(servers=[f"127.0.0.1:{port}"], max_outstanding=2)
+    over_tcp = ae_dns.Resolver(servers=[f"127.0.0.1:{port}"], tcp=True)
     before = descriptors()
 
     async def ends_too_early() -> None:
         with NameServer(port=port) as server:
             server.script("*", "*", *[DROP] * 2)
             found = [resolver.a(f"n{i}.test.") for i in range(4)]
+            server.script("t.test", "A", DROP)
+            found.append(over_tcp.a("t.test."))
             await ae.sleep(0.05)
             assert not any(each.ready for each in found)
             assert resolver.statistics()["outstanding"] == 2
 
     async def goes_on() -> list[str]:
         with NameServer("x.test. A 192.0.2.1", port=port):
+            assert await over_tcp.a("x.test.") == ["192.0.2.1"]
             return await resolver.a("x.test.")
 
     asyncio.run(ends_too_early())
@@ -137,6 +141,7 @@ def test_threads_share_a_resolver_but_no_sockets(server: NameServer) -> None:
 def test_a_thread_that_ends_with_lookups_in_flight_leaves_nothing(server: NameServer) -> None:
     server.script("*", "*", *[DROP] * 99)
     resolvers = [ae_dns.Resolver(servers=[server.endpoint], tcp=tcp) for tcp in (False, True)]
+    gc.collect()
     before = descriptors()
 
     def ask() -> None:

@@ -98,7 +98,7 @@ def scenario(faults: Faults, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     with monkeypatch.context() as patch, NameServer("www.x.test. A 192.0.2.1") as server:
         inject(patch, faults)
         server.script("www.x.test", "A", TRUNCATE)
-        resolver = ae_dns.Resolver(servers=[server.endpoint], timeouts=(0.1, 0.2, 0.4))
+        resolver = ae_dns.Resolver(servers=[server.endpoint], timeouts=(0.1, 5, 5))
         outcomes = []
         for name in ("www.x.test", "nothing.x.test"):
             found = resolver.resolve(name, "A")

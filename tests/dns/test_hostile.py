@@ -65,6 +65,21 @@ PACKETS: dict[str, tuple[int, bytes, Verdict | None]] = {
     "cname-short-of-its-rdata": (A, message(A, record(ME, CNAME, b"\1a\0zz")), None),
     "cname-empty": (A, message(A, record(ME, CNAME, b"")), None),
     "cname-of-itself": (A, message(A, record(ME, CNAME, ME)), None),
+    "authority-name-too-long": (
+        A,
+        message(A, counts=(0, 1, 0), rest=record(b"\1a" * 128 + b"\0", 2, b"\0")),
+        Verdict.NEXT_STEP,
+    ),
+    "authority-name-too-long-by-pointer": (
+        A,
+        message(A, counts=(0, 1, 0), rest=record(b"\1a" * 125 + ME, 2, b"\0")),
+        Verdict.NEXT_STEP,
+    ),
+    "authority-label-type": (
+        A,
+        message(A, counts=(0, 1, 0), rest=record(b"\x80", 2, b"\0")),
+        Verdict.NEXT_STEP,
+    ),
     # counts
     "no-records-though-promised": (A, message(A, counts=(1, 0, 0)), Verdict.NEXT_STEP),
     "authority-though-none": (A, message(A, counts=(0, 9, 0)), Verdict.NEXT_STEP),

@@ -93,6 +93,21 @@ def test_trace_shows_every_step(server: NameServer, capsys: pytest.CaptureFixtur
     assert "tcp), " in steps[5]
 
 
+def test_trace_shows_failures(capsys: pytest.CaptureFixture[str]) -> None:
+    with NameServer() as gone:
+        endpoint = gone.endpoint
+    assert run("www.demo.test", f"@{endpoint}", "--trace") == 9
+    assert "failed www.demo.test" in capsys.readouterr().out
+
+
+def test_a_server_may_be_a_plain_address_or_a_name(
+    server: NameServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("a..b", "@127.0.0.1") == 10
+    assert run("www.demo.test", f"@localhost:{server.address[1]}") == 0
+    assert run("www.demo.test", "--json", f"@{server.endpoint}", "SOA") == 1
+
+
 def test_json(server: NameServer, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("alias.demo.test", "AAAA", f"@{server.endpoint}", "--json") == 0
     found = json.loads(capsys.readouterr().out)

@@ -124,7 +124,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--no-edns", action="store_true", help="ask without EDNS")
     parser.add_argument("--timeout", type=float, help="seconds per try, three tries")
     try:
-        options = parser.parse_args(arguments)
+        options = parser.parse_intermixed_args(arguments)
     except argparse.ArgumentError as error:
         _refuse(parser, str(error))
     except SystemExit as end:

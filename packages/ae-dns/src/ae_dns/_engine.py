@@ -100,8 +100,6 @@ class Engine:
 
     def leave(self, exchange: Exchange, waiter: Waiter) -> None:
         """Tell *waiter* nothing more; without waiters the exchange itself ends."""
-        if waiter not in exchange.waiters:
-            return
         exchange.waiters.remove(waiter)
         if exchange.waiters:
             return
@@ -236,6 +234,10 @@ class Engine:
             if self.trace is not None:
                 self.trace("failed", exchange, b"", None)
             self._in_next_turn(exchange)
+        except BaseException:
+            # Not the network's doing. Who called learns of it, but the slot must not be lost.
+            self._in_next_turn(exchange)
+            raise
         else:
             if self.trace is not None:
                 self.trace("sent", exchange, b"", None)

@@ -286,9 +286,7 @@ def read_addresses(wire: bytes, question: bytes, rdtype: int) -> Reading | None:
 
 
 def _read_addresses(wire: bytes, question: bytes, rdtype: int) -> Reading | None:
-    flags, questions, answers, authorities, additionals = _counts(wire, 2)
-    if questions != 1:
-        return None
+    flags, _one, answers, authorities, additionals = _counts(wire, 2)
     size = len(wire)
     pos = 12 + len(question)
     name = question[:-4]

@@ -13,6 +13,7 @@ from __future__ import annotations
 __all__ = ("DROP", "TRUNCATE", "NameServer", "Query", "Step", "parse_records", "rcode")
 
 import enum
+import os
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -398,6 +399,9 @@ def _bind(host: str, port: int) -> tuple[socket.socket, socket.socket]:
         tcp = socket.socket(family, socket.SOCK_STREAM)
         udp = socket.socket(family, socket.SOCK_DGRAM)
         try:
+            if port and os.name == "posix":
+                # Connections of its predecessor may still be in TIME_WAIT.
+                tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             tcp.bind((host, port))
             udp.bind((host, tcp.getsockname()[1]))
             tcp.listen(128)
