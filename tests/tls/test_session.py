@@ -207,6 +207,24 @@ def test_data_of_any_size_is_written_at_once(
     assert b.read() == data
 
 
+def test_data_may_be_read_record_by_record(client: Context, server: Context, join: Join) -> None:
+    a, b = join(client, server)
+    assert b.read_pieces() == []
+    a.write(bytes(40_000))
+    a.shutdown()
+    b.feed(a.drain())
+    assert b.read_pieces() == [bytes(16_384), bytes(16_384), bytes(7_232)]
+    assert b.read_pieces() == []
+    assert b.read() == b""
+    b.write(b"last")
+    a.feed(b.drain())
+    a.feed(b"")
+    assert a.read_pieces() == [b"last"]
+    with pytest.raises(TlsError):
+        a.read_pieces()
+    assert a.read_pieces() == []
+
+
 def test_a_writable_buffer_may_be_changed_after_write(
     client: Context, server: Context, join: Join
 ) -> None:
