@@ -287,6 +287,7 @@ def _connected(
         try:
             session = _tls.make(h, h._tls_role, None)
         except TlsError as error:
+            h._out.clear()  # it was to be encrypted
             start(h, sock, None)
             _tls.refuse(h, error)
             return

@@ -242,7 +242,7 @@ class Linger:
             self.close()
             return
         if not data:
-            if self._done == 2:
+            if self._done == 2 or (session is not None and session.state == "handshake"):
                 self.close()
             elif self._reading is not None:
                 self._reading.cancel()

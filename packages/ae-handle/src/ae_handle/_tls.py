@@ -212,6 +212,9 @@ def receive(h: Handle, data: bytes) -> None:
         _writing.flush(h)
         _lifecycle.fail(h, error)
         return
+    if h._due & _events.DUE_FAIL:  # the session did, while it was encrypting
+        _lifecycle.do_due(h)
+        return
     if session.state == "closed" or (session.state == "closing" and not tls.sent_close):
         _peer_closed(h, tls, rest)
         return
