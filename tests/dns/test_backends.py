@@ -115,6 +115,28 @@ def test_what_was_in_flight_when_a_loop_ended_takes_no_slots_from_the_next() -> 
     assert descriptors() == before
 
 
+@pytest.mark.usefixtures("unbound")
+def test_a_loop_may_end_before_a_burst_has_left() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    resolver = ae_dns.Resolver(servers=[f"127.0.0.1:{port}"], max_outstanding=1000)
+    before = descriptors()
+
+    async def leaves_at_once() -> None:
+        for i in range(300):
+            resolver.a(f"n{i}.test.")
+
+    async def goes_on() -> list[str]:
+        with NameServer("x.test. A 192.0.2.1", port=port):
+            return await resolver.a("x.test.")
+
+    asyncio.run(leaves_at_once())
+    assert asyncio.run(goes_on()) == ["192.0.2.1"]
+    assert resolver.statistics()["outstanding"] == 0
+    assert descriptors() == before
+
+
 def test_threads_share_a_resolver_but_no_sockets(server: NameServer) -> None:
     resolver = ae_dns.Resolver(servers=[server.endpoint], cache=True)
     done: ae.CondVar[None] = ae.CondVar()

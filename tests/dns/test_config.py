@@ -182,6 +182,14 @@ def test_the_file_is_read_again_when_it_changes(conf: Path) -> None:
     assert (resolver.search, resolver.ndots, resolver.timeouts) == (("b.test",), 2, (9.0,))
 
 
+def test_what_is_not_understood_is_logged(conf: Path, caplog: pytest.LogCaptureFixture) -> None:
+    conf.write_text("nameserver junk\nnameserver 192.0.2.1\noptions ndots:x\n")
+    with caplog.at_level(logging.DEBUG):
+        assert ae_dns.Resolver().servers == ("192.0.2.1:53",)
+    assert "'junk'" in caplog.text
+    assert "'ndots:x'" in caplog.text
+
+
 def test_arguments_win_over_the_file(conf: Path) -> None:
     conf.write_text("nameserver 192.0.2.1\nsearch a.test\noptions ndots:2 timeout:9\n")
     resolver = ae_dns.Resolver(search=["b.test"], timeouts=(3,), ndots=4)

@@ -132,7 +132,10 @@ def test_without_any_socket_every_lookup_fails_and_none_hangs(
     resolver = ae_dns.Resolver(servers=[server.endpoint])
     with monkeypatch.context() as patch:
         inject(patch, Always(0, 0))
+        events: list[str] = []
+        resolver.trace(lambda what, *_: events.append(what))
         found = [resolver.a(f"n{i}.test") for i in range(30)]
         assert not any(each.ready for each in found)
         assert [each.recv(RECV) for each in found] == [[]] * 30
+        assert events == ["failed"] * 90
     assert resolver.a("www.demo.test").recv(RECV) == ["192.0.2.80", "192.0.2.81"]

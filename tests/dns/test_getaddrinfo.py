@@ -255,6 +255,19 @@ def test_a_cancelled_question_asks_no_more(resolver: ae_dns.Resolver, server: Na
         assert resolver.statistics()["outstanding"] == 0
 
 
+def test_cancelling_in_every_turn(resolver: ae_dns.Resolver, server: NameServer) -> None:
+    for service in (80, "xmpp-client=1"):
+        for turns in range(12):
+            found = resolver.getaddrinfo("demo.test", service)
+            for _ in range(turns):
+                turn: ae.CondVar[None] = ae.CondVar()
+                timer = ae.timer(0, turn)
+                turn.recv(RECV)
+                timer.cancel()
+            found.cancel()
+            assert resolver.statistics()["outstanding"] == 0
+
+
 # ------------------------------------------------------------- options, .local
 
 

@@ -198,3 +198,72 @@ def test_forgetting_it_ends_it() -> None:
 def test_a_port_that_is_taken_is_an_error(server: NameServer) -> None:
     with pytest.raises(OSError):
         NameServer(port=server.address[1])
+
+
+class Failing:
+    """A socket all of whose calls fail."""
+
+    def __init__(self, closes_after: int = 1) -> None:
+        self.calls = 0
+        self.closes_after = closes_after
+
+    def fileno(self) -> int:
+        return -1
+
+    def close(self) -> None:
+        return None
+
+    def accept(self) -> None:
+        raise OSError("injected")
+
+    def recvfrom(self, _: int) -> tuple[bytes, tuple[str, int]]:
+        self.calls += 1
+        if self.calls == 1:
+            raise ConnectionResetError("an ICMP error about an earlier reply")
+        return dns.message.make_query("www.demo.test", "A").to_wire(), ("127.0.0.1", 9)
+
+    def sendto(self, *_: object) -> None:
+        raise OSError("injected")
+
+
+def test_errors_of_its_sockets_do_not_end_it(
+    server: NameServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolver = ae_dns.Resolver(servers=[server.endpoint])
+    with monkeypatch.context() as patch:
+        patch.setattr(server, "_udp", Failing())
+        patch.setattr(server, "_tcp", Failing())
+        server._on_datagram()
+        server._on_connection()
+    assert len(server.queries) == 1
+    assert resolver.a("www.demo.test").recv(RECV) == ["192.0.2.80", "192.0.2.81"]
+
+
+def test_where_no_watcher_can_be_made_nothing_stays_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("no watchers today")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ae, "io", refuse)
+        with pytest.raises(RuntimeError):
+            NameServer()
+
+
+def test_it_ends_with_replies_unsent_and_connections_reset(client: Client) -> None:
+    server = client.server
+    server.add(*(f"big.test. TXT {'x' * 250}{i}" for i in range(200)))
+    query = dns.message.make_query("big.test", "TXT").to_wire()
+    for reset in (True, False):
+        asked = len(server.queries)
+        with socket.create_connection(server.address) as lazy:
+            for _ in range(400):
+                lazy.sendall(len(query).to_bytes(2, "big") + query)
+            while sum(each.transport == "tcp" for each in server.queries[asked:]) < 400:
+                assert client.ask("www.demo.test").answer
+            if reset:
+                linger = b"\1\0\0\0\0\0\0\0"
+                lazy.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                lazy.close()
+                assert client.ask("www.demo.test").answer
+            else:
+                server.cancel()
