@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import weakref
 from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.x509.verification import PolicyBuilder, Store
 
+from ae_handle import TlsError
+from ae_tls import Context
 from ae_tls.testing import CertificateAuthority, pump
 
 HOST = "www.example.org"
@@ -45,6 +50,23 @@ def test_nonsense_is_refused_by_name() -> None:
         ca.issue(HOST, purposes=[wrong])
     with pytest.raises(ValueError, match="weak_hash needs an issuer with an RSA key"):
         ca.issue(HOST, weak_hash=True)
+
+
+def test_a_failed_handshake_leaves_nothing_for_the_garbage_collector() -> None:
+    ca = CertificateAuthority()
+    leaf = ca.issue("other.example")
+    client, server = Context(ca_cert=ca.cert), Context(cert=leaf.chain, key=leaf.key)
+    gc.collect()
+    gc.disable()
+    try:
+        a, b = client.new_session("connect", HOST), server.new_session("accept", None)
+        gone = [weakref.ref(a), weakref.ref(b)]
+        with contextlib.suppress(TlsError):
+            pump(a, b)
+        del a, b
+        assert [ref() for ref in gone] == [None, None]
+    finally:
+        gc.enable()
 
 
 class Chatterbox:

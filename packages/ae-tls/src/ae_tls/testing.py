@@ -294,9 +294,12 @@ def pump(a: TlsSession, b: TlsSession, *, limit: int = 100) -> None:
                 except Exception as error:
                     first = first or error
         if not moved:
-            if first is not None:
+            if first is None:
+                return
+            try:
                 raise first
-            return
+            finally:
+                del first  # its traceback knows this frame: a cycle that would keep both sessions
     raise RuntimeError(f"two sessions still talk after {limit} rounds")
 
 
