@@ -178,17 +178,16 @@ class NestedStream:
         if direction == "r":
             self._readable = watcher
             self._handle.on_read = self._on_read
-            if self.is_over:
+            if self.is_over("r"):
                 ae.postpone(watcher.fire)
         else:
             self._writable = watcher
             self._handle.on_drain = self._on_drain  # called in the next turn if it is empty
         return watcher
 
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing more will arrive."""
-        return self._ended or self._broken is not None
+    def is_over(self, direction: str) -> bool:
+        """Whether nothing more will arrive, or can be sent."""
+        return self._broken is not None or (self._ended and direction == "r")
 
     def forget(self, watcher: _NestedWatcher) -> None:
         """End the interest of *watcher*."""
@@ -233,19 +232,20 @@ class NestedStream:
 class _NestedWatcher:
     """An interest in a nested stream."""
 
-    __slots__ = ("_callback", "_stream")
+    __slots__ = ("_callback", "_direction", "_stream")
 
     def __init__(
         self, stream: NestedStream, direction: str, callback: Callable[[], object]
     ) -> None:
         self._stream: NestedStream | None = stream
+        self._direction = direction
         self._callback = callback
 
     def fire(self) -> None:
-        """Call back, if nobody cancelled meanwhile; at the end of the stream again and again."""
+        """Call back, if nobody cancelled meanwhile; as long as the end is there, again."""
         if self._stream is not None:
             self._callback()
-        if self._stream is not None and self._stream.is_over:
+        if self._stream is not None and self._stream.is_over(self._direction):
             ae.postpone(self.fire)
 
     def cancel(self) -> None:
