@@ -132,8 +132,26 @@ class Events(ref["Handle"]):
                 if queue.reader is LINE and h._simple and not buf._data:
                     h._busy = 0
                     h._later = False
-                    if h._pieces:
-                        self._send(h)
+                    pieces = h._pieces
+                    if len(pieces) != 1:
+                        if pieces:
+                            self._send(h)
+                        return
+                    # `_send`, written out for one answer: 50 ns of 6 us
+                    data = pieces.pop()
+                    h._out._counted = 0
+                    try:
+                        sent = h._io.send(data)
+                    except OSError as error:
+                        _writing.send_failed(h, data, error)
+                    else:
+                        h._wrote_at = h._read_at
+                        if sent == len(data):
+                            return
+                        h._out.block = memoryview(data)[sent:]
+                        _writing.flush(h)
+                    if h._due:
+                        _lifecycle.do_due(h)
                     return
                 _reading.run(h)
                 return
@@ -162,19 +180,14 @@ class Events(ref["Handle"]):
     def _send(self, h: Handle) -> None:
         """Send what a shortcut's callbacks have written: `_writing.flush` for the simple case."""
         out = h._out
-        pieces = out.pieces
-        if len(pieces) == 1:
-            data = pieces.pop()
-            out._counted = 0
-        else:
-            data = out.next()
+        data = out.next()
         try:
             sent = h._io.send(data)
         except OSError as error:
             _writing.send_failed(h, data, error)
         else:
             h._wrote_at = h._read_at
-            if sent == len(data) and not pieces:
+            if sent == len(data) and not out.pieces:
                 return
             out.block = memoryview(data)[sent:]
             _writing.flush(h)
