@@ -70,6 +70,7 @@ def converse(greet: Any) -> Callable[..., list[str]]:
         ("print('a', end='') or 7", "a\r\n7\r\n"),
         ("1 / 0", "ZeroDivisionError: division by zero\r\n"),
         ("print('before') or 1 / 0", "before\r\nZeroDivisionError: division by zero\r\n"),
+        ("print('cut', end='') or 1 / 0", "cut\r\nZeroDivisionError: division by zero\r\n"),
         ("nosuch", "NameError: name 'nosuch' is not defined\r\n"),
         ("raise SystemExit(3)", "SystemExit: 3\r\n"),
         ("import sys; sys.exit()", "SystemExit: \r\n"),
@@ -421,7 +422,8 @@ def test_log_messages_are_shown_from_v_on(address: Any, greet: Any) -> None:
             assert re.fullmatch(
                 rf"\r\n\S+ \S+ \S+ trace {re.escape(__name__)}: a\r\n\S+ \S+ \S+ \+ b\r\n> ", text
             )
-            assert "logged here" in await client.ask("ae.log('note', 'logged here')")
+            text = await client.ask("ae.log('note', 'logged here')")
+            assert re.fullmatch(r"\S+ \S+ \S+ note  __shell__: logged here\r\nTrue\r\n", text)
             assert await client.ask("v") == "verbose logging is now disabled.\r\n"
             assert not ae.log("error", "unseen")
             assert await client.ask("v warn") == "verbose logging is now enabled.\r\n"

@@ -449,6 +449,7 @@ def test_verbose_tells_all() -> None:
     assert lines[1] == "args:     after=60 interval=2.5"
     assert "called:   0 times" in lines
     assert "errors:   0" in lines
+    assert "parent:   -" in lines
     watcher.cancel()
     assert watcher.verbose().startswith("type:     timer watcher (inactive)\n")
 
