@@ -16,9 +16,10 @@ printf '%-10s %-20s %8s %8s %15s\n' suite loop passed failed "not applicable"
 run() { # SUITE LOOP [PYTEST ARGUMENT ...]
   local suite=$1 loop=$2 log="$dir/$1-$2.log" line
   shift 2
+  # Through a pipe: Wine refuses to start a program whose output goes to a file.
   (cd "$here" && timeout "${WINDOWS_TESTS_TIMEOUT:-900}" "$dir/python" -X utf8 -m pytest -q -p no:cacheprovider \
-    "$(windows "$here/tests/$suite")" "$@") > "$log" 2>&1
-  local status=$?
+    "$(windows "$here/tests/$suite")" "$@") 2>&1 | cat > "$log"
+  local status=${PIPESTATUS[0]}
   line=$(grep -aE '^[0-9]+ (passed|failed|skipped|deselected|error)|no tests ran' "$log" | tail -n 1)
   count() { grep -aoE "[0-9]+ $1" <<< "$line" | grep -oE '^[0-9]+' || echo 0; }
   local bad=$(($(count failed) + $(count error)))

@@ -19,7 +19,7 @@ Address = tuple[Any, ...]
 NEEDS = {
     "linux": (
         sys.platform == "linux",
-        "needs Linux: /proc, abstract names, or a full backlog that swallows what comes",
+        "needs Linux: /proc, abstract names, ICMP errors or a backlog that swallows what comes",
     ),
     "environment": (
         not sys.flags.ignore_environment,
@@ -160,8 +160,6 @@ class SocketModule:
 
 
 def scripted(monkeypatch: pytest.MonkeyPatch, *, windows: bool) -> Iterator[Network]:
-    if sys.platform == "win32":
-        pytest.skip("scripted descriptors need a loop that waits for more than sockets")
     with virtual_time() as clock:
         network = Network(clock, windows=windows)
         network.module = SocketModule(network)
@@ -171,16 +169,22 @@ def scripted(monkeypatch: pytest.MonkeyPatch, *, windows: bool) -> Iterator[Netw
 
 
 @pytest.fixture
-def network(unbound: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
+def virtual() -> None:
+    if sys.platform == "win32":
+        pytest.skip("scripted descriptors need a loop that waits for more than sockets")
+
+
+@pytest.fixture
+def network(unbound: None, virtual: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
     yield from scripted(monkeypatch, windows=False)
 
 
 @pytest.fixture
-def windows(unbound: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
+def windows(unbound: None, virtual: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
     """The same with everything that Windows does differently."""
     monkeypatch.setattr(_windows, "ACTIVE", True)
     monkeypatch.setattr(_windows, "AF_UNIX", -1)
-    monkeypatch.delattr(socket, "AF_UNIX")
+    monkeypatch.delattr(socket, "AF_UNIX", raising=False)
     for network in scripted(monkeypatch, windows=True):
         monkeypatch.setattr(_windows, "_select", network)
         yield network

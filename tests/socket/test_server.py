@@ -652,8 +652,9 @@ def test_burst_of_five_thousand_connections_is_accepted() -> None:
         for _ in range(wanted):
             with socket.create_connection(server.address) as client:
                 # RST instead of TIME_WAIT: 5,000 ports are a sixth of all there are.
-                linger = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                if sys.platform == "win32":
+                    continue  # there a connection that is reset before it is accepted is none
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     with tcp_server("127.0.0.1", 0, on_accept, backlog=1024) as server:
         thread = threading.Thread(target=connect)

@@ -163,6 +163,7 @@ def closed_port() -> tuple[str, int]:
         return sock.getsockname()  # type: ignore[no-any-return]
 
 
+@pytest.mark.linux
 def test_nobody_listening_is_reported_and_the_endpoint_stays_open() -> None:
     errors: list[int | None] = []
     told: ae.CondVar[None] = ae.CondVar()
@@ -184,6 +185,7 @@ def test_nobody_listening_is_reported_and_the_endpoint_stays_open() -> None:
         assert len(errors) >= 2
 
 
+@pytest.mark.linux
 def test_errors_nobody_wants_are_logged_for_debugging(monkeypatch: pytest.MonkeyPatch) -> None:
     logged: list[str] = []
     monkeypatch.setattr(ae, "log", lambda level, text, *args: logged.append(level))
