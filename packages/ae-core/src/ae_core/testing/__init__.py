@@ -35,6 +35,5 @@ from ._virtual import ScriptedDescriptor as ScriptedDescriptor
 from ._virtual import VirtualBackend as VirtualBackend
 from ._virtual import virtual_time as virtual_time
 
-for _name in __all__:
-    globals()[_name].__module__ = __name__
-del _name
+for _thing in [globals()[name] for name in __all__]:
+    _thing.__module__ = __name__
