@@ -40,6 +40,8 @@ class Backend(ABC):
     owns_wait: ClassVar[bool] = False
     #: True if several :meth:`run_until` may be active at once, each on a stack of its own.
     many_waits: ClassVar[bool] = False
+    #: False if descriptors are watched by another thread, which comes to its turn when it does.
+    prompt_io: bool = True
     #: True if the loop waits in C without returning to the interpreter, so that Python's signal
     #: handlers do not run while nothing happens.
     waits_in_c: ClassVar[bool] = False

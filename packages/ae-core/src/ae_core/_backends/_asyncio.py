@@ -56,6 +56,7 @@ class AsyncioBackend(Backend):
         self._threaded: SelectThread | None = None
         if select_thread or type(self._loop).add_reader is asyncio.AbstractEventLoop.add_reader:
             self._threaded = SelectThread(self._loop.call_soon_threadsafe, self._refuse)
+            self.prompt_io = False
         self._timer: asyncio.TimerHandle | None = None
         self._at: float | None = None
         self._waiters: list[asyncio.Future[None]] = []

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 __all__ = ("SelectThread",)
 
+import errno
+import os
 import threading
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .._wakeup import Wakeup
-from ._multiplexers import BROKEN, READ, WRITE, Select
+from ._multiplexers import BROKEN, INVALID, READ, WRITE, Select
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,14 +43,18 @@ class SelectThread:
     ) -> None:
         self._call_threadsafe = call_threadsafe
         self._refused = refused
-        self._calls: dict[tuple[int, bool], Callable[[], None]] = {}  # the loop's thread only
-        self._changes: deque[tuple[int, bool, bool] | None] = deque()  # None: end
+        # The loop's thread only. The number tells a watcher from one before it on the same
+        # descriptor, of which a report may still be under way.
+        self._calls: dict[tuple[int, bool], tuple[int, Callable[[], None]]] = {}
+        self._last = 0
+        self._changes: deque[tuple[int, bool, int] | None] = deque()  # None: end; 0: no more
         self._wakeup: Wakeup | None = None
         self._thread: threading.Thread | None = None
 
     def start(self, fd: int, write: bool, callback: Callable[[], None]) -> None:
         """Begin to watch; one callback per descriptor and direction."""
-        self._calls[fd, write] = callback
+        self._last += 1
+        self._calls[fd, write] = (self._last, callback)
         if self._thread is None:
             self._wakeup = Wakeup()
             self._changes.clear()
@@ -55,12 +62,12 @@ class SelectThread:
                 target=self._run, args=(self._wakeup,), name="ae-core-select", daemon=True
             )
             self._thread.start()
-        self._tell((fd, write, True))
+        self._tell((fd, write, self._last))
 
     def stop(self, fd: int, write: bool) -> None:
         """End it. The descriptor may be closed right after this call."""
         self._calls.pop((fd, write), None)
-        self._tell((fd, write, False))
+        self._tell((fd, write, 0))
         if not self._calls:
             self.close()
 
@@ -74,22 +81,24 @@ class SelectThread:
             self._wakeup.close()
             self._wakeup = None
 
-    def _tell(self, change: tuple[int, bool, bool] | None) -> None:
+    def _tell(self, change: tuple[int, bool, int] | None) -> None:
         if self._wakeup is not None:
             self._changes.append(change)
             self._wakeup.notify()
 
     # ------------------------------------------------------------------ in the loop's thread
 
-    def _ready(self, fd: int, write: bool) -> None:
-        callback = self._calls.get((fd, write))
-        if callback is not None:
-            callback()
-            if (fd, write) in self._calls:
-                self._tell((fd, write, True))
+    def _ready(self, fd: int, write: bool, number: int) -> None:
+        entry = self._calls.get((fd, write))
+        if entry is not None and entry[0] == number:
+            entry[1]()
+            if self._calls.get((fd, write)) is entry:
+                self._tell((fd, write, number))
 
-    def _give_up(self, fd: int, write: bool, error: OSError) -> None:
-        if self._calls.pop((fd, write), None) is not None:
+    def _give_up(self, fd: int, write: bool, number: int, error: OSError) -> None:
+        entry = self._calls.get((fd, write))
+        if entry is not None and entry[0] == number:
+            del self._calls[fd, write]
             self._refused(fd, write, error)
             if not self._calls:
                 self.close()
@@ -98,51 +107,50 @@ class SelectThread:
 
     def _run(self, wakeup: Wakeup) -> None:
         mux = Select()
-        masks: dict[int, int] = {wakeup.fd: READ}
         mux.change(wakeup.fd, 0, READ)
+        numbers: dict[tuple[int, bool], int] = {}  # what is watched, and for whom
 
-        def set_mask(fd: int, mask: int) -> None:
-            before = masks.pop(fd, 0)
-            if mask:
-                masks[fd] = mask
-            if mask != before:
-                mux.change(fd, before, mask)
+        def mask(fd: int) -> int:
+            read = READ if (fd, False) in numbers else 0
+            return read | (WRITE if (fd, True) in numbers else 0)
+
+        def refuse(fd: int, error: OSError) -> None:
+            for write in (False, True):
+                number = numbers.pop((fd, write), 0)
+                if number:
+                    self._pass_on(partial(self._give_up, fd, write, number, error))
+            mux.change(fd, READ | WRITE, 0)
 
         while True:
             while self._changes:
                 change = self._changes.popleft()
                 if change is None:
                     return
-                fd, write, on = change
-                bit = WRITE if write else READ
-                mask = masks.get(fd, 0)
+                fd, write, number = change
+                before = mask(fd)
+                if number:
+                    numbers[fd, write] = number
+                else:
+                    numbers.pop((fd, write), None)
                 try:
-                    set_mask(fd, mask | bit if on else mask & ~bit)
-                except (OSError, ValueError) as problem:
-                    masks.pop(fd, None)
-                    error = problem if isinstance(problem, OSError) else OSError(9, str(problem))
-                    self._pass_on(lambda f=fd, w=write, e=error: self._give_up(f, w, e))  # type: ignore[misc]
-            try:
-                found = mux.wait(-1.0)
-            except OSError as error:
-                # one of them was closed under its watcher: find out which
-                for fd in [fd for fd in masks if fd != wakeup.fd]:
-                    try:
-                        mux.change(fd, masks[fd], masks[fd])
-                    except OSError:
-                        mux.change(fd, masks[fd], 0)
-                        del masks[fd]
-                        for write in (False, True):
-                            self._pass_on(lambda f=fd, w=write, e=error: self._give_up(f, w, e))  # type: ignore[misc]
-                continue
-            for fd, mask in found:
+                    mux.change(fd, before, mask(fd))
+                except OSError as error:
+                    refuse(fd, error)
+                except ValueError as error:
+                    refuse(fd, OSError(errno.EBADF, str(error)))
+            for fd, ready in mux.wait(-1.0):
                 if fd == wakeup.fd:
                     wakeup.drain()
                     continue
+                if ready & INVALID:
+                    refuse(fd, OSError(errno.EBADF, os.strerror(errno.EBADF)))
+                    continue
                 for write, bit in ((True, WRITE), (False, READ)):
-                    if mask & (bit | BROKEN) and masks.get(fd, 0) & bit:
-                        set_mask(fd, masks[fd] & ~bit)
-                        self._pass_on(lambda f=fd, w=write: self._ready(f, w))  # type: ignore[misc]
+                    if ready & (bit | BROKEN) and (fd, write) in numbers:
+                        before = mask(fd)
+                        number = numbers.pop((fd, write))
+                        mux.change(fd, before, mask(fd))
+                        self._pass_on(partial(self._ready, fd, write, number))
 
     def _pass_on(self, call: Callable[[], None]) -> None:
         try:

@@ -156,12 +156,17 @@ class TkBackend(Backend):
             return
         if self.usable():
             self.arm(None)
+            if self._soon is not None:
+                self._soon.deletetimerhandler()
             for fd in {*self._readers, *self._writers}:
                 self._tk.deletefilehandler(fd)
         self._closed = True
         self._readers.clear()
         self._writers.clear()
         self._wakeup.close()
+        # An interpreter must end in its own thread: Tcl aborts the process otherwise. So it is
+        # let go here, and not left to the garbage collector, which runs in any thread.
+        self._timer = self._soon = self._root = self._tk = None
 
     def after_fork(self) -> None:
         self._closed = True
