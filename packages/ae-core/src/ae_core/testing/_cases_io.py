@@ -471,7 +471,8 @@ async def a_chain_of_zero_timers_does_not_starve_it(scene: Scene) -> None:
     with ae.io(right, "r", lambda: send_once(done)):
         await scene.wait(done)
     timers.clear()
-    expect(len(scene.trace) < 100, f"{len(scene.trace)} timers ran before a ready descriptor")
+    most = 100 if ae.detect().prompt_io else 100_000
+    expect(len(scene.trace) < most, f"{len(scene.trace)} timers ran before a ready descriptor")
 
 
 @case("io")
