@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from .. import _api as ae
 from .._condvar import CondVar
+from .._detect import detect
 from ._scene import Scene, case, expect, expect_equal, send_once
 
 if TYPE_CHECKING:
@@ -471,7 +472,7 @@ async def a_chain_of_zero_timers_does_not_starve_it(scene: Scene) -> None:
     with ae.io(right, "r", lambda: send_once(done)):
         await scene.wait(done)
     timers.clear()
-    most = 100 if ae.detect().prompt_io else 100_000
+    most = 100 if detect().prompt_io else 100_000
     expect(len(scene.trace) < most, f"{len(scene.trace)} timers ran before a ready descriptor")
 
 
