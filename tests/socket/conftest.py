@@ -6,6 +6,7 @@ import errno
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -177,6 +178,18 @@ def virtual() -> None:
 @pytest.fixture
 def network(unbound: None, virtual: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
     yield from scripted(monkeypatch, windows=False)
+
+
+@pytest.fixture
+def networks(unbound: None, virtual: None) -> Callable[[], Any]:
+    """Return a function that makes networks: for tests that need many."""
+
+    @contextmanager
+    def network() -> Iterator[Network]:
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            yield from scripted(monkeypatch, windows=False)
+
+    return network
 
 
 @pytest.fixture

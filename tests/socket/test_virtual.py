@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import ae_core as ae
 from ae_socket import ConnectFailed, tcp_connect
@@ -175,3 +178,85 @@ def test_lookup_that_somebody_else_cancels_cancels_the_connect(network: Any) -> 
     resolver.pending[0].cancel()
     with pytest.raises(ae.CancelledError):
         condvar.recv()
+
+
+# ---------------------------------------------------------------------- whatever happens
+
+outcomes = st.one_of(
+    st.just("silent"),
+    st.sampled_from([errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EAGAIN]).map("code {}".format),
+    st.builds(
+        "{} {}".format,
+        st.sampled_from(["ok", "refused"]),
+        st.sampled_from([0, 0.1, 0.25, 0.3, 0.5, 3]),
+    ),
+)
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    script=st.lists(outcomes, max_size=6),
+    timeout=st.sampled_from([0.0, 0.1, 0.25, 0.6, 10.0]),
+    attempt=st.sampled_from([None, 0.05, 0.25, 0.4]),
+    retries=st.integers(0, 3),
+    late=st.booleans(),
+    cancel=st.one_of(st.none(), st.sampled_from([0.0, 0.1, 0.25, 0.3, 1.0])),
+)
+def test_every_operation_has_one_outcome_and_leaves_one_socket_at_most(
+    networks: Any,
+    script: list[str],
+    timeout: float,
+    attempt: float | None,
+    retries: int,
+    late: bool,
+    cancel: float | None,
+) -> None:
+    with networks() as network:
+        # Odd ones IPv6, so that there is something to interleave.
+        hosts = [f"2001:db8::{n}" if n % 2 else f"10.0.0.{n}" for n in range(len(script))]
+        network.script.update(zip(hosts, script, strict=True))
+        given_up = retries
+        connected: list[Any] = []
+        again: list[ae.CondVar[Any]] = []
+
+        def on_connect(sock: Any, host: str, port: int, retry: Any) -> None:
+            nonlocal given_up
+            connected.append(sock)
+            if given_up:
+                given_up -= 1
+                if late:
+                    ae.postpone(lambda: again.append(retry()))
+                else:
+                    retry()
+
+        condvar = tcp_connect(
+            "x.test",
+            80,
+            on_connect,
+            on_prepare=lambda sock: attempt,
+            timeout=timeout,
+            resolver=ScriptedResolver({"x.test": hosts}),
+        )
+        results: list[ae.CondVar[Any]] = []
+        condvar.on_ready(results.append)
+        watcher = ae.timer(cancel, condvar.cancel) if cancel is not None else None
+        network.clock.advance(100)  # nothing can take longer than the time-outs, retries and all
+        assert results == [condvar]
+        everything = [condvar, *again]
+        assert all(one.ready for one in everything)
+        # Each but the last was given up, and the last one's socket is all that is open.
+        winners = []
+        for one in everything:
+            if one.cancelled:
+                continue
+            with contextlib.suppress(ConnectFailed):
+                winners.append(one.recv())
+        if watcher is not None:
+            watcher.cancel()
+        still_open = {sock for sock in connected if sock.fileno() != -1}
+        assert network.open == still_open
+        assert len(still_open) <= 1
+        if not late:
+            assert still_open == set(winners) or condvar.cancelled
+        for sock in still_open:
+            sock.close()

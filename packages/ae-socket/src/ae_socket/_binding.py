@@ -47,8 +47,8 @@ class Bound:
     __slots__ = ("_file", "_process", "address", "sock")
 
     def __init__(self, sock: socket.socket, file: tuple[str, int, int] | None = None) -> None:
-        self.sock = sock
-        self.address = host_and_port(sock.family, sock.getsockname())
+        self.sock: socket.socket = sock
+        self.address: tuple[str, int | str] = host_and_port(sock.family, sock.getsockname())
         self._file = file
         self._process = os.getpid()
 

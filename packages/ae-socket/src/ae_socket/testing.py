@@ -17,7 +17,7 @@ import ae_core as ae
 from . import AddressInfo, ResolveFailed, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Literal
 
     Answer = Sequence[tuple[str, int | str] | str | AddressInfo] | BaseException | None
@@ -51,14 +51,14 @@ class ScriptedResolver:
         names: Mapping[str, Answer] | None = None,
         services: Mapping[str, Sequence[SrvRecord]] | None = None,
     ) -> None:
-        self.names = dict(names or {})
+        self.names: dict[str, Answer] = dict(names or {})
         self.questions: list[tuple[str, str | int, int]] = []
         """What ``getaddrinfo`` was asked: host, service and family."""
         self.pending: list[ae.CondVar[Any]] = []
         """The condvars of the answers that never come."""
         if services is not None:
-            self.services = dict(services)
-            self.srv = self._srv
+            self.services: dict[str, Sequence[SrvRecord]] = dict(services)
+            self.srv: Callable[[str, str, str], ae.CondVar[list[SrvRecord]]] = self._srv
 
     def getaddrinfo(
         self,
