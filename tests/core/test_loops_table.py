@@ -1,0 +1,60 @@
+"""``python -m ae_core.testing``: the table of every loop, and the loop that nobody else tests."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from ae_core.__main__ import CAPABILITIES, report
+from ae_core._backends._table import BACKENDS
+from ae_core._detect import load
+from ae_core._errors import BackendUnavailable
+
+
+def table(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ae_core.testing", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+def test_asyncio_without_add_reader_meets_every_demand() -> None:
+    done = table("asyncio-thread")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " 0 failed" in done.stdout
+    assert int(done.stdout.split(" passed")[0].split()[-1]) > 190
+    assert done.stdout.rstrip().endswith(" 0 idle wake-ups")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="kqueue is there")
+def test_a_loop_that_must_be_there_and_is_not_fails_the_table() -> None:
+    assert table("loop-kqueue").returncode == 0
+    done = table("loop-kqueue", "--require", "loop-kqueue")
+    assert done.returncode == 1
+    assert "not here" in done.stdout
+
+
+def test_report_has_a_row_for_every_backend_and_chooses_one() -> None:
+    rows = report()
+    assert [row.name for row in rows][: len(BACKENDS)] == [spec.name for spec in BACKENDS]
+    assert sum(row.verdict.startswith("chosen") for row in rows) == 1
+
+
+@pytest.mark.parametrize("name", [spec.name for spec in BACKENDS])
+def test_capabilities_in_the_report_are_those_of_the_class(name: str) -> None:
+    try:
+        cls = load(name)
+    except BackendUnavailable as error:
+        pytest.skip(str(error))
+    text = CAPABILITIES[name]
+    has: Callable[[str], bool] = text.__contains__
+    assert has("idle") == cls.strict_idle
+    assert has("many") == cls.many_waits
+    assert has("hosted") == (not cls.owns_wait)
+    assert has("blocks") == (not cls.own_run)
