@@ -379,6 +379,31 @@ def test_coders_belong_to_the_handle(join: Any) -> None:
     assert a.push_read("cbor").recv() == "AX"
 
 
+def test_a_coder_can_be_changed(half: Half) -> None:
+    class Reversed:
+        @staticmethod
+        def loads(data: bytes) -> str:
+            return data.decode()[::-1]
+
+        @staticmethod
+        def dumps(value: str) -> bytes:
+            return value[::-1].encode()
+
+    h, peer = half()
+    assert (h.json, h.cbor) == (None, None)
+    coder = Reversed()
+    h.json = h.cbor = coder
+    assert (h.json, h.cbor) == (coder, coder)
+    peer.sendall(b"[12]\x61x[12]")
+    assert h.push_read("json").recv() == "]21["
+    assert h.push_read("cbor").recv() == "xa"
+    h.json = None
+    assert h.json is None
+    assert h.push_read("json").recv() == [12]
+    with pytest.raises(TypeError, match="expected cbor as an object with loads"):
+        h.cbor = 5  # type: ignore[assignment]
+
+
 def test_a_coder_that_is_none_is_refused() -> None:
     with pytest.raises(TypeError, match="expected json as an object with loads"):
         Handle(connect=("localhost", 1), json=5)  # type: ignore[arg-type]

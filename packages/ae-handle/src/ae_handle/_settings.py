@@ -269,9 +269,9 @@ class Settings:
         self._allow_truncated = bool(allow_truncated)
         self._frames: dict[str, Any] | None = None
         if json is not None:
-            self._frames = {"json": Json(check_coder("json", json))}
+            self.json = json
         if cbor is not None:
-            self._frames = {**(self._frames or {}), "cbor": Cbor(check_coder("cbor", cbor))}
+            self.cbor = cbor
         if peer_name is None and connect is not None:
             peer_name = connect[0]
         self._peer_name = _check_name("peer_name", peer_name)
@@ -331,6 +331,36 @@ class Settings:
         if self._timeouts is None:
             self._timeouts = Timeouts()
         self._timeouts.reset(kind, self._clock())
+
+    @property
+    def json(self) -> Coder | None:
+        """The coder of the frame type of this name; None for the standard library's."""
+        return self._coder("json")
+
+    @json.setter
+    def json(self, coder: Coder | None) -> None:
+        self._set_coder("json", Json, coder)
+
+    @property
+    def cbor(self) -> Coder | None:
+        """The coder of the frame type of this name; None for cbor2."""
+        return self._coder("cbor")
+
+    @cbor.setter
+    def cbor(self, coder: Coder | None) -> None:
+        self._set_coder("cbor", Cbor, coder)
+
+    def _coder(self, name: str) -> Coder | None:
+        frame = (self._frames or {}).get(name)
+        coder: Coder | None = None if frame is None else frame.coder
+        return coder
+
+    def _set_coder(self, name: str, kind: type[Any], coder: Coder | None) -> None:
+        frames = dict(self._frames or ())
+        frames.pop(name, None)
+        if coder is not None:
+            frames[name] = kind(check_coder(name, coder))
+        self._frames = frames or None
 
     @property
     def is_destroyed(self) -> bool:
