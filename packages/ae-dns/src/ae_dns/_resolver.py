@@ -7,7 +7,6 @@ __all__ = ("Resolver",)
 import _thread
 from collections.abc import Collection, Iterable, Sequence
 from functools import partial
-from math import isfinite
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 from weakref import WeakSet
 
@@ -15,8 +14,18 @@ import ae_core as ae
 from ae_socket import AddressInfo
 
 from ._answers import Answer, Srv
+from ._arguments import (
+    check_count,
+    check_servers,
+    check_suffixes,
+    check_text,
+    check_timeouts,
+    class_number,
+    make_cache,
+    type_number,
+)
 from ._cache import Cache
-from ._config import DEFAULT_TIMEOUTS, Config, Server, SystemConfig, parse_server, variable
+from ._config import DEFAULT_TIMEOUTS, Config, SystemConfig, variable
 from ._errors import ResolveError
 from ._idn import idn_to_ascii
 from ._lookup import Deliver, Lookup, deliver_addresses, deliver_answer, deliver_srv, deliver_texts
@@ -38,7 +47,6 @@ _TXT: Final = 16
 _SRV: Final = 33
 _ANY: Final = 255
 _IN: Final = 1
-_CLASSES: Final = {"IN": 1, "CH": 3, "HS": 4, "ANY": 255}
 
 
 class _Local(_thread._local):
@@ -97,12 +105,12 @@ class Resolver:
         edns: bool = True,
         tcp: bool = False,
     ) -> None:
-        self._servers = None if servers is None else _check_servers(servers)
-        self._search = None if search is None else _check_suffixes(search)
-        self._timeouts = _check_timeouts(timeouts)
-        self._ndots = _check_count("ndots", ndots, 0)
-        self._max_outstanding = _check_count("max_outstanding", max_outstanding, 1)
-        self._cache = _make_cache(cache)
+        self._servers = None if servers is None else check_servers(servers)
+        self._search = None if search is None else check_suffixes(search)
+        self._timeouts = check_timeouts(timeouts)
+        self._ndots = check_count("ndots", ndots, 0)
+        self._max_outstanding = check_count("max_outstanding", max_outstanding, 1)
+        self._cache = make_cache(cache)
         self._case_randomization = case_randomization
         self._edns = edns
         self._tcp = tcp
@@ -143,7 +151,7 @@ class Resolver:
 
     @timeouts.setter
     def timeouts(self, timeouts: Sequence[float]) -> None:
-        self._timeouts = _check_timeouts(timeouts)
+        self._timeouts = check_timeouts(timeouts)
         self._seen = None
         self.configure()
 
@@ -154,7 +162,7 @@ class Resolver:
 
     @max_outstanding.setter
     def max_outstanding(self, count: int) -> None:
-        self._max_outstanding = _check_count("max_outstanding", count, 1)
+        self._max_outstanding = check_count("max_outstanding", count, 1)
         for engine in list(self._engines):
             engine.max_outstanding = count
 
@@ -240,9 +248,9 @@ class Resolver:
 
         Perl: ``AnyEvent::DNS::srv``
         """
-        _check_text("service", service)
-        _check_text("proto", proto)
-        _check_text("domain", domain)
+        check_text("service", service)
+        check_text("proto", proto)
+        check_text("domain", domain)
         return self._convenience(f"_{service}._{proto}.{domain}", _SRV, deliver_srv)
 
     def reverse_lookup(self, ip: str) -> ae.CondVar[list[str]]:
@@ -299,16 +307,16 @@ class Resolver:
 
         Perl: ``$resolver->resolve``
         """
-        kind = _type_number(rdtype)
+        kind = type_number(rdtype)
         accepted: Collection[int] | None = (kind,)
         if accept is not None:
-            accepted = tuple(_type_number(item) for item in accept)
+            accepted = tuple(type_number(item) for item in accept)
             if _ANY in accepted:
                 accepted = None
         elif kind == _ANY:
             accepted = None
-        explicit = None if search is None else _check_suffixes(search)
-        return self._start(name, kind, deliver_answer, accepted, _class_number(rdclass), explicit)
+        explicit = None if search is None else check_suffixes(search)
+        return self._start(name, kind, deliver_answer, accepted, class_number(rdclass), explicit)
 
     def getaddrinfo(
         self,
@@ -510,94 +518,3 @@ def _impossible(error: ValueError, deliver: Deliver) -> ae.CondVar[Any]:
 def _send_unless_ready(condvar: ae.CondVar[T], value: T) -> None:
     if not condvar.ready:
         condvar.send(value)
-
-
-def _type_number(rdtype: object) -> int:
-    if isinstance(rdtype, int) and not isinstance(rdtype, bool):
-        if not 0 < rdtype < 65536:
-            raise ValueError(f"expected a record type between 1 and 65535, got {rdtype!r}")
-        return int(rdtype)
-    if not isinstance(rdtype, str):
-        raise TypeError(f"expected a record type as str or int, got {rdtype!r}")
-    if rdtype == "*":
-        return _ANY
-    import dns.exception
-    import dns.rdatatype
-
-    try:
-        return int(dns.rdatatype.from_text(rdtype))
-    except (dns.exception.DNSException, ValueError):
-        raise ValueError(f"unknown record type {rdtype!r}") from None
-
-
-def _class_number(rdclass: object) -> int:
-    if isinstance(rdclass, int) and not isinstance(rdclass, bool):
-        if not 0 < rdclass < 65536:
-            raise ValueError(f"expected a class between 1 and 65535, got {rdclass!r}")
-        return int(rdclass)
-    if not isinstance(rdclass, str):
-        raise TypeError(f"expected a class as str or int, got {rdclass!r}")
-    try:
-        return _CLASSES[rdclass.upper()]
-    except KeyError:
-        raise ValueError(f'expected class "IN", "CH" or "HS", got {rdclass!r}') from None
-
-
-def _check_text(what: str, value: object) -> None:
-    if not isinstance(value, str):
-        raise TypeError(f"expected {what} as str, got {value!r}")
-
-
-def _check_servers(servers: Iterable[str]) -> tuple[Server, ...]:
-    if isinstance(servers, str | bytes):
-        raise TypeError(f"expected a sequence of name servers, got {servers!r}")
-    parsed = tuple(dict.fromkeys(parse_server(server) for server in servers))
-    if not parsed:
-        raise ValueError("expected at least one name server, got none")
-    return parsed
-
-
-def _check_suffixes(suffixes: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(suffixes, str | bytes):
-        raise TypeError(f"expected a sequence of suffixes, got {suffixes!r}")
-    checked = []
-    for suffix in suffixes:
-        _check_text("a suffix", suffix)
-        candidate_names(idn_to_ascii(suffix), (), 0)
-        checked.append(idn_to_ascii(suffix))
-    return tuple(dict.fromkeys(checked))
-
-
-def _check_timeouts(timeouts: Iterable[float]) -> tuple[float, ...]:
-    if isinstance(timeouts, str | bytes) or not isinstance(timeouts, Iterable):
-        raise TypeError(f"expected a sequence of seconds, got {timeouts!r}")
-    checked = []
-    for seconds in timeouts:
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-            raise TypeError(f"expected time-outs in seconds, got {seconds!r}")
-        if not (isfinite(seconds) and seconds > 0):
-            raise ValueError(f"expected time-outs above 0 seconds, got {seconds!r}")
-        checked.append(float(seconds))
-    if not checked:
-        raise ValueError("expected at least one time-out, got none")
-    return tuple(checked)
-
-
-def _check_count(what: str, value: object, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"expected {what} as int, got {value!r}")
-    if value < least:
-        raise ValueError(f"expected {what} of at least {least}, got {value!r}")
-    return value
-
-
-def _make_cache(cache: bool | int | Cache | None) -> Cache | None:
-    if cache is None or cache is False:
-        return None
-    if cache is True:
-        return Cache()
-    if isinstance(cache, int):
-        return Cache(cache)
-    if isinstance(cache, Cache):
-        return cache
-    raise TypeError(f"expected cache as bool, int or Cache, got {cache!r}")
