@@ -53,7 +53,8 @@ def test_message_without_arguments_is_literal(shown: Any) -> None:
 def test_message_with_arguments_is_formatted(shown: Any) -> None:
     assert log("error", "%d%% of %s", 5, "it")
     assert log("error", "%(a)s", {"a": 1})
-    assert shown() == f"error {__name__}: 5% of it\nerror {__name__}: 1\n"
+    assert log("error", "%s", (1, 2))
+    assert shown() == f"error {__name__}: 5% of it\nerror {__name__}: 1\nerror {__name__}: (1, 2)\n"
 
 
 def test_continuation_lines_repeat_the_time_stamp(capsys: pytest.CaptureFixture[str]) -> None:

@@ -53,6 +53,12 @@ def test_messages_climb_the_dotted_name_and_the_three_roots(shown: Any) -> None:
     assert shown() == "error a.b.c: x\n"
 
 
+@pytest.mark.parametrize("name", [".", ".x", "..", "a", "", "a..b"])
+def test_odd_names_reach_the_roots_too(name: str, shown: Any) -> None:
+    assert logs.ctx(name).log("error", "x")
+    assert shown() == f"error {name}: x\n"
+
+
 def test_level_of_a_parent_counts(shown: Any) -> None:
     logs.ctx("foo").level("crit")
     assert not logs.ctx("foo.bar").log("error", "x")
