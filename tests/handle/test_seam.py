@@ -142,6 +142,38 @@ def test_the_context_is_told_the_role_and_the_name(made: list[Handle]) -> None:
     assert context.asked == [("connect", "peer.test"), ("accept", None)]
 
 
+@pytest.mark.parametrize("how", ["line", "chunk", "on_read"])
+def test_an_engine_may_hand_out_pieces(
+    made: list[Handle], trace: Trace, turns: Turns, how: str
+) -> None:
+    class InPieces(Toy):
+        def read_pieces(self) -> list[bytes]:
+            plain, self.plain = self.plain, []
+            return plain
+
+        def read(self) -> bytes:
+            raise AssertionError("the pieces are better")
+
+    class Context:
+        def new_session(self, role: str, peer_name: str | None) -> Toy:
+            return InPieces()
+
+    ours, peer = memory_pair(capacity=1 << 20)
+    h = Handle(ours, tls="accept", tls_context=Context())
+    made.append(h)
+    pieces = [b"a" * 9000, b"b" * 9000 + b"\n", b"c" * 9000]
+    if how == "line":
+        h.read_each("line", lambda h, line: trace(line))
+    elif how == "chunk":
+        h.push_read(Chunk(27001), lambda h, data: trace(data))
+    else:
+        h.on_read = lambda h: trace(h.read_buffer.take(len(h.read_buffer)))
+    peer.send(record(22, b"hello") + b"".join(record(23, piece) for piece in pieces))
+    turns()
+    whole = b"".join(pieces)
+    assert trace == ([whole[:18000]] if how == "line" else [whole])
+
+
 @pytest.mark.parametrize("fails", ["feed", "read", "write", "drain"])
 @pytest.mark.parametrize("at", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("told", ["on_error", "on_tls_started"])

@@ -29,6 +29,8 @@ from ._errors import TlsError, TlsUnavailable, UnexpectedEOF
 from ._ssl import SslContext, is_ssl_context
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ._handle import Handle
     from ._write_queue import WriteQueue
     from .abc import TlsContext, TlsRole, TlsSession
@@ -60,10 +62,21 @@ _ROLES: Final = ("connect", "accept")
 class Tls:
     """One session on one handle."""
 
-    __slots__ = ("announced", "held", "role", "sent_close", "session", "stopping", "timer")
+    __slots__ = (
+        "announced",
+        "held",
+        "read_pieces",
+        "role",
+        "sent_close",
+        "session",
+        "stopping",
+        "timer",
+    )
 
     def __init__(self, session: TlsSession, role: TlsRole) -> None:
         self.session = session
+        # what an engine may offer besides: everything decrypted, in the pieces it came in
+        self.read_pieces: Callable[[], list[bytes]] | None = getattr(session, "read_pieces", None)
         self.role = role
         self.announced = False  # on_tls_started was called, or there was none
         self.sent_close = False  # our close_notify is out, or queued
@@ -195,12 +208,15 @@ def receive(h: Handle, data: bytes) -> None:
             rest = _feed_records(tls, tls.held + data, plain)
         else:
             session.feed(data)
-            _read_all(session, plain)
+            _read_all(tls, plain)
     except TlsError as caught:
         error = caught
     if not _announce(h, tls, error, bool(plain)):
         return
     if plain:
+        line = _events.LINE
+        if len(plain) > 1 and (h._queue.reader is line or h._each_reader is line):
+            plain = [b"".join(plain)]  # it would be joined for the search, less well
         for piece in plain:
             h._buf.feed(piece)
         _reading.drain(h)
@@ -223,9 +239,14 @@ def receive(h: Handle, data: bytes) -> None:
         _lifecycle.do_due(h)
 
 
-def _read_all(session: TlsSession, plain: list[bytes]) -> None:
-    while data := session.read():
-        plain.append(data)
+def _read_all(tls: Tls, plain: list[bytes]) -> None:
+    """Move everything decrypted to *plain*; raise what ended it, after that."""
+    if tls.read_pieces is not None:
+        while pieces := tls.read_pieces():
+            plain += pieces
+    else:
+        while data := tls.session.read():
+            plain.append(data)
 
 
 def _feed_records(tls: Tls, data: bytes, plain: list[bytes]) -> bytes:
@@ -233,7 +254,7 @@ def _feed_records(tls: Tls, data: bytes, plain: list[bytes]) -> bytes:
     session = tls.session
     if getattr(session, "unused_data", None) is not None:
         session.feed(data)
-        _read_all(session, plain)
+        _read_all(tls, plain)
         return _unused(session) if session.state == "closed" else b""
     while len(data) >= 5:
         size = 5 + int.from_bytes(data[3:5], "big")
@@ -241,7 +262,7 @@ def _feed_records(tls: Tls, data: bytes, plain: list[bytes]) -> bytes:
             break
         record, data = data[:size], data[size:]
         session.feed(record)
-        _read_all(session, plain)
+        _read_all(tls, plain)
         if session.state == "closed":
             tls.held = b""
             return _unused(session) + data
@@ -340,7 +361,7 @@ def end_of_stream(h: Handle) -> None:
     error: TlsError | None = None
     try:
         tls.session.feed(b"")
-        _read_all(tls.session, plain)
+        _read_all(tls, plain)
     except TlsError as caught:
         error = caught
     if not tls.announced:

@@ -105,7 +105,11 @@ class TlsSession(Protocol):
 
     A session may also have an attribute ``unused_data``: octets that were fed but lie behind
     the peer's close_notify, and so belong to whoever speaks clear text next. Reading the
-    attribute leaves them there. A session without it cannot hand them back.
+    attribute leaves them there. A session without it cannot hand them back; it is then fed
+    records as TLS has them, one by one, once the handle has asked for the end.
+
+    And it may have ``read_pieces()``, which returns all decrypted data at once, as a list of
+    pieces that need not be joined; it raises as :meth:`read` does.
     """
 
     @property
