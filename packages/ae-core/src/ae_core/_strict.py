@@ -1,12 +1,14 @@
 """The checks of strict mode, as a layer between the watcher functions and their watchers.
 
-See ``strict`` for what they find. Imported by nobody unless strict mode is asked for.
+See ``strict`` for what they find. Imported by nobody unless strict mode is asked for; then all
+that is needed is imported at once, so that it also works without a descriptor to spare.
 """
 
 from __future__ import annotations
 
 __all__ = ("disable", "enable", "is_enabled", "outermost")
 
+import inspect
 import os
 import stat
 import sys
@@ -148,8 +150,6 @@ def _prepare_process() -> None:
 def _check_callback(callback: object, arguments: int) -> None:
     if not callable(callback):
         raise TypeError(f"expected a callable, got {callback!r}")
-    import inspect
-
     try:
         # What is really called, not what functools.wraps() says about it
         signature = inspect.signature(callback, follow_wrapped=False)
@@ -189,6 +189,9 @@ def _check_descriptor(fd: object, number: int) -> tuple[int, int] | None:
 # very same line, and that is what was meant.)
 
 
+_pending: set[ref[Watcher]] = set()
+
+
 def _expect_to_be_kept(watcher: Watcher, kind: str, frame: FrameType) -> None:
     code = frame.f_code
     after = _after_call(code, frame.f_lasti)
@@ -215,9 +218,6 @@ def _expect_to_be_kept(watcher: Watcher, kind: str, frame: FrameType) -> None:
 
     reference = ref(watcher, dropped)
     _pending.add(reference)
-
-
-_pending: set[ref[Watcher]] = set()
 
 
 def _after_call(code: CodeType, call: int) -> int | None:

@@ -11,11 +11,13 @@ __all__ = ("check_fd", "forget", "guarded", "register_fd", "start", "stop", "tim
 import errno
 import os
 import sys
+import traceback
 from _thread import allocate_lock, get_ident, start_new_thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
+from ._describe import callback_text
 from ._log import log
 
 if TYPE_CHECKING:
@@ -145,8 +147,6 @@ def _timed(
 
 
 def _describe(run: _Run) -> str:
-    from ._describe import callback_text
-
     made = f" (watcher made at {run.site})" if run.site else ""
     return f"callback {callback_text(run.callback)}{made}"
 
@@ -174,8 +174,6 @@ def _look_at_callbacks() -> None:
 
 def _stack(frame: FrameType) -> str:
     """Return the stack from the callback inwards: what is outside is the loop, and known."""
-    import traceback
-
     frames = []
     here: FrameType | None = frame
     while here is not None and here.f_code is not _timed.__code__:
