@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module, metadata
 from typing import Any
 
@@ -66,24 +67,27 @@ def _idle(name: str, options: dict[str, Any]) -> str:
     with binding(name, **options):
         # one watcher of each sort that could be polled for
         reader, writer = os.pipe()
-        nothing = (lambda: None,)
         try:
-            with _api.io(reader, "r", *nothing), _api.timer(3600.0, *nothing):
-                try:
-                    CondVar().recv(timeout=0.05)
-                except TimeoutError:
-                    before = _wakeups()
-                try:
-                    CondVar().recv(timeout=IDLE_SECONDS)
-                except TimeoutError:
-                    # the wait itself, and its end
-                    return str(max(_wakeups() - before - 2, 0))
+            with _api.io(reader, "r", _nothing), _api.timer(3600.0, _nothing):
+                _wait(0.05)
+                before = _wakeups()
+                _wait(IDLE_SECONDS)
+                # the wait itself, and its end
+                return str(max(_wakeups() - before - 2, 0))
         except (BlockingNotAllowed, RuntimeError):
             return "-"  # this loop is never run by us
         finally:
             os.close(reader)
             os.close(writer)
-    return "-"
+
+
+def _nothing() -> None:
+    return None
+
+
+def _wait(seconds: float) -> None:
+    with suppress(TimeoutError):
+        CondVar[None]().recv(timeout=seconds)
 
 
 def _run_one(row: str) -> dict[str, Any]:
