@@ -104,14 +104,14 @@ def test_identifiers_and_ports_are_random(server: NameServer) -> None:
     for query in server.queries:
         idents.append(int.from_bytes(query.wire[:2], "big"))
         ports.append(query.source[1])
-    assert len(idents) == 4000
+    assert len(idents) >= 4000  # more if a busy machine lost some
     # 16 classes: chi-square with 15 degrees of freedom passes 60 once in five million runs.
     for values, low, span in ((idents, 0, 65536), (sorted(set(ports)), 16384, 49152)):
         counts = Counter((value - low) * 16 // span for value in values)
         assert chi_square([counts[i] for i in range(16)]) < 60
     for bit in range(16):
         ones = sum(ident >> bit & 1 for ident in idents)
-        assert abs(ones - 2000) < 200
+        assert abs(ones - len(idents) / 2) < 200
     uses = Counter(ports)
     assert max(uses.values()) <= 64, "a port is retired after that many queries"
     in_order = sum(b - a in (0, 1) for a, b in pairwise(idents))
