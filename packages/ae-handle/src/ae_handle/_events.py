@@ -226,6 +226,13 @@ class Events(ref["Handle"]):
             h._turn_posted = False
             _lifecycle.do_due(h)
 
+    def go_on(self) -> None:
+        """Go on with what is due, after others had their turn."""
+        h = self()
+        if h is not None:
+            h._again = None
+            _lifecycle.do_due(h)
+
     def tick(self) -> None:
         """Look which time-outs are due."""
         h = self()

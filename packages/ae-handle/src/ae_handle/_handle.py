@@ -122,6 +122,7 @@ class Handle(Settings):
 
     __slots__ = (
         "__weakref__",
+        "_again",
         "_armed",
         "_attempt",
         "_buf",
@@ -174,6 +175,7 @@ class Handle(Settings):
         self._reading: Any = None
         self._writing: Any = None
         self._timer: Any = None
+        self._again: Any = None
         self._timer_at = 0.0
         self._read_at = self._wrote_at = 0.0
         self._connecting: CondVar[Any] | None = None

@@ -21,6 +21,7 @@ __all__ = (
     "set_options",
     "start",
     "tick",
+    "yield_turn",
 )
 
 import errno
@@ -87,6 +88,15 @@ def post_turn(h: Handle) -> None:
         ae.postpone(h._events.turn)
 
 
+def yield_turn(h: Handle) -> None:
+    """Have ``do_due`` called when all others have had their turn.
+
+    Not by postponing: what is postponed by a postponed call belongs to the same turn.
+    """
+    if h._again is None:
+        h._again = ae.timer(0.0, h._events.go_on)
+
+
 def do_due(h: Handle) -> None:
     """Do what is due. In events only; inside itself it leaves the work to the outer one."""
     if h._doing or h._busy:
@@ -107,7 +117,8 @@ def do_due(h: Handle) -> None:
                 h._due &= ~_events.DUE_WRITE
                 _writing.flush(h)
             elif due & (_events.DUE_DRAIN | _events.DUE_DRAINED):
-                _writing.run_drained(h)
+                if not _writing.run_drained(h):
+                    break
             else:
                 h._due &= ~_events.DUE_READ
                 _reading.drain(h)
@@ -120,7 +131,7 @@ def do_due(h: Handle) -> None:
             h._due &= ~_events.DUE_FAIL
             _report_failure(h)
     elif h._due:
-        post_turn(h)
+        yield_turn(h)
 
 
 def _report_failure(h: Handle) -> None:
@@ -408,10 +419,10 @@ def disable(h: Handle, error: HandleError) -> bool:
 
 def _quieten(h: Handle) -> None:
     """Cancel all watchers and timers, and leave the shortcuts."""
-    for watcher in (h._reading, h._writing, h._timer):
+    for watcher in (h._reading, h._writing, h._timer, h._again):
         if watcher is not None:
             watcher.cancel()
-    h._reading = h._writing = h._timer = None
+    h._reading = h._writing = h._timer = h._again = None
     if h._tls is not None:
         h._tls.timer = None  # dropping it cancels it
     h._busy = 0

@@ -171,14 +171,17 @@ def send_failed(h: Handle, data: bytes, error: OSError) -> None:
     _lifecycle.note_failure(h, failure)
 
 
-def run_drained(h: Handle) -> None:
-    """Tell everybody who waits for it that (nearly) everything is sent. In events only."""
+def run_drained(h: Handle) -> bool:
+    """Tell everybody who waits for it that (nearly) everything is sent. In events only.
+
+    Returns False if there is more to do, but others should have their turn first.
+    """
     for _ in range(_ROUNDS):
         due = h._due
         h._due &= ~(_events.DUE_DRAIN | _events.DUE_DRAINED)
         if len(h._out) > h._low_water_mark:
             h._armed = True  # something was pushed meanwhile
-            return
+            return True
         if h._drained:
             waiting, h._drained = h._drained, None
             refresh(h)
@@ -194,11 +197,11 @@ def run_drained(h: Handle) -> None:
             except BaseException as error:
                 _events.report(error)
         if h._phase != _events.OPEN:
-            return
+            return True
         settle(h)
         if not h._due & (_events.DUE_DRAIN | _events.DUE_DRAINED):
-            return
-    _lifecycle.post_turn(h)
+            return True
+    return False
 
 
 def _shut_down(h: Handle) -> None:
