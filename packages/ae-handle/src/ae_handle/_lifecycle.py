@@ -82,8 +82,8 @@ def note_failure(h: Handle, error: HandleError) -> None:
 
 
 def post_turn(h: Handle) -> None:
-    """Have ``do_due`` called in the next turn."""
-    if not h._turn_posted:
+    """Have ``do_due`` called in the next turn, unless it is running: then it sees to it."""
+    if not h._turn_posted and not h._doing:
         h._turn_posted = True
         ae.postpone(h._events.turn)
 
