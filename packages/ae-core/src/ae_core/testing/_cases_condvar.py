@@ -1,4 +1,7 @@
-"""Demands on waiting: condition variables, coroutines, and what must not wait."""
+"""Demands on waiting: condition variables, coroutines, and what must not wait.
+
+Long because it is one list: each demand stands by itself, and a reader looks up one.
+"""
 
 from __future__ import annotations
 
