@@ -269,7 +269,9 @@ def test_cancelled_server_accepts_nothing_more() -> None:
         ae.sleep(0).recv()
 
 
-def test_server_may_be_closed_in_its_own_callback() -> None:
+def test_server_may_be_closed_in_its_own_callback(monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: list[object] = []
+    monkeypatch.setattr(ae, "log", lambda *args: logged.append(args))
     calls: list[socket.socket] = []
 
     def on_accept(sock: socket.socket, host: str, port: int | str) -> None:
@@ -283,6 +285,7 @@ def test_server_may_be_closed_in_its_own_callback() -> None:
     done.recv()
     ae.sleep(0).recv()
     assert len(calls) == 1
+    assert not logged
     for sock in (*clients, *calls):
         sock.close()
 

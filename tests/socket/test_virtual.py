@@ -158,6 +158,19 @@ def test_address_that_the_system_cannot_take_is_a_failure_of_its_attempt(network
     assert "0-65535" in str(error)
 
 
+def test_outcome_of_on_prepare_ends_everything(network: Any) -> None:
+    def on_prepare(sock: Any) -> None:
+        if network.clock.elapsed:
+            raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        script = {f"10.0.0.{n}": "silent" for n in range(1, 5)}
+        connect(network, script, on_prepare=on_prepare).recv()
+    with pytest.raises(ae.Deadlock):
+        ae.CondVar().recv()
+    assert network.clock.elapsed == 0.25
+
+
 def test_interrupt_in_on_prepare_ends_the_operation_and_goes_on(network: Any) -> None:
     network.script["10.0.0.1"] = "silent"
 

@@ -339,7 +339,7 @@ class _Connect:
 
     def _advance(self) -> None:
         """Start what the schedule wants started, and see when to ask it again."""
-        self._stagger = None
+        self._stop_stagger()
         if self.result.ready:
             return
         schedule = self._schedule
@@ -367,7 +367,6 @@ class _Connect:
         self._errors[attempt.index] = error
         self._schedule.failed(attempt.info)
         if not self._is_starting:  # else _advance() is at it
-            self._stop_stagger()
             self._advance()
 
     def won(self, attempt: _Attempt, peer: Sockaddr) -> None:
@@ -377,7 +376,6 @@ class _Connect:
         self._attempts.remove(attempt)
         self._schedule.won(attempt.info)
         self._close_attempts()
-        self._stop_stagger()
         if self._on_connect is None:
             self._send(sock)
             return

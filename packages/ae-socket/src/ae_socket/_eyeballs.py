@@ -100,7 +100,6 @@ class Schedule(Generic[T]):
         self._running.remove(target)
         self._waiting.extendleft(reversed(self._running))
         self._running = [target]
-        self._at_once = 0
 
 
 def interleave(targets: Iterable[T], family: Callable[[T], object]) -> list[T]:
