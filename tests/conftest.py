@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +24,7 @@ import pytest
 os.environ.setdefault("AE_STRICT", "1")  # read at the first detection
 
 import ae_core as ae
+from ae_core._backends._multiplexers import MULTIPLEXERS
 from ae_core._backends._table import BACKENDS
 from ae_core.testing import LeakCheck, Trace, binding, release
 
@@ -44,6 +45,7 @@ _stderr = pytest.StashKey[int]()
 # A backend is one row in the table. What makes other loops of it: an id, the library that this
 # needs besides, and the options.
 Variant = tuple[str, str | None, Callable[[], dict[str, Any]]]
+OTHER_MULTIPLEXERS = list(MULTIPLEXERS)[1:]  # the first is the default
 VARIANTS: dict[str, list[Variant]] = {
     "asyncio": [
         ("asyncio", None, dict),
@@ -55,8 +57,7 @@ VARIANTS: dict[str, list[Variant]] = {
     ],
     "loop": [
         ("loop", None, dict),
-        ("loop-poll", None, lambda: {"multiplexer": "poll"}),
-        ("loop-select", None, lambda: {"multiplexer": "select"}),
+        *((f"loop-{name}", None, partial(dict, multiplexer=name)) for name in OTHER_MULTIPLEXERS),
     ],
     # one for all tests: it must not be collected in the thread of another
     "tk": [("tk", None, lambda: {"root": tcl()})],

@@ -10,6 +10,7 @@ __all__ = ("ScriptedDescriptor", "VirtualBackend", "virtual_time")
 
 import os
 import selectors
+import socket
 from collections import deque
 from contextlib import contextmanager
 from math import inf
@@ -138,7 +139,8 @@ class VirtualBackend(Backend):
     def io_start(self, fd: int, write: bool, callback: Callable[[], None]) -> tuple[int, bool]:
         token = (fd, write)
         if fd not in self._scripted:
-            os.fstat(fd)  # OSError if it is not open
+            if os.name == "posix":
+                os.fstat(fd)  # OSError if it is not open; sockets are no descriptors elsewhere
             self._select(fd, self._mask(fd) | _bit(write))
         self._callbacks[token] = callback
         return token
@@ -280,14 +282,14 @@ def _bit(write: bool) -> int:
 class ScriptedDescriptor:
     """A descriptor whose readiness is what the test sets; it carries no data.
 
-    Give it to ``ae_core.io``. It is an open descriptor, of the null device, so that whatever
-    looks at it finds one. Close it, or use it in a ``with`` block.
+    Give it to ``ae_core.io``. It is an open descriptor, of a socket without a peer, so that
+    whatever looks at it finds one. Close it, or use it in a ``with`` block.
     """
 
     def __init__(self, backend: VirtualBackend) -> None:
-        self._fd = os.open(os.devnull, os.O_RDWR)
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._scripted = backend._scripted
-        self._scripted[self._fd] = self
+        self._scripted[self._socket.fileno()] = self
         #: Whether watchers for reading are called, turn by turn, from now on.
         self.readable = False
         #: Whether watchers for writing are.
@@ -295,7 +297,7 @@ class ScriptedDescriptor:
 
     def fileno(self) -> int:
         """Return the descriptor's number, -1 once it is closed."""
-        return self._fd
+        return self._socket.fileno()
 
     def is_ready(self, write: bool) -> bool:
         """Return whether it is ready in one direction."""
@@ -303,10 +305,10 @@ class ScriptedDescriptor:
 
     def close(self) -> None:
         """Close it. Idempotent. Its watchers have to be cancelled before, as with any other."""
-        fd, self._fd = self._fd, -1
+        fd = self._socket.fileno()
         if fd != -1:
             del self._scripted[fd]
-            os.close(fd)
+            self._socket.close()
 
     def __enter__(self) -> ScriptedDescriptor:
         return self
