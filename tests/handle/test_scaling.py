@@ -1,7 +1,7 @@
 """Cost is linear in the input, however it is cut: doubling it must not quadruple the work.
 
-Counted in calls and copies where possible; where time is compared, it is the same work at two
-sizes in the same process, best of several.
+Counted in calls and copies where possible; where time is compared, it is processor time of the
+same work at two sizes in the same process.
 """
 
 from __future__ import annotations
@@ -19,13 +19,25 @@ from ae_handle import NEED_MORE, Cbor, Chunk, Handle, Json, Line, NetString, Rea
 from ae_handle.testing import memory_pair
 
 
-def best(work: Callable[[int], None], size: int) -> float:
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        work(size)
-        times.append(time.perf_counter() - start)
-    return min(times)
+def assert_linear(work: Callable[[int], None], size: int) -> None:
+    """Four times the input must not cost much more than four times the work.
+
+    Quadratic work costs sixteen times as much, on a machine however busy; linear work may look
+    worse than it is when somebody else wants the processor, so it gets several chances.
+    """
+    seen = []
+    for _ in range(6):
+        small, large = timed(work, size), timed(work, 4 * size)
+        if large < small * 4 * 2:
+            return
+        seen.append(f"{small:.4f} s -> {large:.4f} s")
+    raise AssertionError("; ".join(seen))
+
+
+def timed(work: Callable[[int], None], size: int) -> float:
+    start = time.process_time()
+    work(size)
+    return time.process_time() - start
 
 
 def trickle(read: Any, wire: bytes, piece: int) -> Any:
@@ -61,8 +73,7 @@ def test_an_item_that_trickles_in_is_looked_at_once(name: str) -> None:
 
     if name.startswith("cbor"):
         pytest.importorskip("cbor2")
-    small, large = best(work, 8_000), best(work, 32_000)
-    assert large < small * 4 * 2.5, f"{small:.4f} s for 8 kB, {large:.4f} s for 32 kB"
+    assert_linear(work, 8_000)
 
 
 def test_a_long_line_octet_by_octet() -> None:
@@ -80,8 +91,7 @@ def test_many_values_in_one_read_are_read_in_linear_time() -> None:
             for _ in range(count):
                 assert read(buf) is not NEED_MORE
 
-    small, large = best(work, 2000), best(work, 8000)
-    assert large < small * 4 * 2.5, f"{small:.4f} s for 2000, {large:.4f} s for 8000"
+    assert_linear(work, 2000)
 
 
 def test_a_big_chunk_is_not_copied_twice() -> None:
@@ -153,8 +163,7 @@ def test_a_conversation_of_lines_and_bodies_is_linear(made: list[Handle]) -> Non
         peer.send(b"a\nxy" * count)
         trace.run_until(1)
 
-    small, large = best(work, 5000), best(work, 20_000)
-    assert large < small * 4 * 2.5, f"{small:.4f} s for 5000, {large:.4f} s for 20000"
+    assert_linear(work, 5000)
 
 
 def test_many_small_writes_to_a_slow_peer_are_linear(made: list[Handle]) -> None:
@@ -168,5 +177,4 @@ def test_many_small_writes_to_a_slow_peer_are_linear(made: list[Handle]) -> None
         h.linger = 0
         h.destroy()
 
-    small, large = best(work, 5000), best(work, 20_000)
-    assert large < small * 4 * 2.5, f"{small:.4f} s for 5000, {large:.4f} s for 20000"
+    assert_linear(work, 5000)

@@ -108,9 +108,9 @@ class Events(ref["Handle"]):
         if not data:
             _reading.end_of_stream(h)
             return
-        # Two shortcuts: one whole line for a waiting "line" request, by far the most frequent
+        # Three shortcuts: one whole line for a waiting "line" request, by far the most frequent
         # event of a request-response server (0.35 us instead of 1.2 through the general drain);
-        # and lines for a standing reader.
+        # lines for a standing reader; anything for an on_read that consumes all.
         queue = h._queue
         buf = h._buf
         if buf._data or h._busy:
@@ -165,6 +165,13 @@ class Events(ref["Handle"]):
                     self._send(h)
                 return
             _reading.run(h)
+            return
+        elif queue.reader is None and h._on_read is not None:
+            if _reading.offer(h, data):
+                h._busy = 0
+                h._later = False
+                if h._pieces:
+                    self._send(h)
             return
         else:
             buf.feed(data)

@@ -12,6 +12,7 @@ __all__ = (
     "drain",
     "end_of_stream",
     "has_reader",
+    "offer",
     "receive_failed",
     "run",
     "unburst",
@@ -209,6 +210,36 @@ def burst(h: Handle, data: bytes) -> bool:
     h._burst = None
     h._busy = 1
     return True
+
+
+def offer(h: Handle, data: bytes) -> bool:
+    """Give *data*, which is all there is, to on_read; return whether it was consumed, and all.
+
+    If not, everything that follows from that is done. Otherwise ``_busy`` and ``_later`` are
+    still set.
+    """
+    buf = h._buf
+    buf._data = data
+    size = h._read_size
+    if len(data) == size and size < h._max_read_size:
+        h._read_size = min(2 * size, h._max_read_size)
+    h._may_burst = True
+    h._busy = 1
+    h._later = True
+    callback: Any = h._on_read
+    try:
+        callback(h)
+    except BaseException as error:
+        _events.report(error)
+    if not buf._data:
+        if h._simple and h._on_read is not None and h._queue.reader is None:
+            return True
+        run(h)
+    elif len(buf) == len(data) and h._queue.reader is None and h._each_reader is None:
+        _settle(h)  # it wants more
+    else:
+        run(h)
+    return False
 
 
 def unburst(h: Handle) -> None:
