@@ -6,6 +6,7 @@ import gc
 import os
 import re
 import socket
+import threading
 import time
 import weakref
 from _thread import allocate_lock
@@ -57,7 +58,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def block_until_seen(shown: Callable[[], str], text: list[str]) -> None:
     """Block, as a callback must not, until the watchdog has barked."""
     deadline = time.monotonic() + 60
-    while "has been blocking the loop" not in "".join(text):
+    while not re.search(r"dawdle .*has been blocking the loop", "".join(text)):
         assert time.monotonic() < deadline, "the watchdog sleeps"
         time.sleep(0.005)
         text.append(shown())
@@ -89,23 +90,28 @@ def test_stack_of_a_blocking_callback_is_shown_while_it_blocks(
         else:
             ae.postpone(dawdle)
         await done
-        while "blocked the loop for" not in "".join(text):
+        while not re.search(r"dawdle .*blocked the loop for", "".join(text)):
             text.append(shown())
             await ae.sleep(0)
 
     ae.run(main())
-    before = "".join(text)
+    # On a busy machine something else may be slow, too
+    pattern = r"^error ae_core\.strict: callback \S*dawdle .*has been blocking .*\n(?:\+ .*\n)*"
+    (found,) = re.finditer(pattern, "".join(text), re.MULTILINE)
+    before = found[0]
     assert f"error ae_core.strict: callback {__name__}." in before
     assert "dawdle" in before
     assert "block_until_seen" in before  # the innermost frame: this is where
     assert "/_core.py" not in before  # the loop around it is known
     if kind in ("timer", "io"):
         assert f"(watcher made at {__name__}:" in before
-    assert before.count("has been blocking") == 1
 
 
 @pytest.mark.usefixtures("impatient")
-def test_quick_callbacks_are_not_blamed(shown: Callable[[], str]) -> None:
+def test_quick_callbacks_are_not_blamed(
+    shown: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_watchdog, "monotonic", lambda: 0.0)  # as quick as can be
     count = 0
 
     def tick() -> None:
@@ -121,10 +127,21 @@ def test_quick_callbacks_are_not_blamed(shown: Callable[[], str]) -> None:
     assert shown() == ""
 
 
-def test_waiting_is_not_blocking(shown: Callable[[], str], monkeypatch: Any) -> None:
-    monkeypatch.setattr(_watchdog, "_slow", 0.01)
-    ae.sleep(0.05).recv()
-    assert shown() == ""
+def test_waiting_is_not_blocking() -> None:
+    """While recv() waits no callback runs, and the watchdog knows it."""
+    samples: list[int] = []
+    done = ae.CondVar[None]()
+    backend = ae.detect()
+
+    def sample() -> None:
+        while 0 not in samples:
+            samples.append(len(_watchdog._running))
+        backend.call_threadsafe(done.send)
+
+    thread = threading.Thread(target=sample)
+    ae.postpone(thread.start)
+    done.recv(60)
+    thread.join()
 
 
 def test_nested_loop_starts_the_outer_clock_again(
@@ -197,7 +214,8 @@ def test_forked_child_has_a_watchdog_of_its_own(python: Any) -> None:
         AE_STRICT="1",
         AE_STRICT_SLOW="0.02",
     )
-    assert done.stderr.count("has been blocking the loop") == 2, done.stderr
+    text = "callback __main__:4 (watcher made at __main__:4) has been blocking the loop"
+    assert done.stderr.count(text) == 2, done.stderr
 
 
 # Descriptors closed under their watcher
@@ -369,6 +387,9 @@ def test_look_at_fds_forgets_what_is_watched_no_more(shown: Callable[[], str]) -
 def test_watchdog_ends_with_strict_mode_and_forgets_in_a_child(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    strict.disable()
+    while _watchdog._alive:
+        time.sleep(0.001)
     looks: list[str] = []
 
     def look() -> None:
