@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import gc
 import os
 import signal
@@ -156,6 +157,27 @@ def test_none_of_them_can_be_entered_when_its_loop_has_ended(
 def test_dropping_in_the_expression_that_made_it_is_pointed_at(pair: Pair) -> None:
     with pytest.warns(strict.StrictWarning, match="dropped"):
         ae.timer(60, nothing)
+
+
+def test_what_a_callback_sets_is_not_seen_by_the_next(pair: Pair, trace: Trace) -> None:
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="none")
+    watchers: list[ae.Watcher] = []
+
+    def callback() -> None:
+        trace(variable.get())
+        variable.set("left over")
+
+    def make() -> None:
+        watchers.extend(ae.timer(0, callback) for _ in range(2))
+        watchers.extend(ae.timer(0, callback, interval=0.0001) for _ in range(2))
+        watchers.extend(ae.io(sock, "w", callback) for sock in pair)
+        ae.postpone(callback)
+        ae.postpone(callback)
+
+    contextvars.Context().run(make)  # nothing is set there
+    trace.run_until(30)
+    watchers.clear()
+    assert set(trace) == {"none"}
 
 
 # ---------------------------------------------------------------------- weak
@@ -366,10 +388,13 @@ class TestDescriptorTraps:
         twin = os.dup(pair[1].fileno())
         watcher = ae.io(pair[1], "r", trace.recorder("old"))
         trace.run_until(1)
+        mux = ae.detect()._mux  # type: ignore[attr-defined]
         watcher.cancel()
         pair[1].close()
         trace.clear()
         assert self.turns_in(0.02) < 5
+        # it was deleted by cancel(), when that was still possible
+        assert ae.detect()._mux is mux  # type: ignore[attr-defined]
         os.close(twin)
         assert trace == []
 
