@@ -376,3 +376,41 @@ def test_the_null_device_is_always_ready(made: list[Handle]) -> None:
     h.on_eof = lambda h: told.send()
     h.on_read = lambda h: None
     told.recv()
+
+
+@pytest.mark.parametrize("kind", ["SOCK_STREAM", "SOCK_DGRAM"])
+def test_a_borrowed_socket_works_as_on_windows(kind: str) -> None:
+    """The adapter for objects that own a socket, where a descriptor is no file."""
+    from ae_handle._streams import BorrowedSocket
+
+    with socket.socket(socket.AF_INET, getattr(socket, kind)) as owner:
+        if kind == "SOCK_DGRAM":
+            with pytest.raises(ValueError, match="only stream sockets"):
+                BorrowedSocket(owner, owner.fileno())
+            return
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            owner.connect(server.getsockname())
+            peer, _ = server.accept()
+        stream = BorrowedSocket(owner, owner.fileno())
+        assert stream.fileno() == owner.fileno()
+        with pytest.raises(BlockingIOError):
+            stream.recv(1)
+        assert stream.send(b"hi") == 2
+        assert peer.recv(2) == b"hi"
+        stream.shutdown(socket.SHUT_WR)
+        assert peer.recv(1) == b""
+        assert repr(stream) == repr(owner)
+        peer.close()
+        stream.close()
+        assert owner.fileno() == -1
+
+
+@posix
+def test_what_windows_cannot_watch_is_refused() -> None:
+    from ae_handle._streams import BorrowedSocket
+
+    r, w = os.pipe()
+    with os.fdopen(r, "rb", 0) as stream:
+        with pytest.raises(ValueError, match="on Windows only sockets"):
+            BorrowedSocket(stream, r)
+    os.close(w)

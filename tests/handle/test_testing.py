@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 import pytest
@@ -115,7 +116,7 @@ def test_unread_data_in_memory_is_a_reset_as_with_tcp(made: list[Handle]) -> Non
     b.close()
     with pytest.raises(TransportError) as caught:
         h.push_read("line").recv()
-    assert caught.value.errno == 104
+    assert caught.value.errno == errno.ECONNRESET
 
 
 def test_lingering_can_be_ended() -> None:

@@ -6,7 +6,7 @@ so a socket serves as it is. Everything else is adapted here.
 
 from __future__ import annotations
 
-__all__ = ("DescriptorStream", "NestedStream", "adapt", "shut_down", "watch")
+__all__ = ("BorrowedSocket", "DescriptorStream", "NestedStream", "adapt", "shut_down", "watch")
 
 import os
 import socket
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from ._handle import Handle
 
+
+_WINDOWS: Final = os.name == "nt"
 
 # The attribute of the same name makes an enum member of it, which costs more than all the rest.
 _socket_type: Final = socket.SocketType.type.__get__
@@ -50,7 +52,20 @@ def adapt(stream: Any) -> Any:
         return NestedStream(stream)
     if all(callable(getattr(stream, name, None)) for name in ("recv", "send", "watch", "close")):
         return stream
-    return DescriptorStream(stream)
+    fd = _descriptor(stream)
+    return BorrowedSocket(stream, fd) if _WINDOWS else DescriptorStream(stream, fd)
+
+
+def _descriptor(stream: Any) -> int:
+    try:
+        fd = stream.fileno()
+    except AttributeError:
+        raise TypeError(
+            f"expected a socket or a stream object with fileno(), got {stream!r}"
+        ) from None
+    if isinstance(fd, bool) or not isinstance(fd, int) or fd < 0:
+        raise ValueError(f"expected an open stream, got {stream!r} with descriptor {fd!r}")
+    return fd
 
 
 def _is_handle(stream: Any) -> bool:
@@ -77,20 +92,56 @@ def shut_down(stream: Any) -> None:
             ae.log("trace", "shutdown of %r: %s", stream, error)
 
 
+class BorrowedSocket:
+    """An object that owns a socket, on Windows, where only sockets can be waited for.
+
+    A descriptor of a socket is no file there: ``os.read`` knows nothing of it.
+    """
+
+    __slots__ = ("_sock", "_stream")
+
+    def __init__(self, stream: Any, fd: int) -> None:
+        try:
+            self._sock = socket.socket(fileno=fd)
+        except OSError as error:
+            raise ValueError(f"on Windows only sockets can be watched, got {stream!r}") from error
+        if self._sock.type != socket.SOCK_STREAM:
+            self._sock.detach()
+            raise ValueError(f"only stream sockets are supported, got {stream!r}")
+        self._sock.setblocking(False)
+        self._stream = stream
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._sock.fileno()
+
+    def recv(self, size: int) -> bytes:
+        """Read."""
+        return self._sock.recv(size)
+
+    def send(self, data: bytes | memoryview) -> int:
+        """Write."""
+        return self._sock.send(data)
+
+    def shutdown(self, how: int) -> None:
+        """End a side."""
+        self._sock.shutdown(how)
+
+    def close(self) -> None:
+        """Close the object the descriptor belongs to."""
+        self._sock.detach()
+        self._stream.close()
+
+    def __repr__(self) -> str:
+        return repr(self._stream)
+
+
 class DescriptorStream:
     """A pipe, FIFO or terminal, or any object that owns a descriptor."""
 
     __slots__ = ("_fd", "_stream")
 
-    def __init__(self, stream: Any) -> None:
-        try:
-            fd = stream.fileno()
-        except AttributeError:
-            raise TypeError(
-                f"expected a socket or a stream object with fileno(), got {stream!r}"
-            ) from None
-        if isinstance(fd, bool) or not isinstance(fd, int) or fd < 0:
-            raise ValueError(f"expected an open stream, got {stream!r} with descriptor {fd!r}")
+    def __init__(self, stream: Any, fd: int) -> None:
         mode = os.fstat(fd).st_mode
         if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
             raise ValueError(f"expected a stream, not a file or directory, got {stream!r}")
