@@ -426,6 +426,20 @@ def test_a_broken_backend_is_found_out(broken: type[LoopBackend], only: str, tex
     assert caught.value.report.failed
 
 
+class TooLate(LoopBackend):
+    """Goes on calling for a descriptor after it was told to stop."""
+
+    name = "too-late"
+
+    def io_stop(self, token: int) -> None:
+        return None
+
+
+def test_a_backend_that_calls_too_late_reaches_nobody() -> None:
+    report = check_backend(TooLate, only="io: a dropped watcher is not called")
+    assert len(report.results) == 2
+
+
 def test_the_report_counts_and_names_what_was_left_out() -> None:
     report = check_backend("loop", only="signal: an interrupt leaves the wait once")
     assert str(report) == "backend 'loop': 1 ok, 0 failed, 1 skipped"
