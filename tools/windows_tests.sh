@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# windows_tests.sh [DIR]: runs the core, socket and handle suites on a Windows Python under Wine (see windows_python.sh), each on
+# windows_tests.sh [DIR [SUITE ...]]: runs the core, socket and handle suites on a Windows Python under Wine (see windows_python.sh), each on
 # the built-in loop, on asyncio's selector loop and on its proactor loop, and prints a report. Not proof of real Windows.
 # The status is 1 if a test failed; a test that Windows has no use for is "not applicable" and says why in the log.
 set -uo pipefail
 
 here=$(cd "$(dirname "$0")/.." && pwd)
 dir=${1:-$(mktemp -d)}
+[ "$#" -gt 1 ] && suites=("${@:2}") || suites=(core socket handle)
 windows() { printf 'Z:%s' "${1//\//\\}"; }
 paths=$(for package in core socket dns handle tls; do printf '%s\n' "$(windows "$here/packages/ae-$package/src")"; done)
 PATHS_FOR_WINDOWS_PYTHON=$paths "$here/tools/windows_python.sh" "$dir" pytest hypothesis trustme idna dnspython 2>/dev/null >/dev/null || exit 2
@@ -28,7 +29,7 @@ run() { # SUITE LOOP [PYTEST ARGUMENT ...]
   [ "$bad" -eq 0 ] || failed=1
   printf '%-10s %-20s %8s %8s %15s\n' "$suite" "$loop" "$(count passed)" "$bad" "$(count skipped)"
 }
-for suite in core socket handle; do
+for suite in "${suites[@]}"; do
   run "$suite" loop -k "not asyncio"
   run "$suite" asyncio-selector -k asyncio-selector
   run "$suite" asyncio-proactor -k asyncio-proactor

@@ -12,11 +12,12 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import ae_core as ae
-from ae_socket import Server, inherited_sockets, tcp_connect, tcp_server
+from ae_socket import Server, _binding, inherited_sockets, tcp_connect, tcp_server
 from ae_socket._binding import Bound
 from ae_socket._server import _Listener
 from ae_socket.testing import refused_address
@@ -678,16 +679,19 @@ def test_refused_address_is_refused() -> None:
 def refusing(family: int, code: int, monkeypatch: pytest.MonkeyPatch, times: int = -1) -> list[int]:
     """Let bind() fail for one family; returns the list of the ports it was tried with."""
     tried: list[int] = []
-    original = socket.socket
+    for place, name in ((socket, "socket"), (_binding, "_BoundSocket")):
+        original: Any = getattr(place, name)
 
-    class Refusing(original):  # type: ignore[misc,valid-type]
-        def bind(self, address: tuple[str, int]) -> None:
-            if self.family == family and len(tried) != times:
-                tried.append(address[1])
-                raise OSError(code, os.strerror(code))
-            super().bind(address)
+        class Refusing(original):  # type: ignore[misc]
+            __slots__ = ()
 
-    monkeypatch.setattr(socket, "socket", Refusing)
+            def bind(self, address: tuple[str, int]) -> None:
+                if self.family == family and len(tried) != times:
+                    tried.append(address[1])
+                    raise OSError(code, os.strerror(code))
+                super().bind(address)
+
+        monkeypatch.setattr(place, name, Refusing)
     return tried
 
 
@@ -803,12 +807,22 @@ def test_closed_listening_socket_is_noticed(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_listen_that_fails_names_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = socket.socket
+    class Refusing(_binding._BoundSocket):
+        __slots__ = ()
 
-    class Refusing(original):  # type: ignore[misc,valid-type]
         def listen(self, backlog: int = 128) -> None:
             raise OSError(errno.EADDRINUSE, "Address already in use")
 
-    monkeypatch.setattr(socket, "socket", Refusing)
+    monkeypatch.setattr(_binding, "_BoundSocket", Refusing)
     with pytest.raises(OSError, match=r"127\.0\.0\.1:\d+"):
         tcp_server("127.0.0.1", 0, nobody)
+
+
+def test_listening_socket_is_an_ordinary_socket() -> None:
+    with tcp_server("127.0.0.1", 0, nobody) as server:
+        sock = listener_of(server)._bound.sock
+        assert (sock.family, sock.type, sock.proto) == (socket.AF_INET, socket.SOCK_STREAM, 6)
+        with sock.dup() as copy:
+            assert copy.getsockname() == server.address
+            assert (copy.family, copy.type, copy.proto) == (sock.family, sock.type, sock.proto)
+            assert "AF_INET" in repr(sock) or "family=2" in repr(sock)
