@@ -156,7 +156,7 @@ def test_datagrams_are_refused() -> None:
 
 def test_files_and_directories_are_refused(tmp_path: Path) -> None:
     with (tmp_path / "file").open("wb") as file:
-        with pytest.raises(ValueError, match="not a file or directory|only sockets"):
+        with pytest.raises(ValueError, match=r"not a file or directory|only sockets"):
             Handle(file)
 
 
@@ -385,7 +385,7 @@ def test_a_borrowed_socket_works_as_on_windows(kind: str) -> None:
 
     with socket.socket(socket.AF_INET, getattr(socket, kind)) as owner:
         if kind == "SOCK_DGRAM":
-            with pytest.raises(ValueError, match="only (stream )?sockets"):
+            with pytest.raises(ValueError, match=r"only (stream )?sockets"):
                 BorrowedSocket(owner, owner.fileno())
             return
         with socket.create_server(("127.0.0.1", 0)) as server:
