@@ -64,6 +64,19 @@ VARIANTS: dict[str, list[Variant]] = {
 }
 
 
+if sys.platform == "win32":
+    VARIANTS["loop"] = [("loop", None, dict)]
+    VARIANTS["asyncio"] = [
+        (
+            f"asyncio-{kind.lower()}",
+            None,
+            lambda kind=kind: {
+                "loop_factory": getattr(import_module("asyncio"), f"{kind}EventLoop")
+            },
+        )
+        for kind in ("Selector", "Proactor")
+    ]
+
 #: Backends that have no loop outside a run of theirs: ``recv()`` is impossible there.
 UNBLOCKABLE = {"trio"}
 

@@ -1,4 +1,7 @@
-"""Watchers as objects, bad input for every public function, and the traps of descriptors."""
+"""Watchers as objects, bad input for every public function, and the traps of descriptors.
+
+Long because each watcher function has its list of arguments to refuse, one beside the other.
+"""
 
 from __future__ import annotations
 

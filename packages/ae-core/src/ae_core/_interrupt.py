@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType, TracebackType
+    from typing import Any
 
     from ._core import Core
 
@@ -86,33 +87,48 @@ class catching_sigint:
 class _Waker:
     """The pipe that a signal makes readable; one per loop, made at its first ``recv()``."""
 
-    __slots__ = ("_fds", "fd")
+    __slots__ = ("_ends", "fd", "fds")
+
+    _ends: tuple[Any, Any]
 
     def __init__(self, core: Core) -> None:
+        reader: Any
         if sys.platform == "win32":
             import socket  # costly, but select() takes nothing else there
 
-            ours, theirs = socket.socketpair()
-            reader, self.fd = ours.detach(), theirs.detach()
+            # the objects: such a descriptor is a handle, which os.read and os.close do not take
+            reader, writer = socket.socketpair()
+            reader.setblocking(False)
+            writer.setblocking(False)
+            self._ends = (reader, writer)
+            self.fd = writer.fileno()
+            reader = reader.fileno()
         else:
-            reader, self.fd = os.pipe()
-        self._fds: tuple[int, ...] = (reader, self.fd)
-        os.set_blocking(reader, False)
-        os.set_blocking(self.fd, False)
+            self._ends = reader, self.fd = os.pipe()
+            os.set_blocking(reader, False)
+            os.set_blocking(self.fd, False)
+        self.fds: tuple[int, int] = (reader, self.fd)
         backend = core.backend
         token = backend.io_start(reader, False, self._drain)
         # some loops outlive the core, and would watch what is closed
         core.closers.append(lambda: backend.io_stop(token))
 
     def _drain(self) -> None:
+        reader = self._ends[0]
         try:
-            os.read(self._fds[0], 4096)
+            if isinstance(reader, int):
+                os.read(reader, 4096)
+            else:
+                reader.recv(4096)
         except BlockingIOError:
             return  # spurious
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:
-        for fd in self._fds:
-            close(fd)
+        for end in self._ends:
+            if isinstance(end, int):
+                close(end)
+            else:
+                end.close()
 
 
 def after_fork(core: Core) -> None:

@@ -127,7 +127,7 @@ def _describe(other: Any) -> str:
 def _own_descriptors(core: Core | None) -> tuple[int, ...]:
     """Return what the core opens for itself at its first ``recv()``."""
     waker = None if core is None or core.closed else core.rooms.get("interrupt")
-    fds: tuple[int, ...] = () if waker is None else waker._fds
+    fds: tuple[int, ...] = () if waker is None else waker.fds
     return fds
 
 
