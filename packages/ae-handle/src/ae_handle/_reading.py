@@ -51,7 +51,9 @@ if TYPE_CHECKING:
 
 _LF = b"\n"
 
-# From how many octets on it pays to split queued lines off at once (0.12 us a line).
+# When it pays to split queued lines off at once (0.2 us instead of 0.36 a line): so many lines in
+# a row were asked for, and so many octets are left. Not where lines and bodies alternate.
+_RUN: Final = 4
 _MANY: Final = 512
 
 
@@ -95,6 +97,7 @@ def _serve(h: Handle, queue: ReadQueue, buf: ReadBuffer) -> None:
                 data = buf._data = bytes(data)
             size = len(data)
             has_cr = 13 in data
+            run = 0
             while end >= 0:
                 item = data[pos:end]
                 if has_cr and item[-1:] == b"\r":
@@ -113,7 +116,8 @@ def _serve(h: Handle, queue: ReadQueue, buf: ReadBuffer) -> None:
                 callback(h, item)
                 if queue.reader is not line or buf._data is not data or buf._pos != pos:
                     break
-                if size - pos > _MANY and h._may_burst:
+                run += 1
+                if run > _RUN and size - pos > _MANY and h._may_burst:
                     _burst_queued(h, queue, buf, data, pos)
                     break
                 end = data.find(_LF, pos)
