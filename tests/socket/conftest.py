@@ -201,3 +201,31 @@ def windows(unbound: None, virtual: None, monkeypatch: pytest.MonkeyPatch) -> It
     for network in scripted(monkeypatch, windows=True):
         monkeypatch.setattr(_windows, "_select", network)
         yield network
+
+
+class Accepted:
+    """An on_accept that keeps its arguments and can be waited for."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[socket.socket, str, int | str]] = []
+        self.more: ae.CondVar[None] = ae.CondVar()
+
+    def __call__(self, sock: socket.socket, host: str, port: int | str) -> None:
+        self.calls.append((sock, host, port))
+        self.more.send()
+
+    def wait(self, count: int) -> None:
+        while len(self.calls) < count:
+            self.more = ae.CondVar()
+            self.more.recv(timeout=30)
+
+    def close(self) -> None:
+        for sock, _, _ in self.calls:
+            sock.close()
+
+
+@pytest.fixture
+def accepted() -> Iterator[Accepted]:
+    accepted = Accepted()
+    yield accepted
+    accepted.close()

@@ -1,4 +1,7 @@
-"""tcp_connect against real sockets on the loopback."""
+"""tcp_connect against real sockets on the loopback.
+
+Long because each outcome stands by itself: a list of short cases over the same few fixtures.
+"""
 
 from __future__ import annotations
 

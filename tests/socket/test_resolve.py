@@ -1,4 +1,7 @@
-"""resolve(): what is answered without anybody, the seam, and the threaded resolver."""
+"""resolve(): what is answered without anybody, the seam, and the threaded resolver.
+
+Long because each outcome stands by itself: a list of short cases over the same few fixtures.
+"""
 
 from __future__ import annotations
 
