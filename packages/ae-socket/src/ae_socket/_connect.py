@@ -303,7 +303,7 @@ class _Connect:
     def begin(self, resolver: Resolver | None) -> None:
         host, service = self._target
         try:
-            # Without the detour through a lookup, a connect takes a fifth less of our time.
+            # numeric: no detour through a lookup
             infos = known_infos(host, service)
         except (OSError, ValueError) as error:
             ae.postpone(partial(self._on_failure, error))
