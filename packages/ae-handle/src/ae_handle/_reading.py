@@ -93,7 +93,7 @@ def _serve(h: Handle, queue: ReadQueue, buf: ReadBuffer) -> None:
                 buf._sought = _LF
                 buf._start = 0
                 return
-            if data.__class__ is not bytes:
+            if not isinstance(data, bytes):
                 data = buf._data = bytes(data)
             size = len(data)
             has_cr = 13 in data
