@@ -6,6 +6,7 @@ Each is a process of its own: the loops own what they run in.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -176,6 +177,26 @@ tell()
 """,
     ),
 }
+# A window, found by detection; needs a display, which Xvfb plays.
+PROGRAMS["tk-window"] = (
+    "tkinter",
+    """
+import tkinter
+
+root = tkinter.Tk()
+root.withdraw()
+
+def tick():
+    ticks.append(1)
+    root.after(5, tick)
+
+tick()
+start(root.quit)
+root.mainloop()
+tell()
+assert ae.detect().reason == "default root exists"
+""",
+)
 QT = """
 from BINDING.QtCore import QCoreApplication, QTimer
 
@@ -190,7 +211,19 @@ tell()
 for _binding in ("PyQt6", "PySide6"):
     PROGRAMS[_binding] = (_binding, QT.replace("BINDING", _binding))
 
-NAMES = {"uvloop": "asyncio", "tornado": "asyncio", "PyQt6": "qt", "PySide6": "qt"}
+NAMES = {
+    "tk-window": "tk",
+    "uvloop": "asyncio",
+    "tornado": "asyncio",
+    "PyQt6": "qt",
+    "PySide6": "qt",
+}
+    "tk-window": "tk",
+    "uvloop": "asyncio",
+    "tornado": "asyncio",
+    "PyQt6": "qt",
+    "PySide6": "qt",
+}
 
 
 @pytest.mark.parametrize("host", PROGRAMS)
@@ -198,8 +231,14 @@ def test_watchers_live_in_the_loop_that_the_program_runs(host: str) -> None:
     library, program = PROGRAMS[host]
     if find_spec(library) is None:
         pytest.skip(f"{library} is not installed")
+    command = [sys.executable, "-c", OURS + program]
+    if host == "tk-window":
+        xvfb = shutil.which("xvfb-run")
+        if xvfb is None:
+            pytest.skip("xvfb-run is not installed")
+        command = [xvfb, "-a", *command]
     done = subprocess.run(
-        [sys.executable, "-c", OURS + program],
+        command,
         env={**os.environ, "QT_QPA_PLATFORM": "offscreen"},
         capture_output=True,
         text=True,
