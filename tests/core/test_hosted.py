@@ -218,12 +218,6 @@ NAMES = {
     "PyQt6": "qt",
     "PySide6": "qt",
 }
-    "tk-window": "tk",
-    "uvloop": "asyncio",
-    "tornado": "asyncio",
-    "PyQt6": "qt",
-    "PySide6": "qt",
-}
 
 
 @pytest.mark.parametrize("host", PROGRAMS)
