@@ -2,9 +2,10 @@
 
     python examples/demo.py [--backend NAME]...
 
-Everything happens in this process, on free loopback ports: the servers and the clients share one
-loop. Each step prints one line (number, backend, what, result, milliseconds); the last line sums
-up, and the exit status is 1 if any step failed.
+Servers and clients share one process and one loop, on free loopback ports. The built-in loop and
+asyncio run in this process, every other backend whose library is installed in one of its own. Each
+step prints one line (number, backend, what, result, milliseconds); the last line sums up, and the
+exit status is 1 if any step failed.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ from __future__ import annotations
 __all__ = ("main",)
 
 import argparse
+import os
 import socket
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from importlib.util import find_spec
 from typing import Any, Final, TextIO
 
 import ae_core as ae
@@ -33,6 +37,16 @@ from nntp_article import NntpError, nntp_article
 from smtp_reply import Smtp, SmtpError, smtp_hello
 
 BACKENDS: Final = ("loop", "asyncio")
+# The others, by the modules of which one must be there.
+GUESTS: Final = {
+    "trio": ("trio",),
+    "gevent": ("gevent",),
+    "libev": ("gevent",),
+    "twisted": ("twisted",),
+    "glib": ("gi",),
+    "qt": ("PyQt6", "PySide6"),
+    "tk": ("tkinter",),
+}
 _STEP_LIMIT: Final = 30.0
 _PIPELINED: Final = 100
 
@@ -194,8 +208,9 @@ STEPS: Final[tuple[tuple[str, Step], ...]] = (
 class Report:
     """Prints the steps as they end, and on a terminal the one that is running."""
 
-    def __init__(self, total: int, out: TextIO) -> None:
+    def __init__(self, total: int, out: TextIO, first: int = 1) -> None:
         self.passed = self.failed = 0
+        self._first = first
         self._total = total
         self._out = out
 
@@ -214,7 +229,7 @@ class Report:
             self.failed += 1
 
     def _head(self, backend: str, what: str) -> str:
-        number = self.passed + self.failed + 1
+        number = self._first + self.passed + self.failed
         return f"[{number:{len(str(self._total))}}/{self._total}] {backend:8} {what:44}"
 
     def _write(self, text: str) -> None:
@@ -263,6 +278,31 @@ def run_backend(backend: str, report: Report) -> None:
         report.end(backend, "the servers and the loop", error, 0.0)
 
 
+def run_in_a_process(backend: str, report: Report, total: int) -> None:
+    """Run the steps on a backend that wants a process of its own, and take over its lines."""
+    first = report.passed + report.failed + 1
+    child = subprocess.Popen(
+        [sys.executable, __file__, "--backend", backend, "--numbers", str(first), str(total)],
+        env={"QT_QPA_PLATFORM": "offscreen", **os.environ},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    counted = False
+    with child, child.stdout:
+        for line in child.stdout:
+            if line.startswith("demo: "):
+                words = line.split()
+                report.passed += int(words[1])
+                report.failed += int(words[4])
+                counted = True
+            else:
+                print(line, end="", flush=True)
+    if not counted:
+        error = RuntimeError(f"the process ended with status {child.returncode}")
+        report.end(backend, "the servers and the loop", error, 0.0)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the demo and return its exit status."""
     parser = argparse.ArgumentParser(description="Run every example on each backend.")
@@ -270,18 +310,24 @@ def main(arguments: list[str] | None = None) -> int:
         "--backend",
         action="append",
         metavar="NAME",
-        help=f"run on this backend (may be repeated); default: {' and '.join(BACKENDS)}",
+        help="run on this backend (may be repeated); default: all that are installed",
     )
-    backends = parser.parse_args(arguments).backend or BACKENDS
-    report = Report(len(STEPS) * len(backends), sys.stdout)
+    parser.add_argument("--numbers", nargs=2, type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    installed = [name for name, modules in GUESTS.items() if any(map(find_spec, modules))]
+    backends = options.backend or [*BACKENDS, *installed]
+    first, total = options.numbers or (1, len(STEPS) * len(backends))
+    report = Report(total, sys.stdout, first)
     for backend in backends:
         if len(backends) == 1:
             run_backend(backend, report)
-            continue
-        # A thread keeps the backend it was given, so each backend gets a thread of its own.
-        thread = threading.Thread(target=run_backend, args=(backend, report), daemon=True)
-        thread.start()
-        thread.join()
+        elif backend in GUESTS:
+            run_in_a_process(backend, report, total)
+        else:
+            # A thread keeps the backend it was given, so each backend gets a thread of its own.
+            thread = threading.Thread(target=run_backend, args=(backend, report), daemon=True)
+            thread.start()
+            thread.join()
     print(f"demo: {report.passed} steps ok, {report.failed} failed")
     return 1 if report.failed or not report.passed else 0
 
