@@ -211,7 +211,12 @@ tell()
 for _binding in ("PyQt6", "PySide6"):
     PROGRAMS[_binding] = (_binding, QT.replace("BINDING", _binding))
 
+# The same, in a program that gevent has patched before it imports us.
+PATCHED = "from gevent import monkey\n\nmonkey.patch_all()\n"
+PROGRAMS["gevent-patched"] = PROGRAMS["gevent"]
+
 NAMES = {
+    "gevent-patched": "gevent",
     "tk-window": "tk",
     "uvloop": "asyncio",
     "tornado": "asyncio",
@@ -225,7 +230,8 @@ def test_watchers_live_in_the_loop_that_the_program_runs(host: str) -> None:
     library, program = PROGRAMS[host]
     if find_spec(library) is None:
         pytest.skip(f"{library} is not installed")
-    command = [sys.executable, "-c", OURS + program]
+    patched = host == "gevent-patched"
+    command = [sys.executable, "-c", (PATCHED if patched else "") + OURS + program]
     if host == "tk-window":
         xvfb = shutil.which("xvfb-run")
         if xvfb is None:
@@ -239,6 +245,6 @@ def test_watchers_live_in_the_loop_that_the_program_runs(host: str) -> None:
         timeout=100,
         check=False,
     )
-    refusal = "RecursiveWait" if host == "gevent" else "BlockingNotAllowed"
+    refusal = "RecursiveWait" if library == "gevent" else "BlockingNotAllowed"
     name = NAMES.get(host, host)
     assert done.stdout == f"{name}, descriptor x, task 5, {refusal}, ticks\n", done.stderr

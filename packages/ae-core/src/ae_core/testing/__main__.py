@@ -16,13 +16,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from importlib import import_module, metadata
 from typing import Any
 
 from .. import _api
-from .._condvar import CondVar
-from .._errors import BackendUnavailable, BlockingNotAllowed
+from .._errors import BackendUnavailable
+from .._tasks import run, sleep
 from ._binding import binding
 from ._conformance import ConformanceError, check_backend
 
@@ -64,30 +63,27 @@ def _idle(name: str, options: dict[str, Any]) -> str:
     """Return how often the loop woke up in five seconds in which nothing happened."""
     if not os.path.exists("/proc/self/status"):
         return "-"
-    with binding(name, **options):
+    reader, writer = os.pipe()
+
+    async def measure() -> int:
         # one watcher of each sort that could be polled for
-        reader, writer = os.pipe()
-        try:
-            with _api.io(reader, "r", _nothing), _api.timer(3600.0, _nothing):
-                _wait(0.05)
-                before = _wakeups()
-                _wait(IDLE_SECONDS)
-                # the wait itself, and its end
-                return str(max(_wakeups() - before - 2, 0))
-        except (BlockingNotAllowed, RuntimeError):
-            return "-"  # this loop is never run by us
-        finally:
-            os.close(reader)
-            os.close(writer)
+        with _api.io(reader, "r", _nothing), _api.timer(3600.0, _nothing):
+            await sleep(0.05)
+            before = _wakeups()
+            await sleep(IDLE_SECONDS)
+            return _wakeups() - before
+
+    try:
+        with binding(name, **options):
+            # the wait itself, and its end
+            return str(max(run(measure()) - 2, 0))
+    finally:
+        os.close(reader)
+        os.close(writer)
 
 
 def _nothing() -> None:
     return None
-
-
-def _wait(seconds: float) -> None:
-    with suppress(TimeoutError):
-        CondVar[None]().recv(timeout=seconds)
 
 
 def _run_one(row: str) -> dict[str, Any]:
