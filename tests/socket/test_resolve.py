@@ -351,6 +351,20 @@ def test_srv_lookup_that_fails_falls_back_to_the_host() -> None:
     assert texts(resolve("x.test", "http")) == [("10.0.0.1", 80)]
 
 
+def test_host_in_the_hosts_file_is_not_asked_for_by_srv(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Silent(ScriptedResolver):
+        def srv(self, service: str, protocol: str, domain: str) -> ae.CondVar[list[SrvRecord]]:
+            raise AssertionError("the name server was asked")
+
+    hosts = tmp_path / "hosts"
+    hosts.write_text("10.0.0.9 known.test\n")
+    monkeypatch.setenv("AE_HOSTS", str(hosts))
+    set_resolver(Silent({"known.test": ["10.0.0.9"]}))
+    assert texts(resolve("known.test", "http")) == [("10.0.0.9", 80)]
+
+
 # ---------------------------------------------------------------------- threads
 
 

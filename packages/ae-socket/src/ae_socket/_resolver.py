@@ -27,6 +27,7 @@ from ._environment import protocols, variable
 from ._errors import ResolveFailed
 from ._eyeballs import interleave
 from ._getaddrinfo import ThreadResolver
+from ._hosts import HostsFile
 from ._services import parse_service
 from ._sockaddr import AddressInfo, numeric_info, socket_type, unix_info
 
@@ -71,6 +72,7 @@ class _Chosen(threading.local):
 
 _chosen = _Chosen()
 _threads = ThreadResolver()
+_hosts = HostsFile()
 
 
 def set_resolver(resolver: Resolver | None) -> None:
@@ -248,7 +250,8 @@ class _Question:
         resolver = self.resolver = self.resolver or default_resolver()
         self.result.on_ready(self.on_result)
         srv = getattr(resolver, "srv", None) if name else None
-        if srv is None:
+        # the hosts file answers for good: a silent name server must not be waited for first
+        if srv is None or _hosts.addresses(host):
             self.ask([(host, port)])
         else:
             records = srv(name, _PROTOCOL[self.kind], host)
