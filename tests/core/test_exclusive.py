@@ -1,7 +1,7 @@
 """Backends that own the process (Twisted, Qt, GLib, Tk, gevent): one child process for each.
 
-It runs the conformance tests, in the blocking way: how coroutines are driven is the core's, and
-the same on all of them.
+It runs the conformance tests, in the blocking way (how coroutines are driven is the core's, and the
+same on all of them), and the debugging aids.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def test_backend_in_a_process_of_its_own(spec: BackendSpec, pytestconfig: pytest
     required = pytestconfig.getoption("--require-backends")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short"]
     command += [f"--backend={name}", f"--require-backends={required}"]
-    command += ["-k", "test_blocking", "tests/conformance"]
+    command += ["-k", "test_blocking or test_debug or test_strict", "tests/conformance"]
+    command += [f"tests/core/test_{aid}.py" for aid in ("debug_wrap", "debug_shell", "strict")]
     done = subprocess.run(
         command,
         check=False,

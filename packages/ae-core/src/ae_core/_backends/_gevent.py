@@ -31,14 +31,17 @@ class GeventLoop(Backend):
         super().__init__(on_deadline)
         self._loop = loop
         self._timer: Any = None
+        self._watchers: set[Any] = set()  # the hub outlives us, and would keep them
         self._closed = False
 
     def io_start(self, fd: int, write: bool, callback: Callable[[], None]) -> Any:
         watcher = self._loop.io(fd, 2 if write else 1)
         watcher.start(callback)
+        self._watchers.add(watcher)
         return watcher
 
     def io_stop(self, token: Any) -> None:
+        self._watchers.discard(token)
         token.stop()
         token.close()
 
@@ -78,7 +81,7 @@ class GeventLoop(Backend):
         self._loop.update_now()
 
     def statistics(self) -> dict[str, object]:
-        return {"backend": self._loop.backend}
+        return {"multiplexer": self._loop.backend}
 
     def usable(self) -> bool:
         return not self._closed
@@ -86,6 +89,8 @@ class GeventLoop(Backend):
     def close(self) -> None:
         if not self._closed:
             self.arm(None)
+            for watcher in list(self._watchers):
+                self.io_stop(watcher)
             self._closed = True
 
     def after_fork(self) -> None:
