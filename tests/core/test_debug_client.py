@@ -23,8 +23,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
 unix = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="needs UNIX sockets")
 
 PROGRAM = """
-import signal
-import sys
+import signal, sys
 import ae_core as ae
 done = ae.CondVar()
 def on_term(): done.send()
