@@ -182,12 +182,11 @@ def test_blocked_target_blocks_nobody_and_is_bounded(
     assert not logs.flush(0.01)
     logs.LOG.log_to_stderr()
     with open(fifo, encoding="utf-8") as reader:
-        got = unstamped(reader.read())
-        assert got.startswith("error x: first\n")
-        rest = reader.read()
-        while "m4" not in got:
-            rest = unstamped(reader.read())
-            got += rest
+        stamped = ""
+        while "m4\n" not in stamped:
+            stamped += reader.read()  # nothing between one opening of the FIFO and the next
+    got = unstamped(stamped)
+    assert got.startswith("error x: first\n")
     assert logs.flush()
     assert [line[-2:] for line in got.splitlines()[1:]] == [f"m{i}" for i in range(5)]
     assert "is too slow: 2 messages lost" in capsys.readouterr().err
