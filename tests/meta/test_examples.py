@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -22,14 +23,16 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_demo_passes_every_step_on_both_backends() -> None:
+def test_the_demo_passes_every_step_on_every_backend_that_is_installed() -> None:
     done = run("demo.py")
     lines = done.stdout.splitlines()
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     last = re.fullmatch(r"demo: (\d+) steps ok, 0 failed", lines[-1])
     assert last is not None
     assert int(last[1]) == len(lines) - 1 >= 24
-    assert {line.split("] ")[1].split()[0] for line in lines[:-1]} == {"loop", "asyncio"}
+    steps = Counter(line.split("] ")[1].split()[0] for line in lines[:-1])
+    assert {"loop", "asyncio"} <= set(steps)
+    assert len(set(steps.values())) == 1
 
 
 def test_a_failed_step_is_counted_and_fails_the_demo() -> None:
