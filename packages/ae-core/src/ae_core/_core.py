@@ -33,7 +33,7 @@ else:  # the C modules themselves: their wrappers cost 2 ms
 
 # Theory of operation
 # -------------------
-# A watcher is two objects. The *record* (IoRecord here, a list for a timer) is owned by the core
+# A watcher is two objects. The *record* (IoRecord here, a number for a timer) is owned by the core
 # for as long as the interest lasts. The *guard* (`_watcher.Watcher`) is owned by the user, refers
 # to the record and cancels it when it is dropped. Nothing in the core refers to a guard.
 #
@@ -302,6 +302,7 @@ class Core(TimerQueue):
                 else:
                     callback = entry
                     del live[number]
+                # call(), written out, as in IoRecord
                 try:
                     if context is None:
                         blank = self.blank
@@ -522,7 +523,7 @@ class _AlwaysReady:
 
     def stop(self) -> None:
         self.stopped = True
-        self.core.live.pop(self.timer, None)
+        self.core.cancel_timer(self.timer)
 
 
 def _other_threads() -> bool:

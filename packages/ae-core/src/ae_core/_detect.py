@@ -6,7 +6,7 @@ live > the built-in loop. A loop's library is never imported to ask for it.
 
 from __future__ import annotations
 
-__all__ = ("backend", "bind", "bound", "current", "detect", "post_detect", "use")
+__all__ = ("asyncio_runs", "backend", "bind", "bound", "current", "detect", "post_detect", "use")
 
 import _signal  # type: ignore[import-not-found]
 import os
@@ -73,7 +73,7 @@ def current(blocking: bool = False) -> Core:
     core: Core | None = getattr(tls, "core", None)
     if core is not None:
         # 200 ns instead of 900 for a program that has imported asyncio without running it
-        if core.alone and not _asyncio_runs() and not _trio_runs():
+        if core.alone and not asyncio_runs() and not _trio_runs():
             return core
         if core.backend.usable():
             foreign = _foreign(core.backend.name)
@@ -95,7 +95,8 @@ _running_loop: Callable[[], Any] | None = None
 _run_context: Any = None
 
 
-def _asyncio_runs() -> bool:
+def asyncio_runs() -> bool:
+    """Return whether an asyncio loop runs in this thread."""
     global _running_loop
     if _running_loop is None:
         _running_loop = getattr(_modules.get("asyncio.events"), "_get_running_loop", None)
@@ -113,7 +114,7 @@ def _trio_runs() -> bool:
 
 def _foreign(ours: str) -> str | None:
     """Return the name of a loop that runs in this thread and is not *ours*."""
-    if ours != "asyncio" and _asyncio_runs():
+    if ours != "asyncio" and asyncio_runs():
         return "asyncio"
     if ours != "trio" and _trio_runs():
         return "trio"

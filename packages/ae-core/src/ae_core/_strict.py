@@ -13,7 +13,6 @@ import os
 import stat
 import sys
 import warnings
-from _thread import get_ident
 from opcode import opmap
 from typing import TYPE_CHECKING, Any, Final
 from weakref import ref
@@ -44,22 +43,6 @@ class _Layer:
         callback: Callable[..., object],
         create: Callable[[Callable[..., object]], Watcher],
     ) -> Watcher:
-        me = get_ident()
-        if me in _inside:
-            return create(callback)  # the first watcher of all passes the layers twice
-        _inside.add(me)
-        try:
-            return self._wrap(kind, args, callback, create)
-        finally:
-            _inside.discard(me)
-
-    def _wrap(
-        self,
-        kind: str,
-        args: dict[str, Any],
-        callback: Callable[..., object],
-        create: Callable[[Callable[..., object]], Watcher],
-    ) -> Watcher:
         _check_callback(callback, 2 if kind == "child" else 0)
         frame = caller()
         site = f"{frame.f_globals.get('__name__')}:{frame.f_lineno}"
@@ -80,7 +63,6 @@ class _Layer:
 
 
 _layer = _Layer()
-_inside: set[int] = set()  # threads that are making a watcher
 _enabled = False
 
 

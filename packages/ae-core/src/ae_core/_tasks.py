@@ -11,7 +11,7 @@ __all__ = ("Task", "run", "sleep", "spawn", "suspend")
 import sys
 
 from ._condvar import CondVar
-from ._detect import bound, current
+from ._detect import asyncio_runs, bound, current
 from ._errors import CancelledError
 
 TYPE_CHECKING = False
@@ -264,9 +264,8 @@ def suspend(condvar: CondVar[T]) -> Generator[Any, Any, None]:
         while not condvar.ready:
             yield condvar
         return
-    running = getattr(sys.modules.get("asyncio.events"), "_get_running_loop", None)
     trio = getattr(sys.modules.get("trio._core._run"), "GLOBAL_RUN_CONTEXT", None)
-    if running is not None and running() is not None:
+    if asyncio_runs():
         from ._backends import _asyncio
 
         yield from _asyncio.wait_in_task(condvar)
