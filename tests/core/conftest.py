@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import pytest
 
 import ae_core as ae
-from ae_core import _log_targets, logs
+from ae_core import _log_targets, logs, strict
 
 Python: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
 STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6} [+-]\d{4} ", re.MULTILINE)
@@ -150,3 +150,20 @@ def address(tmp_path: Path) -> tuple[str, str | int]:
     if not hasattr(socket, "AF_UNIX"):
         return ("127.0.0.1", 0)
     return ("unix/", str(tmp_path / "shell"))
+
+
+@pytest.fixture
+def strict_mode() -> Iterator[None]:
+    """On for the test, then as it was."""
+    before = strict.enabled()
+    strict.enable()
+    yield
+    if not before:
+        strict.disable()
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    one, two = socket.socketpair()
+    with one, two:
+        yield one, two

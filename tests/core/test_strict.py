@@ -22,25 +22,8 @@ import pytest
 import ae_core as ae
 from ae_core import strict
 
-pytestmark = pytest.mark.usefixtures("fresh_logs")
+pytestmark = pytest.mark.usefixtures("fresh_logs", "strict_mode")
 posix = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX system")
-
-
-@pytest.fixture(autouse=True)
-def strict_mode() -> Iterator[None]:
-    """On for the test, then as it was."""
-    before = strict.enabled()
-    strict.enable()
-    yield
-    if not before:
-        strict.disable()
-
-
-@pytest.fixture
-def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    one, two = socket.socketpair()
-    with one, two:
-        yield one, two
 
 
 def nothing() -> None:

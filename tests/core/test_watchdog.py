@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import re
-import socket
 import threading
 import time
 import weakref
@@ -18,25 +17,8 @@ import pytest
 import ae_core as ae
 from ae_core import _watchdog, strict
 
-pytestmark = pytest.mark.usefixtures("fresh_logs")
+pytestmark = pytest.mark.usefixtures("fresh_logs", "strict_mode")
 posix = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX system")
-
-
-@pytest.fixture(autouse=True)
-def strict_mode() -> Iterator[None]:
-    """On for the test, then as it was."""
-    before = strict.enabled()
-    strict.enable()
-    yield
-    if not before:
-        strict.disable()
-
-
-@pytest.fixture
-def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    one, two = socket.socketpair()
-    with one, two:
-        yield one, two
 
 
 def nothing() -> None:
