@@ -1,8 +1,11 @@
-"""What every test gets: a fresh binding, a leak check, a watchdog, strict mode.
+"""What every test gets, those of the examples included: a fresh binding, a leak check, a watchdog.
 
 Fixtures for all rooms: ``trace`` records an order; ``backend`` runs the test once per backend of
 ae_core's own table; ``unbound`` lets the test choose or detect by itself. Every other test begins
-with the thread bound to a fresh built-in loop.
+with the thread bound to a fresh built-in loop. Strict mode is on.
+
+A backend that owns the process is tested in a child: ``in_own_process(spec, PATH ...)`` in a test
+runs PATH there, with ``--backend NAME``; ``-m each_backend`` selects what asks for a backend.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ os.environ.setdefault("AE_STRICT", "1")  # read at the first detection
 
 import ae_core as ae
 from ae_core._backends._multiplexers import MULTIPLEXERS
-from ae_core._backends._table import BACKENDS
+from ae_core._backends._table import BACKENDS, BackendSpec
 from ae_core.testing import LeakCheck, Trace, binding, release
 
 try:
@@ -116,6 +119,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if name not in known:
             raise pytest.UsageError(f"unknown backend {name!r}, expected one of {sorted(known)}")
     config.addinivalue_line("markers", "blocking: leaves out backends on which recv() cannot wait")
+    config.addinivalue_line("markers", "each_backend: set on what runs once for each backend")
     # output is not captured yet
     config.stash[_stderr] = os.dup(sys.__stderr__.fileno() if sys.__stderr__ else 2)
 
@@ -224,6 +228,36 @@ def script(tmp_path: Path) -> Callable[..., str]:
     return run
 
 
+@pytest.fixture
+def in_own_process(pytestconfig: pytest.Config) -> Callable[..., None]:
+    """Run tests in a child, on a backend that may own the process: ``(spec, *arguments)``.
+
+    Where the library is missing and not required, the test is skipped with the child's reason.
+    """
+
+    def run(spec: BackendSpec, *arguments: str) -> None:
+        if pytestconfig.getoption("--backend"):
+            pytest.skip("this is such a process")
+        name, required = spec.name, pytestconfig.getoption("--require-backends")
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short"]
+        command += [f"--backend={name}", f"--require-backends={required}", *arguments]
+        done = subprocess.run(
+            command,
+            check=False,
+            cwd=pytestconfig.rootpath,
+            env={**os.environ, "QT_QPA_PLATFORM": "offscreen"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        if done.returncode == 0 and " passed" not in done.stdout:
+            lines = [line for line in done.stdout.splitlines() if line.startswith("SKIPPED")]
+            pytest.skip(lines[0] if lines else f"nothing was run: {done.stdout[-200:]}")
+        assert done.returncode == 0, done.stdout[-10_000:]
+
+    return run
+
+
 def missing(library: str | None) -> bool:
     """Return whether *library* cannot be imported."""
     return library is not None and find_spec(library.partition(".")[0]) is None
@@ -240,7 +274,7 @@ def backend_parameters(config: pytest.Config, *, blocking: bool) -> list[Any]:
             continue
         for name, library, options in VARIANTS.get(spec.name, [(spec.name, None, dict)]):
             needs = [each for each in (spec.library, library) if missing(each)]
-            marks = []
+            marks: list[pytest.MarkDecorator] = [pytest.mark.each_backend]
             if needs and spec.name not in required(config):
                 why = f"backend {name} needs {', '.join(needs)}, which is not installed"
                 marks.append(pytest.mark.skip(reason=why))
