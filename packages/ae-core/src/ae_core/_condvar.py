@@ -80,7 +80,7 @@ class CondVar(Generic[T]):
     a coroutine until it is. Any number may wait. A waiter that gives up, by time-out or
     cancellation, leaves the condition variable as it is.
 
-    An error that nobody looked at (by ``recv`` or ``await``) is logged when the condition
+    An error that nobody looked at (by ``recv``, ``await`` or :attr:`error`) is logged when the condition
     variable is collected.
 
     Perl: ``AnyEvent->condvar``, ``AE::cv``
@@ -218,6 +218,20 @@ class CondVar(Generic[T]):
         """Whether it became ready by :meth:`cancel`."""
         return self._state == _CANCELLED
 
+    @property
+    def error(self) -> BaseException | None:
+        """The error given to :meth:`throw`, or None.
+
+        Asking counts as looking at it: it is then not logged when the condition variable is
+        collected. This is how one failure of a connection can end a hundred operations, of
+        which the user watches one, without a hundred lines in the log.
+        """
+        if self._state != _ERROR:
+            return None
+        self._seen()
+        error: BaseException = self._value
+        return error
+
     def on_ready(self, callback: Callable[[CondVar[T]], object]) -> None:
         """Call *callback* once with the condition variable when it is ready.
 
@@ -280,9 +294,7 @@ class CondVar(Generic[T]):
             value: T = self._value
             return value
         if state == _ERROR:
-            if self._unseen is not None:
-                self._unseen.error = None
-                self._unseen = None
+            self._seen()
             # the same object may be raised many times: its traceback must not grow
             error: BaseException = self._value
             traceback = self._traceback
@@ -291,6 +303,11 @@ class CondVar(Generic[T]):
             finally:
                 del self, error, traceback  # no cycle: error -> traceback -> this frame -> error
         raise CancelledError(f"the {type(self).__name__} was cancelled")
+
+    def _seen(self) -> None:
+        if self._unseen is not None:
+            self._unseen.error = None
+            self._unseen = None
 
     def __await__(self) -> Generator[Any, Any, T]:
         if self._state == _PENDING:
