@@ -1,10 +1,10 @@
-"""Check what ``hatch build --all`` made: ten files, right metadata, each wheel on its layers only.
+"""Check what ``hatch build --all`` made: every file, its metadata, each wheel on its layers only.
 
     python tools/check_wheels.py [DIRECTORY]
 
 Every wheel goes into an environment of its own. First come the libraries it needs, from the package
 index, by name; then the wheel and the layers below it, from DIRECTORY and nowhere else. So the
-index is never asked for one of our five names: the name of the lowest belongs to a stranger there.
+index is never asked for one of our names: the name of the lowest belongs to a stranger there.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ BELOW: Final = {
     "ae-dns": ("ae-core", "ae-socket"),
     "ae-handle": ("ae-core", "ae-socket"),
     "ae-tls": ("ae-core", "ae-socket", "ae-handle"),
+    "ae-redis": ("ae-core", "ae-socket", "ae-handle"),
 }
 CHECK: Final = """
 import importlib, importlib.metadata, importlib.util, sys
@@ -93,7 +94,7 @@ def run(*command: str | Path) -> str:
 
 
 def install(wheel: Wheel, wheels: dict[str, Wheel], directory: Path) -> list[str]:
-    """Install *wheel* into a fresh environment; return which of our five can be found there."""
+    """Install *wheel* into a fresh environment; return which of ours can be found there."""
     layers = [wheels[name] for name in BELOW[wheel.name]] + [wheel]
     libraries = {str(r) for layer in layers for r in layer.requirements() if r.name not in BELOW}
     with tempfile.TemporaryDirectory() as folder:
