@@ -1,4 +1,4 @@
-"""What the meta tests look at: the five packages as files, and the names of their modules."""
+"""What the meta tests look at: the packages as files, and the names of their modules."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("ae_core", "ae_socket", "ae_dns", "ae_handle", "ae_tls")
+PROTOCOLS = ("ae_redis",)  # examples that are distributions
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,9 @@ class Source:
 
 def _sources() -> list[Source]:
     found = []
-    for package in PACKAGES:
-        top = ROOT / "packages" / package.replace("_", "-") / "src"
+    for package in PACKAGES + PROTOCOLS:
+        place = "packages" if package in PACKAGES else "examples"
+        top = ROOT / place / package.replace("_", "-") / "src"
         for path in sorted((top / package).rglob("*.py")):
             parts = path.relative_to(top).with_suffix("").parts
             if parts[-1] == "__init__":
@@ -51,7 +53,7 @@ def packages() -> tuple[str, ...]:
 
 @pytest.fixture(scope="session")
 def sources() -> list[Source]:
-    """Every Python file under ``packages/*/src``."""
+    """Every Python file under ``packages/*/src`` and ``examples/*/src``."""
     return _sources()
 
 

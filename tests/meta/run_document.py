@@ -4,7 +4,8 @@
 
 The blocks of one document share their names. Hosts and ports may be real-looking: every name leads
 to a server of ``examples/demo_servers.py`` on the loopback interface, by the well-known port, and
-the certificate of its throw-away authority is trusted. Two marks, as comments before a block:
+the certificate of its throw-away authority is trusted. ``redis.example.com`` leads to a
+redis-server that is started for the document. Two marks, as comments before a block:
 ``<!-- another program -->`` runs it in a thread of its own, where no loop is bound yet;
 ``<!-- not run: REASON -->`` only compiles it. A block fenced as ``text`` right after one holds the
 output it must have; ``...`` stands for any text.
@@ -18,9 +19,11 @@ import io
 import os
 import re
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,7 @@ BLOCK = re.compile(
 )
 WELL_KNOWN = {79: "finger", 80: "http", 443: "https", 25: "smtp", 119: "nntp"}
 HOSTS = ("www.example.com", "www.example.org", "mail.example.com", "news.example.com")
+REDIS = "redis.example.com"
 
 
 class Loopback:
@@ -104,8 +108,8 @@ def run_block(code: str, line: int, name: str, namespace: dict[str, Any], mark: 
     return output.getvalue()
 
 
-def start_servers(folder: Path) -> None:
-    """Serve what the document's host names stand for, and lead the names there."""
+def start_servers(folder: Path) -> dict[int, int]:
+    """Serve what the document's host names stand for; give the port of each well-known one."""
     authority = folder / "authority.pem"
     ports: dict[int, int] = {}
     ready = threading.Event()
@@ -114,16 +118,41 @@ def start_servers(folder: Path) -> None:
     if not ports:
         raise SystemExit("the servers did not start")
     os.environ["AE_CA_FILE"] = str(authority)
-    RESOLVER.append(Loopback(ports))
+    return ports
+
+
+@contextlib.contextmanager
+def redis_server(folder: Path) -> Iterator[int]:
+    """Run a redis-server that keeps nothing, and give its port."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = int(free.getsockname()[1])
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            log: list[str] = []
+            while not log or "Ready to accept connections" not in log[-1]:
+                log.append(server.stdout.readline())
+                if not log[-1]:
+                    raise SystemExit("redis-server did not start:\n" + "".join(log))
+            yield port
+        finally:
+            server.terminate()
 
 
 def main() -> int:
     document = Path(sys.argv[1]).resolve()
     text = document.read_text("utf-8")
     sys.path.insert(0, str(ROOT / "examples"))
-    with tempfile.TemporaryDirectory() as folder:
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        ports: dict[int, int] = {}
         if any(host in text for host in HOSTS):
-            start_servers(Path(folder))
+            ports = start_servers(folder)
+        if REDIS in text:
+            ports[6379] = stack.enter_context(redis_server(folder))
+        if ports:
+            RESOLVER.append(Loopback(ports))
         namespace: dict[str, Any] = {"__name__": "__main__"}
         ran = 0
         for found in BLOCK.finditer(text):

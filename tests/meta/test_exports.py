@@ -74,6 +74,8 @@ def test_names_are_unique_across_the_five(packages: tuple[str, ...]) -> None:
     assert twice - TWO_LAYERS_ON_PURPOSE == set()
 
 
-@pytest.mark.parametrize("package", ["ae_core", "ae_socket", "ae_dns", "ae_handle", "ae_tls"])
+@pytest.mark.parametrize(
+    "package", ["ae_core", "ae_socket", "ae_dns", "ae_handle", "ae_tls", "ae_redis"]
+)
 def test_every_package_is_marked_as_typed(package: str) -> None:
     assert importlib.resources.files(package).joinpath("py.typed").is_file()

@@ -1,4 +1,4 @@
-"""Each package has one version, its changelog leads with it, and the five admit each other."""
+"""Each package has one version, its changelog leads with it, and all of them admit each other."""
 
 from __future__ import annotations
 
@@ -12,11 +12,20 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
-DISTRIBUTIONS = ("ae-core", "ae-socket", "ae-dns", "ae-handle", "ae-tls")
+REQUIRES: dict[str, set[str]] = {  # of ours
+    "packages/ae-core": set(),
+    "packages/ae-socket": {"ae-core"},
+    "packages/ae-dns": {"ae-core", "ae-socket"},
+    "packages/ae-handle": {"ae-core", "ae-socket"},
+    "packages/ae-tls": {"ae-core", "ae-handle"},
+    "examples/ae-redis": {"ae-handle"},
+}
+FOLDERS = {Path(folder).name: ROOT / folder for folder in REQUIRES}
+DISTRIBUTIONS = tuple(FOLDERS)
 
 
 def project(name: str) -> dict[str, Any]:
-    with (ROOT / "packages" / name / "pyproject.toml").open("rb") as file:
+    with (FOLDERS[name] / "pyproject.toml").open("rb") as file:
         return dict(tomllib.load(file)["project"])
 
 
@@ -27,7 +36,7 @@ def version(name: str) -> str:
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_the_changelog_leads_with_the_version(name: str) -> None:
-    text = (ROOT / "packages" / name / "CHANGELOG.md").read_text("utf-8")
+    text = (FOLDERS[name] / "CHANGELOG.md").read_text("utf-8")
     newest = re.search(r"^## (\S+)", text, re.MULTILINE)
     assert newest is not None
     assert newest[1] == version(name)
@@ -48,17 +57,10 @@ def test_ranges_admit_the_current_versions_and_never_a_version_below_one(name: s
     assert all("==" not in str(requirement.specifier) for requirement in ours)
 
 
-@pytest.mark.parametrize("name", DISTRIBUTIONS)
-def test_only_lower_layers_are_required(name: str) -> None:
-    below = {
-        "ae-core": set(),
-        "ae-socket": {"ae-core"},
-        "ae-dns": {"ae-core", "ae-socket"},
-        "ae-handle": {"ae-core", "ae-socket"},
-        "ae-tls": {"ae-core", "ae-handle"},
-    }
-    required = {Requirement(text).name for text in project(name)["dependencies"]}
-    assert required & set(DISTRIBUTIONS) == below[name]
+@pytest.mark.parametrize("folder", REQUIRES)
+def test_only_lower_layers_are_required(folder: str) -> None:
+    required = {Requirement(text).name for text in project(Path(folder).name)["dependencies"]}
+    assert required & set(DISTRIBUTIONS) == REQUIRES[folder]
 
 
 def test_the_workspace_itself_is_no_distribution() -> None:
