@@ -209,7 +209,13 @@ def start(h: Handle, io: Any, session: _tls.Tls | None) -> None:
     h._io = io
     h._phase = _events.OPEN
     h._later = False
-    set_options(h, only_on=True)
+    if isinstance(io, socket.socket):  # a new one, where all of them are off
+        if h._no_delay:
+            _set_option(io, _TCP, _NO_DELAY, True)
+        if h._keepalive:
+            _set_option(io, _SOCKET, _KEEPALIVE, True)
+        if h._oob_inline:
+            _set_option(io, _SOCKET, _OOB_INLINE, True)
     h._read_at = h._wrote_at = h._clock()
     if h._timeouts is not None:
         arm(h)
@@ -234,25 +240,27 @@ def start(h: Handle, io: Any, session: _tls.Tls | None) -> None:
         _reading.update_interest(h)
 
 
-_OPTIONS: Final = (
-    (socket.IPPROTO_TCP, socket.TCP_NODELAY),
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE),
-    (socket.SOL_SOCKET, socket.SO_OOBINLINE),
-)
+_TCP: Final = socket.IPPROTO_TCP
+_NO_DELAY: Final = socket.TCP_NODELAY
+_SOCKET: Final = socket.SOL_SOCKET
+_KEEPALIVE: Final = socket.SO_KEEPALIVE
+_OOB_INLINE: Final = socket.SO_OOBINLINE
 
 
-def set_options(h: Handle, *, only_on: bool = False) -> None:
+def set_options(h: Handle) -> None:
     """Set the socket options on the stream, if there is one yet; pipes go without."""
     io = h._io
-    if not isinstance(io, socket.socket):
-        return
-    for option, on in zip(_OPTIONS, (h._no_delay, h._keepalive, h._oob_inline), strict=True):
-        if only_on and not on:
-            continue  # it is off in a new socket
-        try:
-            io.setsockopt(*option, int(on))
-        except OSError as error:  # TCP_NODELAY on a UNIX socket
-            ae.log("trace", "socket option %r on %r: %s", option, io, error)
+    if isinstance(io, socket.socket):
+        _set_option(io, _TCP, _NO_DELAY, h._no_delay)
+        _set_option(io, _SOCKET, _KEEPALIVE, h._keepalive)
+        _set_option(io, _SOCKET, _OOB_INLINE, h._oob_inline)
+
+
+def _set_option(io: socket.socket, level: int, option: int, on: bool) -> None:
+    try:
+        io.setsockopt(level, option, 1 if on else 0)
+    except OSError as error:  # TCP_NODELAY on a UNIX socket
+        ae.log("trace", "socket option %d of %d on %r: %s", option, level, io, error)
 
 
 def connect(h: Handle, host: str, service: str | int) -> None:
@@ -409,20 +417,35 @@ def disable(h: Handle, error: HandleError) -> bool:
     h._phase = _events.FAILED
     h._error = error
     _quieten(h)
-    waiting = [callback for callback in h._queue.clear() if isinstance(callback, Awaited)]
-    waiting += h._drained or ()
-    h._drained = None
+    waiting = _take_waiting(h)
     for awaited in waiting:
         awaited.throw(error)
     return bool(waiting)
 
 
+def _take_waiting(h: Handle) -> list[Awaited]:
+    """Empty the read queue; return who waits for something in it, or for it to be sent."""
+    waiting: list[Awaited] = []
+    if h._queue.reader is not None:
+        for callback in h._queue.clear():
+            if isinstance(callback, Awaited):
+                waiting.append(callback)
+    if h._drained is not None:
+        waiting += h._drained
+        h._drained = None
+    return waiting
+
+
 def _quieten(h: Handle) -> None:
     """Cancel all watchers and timers, and leave the shortcuts."""
-    for watcher in (h._reading, h._writing, h._timer, h._again):
-        if watcher is not None:
-            watcher.cancel()
-    h._reading = h._writing = h._timer = h._again = None
+    if h._reading is not None:
+        h._reading.cancel()
+        h._reading = None
+    if h._writing is not None:
+        h._writing.cancel()
+        h._writing = None
+    # dropping these cancels them, and nobody else refers to them
+    h._timer = h._again = None
     if h._tls is not None:
         h._tls.timer = None  # dropping it cancels it
     h._busy = 0
@@ -434,25 +457,28 @@ def destroy(h: Handle) -> None:
     phase = h._phase
     if phase == _events.DESTROYED:
         return
-    if phase == _events.OPEN:
-        _reading.unburst(h)
+    waiting: list[Awaited] = []
+    if phase != _events.FAILED:  # or that is done
+        if phase == _events.OPEN:
+            _reading.unburst(h)
+        _quieten(h)
+        waiting = _take_waiting(h)
     h._phase = _events.DESTROYED
-    _quieten(h)
-    operation, h._connecting = h._connecting, None
-    if operation is not None:
+    if h._connecting is not None:
+        operation, h._connecting = h._connecting, None
         operation.cancel()
-    waiting = [callback for callback in h._queue.clear() if isinstance(callback, Awaited)]
-    waiting += h._drained or ()
-    h._drained = None
     io, h._io = h._io, None
     tls, h._tls = h._tls, None
     if io is not None:
-        broken = h._write_error is not None or isinstance(h._error, TransportError)
-        session = None if tls is None or isinstance(h._error, TlsError) else tls.session
+        error = h._error
+        broken = h._write_error is not None or isinstance(error, TransportError)
+        session = None if tls is None or isinstance(error, TlsError) else tls.session
         linger = 0.0 if broken else h._linger
         let_go(io, h._out, session, linger, loop=h._loop, ended=h._eof != 0)
     h._error = h._write_error = None  # they refer to frames, and these to the handle
-    h._buf.clear()
+    buf = h._buf
+    if buf._data or buf.state is not None:
+        buf.clear()
     h.clear_callbacks()
     if waiting:
         throw = _Throw(waiting, HandleDestroyed())

@@ -76,17 +76,16 @@ def let_go(
 
     If the peer has *ended* its side, there is nothing to wait for when everything is sent.
     """
-    if seconds <= 0 or ae.backend() is None or ae.detect() is not loop:
-        _close(io)  # nobody is there to do it later
-        return
     if session is not None and session.state == "closed":
         session = None
-    if not out and session is None:
-        if not ended and not isinstance(io, DescriptorStream):
+    if session is None and not out:
+        if not ended and seconds > 0 and not isinstance(io, DescriptorStream):
             _drop_arrived(io)
         _close(io)
-        return
-    Linger(io, out, session, seconds, loop, ended)
+    elif seconds <= 0 or ae.backend() is None or ae.detect() is not loop:
+        _close(io)  # nobody is there to do it later
+    else:
+        Linger(io, out, session, seconds, loop, ended)
 
 
 def _drop_arrived(io: Any) -> None:

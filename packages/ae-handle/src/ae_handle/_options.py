@@ -7,10 +7,10 @@ from __future__ import annotations
 
 __all__ = (
     "Callback",
+    "Flag",
     "Option",
     "Seconds",
     "check_coder",
-    "check_flag",
     "check_limit",
     "check_size",
 )
@@ -75,6 +75,20 @@ class Callback(Option["T | None"], Generic[T]):
         super().__init__(check_callback, doc, changed)
 
 
+class Flag(Option[bool]):
+    """An option that is on or off: anything goes, as in an ``if``."""
+
+    def __init__(self, doc: str, changed: Callable[[Any], object] | None = None) -> None:
+        super().__init__(_any, doc, changed)
+
+    @overload
+    def __get__(self, h: None, owner: type[Any]) -> Self: ...
+    @overload
+    def __get__(self, h: Any, owner: type[Any]) -> bool: ...
+    def __get__(self, h: Any, owner: type[Any]) -> Self | bool:
+        return self if h is None else bool(getattr(h, self._slot))
+
+
 class Seconds:
     """One of the three inactivity time-outs."""
 
@@ -133,9 +147,8 @@ def check_size(name: str, value: object, least: int = 0) -> int:
     return value
 
 
-def check_flag(name: str, value: object) -> bool:
-    """Return *value* as a truth value: anything goes, as in an ``if``."""
-    return bool(value)
+def _any(name: str, value: Any) -> Any:
+    return value
 
 
 def check_coder(name: str, coder: Any) -> Any:

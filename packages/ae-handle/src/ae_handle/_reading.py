@@ -379,7 +379,8 @@ def update_interest(h: Handle) -> None:
             events = h._events
             callback = events.readable if tls is None else events.readable_tls
             h._reading = watch(h._io, "r", callback)
-            _writing.refresh(h)
+            if not h._simple:
+                _writing.refresh(h)
     elif h._reading is not None:
         h._reading.cancel()
         h._reading = None
@@ -410,7 +411,10 @@ def end_of_stream(h: Handle) -> None:
         h._reading = None
     if not h._eof:
         h._eof = 1
-    drain(h)
+    if h._buf._data or h._due:
+        drain(h)
+    elif not h._busy:
+        _settle(h)  # the readers have seen all there is
 
 
 def _at_end(h: Handle) -> None:

@@ -10,7 +10,7 @@ __all__ = ("Settings",)
 
 from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import ae_core as ae
 from ae_core.abc import Backend
@@ -19,11 +19,11 @@ from . import _events, _lifecycle, _reading, _tls, _writing
 from ._errors import HandleError
 from ._options import (
     Callback,
+    Flag,
     Option,
     Seconds,
     check_callback,
     check_coder,
-    check_flag,
     check_limit,
     check_size,
 )
@@ -39,6 +39,13 @@ OnError: TypeAlias = Callable[[Any, HandleError], object]
 OnPrepare: TypeAlias = Callable[[Any], "float | None"]
 OnConnect: TypeAlias = Callable[[Any, str, Any, Callable[[], None]], object]
 OnTls: TypeAlias = Callable[[Any, "HandleError | None"], object]
+
+
+# What is the very default needs no check: a handle in its 38 options as most are made.
+_MAX_READ_BUFFER: Final = 1 << 20
+_MAX_READ_SIZE: Final = 65_536
+_LOW_WATER_MARK: Final = 0
+_LINGER: Final = 3600.0
 
 
 def _reader_changed(h: Handle) -> None:
@@ -180,22 +187,14 @@ class Settings:
     linger: Option[float] = Option(
         check_period, "For how many seconds unsent octets may outlive the handle."
     )
-    autocork: Option[bool] = Option(check_flag, "Whether writes wait for the next turn.")
-    watch_eof: Option[bool] = Option(
-        check_flag, "Whether an idle handle notices that the peer has closed.", _interest_changed
+    autocork: Flag = Flag("Whether writes wait for the next turn.")
+    watch_eof: Flag = Flag(
+        "Whether an idle handle notices that the peer has closed.", _interest_changed
     )
-    allow_truncated: Option[bool] = Option(
-        check_flag, "Whether a stream may end without close_notify."
-    )
-    no_delay: Option[bool] = Option(
-        check_flag, "Whether TCP sends small segments at once.", _socket_option_changed
-    )
-    keepalive: Option[bool] = Option(
-        check_flag, "Whether the kernel probes an idle connection.", _socket_option_changed
-    )
-    oob_inline: Option[bool] = Option(
-        check_flag, "Whether urgent data is part of the stream.", _socket_option_changed
-    )
+    allow_truncated: Flag = Flag("Whether a stream may end without close_notify.")
+    no_delay: Flag = Flag("Whether TCP sends small segments at once.", _socket_option_changed)
+    keepalive: Flag = Flag("Whether the kernel probes an idle connection.", _socket_option_changed)
+    oob_inline: Flag = Flag("Whether urgent data is part of the stream.", _socket_option_changed)
     peer_name: Option[str | None] = Option(_check_name, "Who the peer should be.")
     tls_context: Option[Any] = Option(_check_context, "The context for ``start_tls`` without one.")
 
@@ -219,16 +218,16 @@ class Settings:
         timeout: float | None = 0.0,
         read_timeout: float | None = 0.0,
         write_timeout: float | None = 0.0,
-        max_read_buffer: int | None = 1 << 20,
+        max_read_buffer: int | None = _MAX_READ_BUFFER,
         max_write_buffer: int | None = None,
         autocork: bool = False,
         no_delay: bool = False,
         keepalive: bool = False,
         oob_inline: bool = True,
         read_size: int | None = None,
-        max_read_size: int = 65536,
-        low_water_mark: int = 0,
-        linger: float = 3600.0,
+        max_read_size: int = _MAX_READ_SIZE,
+        low_water_mark: int = _LOW_WATER_MARK,
+        linger: float = _LINGER,
         watch_eof: bool = False,
         allow_truncated: bool = False,
         peer_name: str | None = None,
@@ -242,31 +241,65 @@ class Settings:
             raise ValueError("either a stream or connect=(host, service) must be given")
         if connect is not None and (not isinstance(connect, (tuple, list)) or len(connect) != 2):
             raise TypeError(f"expected connect as (host, service), got {connect!r}")
-        self._on_prepare = check_callback("on_prepare", on_prepare)
-        self._on_connect = check_callback("on_connect", on_connect)
-        self._on_connect_error = check_callback("on_connect_error", on_connect_error)
-        self._on_error = check_callback("on_error", on_error)
-        self._on_read = check_callback("on_read", on_read)
-        self._on_eof = check_callback("on_eof", on_eof)
-        self._on_drain = check_callback("on_drain", on_drain)
-        self._on_timeout = check_callback("on_timeout", on_timeout)
-        self._on_read_timeout = check_callback("on_read_timeout", on_read_timeout)
-        self._on_write_timeout = check_callback("on_write_timeout", on_write_timeout)
-        self._on_tls_started = check_callback("on_tls_started", on_tls_started)
-        self._on_tls_stopped = check_callback("on_tls_stopped", on_tls_stopped)
-        self._max_read_buffer = check_limit("max_read_buffer", max_read_buffer)
-        self._max_write_buffer = check_limit("max_write_buffer", max_write_buffer)
-        self._max_read_size = _check_read_size("max_read_size", max_read_size)
-        size = self._max_read_size if read_size is None else read_size
-        self._read_size = min(_check_read_size("read_size", size), self._max_read_size)
-        self._low_water_mark = check_size("low_water_mark", low_water_mark)
-        self._linger = check_period("linger", linger)
-        self._autocork = bool(autocork)
-        self._no_delay = bool(no_delay)
-        self._keepalive = bool(keepalive)
-        self._oob_inline = bool(oob_inline)
-        self._watch_eof = bool(watch_eof)
-        self._allow_truncated = bool(allow_truncated)
+        self._on_prepare = on_prepare
+        if on_prepare is not None:
+            check_callback("on_prepare", on_prepare)
+        self._on_connect = on_connect
+        if on_connect is not None:
+            check_callback("on_connect", on_connect)
+        self._on_connect_error = on_connect_error
+        if on_connect_error is not None:
+            check_callback("on_connect_error", on_connect_error)
+        self._on_error = on_error
+        if on_error is not None:
+            check_callback("on_error", on_error)
+        self._on_read = on_read
+        if on_read is not None:
+            check_callback("on_read", on_read)
+        self._on_eof = on_eof
+        if on_eof is not None:
+            check_callback("on_eof", on_eof)
+        self._on_drain = on_drain
+        if on_drain is not None:
+            check_callback("on_drain", on_drain)
+        self._on_timeout = on_timeout
+        if on_timeout is not None:
+            check_callback("on_timeout", on_timeout)
+        self._on_read_timeout = on_read_timeout
+        if on_read_timeout is not None:
+            check_callback("on_read_timeout", on_read_timeout)
+        self._on_write_timeout = on_write_timeout
+        if on_write_timeout is not None:
+            check_callback("on_write_timeout", on_write_timeout)
+        self._on_tls_started = on_tls_started
+        if on_tls_started is not None:
+            check_callback("on_tls_started", on_tls_started)
+        self._on_tls_stopped = on_tls_stopped
+        if on_tls_stopped is not None:
+            check_callback("on_tls_stopped", on_tls_stopped)
+        if max_read_buffer is not _MAX_READ_BUFFER:
+            check_limit("max_read_buffer", max_read_buffer)
+        self._max_read_buffer = max_read_buffer
+        if max_write_buffer is not None:
+            check_limit("max_write_buffer", max_write_buffer)
+        self._max_write_buffer = max_write_buffer
+        if max_read_size is not _MAX_READ_SIZE:
+            _check_read_size("max_read_size", max_read_size)
+        self._max_read_size = self._read_size = max_read_size
+        if read_size is not None:
+            self._read_size = min(_check_read_size("read_size", read_size), max_read_size)
+        if low_water_mark is not _LOW_WATER_MARK:
+            check_size("low_water_mark", low_water_mark)
+        self._low_water_mark = low_water_mark
+        if linger is not _LINGER:
+            linger = check_period("linger", linger)
+        self._linger = linger
+        self._autocork = autocork
+        self._no_delay = no_delay
+        self._keepalive = keepalive
+        self._oob_inline = oob_inline
+        self._watch_eof = watch_eof
+        self._allow_truncated = allow_truncated
         self._frames: dict[str, Any] | None = None
         if json is not None:
             self.json = json
@@ -274,12 +307,12 @@ class Settings:
             self.cbor = cbor
         if peer_name is None and connect is not None:
             peer_name = connect[0]
-        self._peer_name = _check_name("peer_name", peer_name)
+        self._peer_name = None if peer_name is None else _check_name("peer_name", peer_name)
         if tls is not None:
             _tls.check_role(tls)
             tls_context = _tls.find_context(tls_context)
         self._tls_role: TlsRole | None = tls
-        self._tls_context = _check_context("tls_context", tls_context)
+        self._tls_context = None if tls_context is None else _tls.find_context(tls_context)
         self._loop = loop = ae.detect()
         # the stdlib's function itself costs half of the method that calls it
         self._clock = monotonic if type(loop).clock is Backend.clock else loop.clock

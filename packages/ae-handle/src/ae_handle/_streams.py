@@ -26,6 +26,7 @@ _WINDOWS: Final = os.name == "nt"
 
 # The attribute of the same name makes an enum member of it, which costs more than all the rest.
 _socket_type: Final = socket.SocketType.type.__get__
+_STREAM: Final = int(socket.SOCK_STREAM)  # comparing with the member calls a method of it
 
 
 def adapt(stream: Any) -> Any:
@@ -36,10 +37,9 @@ def adapt(stream: Any) -> Any:
         ValueError: If it is one that a handle cannot work on.
     """
     if isinstance(stream, socket.socket):
-        if _socket_type(stream) != socket.SOCK_STREAM:
+        if _socket_type(stream) != _STREAM:
             raise ValueError(f"only stream sockets are supported, got {stream!r}")
-        ssl = sys.modules.get("ssl")
-        if ssl is not None and isinstance(stream, ssl.SSLSocket):
+        if stream.__class__ is not socket.socket and _is_tls(stream):
             raise ValueError(f"expected the plain socket (use tls= for TLS), got {stream!r}")
         if stream.fileno() < 0:
             raise ValueError(f"expected an open socket, got {stream!r}")
@@ -54,6 +54,11 @@ def adapt(stream: Any) -> Any:
         return stream
     fd = _descriptor(stream)
     return BorrowedSocket(stream, fd) if _WINDOWS else DescriptorStream(stream, fd)
+
+
+def _is_tls(stream: socket.socket) -> bool:
+    ssl = sys.modules.get("ssl")
+    return ssl is not None and isinstance(stream, ssl.SSLSocket)
 
 
 def _descriptor(stream: Any) -> int:
@@ -76,9 +81,10 @@ def _is_handle(stream: Any) -> bool:
 
 def watch(stream: Any, direction: Any, callback: Callable[[], object]) -> Any:
     """Call *callback* whenever *stream* is ready; return the watcher."""
-    own = getattr(stream, "watch", None)
-    if own is not None:
-        return own(direction, callback)
+    if stream.__class__ is not socket.socket:
+        own = getattr(stream, "watch", None)
+        if own is not None:
+            return own(direction, callback)
     return ae.io(stream.fileno(), direction, callback)
 
 
