@@ -33,8 +33,11 @@ if [ "$#" -gt 0 ]; then
   for wheel in "$dir"/wheels/*.whl; do python3 -m zipfile -e "$wheel" "$dir/py/site"; done
 fi
 
-# An embedded Python reads its path from this file and ignores PYTHONPATH; PATHS_FOR_WINDOWS_PYTHON adds to it, one a line.
-{ printf 'python313.zip\n.\nsite\n'; printf '%s\n' "${PATHS_FOR_WINDOWS_PYTHON:-}"; printf 'import site\n'; } > "$dir/py/python313._pth"
+# Its own list of paths would make an embedded Python blind to the environment, to AE_* as well; so it gets a directory for
+# packages like any other. PATHS_FOR_WINDOWS_PYTHON adds to the paths, one a line.
+rm -f "$dir/py/python313._pth"
+mkdir -p "$dir/py/Lib/site-packages"
+printf '%s\n' '..\..\site' "${PATHS_FOR_WINDOWS_PYTHON:-}" > "$dir/py/Lib/site-packages/windows.pth"
 
 # Some kinds of standard input are refused by Wine.
 cat > "$dir/python" <<RUN

@@ -167,3 +167,20 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     one, two = socket.socketpair()
     with one, two:
         yield one, two
+
+
+@pytest.fixture
+def exits() -> Iterator[Callable[[int], int]]:
+    """Start a process that ends at once, with the given code, and return its id."""
+    kept: list[subprocess.Popen[bytes]] = []
+
+    def start(code: int) -> int:
+        if os.name == "posix":
+            # not subprocess: that waits for its children whenever it is used
+            return os.posix_spawn("/bin/sh", ["sh", "-c", f"exit {code}"], os.environ)
+        kept.append(subprocess.Popen([sys.executable, "-S", "-c", f"raise SystemExit({code})"]))
+        return kept[-1].pid
+
+    yield start
+    for process in kept:
+        process.wait()

@@ -44,10 +44,10 @@ def test_all_kinds_of_watchers_work_inside(run: Run, trace: Trace) -> None:
             watchers = [
                 ae.io(right, "r", lambda: (trace("io"), right.recv(1))),
                 ae.timer(0.001, trace.recorder("timer")),
-                ae.signal("USR1", trace.recorder("signal")),
+                ae.signal("TERM", trace.recorder("signal")),
             ]
             ae.postpone(trace.recorder("postponed"))
-            signal.raise_signal(signal.SIGUSR1)
+            signal.raise_signal(signal.SIGTERM)
             await trace.reaches(4)
             watchers.clear()
 

@@ -13,6 +13,9 @@ import ae_core as ae
 from ae_core import _children
 from ae_core.testing import Trace
 
+if not hasattr(os, "waitid"):
+    pytest.skip("needs waitid(); see test_children_windows.py", allow_module_level=True)
+
 
 def spawn(script: str) -> int:
     return os.posix_spawn("/bin/sh", ["sh", "-c", script], os.environ)

@@ -338,7 +338,7 @@ def test_malformed_value_is_named_and_the_program_goes_on(
         ("0.0.0.0:0", "not offered to other machines"),
         ("example.org:1", 'expected "unix/" or a loopback address'),
         ("127.0.0.1:99999", "expected a port number"),
-        ("/nosuch/directory/shell", "No such file or directory"),
+        pytest.param("/nosuch/directory/shell", "No such file or directory", marks=unix),
     ],
 )
 def test_address_that_cannot_be_served_is_refused_with_the_reason(

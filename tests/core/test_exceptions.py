@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -24,35 +24,38 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
     return errors
 
 
+class Things(NamedTuple):
+    """What watchers are made for."""
+
+    readable: socket.socket
+    exits: Callable[[int], int]
+
+
 @pytest.fixture
-def ready_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+def things(exits: Callable[[int], int]) -> Iterator[Things]:
     left, right = socket.socketpair()
     with left, right:
         left.send(b"x")
-        yield left, right
+        yield Things(right, exits)
 
 
-def child() -> int:
-    return os.posix_spawn("/bin/true", ["true"], os.environ)
-
-
-def raise_signal() -> None:
-    import signal
-
-    signal.raise_signal(signal.SIGUSR1)
+def watched_signal(callback: Any) -> ae.Watcher:
+    watcher = ae.signal("TERM", callback)
+    signal.raise_signal(signal.SIGTERM)
+    return watcher
 
 
 KINDS: dict[str, Callable[[Any, Any], Any]] = {
-    "io": lambda pair, callback: ae.io(pair[1], "r", callback),
-    "timer": lambda pair, callback: ae.timer(0, callback),
-    "interval": lambda pair, callback: ae.timer(0, callback, interval=60),
-    "signal": lambda pair, callback: (ae.signal("USR1", callback), raise_signal())[0],
-    "child": lambda pair, callback: ae.child(child(), callback),
-    "idle": lambda pair, callback: ae.idle(callback),
-    "postpone": lambda pair, callback: ae.postpone(callback),  # type: ignore[func-returns-value]
-    "threadsafe": lambda pair, callback: ae.call_threadsafe(callback),  # type: ignore[func-returns-value]
-    "condvar": lambda pair, callback: ae.postpone(ae.CondVar(callback).send),  # type: ignore[func-returns-value]
-    "on_ready": lambda pair, callback: ae.postpone(late(callback)),  # type: ignore[func-returns-value]
+    "io": lambda things, callback: ae.io(things.readable, "r", callback),
+    "timer": lambda things, callback: ae.timer(0, callback),
+    "interval": lambda things, callback: ae.timer(0, callback, interval=60),
+    "signal": lambda things, callback: watched_signal(callback),
+    "child": lambda things, callback: ae.child(things.exits(0), callback),
+    "idle": lambda things, callback: ae.idle(callback),
+    "postpone": lambda things, callback: ae.postpone(callback),  # type: ignore[func-returns-value]
+    "threadsafe": lambda things, callback: ae.call_threadsafe(callback),  # type: ignore[func-returns-value]
+    "condvar": lambda things, callback: ae.postpone(ae.CondVar(callback).send),  # type: ignore[func-returns-value]
+    "on_ready": lambda things, callback: ae.postpone(late(callback)),  # type: ignore[func-returns-value]
 }
 
 
@@ -66,9 +69,7 @@ def late(callback: Any) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_error_is_reported_once_with_its_watcher(
-    kind: str, seen: Seen, ready_pair: tuple[socket.socket, socket.socket]
-) -> None:
+def test_an_error_is_reported_once_with_its_watcher(kind: str, seen: Seen, things: Things) -> None:
     # CORE-05, B16
     holder: list[Any] = []
     error = ValueError("of a test")
@@ -78,11 +79,11 @@ def test_an_error_is_reported_once_with_its_watcher(
         nonlocal calls
         calls += 1
         if kind in ("io", "idle"):
-            ready_pair[1].recv(1) if kind == "io" else None
+            things.readable.recv(1) if kind == "io" else None
             holder[0].cancel()
         raise error
 
-    holder.append(KINDS[kind](ready_pair, fails))
+    holder.append(KINDS[kind](things, fails))
     done = ae.CondVar[None]()
     with ae.timer(0.1 if kind == "child" else 0.01, done):
         while not seen:
@@ -105,7 +106,7 @@ def test_interrupts_leave_recv_once_from_every_kind(
     kind: str,
     leave: type[BaseException],
     seen: Seen,
-    ready_pair: tuple[socket.socket, socket.socket],
+    things: Things,
 ) -> None:
     holder: list[Any] = []
 
@@ -114,7 +115,7 @@ def test_interrupts_leave_recv_once_from_every_kind(
             holder[0].cancel()
         raise leave("of a test")
 
-    holder.append(KINDS[kind](ready_pair, leaves))
+    holder.append(KINDS[kind](things, leaves))
     never = ae.CondVar[None]()
     with pytest.raises(leave, match="of a test"):
         never.recv(30)

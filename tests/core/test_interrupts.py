@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ from ae_core.testing import Trace
 
 
 def interrupt() -> None:
-    os.kill(os.getpid(), signal.SIGINT)
+    signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.blocking
@@ -133,11 +133,13 @@ def test_ctrl_c_ends_a_program_as_users_expect(script: Callable[..., str], name:
     if name == "libev":
         pytest.importorskip("gevent")
     program = """
-        import os, signal, ae_core as ae
-        with ae.timer(0.001, lambda: os.kill(os.getpid(), signal.SIGINT)):
+        import signal, ae_core as ae
+        with ae.timer(0.001, lambda: signal.raise_signal(signal.SIGINT)):
             ae.run()
         """
-    output = script(program, status=-signal.SIGINT, AE_BACKEND=name)
+    # what the system itself says of a program that Ctrl-C has ended
+    status = 0xC000013A if sys.platform == "win32" else -signal.SIGINT
+    output = script(program, status=status, AE_BACKEND=name)
     assert output.endswith("KeyboardInterrupt\n")
 
 
@@ -155,10 +157,11 @@ def test_exit_in_a_callback_ends_the_program_with_its_status(
 
 def test_a_program_that_ends_with_watchers_alive_is_silent(script: Callable[..., str]) -> None:
     program = """
-        import os, socket, ae_core as ae
+        import socket, subprocess, sys, ae_core as ae
         a, b = socket.socketpair()
-        keep = [ae.io(a, "r", print), ae.timer(60, print), ae.signal("USR1", print), ae.idle(print)]
-        keep.append(ae.child(os.posix_spawn("/bin/true", ["true"], os.environ), print))
+        keep = [ae.io(a, "r", print), ae.timer(60, print), ae.signal("TERM", print), ae.idle(print)]
+        process = subprocess.Popen([sys.executable, "-S", "-c", ""])
+        keep.append(ae.child(process.pid, print))
         async def forever():
             await ae.CondVar()
         keep.append(ae.spawn(forever()))

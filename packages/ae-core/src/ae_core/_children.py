@@ -1,7 +1,7 @@
 """Child watchers: who ended, with which status; never anyone else's child.
 
-A pidfd where the system has one, else one waiting thread per child. ``waitpid(-1)`` is never
-used: ``subprocess`` and others keep their children.
+A pidfd where the system has one, else one waiting thread per child, which on Windows waits for the
+process's handle. ``waitpid(-1)`` is never used: ``subprocess`` and others keep their children.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from contextvars import Context
     from typing import Any
 
+    from ._children_windows import ProcessHandle
     from ._core import Core
 
 # The system call itself, also where gevent has put its own function in os.
@@ -187,6 +188,9 @@ class Exit:
 
     def on_end(self) -> None:
         """The child has ended: reap it and tell everybody."""
+        if self.waiter is not None and self.waiter.handle is not None:
+            self.finish(self.waiter.handle.status())  # Windows has nothing to be reaped
+            return
         try:
             reaped, status = os.waitpid(self.pid, os.WNOHANG)
             if not reaped:
@@ -243,21 +247,29 @@ class Exit:
 class _Waiter:
     """A thread that waits for one child, where there is no pidfd."""
 
-    __slots__ = ("_exit", "_stopped")
+    __slots__ = ("_exit", "_stopped", "handle")
 
     def __init__(self, exit: Exit) -> None:
         import threading
 
         self._exit = exit
         self._stopped = False
+        self.handle: ProcessHandle | None = None
+        if sys.platform == "win32":
+            from ._children_windows import ProcessHandle
+
+            self.handle = ProcessHandle(exit.pid)
         threading.Thread(
             target=self._wait, args=(exit.pid,), name=f"ae-core-child-{exit.pid}", daemon=True
         ).start()
 
     def _wait(self, pid: int) -> None:
-        # suppressed: somebody else reaped it; on_end() finds that out and says so
-        with suppress(ChildProcessError):
-            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        if self.handle is not None:
+            self.handle.wait()
+        else:
+            # suppressed: somebody else reaped it; on_end() finds that out and says so
+            with suppress(ChildProcessError):
+                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         if not self._stopped:
             try:
                 self._exit.core.call_threadsafe(self._tell)
@@ -295,8 +307,9 @@ def watch_child(
     core: Core, pid: int, callback: Callable[[int, int], object], context: Context | None
 ) -> ChildRecord | AnyChildRecord:
     """Make the record of a child watcher."""
-    if not hasattr(os, "waitid"):
-        raise RuntimeError("child watchers need waitid(), which this system does not have")
+    if not hasattr(os, "waitid") and (pid == 0 or sys.platform != "win32"):
+        what = "watching any child needs" if pid == 0 else "child watchers need"
+        raise RuntimeError(f"{what} waitid(), which this system does not have")
     if pid == 0:
         return AnyChildRecord(core, callback, context)
     return ChildRecord(core, pid, callback, context)
