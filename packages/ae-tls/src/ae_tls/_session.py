@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 #      costs 1.7 us, which is felt at one small line per call. It is only met for records
 #      that carry no data (session tickets, key updates), and tells us about those for free.
 #    Nothing is copied for it: whole feeds and memoryview slices go to the BIO directly.
+#    Large records of data that are alike go there together (12 % of a large transfer), and are
+#    then read one by one as always: a close_notify is not large. If the peer pads it to look
+#    alike (RFC 8446 5.4), then what came together with it are TLS records, too, to be ignored
+#    behind a closure alert (6.1); octets that are none are kept, as everywhere.
 #
 # 2. What is written is encrypted when it is fetched (`drain`): all that was written in one
 #    turn becomes one batch of full records. Large data is passed through in slices, because
@@ -47,6 +51,8 @@ if TYPE_CHECKING:
 _HEADER: Final = 5
 _CHANGE_CIPHER_SPEC: Final = 20
 _MAX_RECORD: Final = 16384 + 2048
+_LARGE: Final = 4096  # more than any close_notify that is not padded on purpose
+_DATA: Final = b"\x17\x03\x03"  # application data of TLS 1.2 and 1.3
 _SLICE: Final = 65536
 # A record grows by 22 octets in TLS 1.3, by 85 at worst in TLS 1.2 with CBC.
 _OVERHEAD: Final = 96
@@ -279,6 +285,8 @@ class Session(Details):
     def _cut(self, data: bytes) -> None:
         """Feed *data* to OpenSSL one record at a time, whatever its borders are."""
         bio_write = self._bio_write
+        recv = self._recv
+        plain = self._plain
         view = memoryview(data)
         need = self._need
         self._need = 0
@@ -312,24 +320,34 @@ class Session(Details):
                     bio_write(view[at:])
                 self._need = stop - end
                 return
-            if need:
+            record = self._record
+            count = 1
+            shaking = self.state == "handshake"
+            if record >= _LARGE and not shaking:
+                header = _DATA + (record - _HEADER).to_bytes(2, "big")
+                while stop + record <= end and data[stop : stop + _HEADER] == header:
+                    stop += record
+                    count += 1
+            if at < stop:
                 bio_write(view[at:stop])
                 at = stop
-                need = 0
-            try:
-                if self.state != "handshake":
-                    self._plain.append(self._recv(self._record))
-                    continue
-                if kind == _CHANGE_CIPHER_SPEC and at < end:
-                    continue  # never the end of a flight: spare OpenSSL the "need more"
-                self._shake_hands()
-            except self._error as error:
-                self._no_plaintext(error)
-            if self._over:
-                return
-            if self._peer_closed:
-                self.unused_data += view[at:]
-                return
+            need = 0
+            if shaking and kind == _CHANGE_CIPHER_SPEC and at < end:
+                continue  # never the end of a flight: spare OpenSSL the "need more"
+            while count:
+                count -= 1
+                try:
+                    if not shaking:
+                        plain.append(recv(record))
+                        continue
+                    self._shake_hands()
+                except self._error as error:
+                    self._no_plaintext(error)
+                if self._over:
+                    return
+                if self._peer_closed:
+                    self.unused_data += view[at:]
+                    return
 
     def _garbage(self, data: bytes) -> None:
         """Let OpenSSL say what is wrong with octets that are no TLS record."""
