@@ -1,0 +1,350 @@
+"""What a client does between its user and the connection: the queue, connecting, time-outs.
+
+The record behind :class:`Redis`. The user owns the client, the loop owns this: for as long as a
+command waits, even if the client was dropped.
+"""
+
+from __future__ import annotations
+
+__all__ = ("Channel",)
+
+from typing import TYPE_CHECKING, Any, Final
+
+import ae_core as ae
+
+from ._backoff import Backoff
+from ._errors import (
+    CannotConnect,
+    ClientClosed,
+    ConnectionLost,
+    RedisError,
+    ReplyTimedOut,
+    TransactionAborted,
+)
+from ._link import Link
+from ._reply import Batch, Watching
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ae_core.abc import Backend
+
+    from ._reply import Reply
+    from ._resp import Push
+    from ._url import Settings
+
+# Theory of operation
+# -------------------
+# A command is in one of two places. `commands` and `replies` are the queue: what has not been
+# sent, because this turn is not over, or because there is no connection. The link's `waiting` is
+# what was sent and is not answered. That is what decides its fate when a connection ends: the
+# queue is sent on the next one, `waiting` fails and says that it may have been executed. Nothing
+# ever goes back.
+#
+# Everything queued within one turn leaves in one write: the first command posts a flush. While
+# replies are given out none is needed, the link says when that is over.
+#
+# One timer serves all time-outs. What is measured is how long there was no progress, that is, no
+# complete reply, while somebody waited; so neither a reply that drips in octet by octet nor a
+# connection that is never made can exceed it, and a reply costs no more than reading the clock
+# once per read. While it is armed the loop owns the channel through it.
+
+#: How often to look when there is no time-out: the timer is still what keeps the channel alive.
+_NO_LIMIT: Final = 3600.0
+#: Commands from this size on are not copied together with others.
+_BIG: Final = 1 << 16
+
+
+class Channel:
+    """A queue of commands, and the connections they are sent on.
+
+    Args:
+        settings: Those of the client.
+
+    Attributes:
+        loop: The loop it belongs to, once that is known.
+        look: Some command in the queue was cancelled or is special: look at each before sending.
+        link: The connection, or the attempt to make one.
+    """
+
+    __slots__ = (
+        "_backoff",
+        "_big",
+        "_closed",
+        "_commands",
+        "_delay",
+        "_dropped",
+        "_period",
+        "_posted",
+        "_progress_at",
+        "_replies",
+        "_timer",
+        "_up_at",
+        "_watching",
+        "link",
+        "look",
+        "loop",
+        "on_connect",
+        "on_disconnect",
+        "on_push",
+        "settings",
+    )
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.link: Link | None = None
+        self.look = False
+        self.on_connect: Callable[[], object] | None = None
+        self.on_disconnect: Callable[[RedisError], object] | None = None
+        self.on_push: Callable[[list[Any]], object] | None = None
+        self._commands: list[bytes] = []
+        self._replies: list[Reply] = []
+        self._posted = False
+        self._big = False
+        self._closed = False
+        self._dropped = False
+        self._watching: Watching | None = None
+        self._backoff = Backoff(settings.max_delay)
+        self._delay: ae.Watcher | None = None
+        self._timer: ae.Watcher | None = None
+        self._period = settings.timeout or _NO_LIMIT
+        self.loop: Backend | None = None
+        self._progress_at = self._up_at = 0.0
+
+    @property
+    def pending(self) -> int:
+        """How many commands and pipelines wait, sent or not."""
+        return len(self._replies) + (0 if self.link is None else len(self.link.waiting))
+
+    # ------------------------------------------------------------------ the queue
+
+    def submit(self, command: bytes, reply: Reply) -> None:
+        """Queue a command."""
+        reply.channel = self
+        if self._closed:
+            ae.postpone(lambda: reply.throw(ClientClosed()))
+            return
+        self._commands.append(command)
+        self._replies.append(reply)
+        if len(command) > _BIG:
+            self._big = True
+        if not self._posted:
+            self._posted = True
+            ae.postpone(self._flush)
+
+    def submit_special(self, command: bytes, reply: Reply) -> None:
+        """Queue a command that has to be looked at before it is sent."""
+        self.look = True
+        if reply.patience:
+            self._period = min(self._period, reply.patience)
+            self._timer = None  # to be armed anew
+        self.submit(command, reply)
+
+    def watch(self, command: bytes, watching: Watching) -> None:
+        """Queue WATCH: the next transaction depends on it."""
+        self._watching = watching
+        self.submit_special(command, watching)
+
+    def unwatch(self) -> Watching | None:
+        """Return, and forget, what the next transaction depends on."""
+        watching, self._watching = self._watching, None
+        return watching
+
+    def _flush(self) -> None:
+        """Send what is queued, or see to it that there will be a connection to send it on."""
+        self._posted = False
+        if not self._replies:
+            self._end_if_dropped()
+            return
+        link = self.link
+        if link is None or not link.up:
+            if link is None and self._delay is None:
+                self._progress_at = self._now()
+                self._connect()
+            self._arm()
+            return
+        if self.look:
+            self._look(link)
+        commands, self._commands = self._commands, []
+        replies, self._replies = self._replies, []
+        big, self._big = self._big, False
+        if not link.waiting:
+            self._progress_at = self._now()
+        link.send(commands, replies, big=big)
+        if self._timer is None:
+            self._arm()
+
+    def _look(self, link: Link) -> None:
+        """Take out of the queue what is not to be sent any more."""
+        self.look = False
+        commands, replies = self._commands, self._replies
+        self._commands, self._replies = [], []
+        for command, reply in zip(commands, replies, strict=True):
+            if reply.ready:
+                continue
+            if isinstance(reply, Watching):
+                reply.link = link
+            elif isinstance(reply, Batch) and reply.watching is not None:
+                if not reply.watching.holds(link):
+                    text = "the connection on which the keys were watched is gone"
+                    reply.throw(TransactionAborted(text))
+                    continue
+            self._commands.append(command)
+            self._replies.append(reply)
+
+    def _fail_queued(self, error: Callable[[], RedisError]) -> None:
+        replies, self._replies = self._replies, []
+        self._commands = []
+        self._big = False
+        _throw(replies, error)
+
+    # ------------------------------------------------------------------ the connection
+
+    def _connect(self) -> None:
+        self._delay = None
+        if not self._closed:
+            self.link = Link(self.settings, self)
+
+    def link_up(self, link: Link) -> None:
+        """See :class:`Owner`."""
+        self._up_at = self._progress_at = self._now()
+        self._tell(self.on_connect)
+        self._flush()
+
+    def link_reading(self, link: Link) -> None:
+        """See :class:`Owner`."""
+        self._progress_at = self._now()
+        self._posted = True
+
+    def link_read(self, link: Link) -> None:
+        """See :class:`Owner`."""
+        self._flush()
+
+    def link_pushed(self, link: Link, push: Push) -> None:
+        """See :class:`Owner`."""
+        self._tell(self.on_push, push)
+
+    def link_down(self, link: Link, error: RedisError, waiting: Sequence[Reply]) -> None:
+        """See :class:`Owner`."""
+        if self.link is not link:
+            return
+        self.link = None
+        self._posted = False  # it may have ended while it was read
+        if link.was_up:
+            delay = self._backoff.ended(self._now() - self._up_at)
+        else:
+            delay = self._backoff.failed()
+            if link.hopeless or self._backoff.failures >= self.settings.attempts:
+                self._backoff.reset()
+                self._fail_queued(lambda: _again(error, maybe_executed=False))
+        _throw(waiting, lambda: _again(error, maybe_executed=True))
+        if link.was_up:
+            self._tell(self.on_disconnect, error)
+        if self._replies and self.link is None and not self._closed:
+            if link.was_up:
+                self._progress_at = self._now()
+            self._delay = ae.timer(delay, self._connect)
+        self._end_if_dropped()
+
+    def _tell(self, callback: Callable[..., object] | None, *args: Any) -> None:
+        if callback is not None:
+            try:
+                callback(*args)
+            except Exception as error:
+                ae.exception_hook(error, None)
+
+    # ------------------------------------------------------------------ time
+
+    def _now(self) -> float:
+        loop = self.loop
+        if loop is None:
+            loop = self.loop = ae.detect()
+        return loop.clock()
+
+    def _arm(self) -> None:
+        """Have somebody look whether there is progress."""
+        if self._timer is None:
+            self._timer = ae.timer(self._period, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        link = self.link
+        front = link.waiting[0] if link is not None and link.waiting else None
+        if front is None and not self._replies:
+            return
+        patience = None if front is None else front.patience
+        limit = self.settings.timeout if patience is None else patience
+        left = _NO_LIMIT
+        if limit:
+            left = self._progress_at + limit - self._now()
+            if left <= 0:
+                self._timed_out(limit, sent=front is not None)
+                return
+        self._timer = ae.timer(min(left, self._period), self._tick)
+
+    def _timed_out(self, limit: float, *, sent: bool) -> None:
+        link = self.link
+        where = self.settings.where
+        if sent and link is not None:
+            link.end(ReplyTimedOut(f"no reply from {where} within {limit:g} s"))
+            return
+        self.link = self._delay = None
+        if link is not None:
+            link.close()
+        self._backoff.reset()
+        text = f"no connection to {where} within {limit:g} s"
+        self._fail_queued(lambda: ReplyTimedOut(text))
+        self._end_if_dropped()
+
+    # ------------------------------------------------------------------ the end
+
+    def drop(self) -> None:
+        """The client was forgotten: end when nothing waits any more."""
+        self._dropped = True
+        self.on_push = self.on_connect = self.on_disconnect = None
+        self._end_if_dropped()
+
+    def _end_if_dropped(self) -> None:
+        if self._dropped and not self._closed and not self.pending:
+            self.close()
+
+    def close(self) -> None:
+        """End everything; what waits fails, in the next turn."""
+        if self._closed:
+            return
+        self._closed = True
+        link, self.link = self.link, None
+        self._timer = self._delay = None
+        queued, self._replies = self._replies, []
+        self._commands = []
+        waiting: list[Reply] = []
+        if link is not None:
+            waiting = list(link.waiting)
+            link.close()
+        if queued or waiting:
+
+            def throw() -> None:
+                _throw(waiting, lambda: ClientClosed(maybe_executed=True))
+                _throw(queued, ClientClosed)
+
+            ae.postpone(throw)
+
+
+def _again(error: RedisError, *, maybe_executed: bool) -> RedisError:
+    """Return *error* anew, for one command: the same object is not raised in two places."""
+    if isinstance(error, (CannotConnect, ConnectionLost)):
+        again: RedisError = type(error)(
+            str(error), errno=error.errno or 0, maybe_executed=maybe_executed
+        )
+    else:
+        again = type(error)(str(error))
+    again.__cause__ = error.__cause__
+    return again
+
+
+def _throw(replies: Sequence[Reply], error: Callable[[], RedisError]) -> None:
+    """End all *replies*. One failure that nobody looks at is logged once, not a hundred times."""
+    for reply in replies:
+        reply.throw(error())
+    for reply in replies[:-1]:
+        _ = reply.error
