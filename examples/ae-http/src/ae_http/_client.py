@@ -1,0 +1,449 @@
+"""The client: what users call."""
+
+from __future__ import annotations
+
+__all__ = ("Client", "RequestOptions", "get", "head", "post", "request")
+
+from _thread import get_ident
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
+
+from ._coding import ACCEPTED
+from ._errors import ClientClosed
+from ._headers import HeadersInput, encode_fields
+from ._operation import Operation, Options
+from ._pool import Pool
+from ._proxy import ProxyChoice, choose_proxy
+from ._request import Request, make_request
+from ._response import Response, ResponseHead, ResponseStream
+from ._upload import UploadInput
+from ._url import parse_url
+from ._version import __version__
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Literal, Self
+
+    from ae_core import CondVar
+    from ae_handle import Handle
+
+    from ._opening import Connector
+
+_REMEMBERED = 256  # bare requests that are not put together again
+
+
+class RequestOptions(TypedDict, total=False):
+    """The keyword arguments of :meth:`Client.request` that all kinds of requests have."""
+
+    headers: HeadersInput
+    timeout: float | None
+    read_timeout: float | None
+    max_redirects: int
+    max_body: int | None
+    decode: bool
+    proxy: ProxyChoice
+    on_head: Callable[[ResponseHead], object] | None
+    on_data: Callable[[bytes], object] | None
+
+
+class _Unset:
+    """The type of an option that was not given."""
+
+    def __repr__(self) -> str:
+        return "<the client's>"
+
+
+_UNSET: Any = _Unset()
+_NOTHING = (_UNSET,) * 6
+
+
+class Client:
+    """An HTTP/1.1 client, which keeps connections for the next request.
+
+    Args:
+        headers: Fields for all requests; those of a request replace them. ``User-Agent``,
+            ``Accept`` and ``Accept-Encoding`` have defaults.
+        timeout: Seconds for a whole request, redirects and body included; None for no limit.
+        connect_timeout: Seconds for a connection: resolving, proxy and TLS included.
+        read_timeout: Seconds in which nothing is sent or received.
+        max_redirects: How many redirects are followed; 0 gives them to you.
+        max_body: How many octets a body may have that is collected for you, packed and unpacked.
+        max_head: How many octets a head may have.
+        decode: Undo the content codings gzip and deflate.
+        max_connections: How many connections to one host there may be.
+        max_idle: How many idle connections to all hosts together are kept.
+        idle_timeout: For how many seconds one is kept. A server that says less is believed.
+        keep_alive: Keep connections at all.
+        pipeline: How many requests may be under way on one connection: 1 is none behind
+            another. Only GET, HEAD and such are sent behind another request, and only to a
+            server that has answered on this connection before.
+        proxy: The URL of a proxy, or a callable that gives it for a URL, as
+            :func:`environment_proxy` does. None: no proxy.
+        tls_context: Whom to trust for https: an ``ae_tls.Context``, an ``ssl.SSLContext``, or
+            None for the default of the installed engine.
+        connector: ``(host, port) -> CondVar[stream]``, to make the streams some other way.
+
+    A client belongs to the thread that makes requests with it. :meth:`close` it, or use it in
+    ``with`` or ``async with``: what is still under way then fails with :class:`ClientClosed`. If
+    it is forgotten instead, what is under way goes on, and idle connections are closed.
+
+    Raises:
+        TypeError, ValueError: If an argument is of the wrong kind, or out of range.
+
+    Perl: ``AnyEvent::HTTP``
+    """
+
+    def __init__(
+        self,
+        *,
+        headers: HeadersInput = (),
+        timeout: float | None = 300.0,
+        connect_timeout: float | None = 20.0,
+        read_timeout: float | None = 60.0,
+        max_redirects: int = 10,
+        max_body: int | None = 64 << 20,
+        max_head: int = 65536,
+        decode: bool = True,
+        max_connections: int = 8,
+        max_idle: int = 64,
+        idle_timeout: float = 15.0,
+        keep_alive: bool = True,
+        pipeline: int = 1,
+        proxy: ProxyChoice = None,
+        tls_context: Any = None,
+        connector: Connector | None = None,
+    ) -> None:
+        given = encode_fields(headers)
+        names = {name.lower() for name, _ in given}
+        agent = f"ae-http/{__version__}"
+        defaults = [("User-Agent", agent), ("Accept", "*/*")]
+        if decode:
+            defaults.append(("Accept-Encoding", ACCEPTED))
+        defaults = [pair for pair in defaults if pair[0].lower() not in names] + given
+        for pair in given:
+            agent = pair[1] if pair[0].lower() == "user-agent" else agent
+        self._thread = get_ident()
+        self._closed = False
+        self._plain: dict[tuple[str, str], Request] = {}
+        self._timeout = _seconds("timeout", timeout)
+        self._read_timeout = _seconds("read_timeout", read_timeout)
+        self._max_redirects = _count("max_redirects", max_redirects, 0)
+        self._max_body = None if max_body is None else _count("max_body", max_body, 0)
+        self._decode = bool(decode)
+        self._proxy = proxy
+        self._options = self._make_options("whole")
+        idle = _seconds("idle_timeout", idle_timeout)
+        self._pool = Pool(
+            defaults=defaults,
+            user_agent=agent,
+            tls_context=tls_context,
+            connector=connector,
+            connect_timeout=_seconds("connect_timeout", connect_timeout),
+            idle_timeout=0.0 if idle is None else idle,
+            max_connections=_count("max_connections", max_connections, 1),
+            max_idle=_count("max_idle", max_idle, 0),
+            max_head=_count("max_head", max_head, 64),
+            pipeline=_count("pipeline", pipeline, 1),
+            keeps=bool(keep_alive),
+        )
+
+    # ------------------------------------------------------------------ requests
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        body: UploadInput = None,
+        headers: HeadersInput = (),
+        timeout: float | None = _UNSET,
+        read_timeout: float | None = _UNSET,
+        max_redirects: int = _UNSET,
+        max_body: int | None = _UNSET,
+        decode: bool = _UNSET,
+        proxy: ProxyChoice = _UNSET,
+        on_head: Callable[[ResponseHead], object] | None = None,
+        on_data: Callable[[bytes], object] | None = None,
+    ) -> CondVar[Response]:
+        """Send a request; the condition variable gives the whole response.
+
+        Args:
+            method: ``GET`` and so on, in upper case.
+            url: An absolute http or https URL.
+            body: What to send: bytes; or an iterable or asynchronous iterable of bytes, or a
+                file open for binary reading, which is sent in chunks as it is produced, unless
+                you give its Content-Length. An iterable that blocks, blocks the loop.
+            headers: Fields for this request.
+            timeout, read_timeout, max_redirects, max_body, decode, proxy: See :class:`Client`.
+            on_head: Called with the head of the response; not that of a redirect.
+            on_data: Called with each piece of the body, which is then not collected.
+
+        Returns:
+            A condition variable. ``cancel()`` closes the connection, and only that one.
+
+        **When**: it becomes ready, and the callbacks are called, from the loop, never inside this
+        call. When it is ready, the connection is free for the next request.
+
+        **Lifetime**: the request goes on whoever forgets it.
+
+        A response of any status is a result; see ``raise_for_status``. If a connection that was
+        kept turns out to be closed, the request is sent once more on a new one, if the method
+        is one that may be repeated (GET, HEAD, OPTIONS, TRACE, PUT, DELETE) and the body is
+        bytes.
+
+        Raises:
+            InvalidRequest, TypeError, ValueError: At once, if this cannot be sent.
+            HttpError: Through the condition variable, for everything else.
+
+        Perl: ``http_request``
+        """
+        given = (timeout, read_timeout, max_redirects, max_body, decode, proxy)
+        if given == _NOTHING and on_head is None and on_data is None:
+            options = self._options
+        else:
+            options = self._make_options(
+                "whole",
+                timeout=timeout,
+                read_timeout=read_timeout,
+                max_redirects=max_redirects,
+                max_body=max_body,
+                decode=decode,
+                proxy=proxy,
+                on_head=on_head,
+                on_data=on_data,
+            )
+        result: CondVar[Response] = self._begin(method, url, headers, body, options)
+        return result
+
+    def get(self, url: str, **options: Unpack[RequestOptions]) -> CondVar[Response]:
+        """Send a GET request; see :meth:`request`."""
+        return self.request("GET", url, **options)
+
+    def head(self, url: str, **options: Unpack[RequestOptions]) -> CondVar[Response]:
+        """Send a HEAD request; see :meth:`request`."""
+        return self.request("HEAD", url, **options)
+
+    def post(
+        self, url: str, body: UploadInput = b"", **options: Unpack[RequestOptions]
+    ) -> CondVar[Response]:
+        """Send a POST request; see :meth:`request`."""
+        return self.request("POST", url, body=body, **options)
+
+    def stream(
+        self,
+        method: str,
+        url: str,
+        *,
+        body: UploadInput = None,
+        headers: HeadersInput = (),
+        timeout: float | None = _UNSET,
+        read_timeout: float | None = _UNSET,
+        max_redirects: int = _UNSET,
+        max_body: int | None = _UNSET,
+        decode: bool = _UNSET,
+        proxy: ProxyChoice = _UNSET,
+    ) -> CondVar[ResponseStream]:
+        """Send a request; the condition variable gives the response when its head is there.
+
+        The arguments are those of :meth:`request`; *timeout* includes the body, *max_body* is
+        for ``read_all`` only.
+        """
+        options = self._make_options(
+            "stream",
+            timeout=timeout,
+            read_timeout=read_timeout,
+            max_redirects=max_redirects,
+            max_body=max_body,
+            decode=decode,
+            proxy=proxy,
+        )
+        result: CondVar[ResponseStream] = self._begin(method, url, headers, body, options)
+        return result
+
+    def upgrade(
+        self,
+        url: str,
+        protocol: str,
+        *,
+        method: str = "GET",
+        headers: HeadersInput = (),
+        timeout: float | None = _UNSET,
+    ) -> CondVar[tuple[Response, Handle | None]]:
+        """Ask the server to speak another protocol on this connection, such as ``websocket``.
+
+        Returns:
+            A condition variable for the response and, if its status is 101, the handle, which is
+            yours: no callbacks are set, and what the server has sent already is in its buffer.
+            With any other status the handle is None.
+        """
+        options = self._make_options("switch", timeout=timeout, max_redirects=0)
+        result: CondVar[tuple[Response, Handle | None]] = self._begin(
+            method, url, headers, None, options, upgrade=protocol
+        )
+        return result
+
+    def _begin(
+        self,
+        method: str,
+        url: str,
+        headers: HeadersInput,
+        body: UploadInput,
+        options: Options,
+        *,
+        upgrade: str | None = None,
+    ) -> CondVar[Any]:
+        if self._closed:
+            raise ClientClosed("the client is closed", phase="wait")
+        if get_ident() != self._thread:
+            raise RuntimeError("a client belongs to the thread that made it")
+        pool = self._pool
+        if not headers and body is None and options.proxy is None and upgrade is None:
+            proxy = None
+            key = (method, url)
+            request = self._plain.get(key)
+            if request is None:
+                request = make_request(
+                    method, parse_url(url), (), None, pool.defaults, close=not pool.keeps
+                )
+                if len(self._plain) >= _REMEMBERED:
+                    self._plain.clear()
+                self._plain[key] = request
+        else:
+            target = parse_url(url)
+            proxy = choose_proxy(options.proxy, target)
+            asked = proxy if target.scheme == "http" and upgrade is None else None
+            request = make_request(
+                method,
+                target,
+                headers,
+                body,
+                pool.defaults,
+                proxy=asked,
+                upgrade=upgrade,
+                close=not pool.keeps,
+            )
+        operation = Operation(pool, request, proxy, options)
+        condvar = cast("CondVar[Any]", operation.condvar)
+        operation.start()
+        return condvar
+
+    def _make_options(
+        self,
+        mode: Literal["whole", "stream", "switch"],
+        *,
+        timeout: float | None = _UNSET,
+        read_timeout: float | None = _UNSET,
+        max_redirects: int = _UNSET,
+        max_body: int | None = _UNSET,
+        decode: bool = _UNSET,
+        proxy: ProxyChoice = _UNSET,
+        on_head: Callable[[ResponseHead], object] | None = None,
+        on_data: Callable[[bytes], object] | None = None,
+    ) -> Options:
+        for callback in (on_head, on_data):
+            if callback is not None and not callable(callback):
+                raise TypeError(f"expected a callable, got {callback!r}")
+        if max_redirects is _UNSET:
+            max_redirects = self._max_redirects
+        if max_body is _UNSET:
+            max_body = self._max_body
+        return Options(
+            mode,
+            timeout=self._timeout if timeout is _UNSET else _seconds("timeout", timeout),
+            read_timeout=self._read_timeout
+            if read_timeout is _UNSET
+            else _seconds("read_timeout", read_timeout),
+            max_redirects=_count("max_redirects", max_redirects, 0),
+            max_body=None if max_body is None else _count("max_body", max_body, 0),
+            decode=self._decode if decode is _UNSET else bool(decode),
+            proxy=self._proxy if proxy is _UNSET else proxy,
+            on_head=on_head,
+            on_data=on_data,
+        )
+
+    # ------------------------------------------------------------------ the end
+
+    @property
+    def idle(self) -> int:
+        """How many connections are kept for the next request."""
+        return self._pool.idle
+
+    def close(self) -> None:
+        """Close all connections; what is under way fails. Idempotent."""
+        if not self._closed:
+            self._closed = True
+            self._pool.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        pool = getattr(self, "_pool", None)
+        if pool is not None and not self._closed and get_ident() == self._thread:
+            pool.retire()
+
+
+def _seconds(name: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"expected {name} in seconds or None, got {value!r}")
+    if not 0 < value < float("inf"):
+        raise ValueError(f"expected {name} of more than 0 seconds, or None, got {value!r}")
+    return float(value)
+
+
+def _count(name: str, value: Any, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"expected {name} as an int, got {value!r}")
+    if value < least:
+        raise ValueError(f"expected {name} of {least} or more, got {value!r}")
+    return value
+
+
+# ---------------------------------------------------------------------- one request only
+
+
+def request(
+    method: str, url: str, *, body: UploadInput = None, **options: Unpack[RequestOptions]
+) -> CondVar[Response]:
+    """Send one request, on a connection of its own; see :meth:`Client.request`."""
+    return Client(keep_alive=False).request(method, url, body=body, **options)
+
+
+def get(url: str, **options: Unpack[RequestOptions]) -> CondVar[Response]:
+    """Send one GET request, on a connection of its own; see :meth:`Client.request`."""
+    return request("GET", url, **options)
+
+
+def head(url: str, **options: Unpack[RequestOptions]) -> CondVar[Response]:
+    """Send one HEAD request, on a connection of its own; see :meth:`Client.request`."""
+    return request("HEAD", url, **options)
+
+
+def post(url: str, body: UploadInput = b"", **options: Unpack[RequestOptions]) -> CondVar[Response]:
+    """Send one POST request, on a connection of its own; see :meth:`Client.request`."""
+    return request("POST", url, body=body, **options)
+
+
+for _thing in (Client, RequestOptions, get, head, post, request):
+    _thing.__module__ = "ae_http"

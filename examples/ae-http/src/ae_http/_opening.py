@@ -1,0 +1,276 @@
+"""Making a connection: TCP, a proxy's tunnel, TLS, in that order, as far as each is needed."""
+
+from __future__ import annotations
+
+__all__ = ("Connector", "Opening")
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import ae_core as ae
+from ae_handle import Handle, HandleError, TlsError
+
+from ._errors import (
+    ConnectionFailed,
+    HttpError,
+    Phase,
+    ProxyRefused,
+    RequestTimedOut,
+    TlsFailed,
+)
+from ._message import Head, ResponseReader
+from ._proxy import tunnel_request
+
+if TYPE_CHECKING:
+    from ._url import Target
+
+#: Makes the stream to a host and port: ``connector(host, port) -> CondVar[stream]``.
+Connector: TypeAlias = "Callable[[str, int], ae.CondVar[Any]]"
+
+# For how long the close_notify of a connection that is not needed any more may take
+_LINGER = 2.0
+
+
+class Opening:
+    """One attempt to reach a server.
+
+    Args:
+        target: The server.
+        proxy: The proxy on the way, or None.
+        tunnel: Whether the proxy is to connect us through, instead of asking in our place.
+        tls_context: Whom to trust; None for the default of the installed engine.
+        connector: Makes the stream instead of TCP, or None.
+        timeout: Seconds for all of it together; None for no limit.
+        user_agent: What we call ourselves to a proxy.
+        opened: Called with the handle, on which no callbacks are set.
+        failed: Called with the error instead.
+
+    **When**: one of the two, once, from the loop. Nothing after :meth:`cancel`.
+    """
+
+    __slots__ = (
+        "_connecting",
+        "_connector",
+        "_failed",
+        "_handle",
+        "_opened",
+        "_proxy",
+        "_reader",
+        "_target",
+        "_timer",
+        "_tls_context",
+        "_tunnel",
+        "_user_agent",
+        "phase",
+    )
+
+    phase: Phase
+
+    def __init__(
+        self,
+        target: Target,
+        *,
+        proxy: Target | None,
+        tunnel: bool,
+        tls_context: Any,
+        connector: Connector | None,
+        timeout: float | None,
+        user_agent: str,
+        opened: Callable[[Handle], object],
+        failed: Callable[[HttpError], object],
+    ) -> None:
+        self._target = target
+        self._proxy = proxy
+        self._tunnel = tunnel
+        self._tls_context = tls_context
+        self._connector = connector
+        self._user_agent = user_agent
+        self._opened: Callable[[Handle], object] | None = opened
+        self._failed: Callable[[HttpError], object] = failed
+        self._reader: ResponseReader | None = None
+        self._handle: Handle | None = None
+        self._connecting: ae.CondVar[Any] | None = None
+        self.phase = "connect"
+        self._timer = None
+        if timeout is not None:
+            self._timer = ae.timer(timeout, lambda: self._timed_out(timeout))
+        server = target if proxy is None else proxy
+        if connector is not None:
+            self._connecting = connector(server.host, server.port)
+            # never inside this call, even if it is ready
+            ae.postpone(self._watch_connector)
+            return
+        self._handle = Handle(
+            connect=(server.host, server.port),
+            on_connect=self._connected,
+            on_connect_error=self._refused,
+            on_error=self._broken,
+            no_delay=True,
+            linger=_LINGER,
+        )
+
+    def cancel(self) -> None:
+        """Give up; nobody is called back."""
+        self._opened = None
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._connecting is not None:
+            self._connecting.cancel()
+            self._connecting = None
+        if self._handle is not None:
+            self._handle.linger = 0
+            self._handle.destroy()
+            self._handle = None
+
+    # ------------------------------------------------------------------ steps
+
+    def _watch_connector(self) -> None:
+        if self._connecting is not None:
+            self._connecting.on_ready(self._connector_done)
+
+    def _connector_done(self, connecting: ae.CondVar[Any]) -> None:
+        if self._opened is None:
+            if not connecting.cancelled and connecting.error is None:
+                connecting.recv().close()
+            return
+        self._connecting = None
+        server = self._target if self._proxy is None else self._proxy
+        try:
+            stream = connecting.recv()
+            self._handle = Handle(
+                stream, on_error=self._broken, peer_name=server.host, linger=_LINGER
+            )
+        except (Exception, ae.CancelledError) as error:
+            failure = ConnectionFailed(
+                f"{server.authority}: {error}", errno=getattr(error, "errno", None)
+            )
+            failure.__cause__ = error
+            self._fail(failure)
+            return
+        self._connected(self._handle)
+
+    def _connected(self, handle: Handle, *_: object) -> None:
+        server = self._target if self._proxy is None else self._proxy
+        if server.scheme == "https":
+            self._secure(handle, self._server_secured)
+        else:
+            self._reached(handle)
+
+    def _server_secured(self, handle: Handle, error: HandleError | None) -> None:
+        if error is None:
+            self._reached(handle)
+        else:
+            self._not_secured(error)
+
+    def _reached(self, handle: Handle) -> None:
+        """The first server, which may be a proxy, is there."""
+        if self._proxy is None or not self._tunnel:
+            self._finish(handle)
+            return
+        self.phase = "proxy"
+        self._reader = ResponseReader()
+        self._reader.expect("CONNECT")
+        handle.on_read = self._tunnel_read
+        handle.on_eof = self._tunnel_closed
+        handle.push_write(tunnel_request(self._target, self._proxy, self._user_agent))
+
+    def _tunnel_read(self, handle: Handle) -> None:
+        reader = self._reader
+        if reader is None:
+            return
+        buf = handle.read_buffer
+        for event in reader.feed(buf.take(len(buf))):
+            if isinstance(event, HttpError):
+                event.phase = "proxy"
+                self._fail(event)
+                return
+            if not isinstance(event, Head) or event.status == 100:
+                continue
+            if not reader.switched:
+                self._fail(
+                    ProxyRefused(
+                        f"the proxy did not open the tunnel: {event.status} {event.reason}",
+                        status=event.status,
+                    )
+                )
+                return
+            self._reader = None
+            if reader.rest:
+                # the server cannot have spoken before we have: it is not the server that speaks
+                self._fail(ProxyRefused("the proxy sent data into the tunnel", status=event.status))
+                return
+            handle.on_read = handle.on_eof = None
+            self._tunnelled(handle)
+            return
+
+    def _tunnel_closed(self, handle: Handle) -> None:
+        self._fail(ConnectionFailed("the proxy closed the connection"))
+
+    def _tunnelled(self, handle: Handle) -> None:
+        name = self._target.host
+        if self._target.scheme != "https":
+            self._finish(handle)
+            return
+        if handle.tls is None:
+            handle.peer_name = name
+        else:
+            handle.on_error = None
+            handle = self._handle = Handle(
+                handle, on_error=self._broken, peer_name=name, linger=_LINGER
+            )
+        self._secure(handle, self._target_secured)
+
+    def _target_secured(self, handle: Handle, error: HandleError | None) -> None:
+        if error is None:
+            self._finish(handle)
+        else:
+            self._not_secured(error)
+
+    def _secure(self, handle: Handle, then: Callable[[Handle, HandleError | None], object]) -> None:
+        self.phase = "tls"
+        handle.on_tls_started = then
+        try:
+            handle.start_tls("connect", self._tls_context)
+        except TlsError as error:
+            self._not_secured(error)
+
+    # ------------------------------------------------------------------ the end
+
+    def _finish(self, handle: Handle) -> None:
+        opened, self._opened = self._opened, None
+        if opened is None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._handle = None
+        handle.clear_callbacks()
+        opened(handle)
+
+    def _refused(self, handle: Handle, error: HandleError) -> None:
+        server = self._target if self._proxy is None else self._proxy
+        failure = ConnectionFailed(f"{server.authority}: {error}", errno=error.errno)
+        failure.__cause__ = error
+        self._fail(failure)
+
+    def _broken(self, handle: Handle, error: HandleError) -> None:
+        failure = ConnectionFailed(str(error), errno=error.errno)
+        failure.phase = self.phase
+        failure.__cause__ = error
+        self._fail(failure)
+
+    def _not_secured(self, error: HandleError) -> None:
+        failure = TlsFailed(str(error), reason=getattr(error, "reason", "protocol"))
+        failure.__cause__ = error
+        self._fail(failure)
+
+    def _timed_out(self, seconds: float) -> None:
+        self._fail(
+            RequestTimedOut(f"no connection within {seconds:g} s ({self.phase})", phase=self.phase)
+        )
+
+    def _fail(self, error: HttpError) -> None:
+        if self._opened is None:
+            return
+        failed = self._failed
+        self.cancel()
+        failed(error)

@@ -1,0 +1,501 @@
+"""What one call of the user is about: a request, its redirects and second attempts, its result."""
+
+from __future__ import annotations
+
+__all__ = ("Operation", "Options")
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import ae_core as ae
+
+from ._coding import Decoder, decode_all, decoder_for
+from ._errors import (
+    ConnectionLost,
+    HttpError,
+    InvalidRequest,
+    Phase,
+    RedirectRefused,
+    RequestTimedOut,
+    ResponseTooLarge,
+)
+from ._proxy import ProxyChoice, choose_proxy
+from ._redirect import follow, is_redirect
+from ._request import IDEMPOTENT, Request, make_request
+from ._response import Response, ResponseHead, ResponseStream
+
+if TYPE_CHECKING:
+    from ae_handle import Handle
+
+    from ._connection import Connection
+    from ._headers import Headers
+    from ._message import Head
+    from ._pool import Host, Pool
+    from ._url import Target
+
+# Theory of operation
+# -------------------
+# An operation lives until it is done, whoever forgets it: a timer, which the loop holds, holds it.
+# It ends by `_finish` or `_fail`, once. Its condition variable may be cancelled at any time; then
+# its connection is given up, and nobody hears of it again.
+#
+# A stream is an interest: the operation does not hold it, and ends when it is forgotten. Pieces
+# that were not taken wait here, still packed; with more than `_HIGH` octets the connection is told
+# to pause.
+
+_FOREVER: Final = 1e9
+_HIGH: Final = 262_144
+_LOW: Final = 65_536
+_RETRIES: Final = 3
+# How much of the body of a redirect is worth reading, to keep the connection
+_SKIP: Final = 65_536
+
+
+class Options:
+    """How a request is to be made and answered; see ``Client.request``."""
+
+    __slots__ = (
+        "decode",
+        "max_body",
+        "max_redirects",
+        "mode",
+        "on_data",
+        "on_head",
+        "proxy",
+        "read_timeout",
+        "timeout",
+    )
+
+    def __init__(
+        self,
+        mode: Literal["whole", "stream", "switch"],
+        *,
+        timeout: float | None,
+        read_timeout: float | None,
+        max_redirects: int,
+        max_body: int | None,
+        decode: bool,
+        proxy: ProxyChoice,
+        on_head: Callable[[ResponseHead], object] | None = None,
+        on_data: Callable[[bytes], object] | None = None,
+    ) -> None:
+        self.mode = mode
+        self.timeout = timeout
+        self.read_timeout = read_timeout
+        self.max_redirects = max_redirects
+        self.max_body = max_body
+        self.decode = decode
+        self.proxy = proxy
+        self.on_head = on_head
+        self.on_data = on_data
+
+
+class Operation:
+    """A request under way.
+
+    Args:
+        pool: Where it gets its connection.
+        request: What is asked for first.
+        proxy: The proxy on the way there.
+        options: The rest.
+
+    Attributes:
+        condvar: Of the response; ready when the operation has ended, or the stream begun.
+        request: What is being asked for now.
+        connection: Where, if it was sent.
+    """
+
+    __slots__ = (
+        "_decoder",
+        "_done",
+        "_ended",
+        "_error",
+        "_head",
+        "_history",
+        "_options",
+        "_pieces",
+        "_pool",
+        "_redirect",
+        "_retries",
+        "_size",
+        "_timer",
+        "_waiting",
+        "condvar",
+        "connection",
+        "host",
+        "proxy",
+        "read_timeout",
+        "request",
+        "switching",
+        "trailers",
+    )
+
+    def __init__(
+        self, pool: Pool, request: Request, proxy: Target | None, options: Options
+    ) -> None:
+        self._pool = pool
+        self.request: Request = request
+        self.proxy: Target | None = proxy
+        self._options = options
+        self.read_timeout: float | None = options.read_timeout
+        self.switching: bool = options.mode == "switch"
+        self.connection: Connection | None = None
+        self.host: Host | None = None
+        self.trailers: Headers | None = None
+        self._head: Head | None = None
+        self._redirect: Head | None = None
+        self._history: tuple[ResponseHead, ...] = ()
+        self._pieces: deque[bytes] = deque()
+        self._size = 0
+        self._decoder: Decoder | None = None
+        self._retries = 0
+        self._done = False  # nothing is wanted from the network any more
+        self._ended = False  # the body is complete
+        self._error: HttpError | None = None
+        self._waiting: ae.CondVar[bytes] | None = None
+        self.condvar: ae.CondVar[Any] | None = ae.CondVar(self._settled)
+        timeout = options.timeout
+        self._timer = ae.timer(_FOREVER if timeout is None else timeout, self._timed_out)
+
+    def start(self) -> None:
+        """Begin; not before somebody has the condition variable."""
+        self._pool.acquire(self)
+
+    @property
+    def phase(self) -> Phase:
+        """How far it has come."""
+        return "wait" if self.connection is None else self.connection.phase
+
+    # ------------------------------------------------------------------ what the connection says
+
+    def got_head(self, head: Head) -> None:
+        """The response has begun."""
+        options = self._options
+        if options.max_redirects and is_redirect(head.status, head.headers):
+            self._redirect = head
+            self._size = 0
+            return
+        self._head = head
+        if options.decode and self.request.method != "HEAD":
+            self._decoder = decoder_for(head.headers)
+        if options.mode == "stream":
+            stream = ResponseStream(head, self.request.target.url, self._history, self)
+            condvar, self.condvar = self.condvar, None  # or the two would hold each other
+            if condvar is not None:
+                condvar.send(stream)
+            return
+        if options.on_head is not None:
+            self._call(options.on_head, ResponseHead(head, self.request.target.url, self._history))
+        length = head.headers.get("content-length")
+        if (
+            options.max_body is not None
+            and options.on_data is None
+            and length is not None
+            and length.isdecimal()
+            and int(length) > options.max_body
+            and self.request.method != "HEAD"
+            and not self._done
+        ):
+            self._give_up(
+                ResponseTooLarge(
+                    f"the body of the response has {length} octets, max_body is {options.max_body}",
+                    phase="body",
+                )
+            )
+
+    def got_data(self, data: bytes) -> None:
+        """A piece of the body has come."""
+        options = self._options
+        if self._redirect is not None:
+            self._size += len(data)
+            if self._size > _SKIP:
+                self._drop_connection()
+                self._follow()
+        elif options.mode == "stream":
+            self._pieces.append(data)
+            self._size += len(data)
+            if self._waiting is not None:
+                self._serve()
+            if self._size > _HIGH and self.connection is not None:
+                self.connection.pause()
+        elif options.on_data is not None:
+            if self._decoder is None:
+                self._call(options.on_data, data)
+            else:
+                self._unpack(data, options.on_data)
+        else:
+            self._size += len(data)
+            if options.max_body is not None and self._size > options.max_body:
+                self._give_up(
+                    ResponseTooLarge(
+                        f"the body of the response has more than {options.max_body} octets",
+                        phase="body",
+                    )
+                )
+                return
+            self._pieces.append(data)
+
+    def _unpack(self, data: bytes, callback: Callable[[bytes], object]) -> None:
+        decoder = self._decoder
+        if decoder is None:
+            return
+        decoder.feed(data)
+        try:
+            while not self._done and (piece := decoder.read()):
+                self._call(callback, piece)
+        except HttpError as error:
+            self._give_up(error)
+
+    def got_end(self, trailers: Headers | None) -> None:
+        """The response is complete, and the connection is somebody else's."""
+        self.connection = None
+        if self._redirect is not None:
+            self._follow()
+            return
+        head = self._head
+        if self._done or head is None:
+            return
+        self.trailers = trailers
+        if self._options.mode == "stream":
+            self._ended = True
+            self._quit()
+            if self._waiting is not None:
+                self._serve()
+            return
+        pieces = self._pieces
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        decoder = self._decoder
+        if decoder is not None:
+            try:
+                if self._options.on_data is not None:
+                    decoder.finish()
+                else:
+                    body = decode_all(decoder, body, self._options.max_body)
+            except HttpError as error:
+                self._fail(error)
+                return
+        self._finish(
+            Response(head, self.request.target.url, self._history, body, trailers)
+            if self._options.mode == "whole"
+            else (Response(head, self.request.target.url, self._history, body, trailers), None)
+        )
+
+    def got_switch(self, handle: Handle) -> None:
+        """The server speaks another protocol now, on *handle*, which is the user's."""
+        self.connection = None
+        head = self._head
+        if self._done or head is None:
+            handle.destroy()
+            return
+        response = Response(head, self.request.target.url, self._history, b"", None)
+        self._finish((response, handle))
+
+    def failed(self, error: HttpError, *, stale: bool) -> None:
+        """The connection has ended, or there is none."""
+        self.connection = None
+        if self._done:
+            return
+        if self._redirect is not None and isinstance(error, ConnectionLost):
+            self._follow()  # where to go was said; the rest was only for people
+            return
+        if stale and self._may_repeat():
+            self._retries += 1
+            self._pool.acquire(self, fresh=True)
+            return
+        self._fail(error)
+
+    def _may_repeat(self) -> bool:
+        """Whether asking again does no harm, and is still wanted."""
+        request = self.request
+        return (
+            self._retries < _RETRIES
+            and self._head is None
+            and self._redirect is None
+            and request.method in IDEMPOTENT
+            and request.upload is None
+        )
+
+    # ------------------------------------------------------------------ redirects
+
+    def _follow(self) -> None:
+        head, self._redirect = self._redirect, None
+        if head is None or self._done:
+            return
+        request = self.request
+        options = self._options
+        self._history = (
+            *self._history,
+            ResponseHead(head, request.target.url, self._history),
+        )
+        self._size = 0
+        self._retries = 0
+        try:
+            if len(self._history) > options.max_redirects:
+                raise RedirectRefused(f"more than {options.max_redirects} redirects", phase="done")
+            method, target, fields, with_body = follow(
+                head.status,
+                head.headers["location"],
+                request.method,
+                request.target,
+                request.fields,
+            )
+            self.proxy = choose_proxy(options.proxy, target)
+            self.request = make_request(
+                method,
+                target,
+                fields,
+                request.body if with_body else None,
+                self._pool.defaults,
+                proxy=self.proxy if target.scheme == "http" else None,
+                close=not self._pool.keeps,
+            )
+        except InvalidRequest as error:
+            self._fail(RedirectRefused(f"a redirect that cannot be followed: {error}"))
+            return
+        except HttpError as error:
+            self._fail(error)
+            return
+        self._pool.acquire(self)
+
+    # ------------------------------------------------------------------ the stream
+
+    def next_piece(self) -> ae.CondVar[bytes]:
+        """See ``ResponseStream.read``."""
+        if self._waiting is not None and not self._waiting.ready:
+            raise RuntimeError("the piece asked for before is not there yet")
+        waiting: ae.CondVar[bytes] = ae.CondVar()
+        self._waiting = waiting
+        ae.postpone(self._serve)
+        return waiting
+
+    def _serve(self) -> None:
+        """Give a piece to who waits for it, if there is one."""
+        waiting = self._waiting
+        if waiting is None:
+            return
+        if waiting.ready:  # cancelled
+            self._waiting = None
+            return
+        try:
+            piece = self._next()
+            if not piece and self._ended and self._error is None and self._decoder is not None:
+                self._decoder.finish()
+        except HttpError as error:
+            self._give_up(error)
+            return
+        if piece or self._ended:
+            self._waiting = None
+            if not piece and self._error is not None:
+                waiting.throw(self._error)
+            else:
+                waiting.send(piece)
+
+    def _next(self) -> bytes:
+        """Return the next piece, unpacked; b"" if there is none."""
+        decoder = self._decoder
+        if decoder is None:
+            piece = self._pop() if self._pieces else b""
+        else:
+            while not (piece := decoder.read()) and self._pieces:
+                decoder.feed(self._pop())
+        return piece
+
+    def _pop(self) -> bytes:
+        piece = self._pieces.popleft()
+        self._size -= len(piece)
+        if self._size < _LOW and self.connection is not None:
+            self.connection.resume()
+        return piece
+
+    def remaining(self) -> ae.CondVar[bytes]:
+        """See ``ResponseStream.read_all``."""
+        return ae.spawn(self._read_all())
+
+    async def _read_all(self) -> bytes:
+        limit = self._options.max_body
+        pieces = []
+        size = 0
+        while piece := await self.next_piece():
+            size += len(piece)
+            if limit is not None and size > limit:
+                error = ResponseTooLarge(
+                    f"the body of the response has more than {limit} octets", phase="body"
+                )
+                self._give_up(error)
+                raise error
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    def cancel_stream(self) -> None:
+        """See ``ResponseStream.cancel``."""
+        if not self._done:
+            self._give_up(HttpError("the stream was cancelled", phase="body"))
+        self._pieces.clear()
+
+    # ------------------------------------------------------------------ the end
+
+    def _finish(self, value: Any) -> None:
+        condvar = self.condvar
+        self._quit()
+        if condvar is not None:
+            condvar.send(value)
+
+    def _fail(self, error: HttpError) -> None:
+        condvar = self.condvar
+        self._quit()
+        if condvar is not None:
+            condvar.throw(error)
+        else:
+            self._ended = True
+            self._error = error
+            if self._waiting is not None:
+                self._serve()
+
+    def _quit(self) -> None:
+        self._done = True
+        self._timer.cancel()
+        self.condvar = None
+
+    def _give_up(self, error: HttpError) -> None:
+        """Fail, and the connection with it."""
+        self._drop_connection()
+        self._fail(error)
+
+    def _drop_connection(self) -> None:
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.abandon(self)
+        elif self.host is not None and self in self.host.waiting:
+            self.host.waiting.remove(self)
+
+    def _settled(self, condvar: ae.CondVar[Any]) -> None:
+        if condvar.cancelled:
+            self._quit()
+            self._drop_connection()
+
+    def _timed_out(self) -> None:
+        self._give_up(
+            RequestTimedOut(
+                f"no response within {self._options.timeout:g} s ({self.phase})", phase=self.phase
+            )
+        )
+
+    def _call(self, callback: Callable[[Any], object], argument: object) -> None:
+        """Call the user; what is raised goes where all exceptions of callbacks go."""
+        try:
+            callback(argument)
+        except BaseException as error:
+            ae.postpone(_Raise(error))
+
+
+class _Raise:
+    """Raises an error where the core catches it: in a callback of its own."""
+
+    __slots__ = ("_error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def __call__(self) -> None:
+        raise self._error

@@ -1,0 +1,139 @@
+"""One request, as it goes over the wire. Sans-I/O, and never changed once made."""
+
+from __future__ import annotations
+
+__all__ = ("IDEMPOTENT", "Request", "make_request")
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ._errors import InvalidRequest
+from ._headers import TOKEN, encode_fields
+from ._message import encode_head
+from ._upload import Upload, make_upload
+
+if TYPE_CHECKING:
+    from ._headers import HeadersInput
+    from ._url import Target
+
+# RFC 9110 9.2.2: asking twice is the same as asking once
+IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+# RFC 9110 8.6: these say "Content-Length: 0" if they have no body
+_WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
+# What the connection is about is for the client to say; with these a caller could make us and the
+# server disagree about where a message ends.
+_OURS: Final = frozenset(
+    {"connection", "expect", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding"}
+)
+_JOIN: Final = 65536  # a body up to this size is sent in one piece with the head
+
+
+class Request:
+    """A method, a target, header fields and a body.
+
+    Attributes:
+        method: The method.
+        target: The URL, taken apart.
+        fields: The caller's header fields, checked.
+        body: Octets, an upload, or None.
+        wire: The head, and the body behind it if that is small; for a server.
+    """
+
+    __slots__ = ("body", "fields", "method", "target", "wire")
+
+    def __init__(
+        self,
+        method: str,
+        target: Target,
+        fields: list[tuple[str, str]],
+        body: bytes | Upload | None,
+        wire: bytes,
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.fields = fields
+        self.body = body
+        self.wire = wire
+
+    @property
+    def large_body(self) -> bytes:
+        """The octets that follow ``wire``."""
+        body = self.body
+        return body if isinstance(body, bytes) and len(body) > _JOIN else b""
+
+    @property
+    def upload(self) -> Upload | None:
+        """What is to be produced behind ``wire``."""
+        return self.body if isinstance(self.body, Upload) else None
+
+
+def make_request(
+    method: str,
+    target: Target,
+    headers: HeadersInput,
+    body: Any,
+    defaults: list[tuple[str, str]],
+    *,
+    proxy: Target | None = None,
+    upgrade: str | None = None,
+    close: bool = False,
+) -> Request:
+    """Return a checked request.
+
+    Args:
+        headers: The caller's.
+        body: As ``Client.request`` takes it, or what an earlier request had.
+        defaults: What is sent unless the caller says otherwise.
+        proxy: The proxy that is to be asked with the whole URL.
+        upgrade: The protocol to ask for.
+        close: Ask the server to close the connection afterwards.
+
+    Raises:
+        InvalidRequest: If it cannot be sent.
+        TypeError: If an argument is of the wrong kind.
+    """
+    if not isinstance(method, str):
+        raise TypeError(f"expected a method as a str, got {method!r}")
+    if not TOKEN.fullmatch(method) or method == "CONNECT":
+        raise InvalidRequest(f"expected a method such as 'GET', got {method!r}")
+    fields = encode_fields(headers)
+    given = set()
+    length: int | None = None
+    for spelled, value in fields:
+        name = spelled.lower()
+        if name in _OURS or (name == "upgrade" and upgrade is None):
+            raise InvalidRequest(f"the field {name!r} is set by the client itself, not by callers")
+        if name == "content-length":
+            if name in given or not value.isdecimal() or not value.isascii():
+                raise InvalidRequest(f"expected one Content-Length, a number, got {value!r}")
+            length = int(value)
+        if name == "host" and name in given:
+            raise InvalidRequest("expected one Host, got several")
+        given.add(name)
+    if isinstance(body, Upload):
+        if body.started:
+            raise InvalidRequest("the request body cannot be produced a second time")
+    else:
+        body = make_upload(body, length)
+    wire_fields = []
+    if "host" not in given:
+        wire_fields.append(("Host", target.authority))
+    wire_fields += [pair for pair in defaults if pair[0].lower() not in given]
+    wire_fields += fields
+    if target.credentials is not None and "authorization" not in given:
+        wire_fields.append(("Authorization", target.credentials))
+    if proxy is not None and proxy.credentials is not None:
+        wire_fields.append(("Proxy-Authorization", proxy.credentials))
+    if isinstance(body, Upload):
+        if body.length is None:
+            wire_fields.append(("Transfer-Encoding", "chunked"))
+    elif "content-length" not in given and (body is not None or method in _WITH_BODY):
+        wire_fields.append(("Content-Length", str(len(body or b""))))
+    if upgrade is not None:
+        wire_fields += [("Connection", "Upgrade"), ("Upgrade", upgrade)]
+    elif close:
+        wire_fields.append(("Connection", "close"))
+    asked = target.path if proxy is None else target.url
+    wire = encode_head(method, asked, wire_fields)
+    if isinstance(body, bytes) and len(body) <= _JOIN:
+        wire += body
+    return Request(method, target, fields, body, wire)
