@@ -207,6 +207,27 @@ def test_a_forged_record_is_a_protocol_error_and_the_peer_hears_of_it(ends: Ends
     assert (a.session.state, b.session.state) == ("closed", "closed")
 
 
+def test_data_may_be_had_in_pieces_and_an_error_comes_behind_them(ends: Ends) -> None:
+    a, b = ends()
+    talk(a, b)
+    assert b.session.read_pieces() == []
+    a.session.write(bytes(40_000))
+    good = a.session.drain()
+    a.session.write(b"forged")
+    forged = bytearray(a.session.drain())
+    forged[-1] ^= 1
+    b.session.feed(good[:20_000])
+    assert b.session.read_pieces() == [bytes(16_384)]
+    assert b.session.read_pieces() == []
+    b.session.feed(good[20_000:] + forged)
+    assert b.session.read_pieces() == [bytes(16_384), bytes(7_232)]
+    with pytest.raises(TlsError) as caught:
+        b.session.read_pieces()
+    assert caught.value.reason == "protocol"
+    assert b.session.read_pieces() == []
+    assert b.session.read() == b""
+
+
 def test_what_is_no_tls_is_a_protocol_error(ends: Ends) -> None:
     for index in (0, 1):
         end = ends()[index]

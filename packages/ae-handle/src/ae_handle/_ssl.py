@@ -14,6 +14,7 @@ from ._errors import TlsError
 
 if TYPE_CHECKING:
     import ssl
+    from types import ModuleType
 
     from .abc import TlsRole, TlsState
 
@@ -33,8 +34,8 @@ _REASONS: Final = {
     **dict.fromkeys((3, 5, 8, 11, 12, 15, 16, 33, 35, 36, 44), "revocation-unknown"),
 }
 
-# OpenSSL lets a record carry 16 KiB; more per read() means fewer calls.
-_READ: Final = 1 << 16
+# What a record can carry. The engine returns no more than one at a time, and makes room first.
+_RECORD: Final = 16384
 
 
 def is_ssl_context(context: object) -> bool:
@@ -50,15 +51,17 @@ class SslContext:
         context: Used as it is: its verification mode and host name check are the program's.
     """
 
-    __slots__ = ("context",)
+    __slots__ = ("_ssl", "context")
 
     def __init__(self, context: ssl.SSLContext) -> None:
+        import ssl
+
         self.context = context
+        self._ssl = ssl
 
     def new_session(self, role: TlsRole, peer_name: str | None, /) -> SslSession:
         """Make a session for one connection; see :class:`ae_handle.abc.TlsContext`."""
-        import ssl
-
+        ssl = self._ssl
         name = peer_name or None
         if role == "connect" and name is None and self.context.check_hostname:
             raise TlsError(
@@ -66,32 +69,57 @@ class SslContext:
                 reason="no-name",
             )
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        server = role == "accept"
         try:
-            engine = self.context.wrap_bio(
-                incoming,
-                outgoing,
-                server_side=role == "accept",
-                server_hostname=name if role == "connect" else None,
-            )
+            engine = self.context.wrap_bio(incoming, outgoing, server, None if server else name)
         except (ssl.SSLError, ValueError) as error:
             raise _translated(error) from error
-        return SslSession(engine, incoming, outgoing)
+        return SslSession(ssl, engine, incoming, outgoing)
 
 
 class SslSession:
     """One connection of an :class:`SslContext`."""
 
-    __slots__ = ("_engine", "_incoming", "_outgoing", "_peer_closed", "_shut", "_unsent", "state")
+    __slots__ = (
+        "_ended",
+        "_engine",
+        "_incoming",
+        "_late_error",
+        "_outgoing",
+        "_peer_closed",
+        "_readable",
+        "_shut",
+        "_ssl",
+        "_started",
+        "_unsent",
+        "state",
+    )
+
+    # Theory of operation
+    # -------------------
+    # "I have nothing" is an exception of `ssl` that costs 4 us, in the handshake 15. So the
+    # engine is asked only if it can have something: `_readable` is set when octets were fed, and
+    # cleared when it has taken them all, or has said so. Only octets that are fed, and our first
+    # flight, advance a handshake.
 
     state: TlsState
 
     def __init__(
-        self, engine: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO
+        self,
+        ssl: ModuleType,
+        engine: ssl.SSLObject,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
     ) -> None:
+        self._ssl: Any = ssl
         self._engine = engine
         self._incoming = incoming
         self._outgoing = outgoing
         self._unsent: list[bytes] = []  # plaintext pushed before the handshake was done
+        self._started = engine.server_side  # our first flight is made, or will be an answer
+        self._readable = False
+        self._late_error: TlsError | None = None  # raised when what came before it was read
+        self._ended = False  # the stream under it
         self._shut = False  # shutdown() was called
         self._peer_closed = False
         self.state = "handshake"
@@ -120,10 +148,12 @@ class SslSession:
 
     def feed(self, data: bytes, /) -> None:
         """Take ciphertext; ``b""`` means that the stream has ended."""
+        self._readable = not self._peer_closed
         if data:
             self._incoming.write(data)
         else:
             self._incoming.write_eof()
+            self._ended = True
             if self.state == "handshake":
                 self.state = "closed"
                 raise TlsError(
@@ -134,15 +164,20 @@ class SslSession:
 
     def read(self) -> bytes:
         """Return decrypted data, ``b""`` if there is none now."""
-        if self.state == "handshake":
-            self._handshake()
-        if self._peer_closed or self.state in ("handshake", "closed"):
+        if not self._readable:
             return b""
-        import ssl
-
+        error = self._late_error
+        if error is not None:
+            self._late_error = None
+            self._readable = False
+            raise error.with_traceback(None)
+        if self.state in ("handshake", "closed"):
+            return b""
+        ssl = self._ssl
         try:
-            data = self._engine.read(_READ)
+            data = self._engine.read(_RECORD)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            self._readable = False
             return b""
         except ssl.SSLZeroReturnError:
             data = b""
@@ -156,22 +191,40 @@ class SslSession:
             raise _translated(error) from error
         if not data:  # close_notify
             self._peer_closed = True
+            self._readable = False
             self.state = "closed" if self._shut else "closing"
+        elif not self._incoming.pending and not self._ended:
+            self._readable = False
         return data
+
+    def read_pieces(self) -> list[bytes]:
+        """Return all decrypted data, a piece for each record."""
+        pieces: list[bytes] = []
+        while self._readable:
+            try:
+                data = self.read()
+            except TlsError as error:
+                if not pieces:
+                    raise
+                self._late_error = error
+                break
+            if not data:
+                break
+            pieces.append(data)
+        return pieces
 
     def write(self, data: bytes, /) -> None:
         """Encrypt *data*; it is kept until the handshake is done."""
         if self._shut or self.state == "closed":
             raise TlsError("write after the end of the TLS connection", reason="closed")
-        self._unsent.append(data)
         if self.state == "handshake":
-            self._handshake()
-        else:
-            self._encrypt()
+            self._unsent.append(data)
+        elif data:
+            self._encrypt(data)
 
     def drain(self) -> bytes:
         """Return all ciphertext that is to be sent."""
-        if self.state == "handshake" and not self._outgoing.pending:
+        if not self._started:
             self._handshake()
         return self._outgoing.read()
 
@@ -180,11 +233,9 @@ class SslSession:
         if self._shut or self.state in ("handshake", "closed"):
             return
         self._shut = True
-        import ssl
-
         try:
             self._engine.unwrap()
-        except ssl.SSLError:
+        except self._ssl.SSLError:
             # want-read: ours is on its way, the peer's not here; or the peer's data still waits
             # to be read. Both are read()'s business.
             self.state = "closed" if self._peer_closed else "closing"
@@ -193,8 +244,8 @@ class SslSession:
             self.state = "closed"
 
     def _handshake(self) -> None:
-        import ssl
-
+        self._started = True
+        ssl = self._ssl
         try:
             self._engine.do_handshake()
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -203,20 +254,17 @@ class SslSession:
             self.state = "closed"
             raise _translated(error) from error
         self.state = "established"
-        self._encrypt()
-
-    def _encrypt(self) -> None:
-        import ssl
-
+        self._readable = bool(self._incoming.pending)
         pieces, self._unsent = self._unsent, []
-        for data in pieces:
-            if not data:
-                continue
-            try:
-                self._engine.write(data)  # a memory BIO takes any amount
-            except ssl.SSLError as error:
-                self.state = "closed"
-                raise _translated(error) from error
+        if pieces:
+            self._encrypt(b"".join(pieces))
+
+    def _encrypt(self, data: bytes) -> None:
+        try:
+            self._engine.write(data)  # a memory BIO takes any amount
+        except self._ssl.SSLError as error:
+            self.state = "closed"
+            raise _translated(error) from error
 
 
 def _translated(error: Exception) -> TlsError:
