@@ -26,9 +26,10 @@ from typing import Any, Final, TextIO
 import ae_core as ae
 import ae_dns
 import ae_socket
-from ae_handle import TlsError
+from ae_handle import Handle, TlsError
 from ae_tls import Context
 from ae_tls.testing import CertificateAuthority
+from chat_server import ChatServer
 from demo_servers import ARTICLE, BIG_PAGE, DOMAIN, PAGE, USERS, DemoServers
 from even_colon import even_colon_items
 from finger import FingerError, finger
@@ -146,6 +147,23 @@ async def read_even_items(servers: DemoServers) -> None:
     expect(await even_colon_items(f"www.{DOMAIN}", servers.even_colon.port), [b"ab", b"a:bc", b""])
 
 
+async def chat(servers: DemoServers) -> None:
+    room = ChatServer()
+    people = [Handle(connect=room.address, linger=0) for _ in range(3)]
+    for number, person in enumerate(people):
+        person.push_write(b"guest%d\n" % number)
+        while not (await person.push_read("line")).startswith(b"* hello"):
+            continue
+    people[0].push_write(b"good morning\n")
+    for person in people[1:]:
+        while (line := await person.push_read("line")).startswith(b"*"):
+            continue
+        expect(line, b"<guest0> good morning")
+    for person in people:
+        person.destroy()
+    await room.stop()
+
+
 async def refuse_garbled_replies(servers: DemoServers) -> None:
     host, port = f"www.{DOMAIN}", servers.garbled.port
     await refusal(FingerError, finger("alice", host, port))
@@ -198,6 +216,7 @@ STEPS: Final[tuple[tuple[str, Step], ...]] = (
     (f"{_PIPELINED} requests down one connection", pipeline),
     ("read an article", read_article),
     ("a reader of our own: even:colon", read_even_items),
+    ("three people in a chat room", chat),
     ("five garbled replies are refused", refuse_garbled_replies),
     ("a refused connection is reported", report_refused_connection),
     ("postponed call and timers in order", order_of_timers),

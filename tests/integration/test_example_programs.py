@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import subprocess
@@ -15,6 +16,8 @@ import pytest
 
 import ae_core as ae
 from ae_core._backends._table import BACKENDS
+from ae_handle import Handle
+from ae_socket import tcp_server
 
 LIMIT = 60.0
 
@@ -111,6 +114,31 @@ def test_smtp_reply_prints_every_line_of_every_reply(world: World) -> None:
     status, out, err = world.run("smtp_reply", "mail.demo.test", world.servers.smtp.port)
     assert (status, err) == (0, "")
     assert [line[:3] for line in out.splitlines()] == ["220"] * 3 + ["250"] * 3 + ["221"]
+
+
+def test_smtp_hello_hangs_up_by_itself(on_examples_path: Path) -> None:
+    """And does not leave it to the garbage collector, which may take its time."""
+    from smtp_reply import smtp_hello
+
+    def talk(handle: Handle) -> None:
+        handle.push_write(b"220 hello\r\n")
+        handle.read_each("line", lambda handle, line: handle.push_write(b"250 yes, and?\r\n"))
+
+    over: ae.CondVar[None] = ae.CondVar()
+    talking: list[Handle] = []
+
+    def accepted(sock: socket.socket, host: str, port: int) -> None:
+        talking.append(Handle(sock, on_eof=over))
+        talk(talking[0])
+
+    gc.disable()
+    try:
+        with tcp_server("127.0.0.1", 0, accepted) as server:
+            ae.spawn(smtp_hello(*server.address)).recv(LIMIT)
+            over.recv(LIMIT)
+            talking.pop().destroy()
+    finally:
+        gc.enable()
 
 
 def test_nntp_article_prints_the_article_without_the_doubled_dots(world: World) -> None:

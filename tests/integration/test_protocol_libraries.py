@@ -1,4 +1,4 @@
-"""The protocol libraries under ``examples/`` on the backends that own the process.
+"""The protocol libraries and the chat server of the examples, on backends that own the process.
 
 Their own suites run on the others. In a child for each backend, the tests that ask for one.
 """
@@ -13,13 +13,14 @@ import pytest
 from ae_core._backends._table import BACKENDS, BackendSpec
 
 ROOT = Path(__file__).resolve().parents[2]
-SUITES = sorted(ROOT.glob("examples/ae-*/tests"))
+SUITES = {path.parent.name: path for path in sorted(ROOT.glob("examples/ae-*/tests"))}
+SUITES["chat_server"] = Path(__file__).with_name("test_chat_server.py")
 EXCLUSIVE = [spec for spec in BACKENDS if spec.exclusive]
 
 
-@pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.parent.name)
+@pytest.mark.parametrize("suite", SUITES)
 @pytest.mark.parametrize("spec", EXCLUSIVE, ids=lambda spec: spec.name)
 def test_the_suite_passes_in_a_process_of_the_backends_own(
-    spec: BackendSpec, suite: Path, in_own_process: Callable[..., None]
+    spec: BackendSpec, suite: str, in_own_process: Callable[..., None]
 ) -> None:
-    in_own_process(spec, "-m", "each_backend", str(suite))
+    in_own_process(spec, "-m", "each_backend", str(SUITES[suite]))

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNNER = Path(__file__).with_name("run_document.py")
-PLACES = ("*.md", "docs/**/*.md", "*/*/README.md")
+PLACES = ("*.md", "docs/**/*.md", "*/README.md", "*/*/README.md")
 DOCUMENTS = sorted(path for place in PLACES for path in ROOT.glob(place))
 WITH_PROGRAMS = [path for path in DOCUMENTS if "```python\n" in path.read_text("utf-8")]
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")

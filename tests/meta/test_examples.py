@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-PROGRAMS = ("finger", "http_get", "smtp_reply", "nntp_article", "even_colon")
+PROGRAMS = ("finger", "http_get", "smtp_reply", "nntp_article", "even_colon", "chat_server")
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
