@@ -78,7 +78,7 @@ def let_go(
     """
     if session is not None and session.state == "closed":
         session = None
-    if session is None and not out:
+    if session is None and not (out.pieces or out.block):
         if not ended and seconds > 0 and not isinstance(io, DescriptorStream):
             _drop_arrived(io)
         _close(io)
@@ -141,6 +141,10 @@ class Linger:
         self._mark: Any = None
         self._until = loop.clock() + seconds
         try:
+            if ended:
+                self._flush()  # a close_notify, most often, and with that it is over
+                if self._done == 2:
+                    return
             self._timer = ae.timer(seconds, self.close)
             self._mark = ref(ae.pending(), self._loop_ended)
             if not ended and not isinstance(io, DescriptorStream):
