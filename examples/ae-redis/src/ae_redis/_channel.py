@@ -184,11 +184,10 @@ class Channel:
                 continue
             if isinstance(reply, Watching):
                 reply.link = link
-            elif isinstance(reply, Batch) and reply.watching is not None:
-                if not reply.watching.holds(link):
-                    text = "the connection on which the keys were watched is gone"
-                    reply.throw(TransactionAborted(text))
-                    continue
+            elif isinstance(reply, Batch) and not reply.may_leave_on(link):
+                text = "the connection on which the keys were watched is gone"
+                reply.throw(TransactionAborted(text))
+                continue
             self._commands.append(command)
             self._replies.append(reply)
 

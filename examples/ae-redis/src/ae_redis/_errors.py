@@ -113,7 +113,7 @@ class ProtocolError(ConnectionLost):
 
 
 class ReplyTimedOut(ConnectionLost, TimeoutError):
-    """The time-out has passed. The connection was given up: its next reply would be the wrong one."""
+    """The time-out has passed; the connection was given up, for its next reply came too late."""
 
     def __init__(self, text: str, *, errno: int = _errno.ETIMEDOUT, maybe_executed: bool = False):
         super().__init__(text, errno=errno, maybe_executed=maybe_executed)

@@ -92,7 +92,7 @@ class Link:
         self._deadline: ae.Watcher | None = None
         self._handle: Handle | None = None
         try:
-            self._handle = Handle(
+            handle = Handle(
                 connect=(settings.host, settings.port),
                 on_error=self._failed,
                 on_eof=self._eof,
@@ -103,13 +103,14 @@ class Link:
                 tls="connect" if settings.tls else None,
                 tls_context=settings.tls_context,
             )
-        except HandleError as error:  # no TLS engine is installed
-            failure = error
-            ae.postpone(lambda: self._failed(None, failure))
+        except (HandleError, TypeError, ValueError) as error:  # no TLS engine, or no such context
+            failure = error.with_traceback(None)
+            ae.postpone(lambda: self._unusable(failure))
             return
         if settings.connect_timeout is not None:
             self._deadline = ae.timer(settings.connect_timeout, self._too_late)
-        self._handle.push_write(encode(*next(self._greeting)))
+        self._handle = handle
+        handle.push_write(encode(*next(self._greeting)))
 
     @property
     def where(self) -> str:
@@ -238,9 +239,14 @@ class Link:
                 handle.linger = 0
             handle.destroy()
 
-    def _failed(self, handle: Handle | None, error: HandleError) -> None:
-        if self.ended:
-            return
+    def _unusable(self, error: Exception) -> None:
+        """There is not even a handle."""
+        self.hopeless = True
+        failure = CannotConnect(f"cannot connect to {self.where}: {error}")
+        failure.__cause__ = error
+        self.end(failure)
+
+    def _failed(self, handle: Handle, error: HandleError) -> None:
         self.hopeless = isinstance(error, TlsError) and not self.was_up
         number = error.errno or 0
         failure: RedisError

@@ -77,8 +77,8 @@ class Pipeline(Commands["Pipeline"]):
         commands, self._commands = self._commands, []
         batch = self._batch(len(commands), return_errors, patience(timeout))
         if not commands:
-            ae.postpone(lambda: batch.ready or batch.send([]))
             batch.channel = self._channel
+            ae.postpone(lambda: batch.send([]))
         else:
             self._submit(self._wrapped(commands), batch)
         return batch

@@ -82,6 +82,10 @@ class Batch(Reply):
         self.patience = patience
         self.watching: Watching | None = None
 
+    def may_leave_on(self, link: object) -> bool:
+        """Whether it may be sent on *link*: it does not depend on a watch on another one."""
+        return self.watching is None or self.watching.holds(link)
+
     def take(self, value: Any, values: Iterator[Any]) -> bool:
         """Take *value*, and of *values* as many as belong here; return whether that is all."""
         results = self._results

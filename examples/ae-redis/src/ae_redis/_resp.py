@@ -195,17 +195,19 @@ class Parser:
         last = len(tokens) - 1  # that one is incomplete
         check = len(data) > MAX_LINE
         index = 0
+        value: Any
         while index < last:
             token = tokens[index]
             index += 1
             kind = _DOLLAR
+            value = None
             size = _size_of(token)
             if size is None:
                 kind = token[0] if token else 0
                 if check and len(token) > MAX_LINE:
                     raise _Refused(f"a line of more than {MAX_LINE} bytes")
                 if kind == _PLUS:
-                    value: Any = token[1:]
+                    value = token[1:]
                 elif kind == _COLON:
                     value = _integer(token, 20)
                 elif kind in _AGGREGATES:
@@ -220,7 +222,6 @@ class Parser:
                     continue
                 elif kind in _BULKS:
                     size = _length(token, kind)
-                    value = None
                     if size > self._max_reply:
                         raise _Refused(f"a string of {size} bytes, max_reply is {self._max_reply}")
                     if size < 0:

@@ -70,8 +70,8 @@ class Settings:
 
 
 def _check(value: Any, name: str, kind: type, least: float) -> None:
-    wanted = (int, float) if kind is float else (kind,)
-    if isinstance(value, bool) or not isinstance(value, wanted):
+    is_number = isinstance(value, (int, float) if kind is float else int)
+    if isinstance(value, bool) or not is_number:
         raise TypeError(f"expected {name} to be {kind.__name__}, got {value!r}")
     if not value >= least or value == float("inf"):
         raise ValueError(f"expected {name} to be {least} or more, got {value!r}")
