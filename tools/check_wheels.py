@@ -30,6 +30,7 @@ BELOW: Final = {
     "ae-handle": ("ae-core", "ae-socket"),
     "ae-tls": ("ae-core", "ae-socket", "ae-handle"),
     "ae-redis": ("ae-core", "ae-socket", "ae-handle"),
+    "ae-http": ("ae-core", "ae-socket", "ae-handle"),
 }
 CHECK: Final = """
 import importlib, importlib.metadata, importlib.util, sys

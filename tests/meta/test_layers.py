@@ -21,7 +21,7 @@ MAY_IMPORT = {  # cbor2, certifi, idna (for ae_tls), ae_tls and ae_dns (for the 
     "ae_handle": {"ae_core", "ae_socket", "cbor2"},
     "ae_tls": {"ae_core", "ae_handle", *TLS_LIBRARIES},
     "ae_redis": {"ae_core", "ae_socket", "ae_handle", "ae_tls", "ae_dns"},
-    "ae_http": {"ae_core", "ae_socket", "ae_handle", "ae_tls", "ae_dns", "h11"},
+    "ae_http": {"ae_core", "ae_socket", "ae_handle", "ae_tls", "ae_dns"},
 }
 STDLIB = set(sys.stdlib_module_names)
 PRIVATE = re.compile(r"_(?!_.*__$)")

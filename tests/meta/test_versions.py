@@ -19,6 +19,7 @@ REQUIRES: dict[str, set[str]] = {  # of ours
     "packages/ae-handle": {"ae-core", "ae-socket"},
     "packages/ae-tls": {"ae-core", "ae-handle"},
     "examples/ae-redis": {"ae-handle"},
+    "examples/ae-http": {"ae-handle"},
 }
 FOLDERS = {Path(folder).name: ROOT / folder for folder in REQUIRES}
 DISTRIBUTIONS = tuple(FOLDERS)
