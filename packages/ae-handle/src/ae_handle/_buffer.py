@@ -89,7 +89,7 @@ class ReadBuffer:
     state: Any
 
     def __init__(self, data: bytes | bytearray | memoryview = b"") -> None:
-        self._data: bytes | bytearray = bytes(data)
+        self._data: bytes | bytearray = bytes(data) if data else b""
         self._pos = 0
         self._more: list[bytes] | None = None
         self._more_size = 0

@@ -63,7 +63,8 @@ class HandleError(AEError, OSError):
         errno: int | None = None,
         fatal: bool | None = None,
     ) -> None:
-        super().__init__(
+        OSError.__init__(
+            self,
             self.default_errno if errno is None else errno,
             self.default_message if message is None else message,
         )

@@ -211,11 +211,7 @@ class Handle(Settings):
 
     def clear_callbacks(self) -> None:
         """Set all callbacks to None, for a handle that changes hands. Requests stay queued."""
-        self._on_prepare = self._on_connect = self._on_connect_error = None
-        self._on_error = self._on_eof = self._on_drain = self._on_read = None
-        self._on_timeout = self._on_read_timeout = self._on_write_timeout = None
-        self._on_tls_started = self._on_tls_stopped = None
-        self._each_reader = self._each_callback = None
+        _lifecycle.forget_callbacks(self)
         if self._phase == _events.OPEN:
             _reading.unburst(self)
             _writing.refresh(self)
@@ -311,7 +307,7 @@ class Handle(Settings):
             else:
                 queue.push(reader, callback)
             return None
-        self._enqueue(reader, callback, front=False)
+        self._enqueue(reader, callback, False)
         return None
 
     @overload
@@ -343,7 +339,7 @@ class Handle(Settings):
             return self._request(reader, Awaited(self), front=True)
         if not callable(callback):
             raise TypeError(f"expected a callable, got {callback!r}")
-        self._enqueue(reader, callback, front=True)
+        self._enqueue(reader, callback, True)
         return None
 
     @overload
@@ -429,20 +425,24 @@ class Handle(Settings):
             return _LINE  # the drain knows this one by identity
         return reader
 
-    def _enqueue(self, reader: Any, callback: Any, *, front: bool) -> None:
+    def _enqueue(self, reader: Any, callback: Any, front: bool) -> None:
         if self._phase >= _events.FAILED:
             return
         if self._burst is not None:
             _reading.unburst(self)
         queue = self._queue
-        if front:
+        buf = self._buf
+        if queue.reader is None:
+            queue.reader = reader
+            queue.callback = callback
+            if buf.searched or buf.state is not None:
+                buf.reset_scan()
+        elif front:
             queue.unshift(reader, callback)
-            self._buf.reset_scan()
+            buf.reset_scan()
         else:
-            if queue.reader is None:
-                self._buf.reset_scan()
             queue.push(reader, callback)
-        if reader is not _LINE or self._stopped or self._buf or self._eof:
+        if reader is not _LINE or self._stopped or buf._data or self._eof:
             self._wake_reading()
         elif self._phase == _events.OPEN and self._reading is None and not self._busy:
             _reading.update_interest(self)
@@ -467,7 +467,7 @@ class Handle(Settings):
             error = self._error or HandleDestroyed()
             ae.postpone(lambda: awaited.throw(error))
         else:
-            self._enqueue(reader, awaited, front=front)
+            self._enqueue(reader, awaited, front)
         return awaited.condvar
 
     def _request_next(self, reader: Any) -> CondVar[Any]:

@@ -13,6 +13,7 @@ __all__ = (
     "disable",
     "do_due",
     "fail",
+    "forget_callbacks",
     "hold",
     "note",
     "note_failure",
@@ -34,7 +35,7 @@ import ae_core as ae
 from . import _events, _reading, _tls, _writing
 from ._awaited import Awaited
 from ._errors import HandleDestroyed, HandleError, HandleTimedOut, TlsError, TransportError
-from ._linger import let_go
+from ._linger import close, let_go
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -209,13 +210,16 @@ def start(h: Handle, io: Any, session: _tls.Tls | None) -> None:
     h._io = io
     h._phase = _events.OPEN
     h._later = False
-    if isinstance(io, socket.socket):  # a new one, where all of them are off
-        if h._no_delay:
-            _set_option(io, _TCP, _NO_DELAY, True)
-        if h._keepalive:
-            _set_option(io, _SOCKET, _KEEPALIVE, True)
-        if h._oob_inline:
-            _set_option(io, _SOCKET, _OOB_INLINE, True)
+    if isinstance(io, socket.socket):  # a new one, where all options are off
+        try:
+            if h._no_delay:
+                io.setsockopt(_TCP, _NO_DELAY, 1)
+            if h._keepalive:
+                io.setsockopt(_SOCKET, _KEEPALIVE, 1)
+            if h._oob_inline:
+                io.setsockopt(_SOCKET, _OOB_INLINE, 1)
+        except OSError:
+            set_options(h)  # one by one
     h._read_at = h._wrote_at = h._clock()
     if h._timeouts is not None:
         arm(h)
@@ -230,13 +234,13 @@ def start(h: Handle, io: Any, session: _tls.Tls | None) -> None:
         _writing.flush(h)
     else:
         if h._drained or h._shutdown:
-            note(h, _events.DUE_DRAINED)
+            h._due |= _events.DUE_DRAINED
         if h._on_drain is not None:
-            note(h, _events.DUE_DRAIN)
+            h._due |= _events.DUE_DRAIN
     if h._queue.reader is not None:
-        note(h, _events.DUE_READ)
-    if h._phase == _events.OPEN:
-        _writing.refresh(h)
+        h._due |= _events.DUE_READ
+        _reading.update_interest(h)
+    elif h._on_read is not None or h._each_reader is not None or h._watch_eof:
         _reading.update_interest(h)
 
 
@@ -387,7 +391,7 @@ def _connect_done(h: Handle, condvar: CondVar[Any]) -> None:
 def fail(h: Handle, error: HandleError) -> None:
     """Report *error*; destroy the handle if it is fatal, or if there is nobody to tell."""
     phase = h._phase
-    if phase not in (_events.OPEN, _events.CONNECTING):
+    if phase >= _events.FAILED:
         return
     if not error.fatal:
         if h._on_error is not None:
@@ -408,12 +412,14 @@ def fail(h: Handle, error: HandleError) -> None:
             _events.report(raised)
     elif not heard:
         _events.report(error)
-    destroy(h)
+    if h._phase != _events.DESTROYED:
+        destroy(h)
 
 
 def disable(h: Handle, error: HandleError) -> bool:
     """End all activity because of *error*; tell who waits, return whether there was anybody."""
-    _reading.unburst(h)
+    if h._burst is not None:
+        _reading.unburst(h)
     h._phase = _events.FAILED
     h._error = error
     _quieten(h)
@@ -426,10 +432,9 @@ def disable(h: Handle, error: HandleError) -> bool:
 def _take_waiting(h: Handle) -> list[Awaited]:
     """Empty the read queue; return who waits for something in it, or for it to be sent."""
     waiting: list[Awaited] = []
-    if h._queue.reader is not None:
-        for callback in h._queue.clear():
-            if isinstance(callback, Awaited):
-                waiting.append(callback)
+    for callback in h._queue.clear():
+        if isinstance(callback, Awaited):
+            waiting.append(callback)
     if h._drained is not None:
         waiting += h._drained
         h._drained = None
@@ -467,25 +472,40 @@ def destroy(h: Handle) -> None:
     if h._connecting is not None:
         operation, h._connecting = h._connecting, None
         operation.cancel()
-    io, h._io = h._io, None
-    tls, h._tls = h._tls, None
+    io = h._io
     if io is not None:
+        h._io = None
+        out = h._out
+        tls = h._tls
         error = h._error
-        broken = h._write_error is not None or isinstance(error, TransportError)
-        session = None if tls is None or isinstance(error, TlsError) else tls.session
-        linger = 0.0 if broken else h._linger
-        let_go(io, h._out, session, linger, loop=h._loop, ended=h._eof != 0)
+        if h._eof and tls is None and not out.pieces and not out.block:
+            close(io)  # the most frequent end: nothing to be done any more
+        else:
+            h._tls = None
+            broken = h._write_error is not None or isinstance(error, TransportError)
+            session = None if tls is None or isinstance(error, TlsError) else tls.session
+            linger = 0.0 if broken else h._linger
+            let_go(io, out, session, linger, loop=h._loop, ended=h._eof != 0)
     h._error = h._write_error = None  # they refer to frames, and these to the handle
     buf = h._buf
     if buf._data or buf.state is not None:
         buf.clear()
-    h.clear_callbacks()
+    forget_callbacks(h)
     if waiting:
         throw = _Throw(waiting, HandleDestroyed())
         if ae.backend() is None:
             throw()  # the loop has ended: there is no next turn
         else:
             ae.postpone(throw)
+
+
+def forget_callbacks(h: Handle) -> None:
+    """Set all callbacks to None."""
+    h._on_prepare = h._on_connect = h._on_connect_error = None
+    h._on_error = h._on_eof = h._on_drain = h._on_read = None
+    h._on_timeout = h._on_read_timeout = h._on_write_timeout = None
+    h._on_tls_started = h._on_tls_stopped = None
+    h._each_reader = h._each_callback = None
 
 
 class _Throw:

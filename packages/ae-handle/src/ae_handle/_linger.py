@@ -5,7 +5,7 @@ Owned by the loop: nobody refers to a lingering stream, and it calls nobody back
 
 from __future__ import annotations
 
-__all__ = ("Linger", "end_lingering", "let_go", "lingering")
+__all__ = ("Linger", "close", "end_lingering", "let_go", "lingering")
 
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet, ref
@@ -81,9 +81,9 @@ def let_go(
     if session is None and not (out.pieces or out.block):
         if not ended and seconds > 0 and not isinstance(io, DescriptorStream):
             _drop_arrived(io)
-        _close(io)
+        close(io)
     elif seconds <= 0 or ae.backend() is None or ae.detect() is not loop:
-        _close(io)  # nobody is there to do it later
+        close(io)  # nobody is there to do it later
     else:
         Linger(io, out, session, seconds, loop, ended)
 
@@ -97,7 +97,8 @@ def _drop_arrived(io: Any) -> None:
         return  # nothing more is there, or never will be
 
 
-def _close(io: Any) -> None:
+def close(io: Any) -> None:
+    """Close *io*, whatever it says to that."""
     try:
         io.close()
     except OSError as error:
@@ -171,11 +172,11 @@ class Linger:
         self._mark = None
         if mark is not None:
             mark.cancel()
-        _close(self._io)
+        close(self._io)
 
     def _loop_ended(self, mark: object) -> None:
         self._timer = self._reading = self._writing = self._mark = None
-        _close(self._io)
+        close(self._io)
 
     def _flush(self) -> None:
         out = self._out

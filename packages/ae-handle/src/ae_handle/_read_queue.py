@@ -84,8 +84,11 @@ class ReadQueue:
 
     def clear(self) -> list[Any]:
         """Remove everything and return the callbacks, in order."""
-        callbacks = []
-        while self.reader is not None:
-            callbacks.append(self.advance())
-        self.more = None
+        if self.reader is None:
+            return []
+        callbacks = [self.callback]
+        self.reader = self.callback = None
+        if self.more is not None:
+            callbacks += [callback for _, callback in self.more]
+            self.more = None
         return callbacks

@@ -346,6 +346,10 @@ def _settle(h: Handle) -> None:
                 f"{len(h._buf)} bytes are unread, max_read_buffer is {h._max_read_buffer}"
             ),
         )
+    _after_event(h)
+
+
+def _after_event(h: Handle) -> None:
     if h._phase == _events.OPEN:
         update_interest(h)
     if h._due:
@@ -411,10 +415,12 @@ def end_of_stream(h: Handle) -> None:
         h._reading = None
     if not h._eof:
         h._eof = 1
-    if h._buf._data or h._due:
+    if h._buf._data or h._due or h._tls is not None:
         drain(h)
-    elif not h._busy:
-        _settle(h)  # the readers have seen all there is
+    elif not h._busy:  # the readers have seen all there is
+        _at_end(h)
+        if h._phase == _events.OPEN:
+            _after_event(h)
 
 
 def _at_end(h: Handle) -> None:
@@ -427,21 +433,22 @@ def _at_end(h: Handle) -> None:
     while h._phase == _events.OPEN and not h._busy:
         reader = queue.reader
         if reader is not None:
-            value = _finish(h, reader, buf)
-            if value is END and isinstance(queue.callback, Next) and not buf:
+            value = _finish(reader, buf) if buf._data else END
+            if value is not END:
+                call(h, queue.advance(), value)
+            elif isinstance(queue.callback, Next) and not buf._data:
                 if h._on_eof is None:
                     h._eof = 2  # the iterator has been told
                 call(h, queue.advance(), END)
-            elif value is END:
-                _lifecycle.fail(h, UnexpectedEOF(_left("the stream ended inside a request", buf)))
-                return
             else:
-                call(h, queue.advance(), value)
-        elif h._each_reader is not None and buf:
-            value = _finish(h, h._each_reader, buf)
+                why = "the stream ended inside a request"
+                _lifecycle.fail(h, UnexpectedEOF(_left(why, buf) if buf._data else why))
+                return
+        elif h._each_reader is not None and buf._data:
+            value = _finish(h._each_reader, buf)
             if value is not END:
                 call(h, h._each_callback, value)
-            elif buf:
+            elif buf._data:
                 _lifecycle.fail(h, UnexpectedEOF(_left("the stream ended inside a frame", buf)))
                 return
         elif h._on_read is not None and buf:
@@ -471,10 +478,10 @@ def _at_end(h: Handle) -> None:
             _writing.settle(h)
 
 
-def _finish(h: Handle, reader: Any, buf: ReadBuffer) -> Any:
+def _finish(reader: Any, buf: ReadBuffer) -> Any:
     """Return what the end of the stream makes complete, or END."""
     at_eof = getattr(reader, "at_eof", None)
-    if at_eof is None or not buf:
+    if at_eof is None:
         return END
     try:
         value = at_eof(buf)
@@ -484,7 +491,7 @@ def _finish(h: Handle, reader: Any, buf: ReadBuffer) -> Any:
 
 
 def _left(what: str, buf: ReadBuffer) -> str:
-    return f"{what}, {len(buf)} bytes are unread" if buf else what
+    return f"{what}, {len(buf)} bytes are unread"
 
 
 def call(h: Handle, callback: Any, *args: Any) -> None:

@@ -47,6 +47,8 @@ _MAX_READ_SIZE: Final = 65_536
 _LOW_WATER_MARK: Final = 0
 _LINGER: Final = 3600.0
 
+_is_callable: Final[Callable[[object], bool]] = callable  # whatever the annotation says
+
 
 def _reader_changed(h: Handle) -> None:
     _reading.unburst(h)
@@ -68,8 +70,10 @@ def _eof_changed(h: Handle) -> None:
 
 
 def _drain_changed(h: Handle) -> None:
+    if h._phase != _events.OPEN:
+        return
     _writing.refresh(h)
-    if h._on_drain is None or h._phase != _events.OPEN:
+    if h._on_drain is None:
         return
     if len(h._out) > h._low_water_mark:
         h._armed = True
@@ -242,40 +246,40 @@ class Settings:
         if connect is not None and (not isinstance(connect, (tuple, list)) or len(connect) != 2):
             raise TypeError(f"expected connect as (host, service), got {connect!r}")
         self._on_prepare = on_prepare
-        if on_prepare is not None:
+        if not (on_prepare is None or _is_callable(on_prepare)):
             check_callback("on_prepare", on_prepare)
         self._on_connect = on_connect
-        if on_connect is not None:
+        if not (on_connect is None or _is_callable(on_connect)):
             check_callback("on_connect", on_connect)
         self._on_connect_error = on_connect_error
-        if on_connect_error is not None:
+        if not (on_connect_error is None or _is_callable(on_connect_error)):
             check_callback("on_connect_error", on_connect_error)
         self._on_error = on_error
-        if on_error is not None:
+        if not (on_error is None or _is_callable(on_error)):
             check_callback("on_error", on_error)
         self._on_read = on_read
-        if on_read is not None:
+        if not (on_read is None or _is_callable(on_read)):
             check_callback("on_read", on_read)
         self._on_eof = on_eof
-        if on_eof is not None:
+        if not (on_eof is None or _is_callable(on_eof)):
             check_callback("on_eof", on_eof)
         self._on_drain = on_drain
-        if on_drain is not None:
+        if not (on_drain is None or _is_callable(on_drain)):
             check_callback("on_drain", on_drain)
         self._on_timeout = on_timeout
-        if on_timeout is not None:
+        if not (on_timeout is None or _is_callable(on_timeout)):
             check_callback("on_timeout", on_timeout)
         self._on_read_timeout = on_read_timeout
-        if on_read_timeout is not None:
+        if not (on_read_timeout is None or _is_callable(on_read_timeout)):
             check_callback("on_read_timeout", on_read_timeout)
         self._on_write_timeout = on_write_timeout
-        if on_write_timeout is not None:
+        if not (on_write_timeout is None or _is_callable(on_write_timeout)):
             check_callback("on_write_timeout", on_write_timeout)
         self._on_tls_started = on_tls_started
-        if on_tls_started is not None:
+        if not (on_tls_started is None or _is_callable(on_tls_started)):
             check_callback("on_tls_started", on_tls_started)
         self._on_tls_stopped = on_tls_stopped
-        if on_tls_stopped is not None:
+        if not (on_tls_stopped is None or _is_callable(on_tls_stopped)):
             check_callback("on_tls_stopped", on_tls_stopped)
         if max_read_buffer is not _MAX_READ_BUFFER:
             check_limit("max_read_buffer", max_read_buffer)

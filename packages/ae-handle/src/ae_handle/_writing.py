@@ -41,10 +41,12 @@ _ROUNDS: Final = 16
 
 
 def refresh(h: Handle) -> None:
-    """Work out again whether the shortest path of :meth:`Events.readable` is right."""
+    """Work out again whether the shortest path of :meth:`Events.readable` is right.
+
+    Of an open handle.
+    """
     h._simple = (
-        h._phase == _events.OPEN
-        and h._on_drain is None
+        h._on_drain is None
         and not h._drained
         and not h._shutdown
         and h._writing is None
