@@ -160,6 +160,8 @@ class ChunkedBody:
                 if match is None:
                     self._incomplete_size(data, pos)
                     break
+                if match.end() - pos > _MAX_LINE:
+                    raise _long_line()
                 pos = match.end()
                 self._left = int(match[1], 16)
                 self._state = self._DATA if self._left else self._TRAILERS
@@ -184,9 +186,7 @@ class ChunkedBody:
         ):
             raise BadResponse(f"expected the size of a chunk, got {line[:40]!r}", phase="body")
         if len(line) > _MAX_LINE:
-            raise ResponseTooLarge(
-                f"the line before a chunk has more than {_MAX_LINE} octets", phase="body"
-            )
+            raise _long_line()
 
     def _trailer_line(self, data: bytes, pos: int) -> int:
         """Take one line of the trailer section, if it is there; return where it ends."""
@@ -208,3 +208,9 @@ class ChunkedBody:
     def eof(self) -> bool:
         """See :class:`Body`."""
         return self.done
+
+
+def _long_line() -> ResponseTooLarge:
+    return ResponseTooLarge(
+        f"the line before a chunk has more than {_MAX_LINE} octets", phase="body"
+    )

@@ -290,7 +290,13 @@ class Connection:
                 handle.read_buffer.feed(self._reader.rest)
             exchange.got_switch(handle)
             return
-        if not head.keep_alive or self._uploading is not None or not self._host.pool.keeps:
+        uploading, self._uploading = self._uploading, None
+        sent = True
+        if uploading is not None:
+            upload = exchange.request.upload
+            sent = upload is not None and upload.complete
+            uploading.cancel()
+        if not sent or not head.keep_alive or not self._host.pool.keeps:
             # the server has answered without reading everything, or closes
             self._close()
         elif self._exchanges:

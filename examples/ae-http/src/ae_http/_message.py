@@ -152,13 +152,15 @@ class ResponseReader:
     def feed(self, data: bytes) -> list[Event]:
         """Return what *data* brings."""
         events: list[Event] = []
+        if self._failed:
+            return events
         pos = 0
         size = len(data)
         try:
             while pos < size:
                 body = self._body
                 if body is None:
-                    if self.switched or self._failed or not self._expected:
+                    if self.switched or not self._expected:
                         self.rest += data[pos:]
                         break
                     head, pos = self._head(data, pos)
@@ -209,15 +211,15 @@ class ResponseReader:
         """A final response has begun."""
         method = self._expected[0]
         self._interim = 0
-        events.append(head)
         if (method == "CONNECT" and 200 <= head.status < 300) or (
             self._may_switch and head.status == 101
         ):
             self._expected.popleft()
             self.switched = True
-            events.append(END)
+            events += (head, END)
             return
         body = _framing(method, head, self._max_head)
+        events.append(head)
         if body is None or body.done:
             self._expected.popleft()
             events.append(END)

@@ -54,12 +54,13 @@ class Upload:
         length: How many octets it will give; None sends it in chunks.
     """
 
-    __slots__ = ("_length", "_source", "_started")
+    __slots__ = ("_complete", "_length", "_source", "_started")
 
     def __init__(self, source: Any, length: int | None) -> None:
         self._source = source
         self._length = length
         self._started = False
+        self._complete = False
 
     @property
     def length(self) -> int | None:
@@ -70,6 +71,11 @@ class Upload:
     def started(self) -> bool:
         """Whether anything was taken from the source: it cannot be sent again then."""
         return self._started
+
+    @property
+    def complete(self) -> bool:
+        """Whether all octets were handed to the connection."""
+        return self._complete
 
     async def send(self, handle: Handle) -> None:
         """Send it all, waiting for the connection after each piece.
@@ -103,22 +109,35 @@ class Upload:
                     )
                 else:
                     handle.push_write(piece)
+                    self._complete = sent == self._length
                 await handle.drained()
         finally:
             await pieces.aclose()
         if self._length is None:
             handle.push_write(b"0\r\n\r\n")
+            self._complete = True
         elif sent < self._length:
             raise UploadFailed(f"the body has {sent} octets, announced were {self._length}")
 
     async def _pieces(self) -> AsyncGenerator[Any, None]:
         source: Any = self._source
         if isinstance(source, AsyncIterable):
-            async for piece in source:
-                yield piece
+            try:
+                async for piece in source:
+                    yield piece
+            finally:
+                # when it is given up half-way, a generator has to hear of it now
+                close = getattr(source, "aclose", None)
+                if close is not None:
+                    await close()
         elif hasattr(source, "read"):  # a file is iterable as well, by lines
             while piece := source.read(_PIECE):
                 yield piece
         else:
-            for piece in source:
-                yield piece
+            try:
+                for piece in source:
+                    yield piece
+            finally:
+                close = getattr(source, "close", None)
+                if close is not None:
+                    close()
