@@ -21,13 +21,25 @@ __all__ = (
     "report",
 )
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 from weakref import ref
 
 import ae_core as ae
 
 from . import _lifecycle, _reading, _tls, _writing
-from ._registry import SHARED
+from ._registry import LINE
+from ._states import (
+    CONNECTING,
+    DESTROYED,
+    DUE_DRAIN,
+    DUE_DRAINED,
+    DUE_FAIL,
+    DUE_READ,
+    DUE_TLS,
+    DUE_WRITE,
+    FAILED,
+    OPEN,
+)
 
 if TYPE_CHECKING:
     from ._handle import Handle
@@ -42,22 +54,6 @@ if TYPE_CHECKING:
 # No callback of the user runs inside a call of the user. What a call finds to be due is noted in
 # `handle._due`, and `turn` is postponed, once. `_busy` says that a drain runs: 1, or 2 while a
 # burst of lines is handed out (see `_reading`); requests then only queue.
-
-# The phases of a handle
-CONNECTING: Final = 1
-OPEN: Final = 2
-FAILED: Final = 3  # a fatal error was, or is being, reported; reads and writes are ignored
-DESTROYED: Final = 4
-
-# Bits of `_due`
-DUE_READ: Final = 1  # offer the buffer to the queue
-DUE_DRAIN: Final = 2  # call on_drain
-DUE_DRAINED: Final = 4  # tell who waits for the queue to empty; shut down
-DUE_FAIL: Final = 8  # report `_error`
-DUE_TLS: Final = 16  # look at the TLS session
-DUE_WRITE: Final = 32  # send what was corked
-
-LINE: Final = SHARED["line"]
 
 
 def report(error: BaseException) -> None:

@@ -22,8 +22,9 @@ from ._buffer import NEED_MORE, ReadBuffer
 from ._errors import HandleDestroyed, HandleError
 from ._octets import octets
 from ._read_queue import ReadQueue
-from ._registry import SHARED, resolve_frame
+from ._registry import LINE, resolve_frame
 from ._settings import Settings
+from ._states import CONNECTING, DESTROYED, DUE_DRAINED, DUE_READ, DUE_WRITE, FAILED, OPEN
 from ._statistics import HandleStatistics, describe, statistics
 from ._streams import adapt
 from ._write_queue import WriteQueue
@@ -46,8 +47,6 @@ class _Missing:
 
 
 _MISSING: Final = _Missing()
-_DESTROYED: Final = _events.DESTROYED
-_LINE: Final = SHARED["line"]
 
 
 class Handle(Settings):
@@ -212,7 +211,7 @@ class Handle(Settings):
     def clear_callbacks(self) -> None:
         """Set all callbacks to None, for a handle that changes hands. Requests stay queued."""
         _lifecycle.forget_callbacks(self)
-        if self._phase == _events.OPEN:
+        if self._phase == OPEN:
             _reading.unburst(self)
             _writing.refresh(self)
             if not self._busy:
@@ -296,7 +295,7 @@ class Handle(Settings):
         """
         if callback is None:
             return self._request(self._reader(reader), Awaited(self), front=False)
-        reader = _LINE if reader == "line" else self._reader(reader)
+        reader = LINE if reader == "line" else self._reader(reader)
         if not callable(callback):
             raise TypeError(f"expected a callable, got {callback!r}")
         if self._busy == 1:
@@ -368,7 +367,7 @@ class Handle(Settings):
         reader = self._reader(reader)
         if not callable(callback):
             raise TypeError(f"expected a callable, got {callback!r}")
-        if self._phase >= _events.FAILED:
+        if self._phase >= FAILED:
             return
         _reading.unburst(self)
         self._on_read = None
@@ -397,7 +396,7 @@ class Handle(Settings):
 
     def start_read(self) -> None:
         """Read again after :meth:`stop_read`. New requests and ``on_read`` do it by themselves."""
-        if self._phase == _events.OPEN and self._stopped:
+        if self._phase == OPEN and self._stopped:
             self._wake_reading()
 
     def stop_read(self) -> None:
@@ -405,7 +404,7 @@ class Handle(Settings):
 
         Perl: ``$handle->stop_read``
         """
-        if self._phase == _events.OPEN:
+        if self._phase == OPEN:
             self._stopped = True
             self._simple = False
             if self._busy:
@@ -422,11 +421,11 @@ class Handle(Settings):
         if not callable(reader):
             raise TypeError(f"expected a frame type, its name or a callable, got {reader!r}")
         if isinstance(reader, Line) and reader.eol is None:
-            return _LINE  # the drain knows this one by identity
+            return LINE  # the drain knows this one by identity
         return reader
 
     def _enqueue(self, reader: Any, callback: Any, front: bool) -> None:
-        if self._phase >= _events.FAILED:
+        if self._phase >= FAILED:
             return
         if self._burst is not None:
             _reading.unburst(self)
@@ -442,9 +441,9 @@ class Handle(Settings):
             buf.reset_scan()
         else:
             queue.push(reader, callback)
-        if reader is not _LINE or self._stopped or buf._data or self._eof:
+        if reader is not LINE or self._stopped or buf._data or self._eof:
             self._wake_reading()
-        elif self._phase == _events.OPEN and self._reading is None and not self._busy:
+        elif self._phase == OPEN and self._reading is None and not self._busy:
             _reading.update_interest(self)
 
     def _wake_reading(self) -> None:
@@ -453,17 +452,17 @@ class Handle(Settings):
             self._stopped = False
             if self._busy:
                 self._busy = 1
-        if self._phase == _events.OPEN and not self._busy:
+        if self._phase == OPEN and not self._busy:
             _reading.update_interest(self)
-            self._make_due(_events.DUE_READ)
+            self._make_due(DUE_READ)
 
     def _make_due(self, bit: int) -> None:
-        if self._phase == _events.OPEN:
+        if self._phase == OPEN:
             self._due |= bit
             _lifecycle.post_turn(self)
 
     def _request(self, reader: Any, awaited: Awaited, *, front: bool) -> CondVar[Any]:
-        if self._phase >= _events.FAILED:
+        if self._phase >= FAILED:
             error = self._error or HandleDestroyed()
             ae.postpone(lambda: awaited.throw(error))
         else:
@@ -477,7 +476,7 @@ class Handle(Settings):
     def _read_now(self, reader: Any) -> Any:
         """For ``Each``: an item that is buffered already, or NEED_MORE."""
         if (
-            self._phase != _events.OPEN
+            self._phase != OPEN
             or self._busy
             or not self._buf
             or self._queue.reader is not None
@@ -493,10 +492,10 @@ class Handle(Settings):
             self._drained.remove(awaited)
         elif self._queue.remove(awaited):
             self._buf.reset_scan()
-            if self._phase == _events.OPEN and not self._busy:
+            if self._phase == OPEN and not self._busy:
                 _reading.update_interest(self)
                 if self._buf:
-                    self._make_due(_events.DUE_READ)
+                    self._make_due(DUE_READ)
 
     def _hold(self) -> None:
         _lifecycle.hold(self)
@@ -548,18 +547,18 @@ class Handle(Settings):
         return data if data.__class__ is bytes else octets(data)
 
     def _write(self, data: bytes) -> None:
-        if self._phase >= _events.FAILED or not data:
+        if self._phase >= FAILED or not data:
             return
         if self._shutdown:
             raise RuntimeError("push_write after push_shutdown")
         if self._write_error is not None:
             return
         self._pieces.append(data)
-        if self._phase == _events.CONNECTING or self._writing is not None:
+        if self._phase == CONNECTING or self._writing is not None:
             _writing.look_at_size(self)
         elif self._autocork and not self._busy:
             self._later = self._max_write_buffer is None
-            self._due |= _events.DUE_WRITE
+            self._due |= DUE_WRITE
         elif self._busy or self._doing:
             _writing.look_at_size(self)
         else:
@@ -574,16 +573,16 @@ class Handle(Settings):
 
         Perl: ``$handle->push_shutdown``
         """
-        if self._phase >= _events.FAILED or self._shutdown:
+        if self._phase >= FAILED or self._shutdown:
             return
         self._shutdown = 1
         self._low_water_mark = 0
         self._on_drain = None
         self._simple = False
         self._later = self._later and (self._busy != 0)
-        if self._phase == _events.OPEN:
+        if self._phase == OPEN:
             self._armed = True
-            self._make_due(_events.DUE_WRITE)
+            self._make_due(DUE_WRITE)
 
     def drained(self) -> CondVar[None]:
         """Return a condition variable for the moment at which everything is sent.
@@ -597,7 +596,7 @@ class Handle(Settings):
         """
         awaited = Awaited(self)
         condvar: CondVar[None] = awaited.condvar
-        if self._phase >= _events.FAILED:
+        if self._phase >= FAILED:
             error = self._error or HandleDestroyed()
             ae.postpone(lambda: awaited.throw(error))
             return condvar
@@ -605,11 +604,11 @@ class Handle(Settings):
             self._drained = []
         self._drained.append(awaited)
         self._simple = False
-        if self._phase == _events.OPEN:
+        if self._phase == OPEN:
             if len(self._out) > self._low_water_mark:
                 self._armed = True
             else:
-                self._make_due(_events.DUE_DRAINED)
+                self._make_due(DUE_DRAINED)
         return condvar
 
     # ------------------------------------------------------------------ TLS
@@ -636,9 +635,9 @@ class Handle(Settings):
 
         Perl: ``$handle->starttls``
         """
-        if self._phase >= _events.FAILED:
+        if self._phase >= FAILED:
             return
-        if self._phase == _events.CONNECTING:
+        if self._phase == CONNECTING:
             _tls.check_role(mode)
             if self._tls_role is not None:
                 raise ValueError("TLS is to be started already on this handle")
@@ -660,7 +659,7 @@ class Handle(Settings):
 
         Perl: ``$handle->stoptls``
         """
-        if self._phase == _events.OPEN:
+        if self._phase == OPEN:
             _tls.stop(self)
             if self._due:
                 _lifecycle.post_turn(self)
@@ -678,7 +677,7 @@ class Handle(Settings):
         """
         _lifecycle.destroy(self)
 
-    def __del__(self, _destroyed: int = _DESTROYED) -> None:
+    def __del__(self, _destroyed: int = DESTROYED) -> None:
         if getattr(self, "_phase", _destroyed) == _destroyed:
             return  # or it was never made
         destroy = getattr(_lifecycle, "destroy", None)
@@ -723,7 +722,7 @@ class Handle(Settings):
     ) -> None:
         """Wait until everything is sent, unless an exception passes; then destroy."""
         try:
-            if error is None and self._phase < _events.FAILED:
+            if error is None and self._phase < FAILED:
                 await self.drained()
         finally:
             self.destroy()

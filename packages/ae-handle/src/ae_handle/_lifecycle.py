@@ -36,6 +36,18 @@ from . import _events, _reading, _tls, _writing
 from ._awaited import Awaited
 from ._errors import HandleDestroyed, HandleError, HandleTimedOut, TlsError, TransportError
 from ._linger import close, let_go
+from ._states import (
+    CONNECTING,
+    DESTROYED,
+    DUE_DRAIN,
+    DUE_DRAINED,
+    DUE_FAIL,
+    DUE_READ,
+    DUE_TLS,
+    DUE_WRITE,
+    FAILED,
+    OPEN,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,7 +91,7 @@ def note_failure(h: Handle, error: HandleError) -> None:
     """Remember that *error* is to be reported."""
     if h._error is None:
         h._error = error
-    h._due |= _events.DUE_FAIL
+    h._due |= DUE_FAIL
 
 
 def post_turn(h: Handle) -> None:
@@ -106,30 +118,30 @@ def do_due(h: Handle) -> None:
     try:
         for _ in range(_ROUNDS):
             due = h._due
-            if not due or h._phase != _events.OPEN:
+            if not due or h._phase != OPEN:
                 break
-            if due & _events.DUE_FAIL:
-                h._due &= ~_events.DUE_FAIL
+            if due & DUE_FAIL:
+                h._due &= ~DUE_FAIL
                 _report_failure(h)
-            elif due & _events.DUE_TLS:
-                h._due &= ~_events.DUE_TLS
+            elif due & DUE_TLS:
+                h._due &= ~DUE_TLS
                 _tls.due(h)
-            elif due & _events.DUE_WRITE:
-                h._due &= ~_events.DUE_WRITE
+            elif due & DUE_WRITE:
+                h._due &= ~DUE_WRITE
                 _writing.flush(h)
-            elif due & (_events.DUE_DRAIN | _events.DUE_DRAINED):
+            elif due & (DUE_DRAIN | DUE_DRAINED):
                 if not _writing.run_drained(h):
                     break
             else:
-                h._due &= ~_events.DUE_READ
+                h._due &= ~DUE_READ
                 _reading.drain(h)
     finally:
         h._doing = False
-    if h._phase != _events.OPEN:
-        if h._phase != _events.CONNECTING:
+    if h._phase != OPEN:
+        if h._phase != CONNECTING:
             h._due = 0
-        elif h._due & _events.DUE_FAIL:
-            h._due &= ~_events.DUE_FAIL
+        elif h._due & DUE_FAIL:
+            h._due &= ~DUE_FAIL
             _report_failure(h)
     elif h._due:
         yield_turn(h)
@@ -142,7 +154,7 @@ def _report_failure(h: Handle) -> None:
         return
     if error is h._write_error:
         _rescue_input(h)
-        if h._phase != _events.OPEN:
+        if h._phase != OPEN:
             return
         if h._tls is not None and not h._tls.announced:
             _tls.lost(h, error)
@@ -153,7 +165,7 @@ def _report_failure(h: Handle) -> None:
 def _rescue_input(h: Handle) -> None:
     """Read and deliver what the peer sent before our write failed."""
     for _ in range(_RESCUES):
-        if h._phase != _events.OPEN or h._stopped or h._eof or not _reading.has_reader(h):
+        if h._phase != OPEN or h._stopped or h._eof or not _reading.has_reader(h):
             return
         try:
             data = h._io.recv(h._max_read_size)
@@ -168,10 +180,10 @@ def tick(h: Handle) -> None:
     """The timer has fired: call back for the time-outs that are due."""
     h._timer = None
     timeouts = h._timeouts
-    if timeouts is None or h._phase != _events.OPEN:
+    if timeouts is None or h._phase != OPEN:
         return
     for kind in timeouts.due(h._clock(), h._read_at, h._wrote_at):
-        if h._phase != _events.OPEN:
+        if h._phase != OPEN:
             return
         name, callback = (
             ("timeout", h._on_timeout),
@@ -185,7 +197,7 @@ def tick(h: Handle) -> None:
                 callback(h)
             except BaseException as error:
                 _events.report(error)
-    if h._phase == _events.OPEN:
+    if h._phase == OPEN:
         arm(h)
         if h._due:
             do_due(h)
@@ -208,7 +220,7 @@ def arm(h: Handle) -> None:
 def start(h: Handle, io: Any, session: _tls.Tls | None) -> None:
     """Begin to work on *io*, in TLS if there is a *session*. Calls nobody back."""
     h._io = io
-    h._phase = _events.OPEN
+    h._phase = OPEN
     h._later = False
     if isinstance(io, socket.socket):  # a new one, where all options are off
         try:
@@ -234,11 +246,11 @@ def start(h: Handle, io: Any, session: _tls.Tls | None) -> None:
         _writing.flush(h)
     else:
         if h._drained or h._shutdown:
-            h._due |= _events.DUE_DRAINED
+            h._due |= DUE_DRAINED
         if h._on_drain is not None:
-            h._due |= _events.DUE_DRAIN
+            h._due |= DUE_DRAIN
     if h._queue.reader is not None:
-        h._due |= _events.DUE_READ
+        h._due |= DUE_READ
         _reading.update_interest(h)
     elif h._on_read is not None or h._each_reader is not None or h._watch_eof:
         _reading.update_interest(h)
@@ -271,7 +283,7 @@ def connect(h: Handle, host: str, service: str | int) -> None:
     """Connect *h*, which is held until that has ended."""
     from ae_socket import tcp_connect
 
-    h._phase = _events.CONNECTING
+    h._phase = CONNECTING
     h._later = h._max_write_buffer is None
     hold(h)
 
@@ -302,7 +314,7 @@ def _connected(
     retry: Callable[[], CondVar[Any]],
 ) -> None:
     """A connection is there: first what was pushed meanwhile, then on_connect."""
-    if h._phase != _events.CONNECTING:
+    if h._phase != CONNECTING:
         sock.close()
         return
     session = None
@@ -317,7 +329,7 @@ def _connected(
     start(h, sock, session)
     do_due(h)
     callback = h._on_connect
-    if callback is not None and h._phase == _events.OPEN:
+    if callback is not None and h._phase == OPEN:
 
         def again() -> None:
             _try_next(h, sock, retry)
@@ -326,13 +338,13 @@ def _connected(
             callback(h, host, port, again)
         except BaseException as error:
             _events.report(error)
-    if h._phase == _events.OPEN and h._due:
+    if h._phase == OPEN and h._due:
         post_turn(h)
 
 
 def _try_next(h: Handle, sock: socket.socket, retry: Callable[[], CondVar[Any]]) -> None:
     """The user does not like this connection: on to the next address."""
-    if h._phase != _events.OPEN or h._io is not sock:
+    if h._phase != OPEN or h._io is not sock:
         return
     _quieten(h)
     waiting = [callback for callback in h._queue.clear() if isinstance(callback, Awaited)]
@@ -348,7 +360,7 @@ def _try_next(h: Handle, sock: socket.socket, retry: Callable[[], CondVar[Any]])
     h._armed = False
     h._shutdown = 0
     h._simple = False
-    h._phase = _events.CONNECTING
+    h._phase = CONNECTING
     h._later = h._max_write_buffer is None
     operation = retry()
     sock.close()
@@ -391,7 +403,7 @@ def _connect_done(h: Handle, condvar: CondVar[Any]) -> None:
 def fail(h: Handle, error: HandleError) -> None:
     """Report *error*; destroy the handle if it is fatal, or if there is nobody to tell."""
     phase = h._phase
-    if phase >= _events.FAILED:
+    if phase >= FAILED:
         return
     if not error.fatal:
         if h._on_error is not None:
@@ -402,7 +414,7 @@ def fail(h: Handle, error: HandleError) -> None:
             return
         error.fatal = True
     callback: Any = h._on_error
-    if phase == _events.CONNECTING and h._on_connect_error is not None:
+    if phase == CONNECTING and h._on_connect_error is not None:
         callback = h._on_connect_error
     heard = disable(h, error)
     if callback is not None:
@@ -412,7 +424,7 @@ def fail(h: Handle, error: HandleError) -> None:
             _events.report(raised)
     elif not heard:
         _events.report(error)
-    if h._phase != _events.DESTROYED:
+    if h._phase != DESTROYED:
         destroy(h)
 
 
@@ -420,7 +432,7 @@ def disable(h: Handle, error: HandleError) -> bool:
     """End all activity because of *error*; tell who waits, return whether there was anybody."""
     if h._burst is not None:
         _reading.unburst(h)
-    h._phase = _events.FAILED
+    h._phase = FAILED
     h._error = error
     _quieten(h)
     waiting = _take_waiting(h)
@@ -460,15 +472,15 @@ def _quieten(h: Handle) -> None:
 def destroy(h: Handle) -> None:
     """End *h*, from wherever. Calls nobody back."""
     phase = h._phase
-    if phase == _events.DESTROYED:
+    if phase == DESTROYED:
         return
     waiting: list[Awaited] = []
-    if phase != _events.FAILED:  # or that is done
-        if phase == _events.OPEN:
+    if phase != FAILED:  # or that is done
+        if phase == OPEN:
             _reading.unburst(h)
         _quieten(h)
         waiting = _take_waiting(h)
-    h._phase = _events.DESTROYED
+    h._phase = DESTROYED
     if h._connecting is not None:
         operation, h._connecting = h._connecting, None
         operation.cancel()

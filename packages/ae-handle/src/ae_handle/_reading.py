@@ -25,6 +25,8 @@ from . import _events, _lifecycle, _tls, _writing
 from ._awaited import END, Awaited, Next
 from ._buffer import NEED_MORE
 from ._errors import BadMessage, BufferLimitExceeded, TransportError, UnexpectedEOF
+from ._registry import LINE
+from ._states import DUE_READ, OPEN
 from ._streams import watch
 from .types import TlsAutostart
 
@@ -67,7 +69,7 @@ def drain(h: Handle) -> None:
 
 def run(h: Handle) -> None:
     """Do a drain that was begun: ``_busy`` and ``_later`` are set."""
-    h._due &= ~_events.DUE_READ
+    h._due &= ~DUE_READ
     queue = h._queue
     buf = h._buf
     while True:
@@ -81,7 +83,7 @@ def run(h: Handle) -> None:
 
 def _serve(h: Handle, queue: ReadQueue, buf: ReadBuffer) -> None:
     """Call back until there is nothing to call with, or nobody to call."""
-    line = _events.LINE
+    line = LINE
     while True:
         reader = queue.reader
         if reader is line and not buf.searched and buf._more is None:
@@ -133,7 +135,7 @@ def _serve(h: Handle, queue: ReadQueue, buf: ReadBuffer) -> None:
                 return
             if queue.callback is callback:
                 queue.advance()
-            elif h._phase == _events.OPEN:
+            elif h._phase == OPEN:
                 queue.remove(callback)  # the reader itself has queued something before it
             else:
                 return  # or destroyed the handle
@@ -164,7 +166,7 @@ def _serve_each(h: Handle, buf: ReadBuffer) -> bool:
     """Give the standing reader's callback an item, or many; return whether to go on."""
     reader: Any = h._each_reader
     data = buf._data
-    if reader is _events.LINE and h._may_burst and isinstance(data, bytes) and not buf._more:
+    if reader is LINE and h._may_burst and isinstance(data, bytes) and not buf._more:
         pos = buf._pos
         if data.find(_LF, pos + buf.searched) < 0:
             buf.searched = len(data) - pos
@@ -172,7 +174,7 @@ def _serve_each(h: Handle, buf: ReadBuffer) -> bool:
             buf._start = 0
             return False
         buf.clear()
-        return burst(h, bytes(data[pos:])) or h._phase == _events.OPEN
+        return burst(h, bytes(data[pos:])) or h._phase == OPEN
     before = len(buf)
     try:
         value = reader(buf)
@@ -235,7 +237,7 @@ def _burst_queued(h: Handle, queue: ReadQueue, buf: ReadBuffer, data: bytes, pos
         buf._pos = 0
     else:
         buf._pos = end + 1
-    line = _events.LINE
+    line = LINE
     has_cr = 13 in data
     rest = iter(lines)
     h._burst = rest
@@ -328,7 +330,7 @@ def _refused(h: Handle, queue: ReadQueue, buf: ReadBuffer, error: BaseException)
 def _settle(h: Handle) -> None:
     """Do what a drain leaves to do."""
     h._busy = 0
-    if h._phase != _events.OPEN:
+    if h._phase != OPEN:
         h._later = False
         return
     _writing.settle(h)
@@ -350,7 +352,7 @@ def _settle(h: Handle) -> None:
 
 
 def _after_event(h: Handle) -> None:
-    if h._phase == _events.OPEN:
+    if h._phase == OPEN:
         update_interest(h)
     if h._due:
         _lifecycle.do_due(h)
@@ -419,7 +421,7 @@ def end_of_stream(h: Handle) -> None:
         drain(h)
     elif not h._busy:  # the readers have seen all there is
         _at_end(h)
-        if h._phase == _events.OPEN:
+        if h._phase == OPEN:
             _after_event(h)
 
 
@@ -430,7 +432,7 @@ def _at_end(h: Handle) -> None:
     """
     queue = h._queue
     buf = h._buf
-    while h._phase == _events.OPEN and not h._busy:
+    while h._phase == OPEN and not h._busy:
         reader = queue.reader
         if reader is not None:
             value = _finish(reader, buf) if buf._data else END
@@ -465,7 +467,7 @@ def _at_end(h: Handle) -> None:
                 return  # nobody has asked: it will be told to whoever does
         else:
             return
-        if h._phase == _events.OPEN:
+        if h._phase == OPEN:
             h._busy = 1
             h._later = True
             while True:
@@ -502,5 +504,5 @@ def call(h: Handle, callback: Any, *args: Any) -> None:
         callback(h, *args)
     except BaseException as error:
         _events.report(error)
-    if h._phase == _events.OPEN:
+    if h._phase == OPEN:
         h._busy = 0

@@ -5,7 +5,7 @@ Sans-I/O: a dictionary with rules.
 
 from __future__ import annotations
 
-__all__ = ("SHARED", "register_frame_type", "resolve_frame")
+__all__ = ("LINE", "SHARED", "register_frame_type", "resolve_frame")
 
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,6 +23,9 @@ SHARED: Final[dict[str, Any]] = {
     "netstring": NetString(),
     "tls_detect": TlsDetect(),
 }
+
+#: The frame type that the drain knows by identity.
+LINE: Final = SHARED["line"]
 
 # Built-in types that mean nothing without their parameters: only the error message differs.
 _NEED_PARAMETERS: Final = {

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 import ae_core as ae
 from ae_core.abc import Backend
 
-from . import _events, _lifecycle, _reading, _tls, _writing
+from . import _lifecycle, _reading, _tls, _writing
 from ._errors import HandleError
 from ._options import (
     Callback,
@@ -27,6 +27,7 @@ from ._options import (
     check_limit,
     check_size,
 )
+from ._states import CONNECTING, DESTROYED, DUE_DRAIN, DUE_READ, DUE_WRITE, FAILED, OPEN
 from ._timeouts import ANY, READ, WRITE, Timeouts, check_period
 from .types import Cbor, Json
 
@@ -60,17 +61,17 @@ def _reader_changed(h: Handle) -> None:
 
 
 def _interest_changed(h: Handle) -> None:
-    if h._phase == _events.OPEN and not h._busy:
+    if h._phase == OPEN and not h._busy:
         _reading.update_interest(h)
 
 
 def _eof_changed(h: Handle) -> None:
     if h._eof == 1 and h._on_eof is not None:
-        h._make_due(_events.DUE_READ)
+        h._make_due(DUE_READ)
 
 
 def _drain_changed(h: Handle) -> None:
-    if h._phase != _events.OPEN:
+    if h._phase != OPEN:
         return
     _writing.refresh(h)
     if h._on_drain is None:
@@ -78,19 +79,19 @@ def _drain_changed(h: Handle) -> None:
     if len(h._out) > h._low_water_mark:
         h._armed = True
     else:
-        h._make_due(_events.DUE_DRAIN)
+        h._make_due(DUE_DRAIN)
 
 
 def _read_limit_changed(h: Handle) -> None:
     if not h._busy:
-        h._make_due(_events.DUE_READ)
+        h._make_due(DUE_READ)
 
 
 def _write_limit_changed(h: Handle) -> None:
-    if h._phase == _events.CONNECTING:
+    if h._phase == CONNECTING:
         h._later = h._max_write_buffer is None
     elif not h._busy:
-        h._make_due(_events.DUE_WRITE)
+        h._make_due(DUE_WRITE)
 
 
 def _read_size_changed(h: Handle) -> None:
@@ -240,7 +241,7 @@ class Settings:
         json: Coder | None = None,
         cbor: Coder | None = None,
     ) -> None:
-        self._phase = _events.DESTROYED  # until everything is checked
+        self._phase = DESTROYED  # until everything is checked
         if (stream is None) == (connect is None):
             raise ValueError("either a stream or connect=(host, service) must be given")
         if connect is not None and (not isinstance(connect, (tuple, list)) or len(connect) != 2):
@@ -351,7 +352,7 @@ class Settings:
         self._reset_period(WRITE)
 
     def _set_period(self, kind: int, period: float) -> None:
-        if self._phase >= _events.FAILED:
+        if self._phase >= FAILED:
             return
         timeouts = self._timeouts
         if timeouts is None:
@@ -359,11 +360,11 @@ class Settings:
                 return
             timeouts = self._timeouts = Timeouts()
         timeouts.periods[kind] = period
-        if self._phase == _events.OPEN:
+        if self._phase == OPEN:
             _lifecycle.arm(cast("Handle", self))
 
     def _reset_period(self, kind: int) -> None:
-        if self._phase >= _events.FAILED:
+        if self._phase >= FAILED:
             return
         if self._timeouts is None:
             self._timeouts = Timeouts()
@@ -402,4 +403,4 @@ class Settings:
     @property
     def is_destroyed(self) -> bool:
         """Whether it was destroyed, or never came to life."""
-        return self._phase == _events.DESTROYED
+        return self._phase == DESTROYED

@@ -9,7 +9,8 @@ __all__ = ("HandleStatistics", "describe", "statistics")
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from . import _events, _reading
+from . import _reading
+from ._states import OPEN
 
 if TYPE_CHECKING:
     from ._handle import Handle
@@ -44,7 +45,7 @@ def statistics(h: Handle) -> HandleStatistics:
         _reading.unburst(h)
     return HandleStatistics(
         h._peer_name,
-        "ended" if h._eof and h._phase == _events.OPEN else _PHASES[h._phase],
+        "ended" if h._eof and h._phase == OPEN else _PHASES[h._phase],
         len(h._queue),
         len(h._buf),
         len(h._out),

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from . import _events, _lifecycle
 from ._errors import BufferLimitExceeded, TlsError, TransportError
+from ._states import DUE_DRAIN, DUE_DRAINED, OPEN
 from ._streams import shut_down, watch
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def flush(h: Handle) -> None:
     """Send as much as the kernel takes; note what is due then."""
     out = h._out
     tls = h._tls
-    if h._phase != _events.OPEN:
+    if h._phase != OPEN:
         return
     if h._write_error is not None:
         out.clear()
@@ -124,7 +125,7 @@ def look_at_size(h: Handle) -> None:
     if h._armed and unsent <= h._low_water_mark:
         h._armed = False
         if h._on_drain is not None or h._drained or h._shutdown:
-            _lifecycle.note(h, _events.DUE_DRAIN | _events.DUE_DRAINED)
+            _lifecycle.note(h, DUE_DRAIN | DUE_DRAINED)
     limit = h._max_write_buffer
     if limit is not None and unsent > limit:
         _lifecycle.note_failure(
@@ -180,7 +181,7 @@ def run_drained(h: Handle) -> bool:
     """
     for _ in range(_ROUNDS):
         due = h._due
-        h._due &= ~(_events.DUE_DRAIN | _events.DUE_DRAINED)
+        h._due &= ~(DUE_DRAIN | DUE_DRAINED)
         if len(h._out) > h._low_water_mark:
             h._armed = True  # something was pushed meanwhile
             return True
@@ -189,19 +190,19 @@ def run_drained(h: Handle) -> bool:
             refresh(h)
             for awaited in waiting:
                 awaited(h, None)
-        if h._shutdown in (1, 2) and h._phase == _events.OPEN:
+        if h._shutdown in (1, 2) and h._phase == OPEN:
             _shut_down(h)
-        callback = h._on_drain if due & _events.DUE_DRAIN else None
-        if callback is not None and h._phase == _events.OPEN:
+        callback = h._on_drain if due & DUE_DRAIN else None
+        if callback is not None and h._phase == OPEN:
             h._later = True
             try:
                 callback(h)
             except BaseException as error:
                 _events.report(error)
-        if h._phase != _events.OPEN:
+        if h._phase != OPEN:
             return True
         settle(h)
-        if not h._due & (_events.DUE_DRAIN | _events.DUE_DRAINED):
+        if not h._due & (DUE_DRAIN | DUE_DRAINED):
             return True
     return False
 
