@@ -186,6 +186,20 @@ def test_pieces_are_taken_across_their_boundaries() -> None:
         assert {len(part) for part in got[:-1]} <= {size}
 
 
+@given(before=st.binary(max_size=2), pieces=PIECES, factor=st.sampled_from([1, 200, 3000]))
+def test_pieces_may_be_fed_together(before: bytes, pieces: list[bytes], factor: int) -> None:
+    pieces = [piece * factor for piece in pieces]
+    whole = before + b"".join(pieces)
+    buf = ReadBuffer(before)
+    buf.feed_pieces(pieces)
+    buf.feed(b"end")
+    assert len(buf) == len(whole) + 3
+    assert bool(buf)
+    half = buf.take(len(whole) // 2)
+    assert half + buf.take(len(buf)) == whole + b"end"
+    assert not buf
+
+
 @given(pieces=PIECES, takes=st.lists(st.integers(0, 30), max_size=12), factor=st.integers(1, 200))
 def test_it_is_a_queue_of_octets(pieces: list[bytes], takes: list[int], factor: int) -> None:
     buf = ReadBuffer()

@@ -145,6 +145,18 @@ class ReadBuffer:
             self._pos = 0
         self._append(data)
 
+    def feed_pieces(self, pieces: list[bytes]) -> None:
+        """Append all of *pieces*, and take the list over."""
+        size = sum(map(len, pieces))
+        if self._data or size <= _SMALL * len(pieces) or not all(pieces):
+            for piece in pieces:
+                self.feed(piece)
+            return
+        self._data = pieces.pop(0)
+        if pieces:
+            self._more = pieces
+            self._more_size = size - len(self._data)
+
     def find(self, sub: bytes, start: int = 0) -> int:
         """Return where *sub* first occurs at or behind *start*, or -1.
 

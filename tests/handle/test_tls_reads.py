@@ -1,0 +1,174 @@
+"""How much a handle with TLS reads in one event, and what may come up while it reads on.
+
+The engine hides nothing: an ``!`` is its close_notify, a ``?`` is no record at all.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ae_core.testing import Trace
+from ae_handle import Chunk, Handle, TlsError, TransportError
+from ae_handle.testing import MemoryStream, memory_pair
+
+Turns = Callable[..., None]
+
+SIZE = 1000  # what is read at once
+
+
+class Clear:
+    """A session that is its own context."""
+
+    peer_certificate = None
+
+    def __init__(self) -> None:
+        self.state = "established"
+        self.plain = b""
+
+    def new_session(self, role: str, peer_name: str | None) -> Clear:
+        return self
+
+    def feed(self, data: bytes) -> None:
+        assert self.state == "established", "fed behind the end"
+        if not data:
+            self.state = "closed"
+            raise TlsError("cut off", reason="truncated")
+        if b"?" in data:
+            self.state = "closed"
+            raise TlsError("what is that", reason="protocol")
+        self.plain += data.rstrip(b"!")
+        if b"!" in data:
+            self.state = "closing"
+
+    def read(self) -> bytes:
+        plain, self.plain = self.plain, b""
+        return plain
+
+    def write(self, data: bytes) -> None:
+        raise AssertionError("nothing is written here")
+
+    def drain(self) -> bytes:
+        return b""
+
+    def shutdown(self) -> None:
+        self.state = "closed"
+
+
+Make = Callable[..., tuple[Handle, MemoryStream]]
+
+
+@pytest.fixture
+def make(made: list[Handle], trace: Trace, turns: Turns) -> Make:
+    def make(**options: Any) -> tuple[Handle, MemoryStream]:
+        ours, peer = memory_pair(capacity=1 << 20)
+        options.setdefault("on_error", lambda h, error: trace(error))
+        h = Handle(ours, tls="accept", tls_context=Clear(), max_read_size=SIZE, linger=0, **options)
+        made.append(h)
+        return h, peer
+
+    return make
+
+
+def took(trace: Trace) -> Callable[[Handle], object]:
+    return lambda h: trace(len(h.read_buffer.take(len(h.read_buffer))))
+
+
+@pytest.mark.parametrize(
+    ("sent", "taken"),
+    [
+        (SIZE - 1, [SIZE - 1]),
+        (SIZE, [SIZE]),
+        (SIZE + 1, [SIZE + 1]),
+        (4 * SIZE, [4 * SIZE]),
+        (10 * SIZE, [4 * SIZE, 4 * SIZE, 2 * SIZE]),
+    ],
+)
+def test_an_event_reads_on_a_little_while_there_is_more(
+    make: Make, trace: Trace, turns: Turns, sent: int, taken: list[int]
+) -> None:
+    _, peer = make(on_read=took(trace))
+    peer.send(bytes(sent))
+    turns(6)
+    assert trace == taken
+
+
+def test_it_does_not_read_on_behind_the_peers_end(make: Make, trace: Trace, turns: Turns) -> None:
+    h, peer = make(on_tls_stopped=lambda h: trace("stopped"))
+    h.push_read(Chunk(SIZE - 1), lambda h, data: trace(len(data)))
+    peer.send(bytes(SIZE - 1) + b"!" + b"in clear")
+    turns()
+    assert trace == [SIZE - 1, "stopped"]
+    h.push_read(Chunk(8), lambda h, data: trace(data))
+    turns()
+    assert trace == [SIZE - 1, "stopped", b"in clear"]
+
+
+def test_a_reset_comes_behind_the_data_before_it(make: Make, trace: Trace, turns: Turns) -> None:
+    h, peer = make(on_read=took(trace))
+    peer.send(bytes(2 * SIZE))
+    peer.peer.break_off(errno.ECONNRESET)
+    turns()
+    assert trace[0] == 2 * SIZE
+    (error,) = trace[1:]
+    assert isinstance(error, TransportError)
+    assert error.errno == errno.ECONNRESET
+    assert h.is_destroyed
+
+
+def test_a_reset_is_not_told_to_who_has_gone(make: Make, trace: Trace, turns: Turns) -> None:
+    def read(h: Handle) -> None:
+        trace(len(h.read_buffer))
+        h.destroy()
+
+    _, peer = make(on_read=read)
+    peer.send(bytes(2 * SIZE))
+    peer.peer.break_off(errno.ECONNRESET)
+    turns()
+    assert trace == [2 * SIZE]
+
+
+def test_the_end_of_the_stream_comes_behind_the_data(
+    make: Make, trace: Trace, turns: Turns
+) -> None:
+    _, peer = make(on_read=took(trace), allow_truncated=True, on_eof=lambda h: trace("end"))
+    peer.send(bytes(2 * SIZE))
+    peer.close()
+    turns()
+    assert trace == [2 * SIZE, "end"]
+
+
+def test_an_engine_that_fails_on_the_way_does_so_behind_the_data(
+    make: Make, trace: Trace, turns: Turns
+) -> None:
+    _, peer = make(on_read=took(trace))
+    peer.send(bytes(2 * SIZE) + b"?" * 10)
+    turns()
+    assert trace[0] == 2 * SIZE
+    assert [error.reason for error in trace[1:]] == ["protocol"]
+
+
+def test_who_stops_reading_gets_no_more_than_one_event_has_read(
+    make: Make, trace: Trace, turns: Turns
+) -> None:
+    def read(h: Handle) -> None:
+        trace(len(h.read_buffer.take(len(h.read_buffer))))
+        h.stop_read()
+
+    h, peer = make(on_read=read)
+    peer.send(bytes(10 * SIZE))
+    turns()
+    assert trace == [4 * SIZE]
+    h.start_read()
+    turns()
+    assert trace == [4 * SIZE, 4 * SIZE]
+
+
+def test_an_idle_handle_stops_at_its_limit(make: Make, turns: Turns) -> None:
+    h, peer = make(max_read_buffer=2 * SIZE)
+    peer.send(bytes(20 * SIZE))
+    turns(10)
+    assert len(h.read_buffer) == 4 * SIZE
