@@ -106,7 +106,7 @@ def test_callbacks_get_head_and_pieces(
             asked = client.get(
                 server.url,
                 on_head=lambda head: seen.append(head.status),
-                on_data=lambda piece: seen.append(piece),
+                on_data=seen.append,
             )
             asked.on_ready(lambda asked: seen.append(asked.recv().body))
             assert seen == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,7 +25,7 @@ def read(
     outcome: Outcome = []
     edges = [0, *sorted(cuts), len(wire)]
     events = []
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         events += reader.feed(wire[start:end])
     if eof:
         events += reader.eof()
@@ -81,7 +83,8 @@ CASES = {
     ),
     "chunked": (
         OK
-        + b'Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n1;x="y"\r\n \r\n0A\r\n0123456789\r\n0\r\n\r\n',
+        + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
+        + b'1;x="y"\r\n \r\n0A\r\n0123456789\r\n0\r\n\r\n',
         [(200, [("Transfer-Encoding", "chunked")]), b"hello 0123456789", "end"],
     ),
     "trailers": (

@@ -51,11 +51,27 @@ def test_url(url: str, host: str, port: int, authority: str, path: str) -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        "", "a", "/x", "ftp://a/", "http:///x", "http://", "http://a b/", "http://a/\r\nX: y", "http://a/\n", "http://a/\0",
-        "http://a:0/", "http://a:65536/", "http://a:x/", "http://[::1", "http://a\\@b/", "http://a%00b/", "http://a<b/",
-        "http://\u2100.example/", "http://" + "a" * 64 + "ü.example/",
+        "",
+        "a",
+        "/x",
+        "ftp://a/",
+        "http:///x",
+        "http://",
+        "http://a b/",
+        "http://a/\r\nX: y",
+        "http://a/\n",
+        "http://a/\0",
+        "http://a:0/",
+        "http://a:65536/",
+        "http://a:x/",
+        "http://[::1",
+        "http://a\\@b/",
+        "http://a%00b/",
+        "http://a<b/",
+        "http://\u2100.example/",
+        "http://" + "a" * 64 + "ü.example/",
     ],
-)  # fmt: skip
+)
 def test_url_that_cannot_be_meant_is_refused(url: str) -> None:
     with pytest.raises(InvalidRequest):
         parse_url(url)
@@ -110,12 +126,27 @@ def test_large_body_is_not_copied_behind_the_head() -> None:
 @pytest.mark.parametrize(
     "headers",
     [
-        {"A": "b\r\nC: d"}, {"A": "b\n"}, {"A": "b\0"}, {"A\r\nB": "c"}, {"A:": "b"}, {"": "b"}, {"A b": "c"}, {"A": "\u20ac"},
-        {"Transfer-Encoding": "chunked"}, {"connection": "close"}, {"Keep-Alive": "x"}, {"TE": "gzip"}, {"Expect": "100-continue"},
-        {"Upgrade": "h2c"}, {"Content-Length": "x"}, {"Content-Length": "-1"}, {"Content-Length": "5"},
-        [("Content-Length", "0"), ("content-length", "0")], [("Host", "a"), ("host", "b")],
+        {"A": "b\r\nC: d"},
+        {"A": "b\n"},
+        {"A": "b\0"},
+        {"A\r\nB": "c"},
+        {"A:": "b"},
+        {"": "b"},
+        {"A b": "c"},
+        {"A": "\u20ac"},
+        {"Transfer-Encoding": "chunked"},
+        {"connection": "close"},
+        {"Keep-Alive": "x"},
+        {"TE": "gzip"},
+        {"Expect": "100-continue"},
+        {"Upgrade": "h2c"},
+        {"Content-Length": "x"},
+        {"Content-Length": "-1"},
+        {"Content-Length": "5"},
+        [("Content-Length", "0"), ("content-length", "0")],
+        [("Host", "a"), ("host", "b")],
     ],
-)  # fmt: skip
+)
 def test_header_that_could_deceive_is_refused(headers: object) -> None:
     with pytest.raises(InvalidRequest):
         make_request("POST", parse_url("http://a/"), headers, b"", AGENT)  # type: ignore[arg-type]
@@ -184,11 +215,19 @@ def test_headers_are_found_however_they_are_spelled() -> None:
 @pytest.mark.parametrize(
     ("status", "method", "then", "keeps"),
     [
-        (301, "POST", "GET", False), (302, "POST", "GET", False), (303, "POST", "GET", False), (303, "PUT", "GET", False),
-        (307, "POST", "POST", True), (308, "POST", "POST", True), (301, "PUT", "PUT", True), (302, "GET", "GET", True),
-        (303, "HEAD", "HEAD", True), (301, "HEAD", "HEAD", True), (303, "GET", "GET", False),
+        (301, "POST", "GET", False),
+        (302, "POST", "GET", False),
+        (303, "POST", "GET", False),
+        (303, "PUT", "GET", False),
+        (307, "POST", "POST", True),
+        (308, "POST", "POST", True),
+        (301, "PUT", "PUT", True),
+        (302, "GET", "GET", True),
+        (303, "HEAD", "HEAD", True),
+        (301, "HEAD", "HEAD", True),
+        (303, "GET", "GET", False),
     ],
-)  # fmt: skip
+)
 def test_method_after_a_redirect(status: int, method: str, then: str, keeps: bool) -> None:
     fields = [("Content-Type", "text/plain"), ("X", "y")]
     result = follow(status, "/b", method, parse_url("http://a/"), fields)
@@ -200,10 +239,19 @@ def test_method_after_a_redirect(status: int, method: str, then: str, keeps: boo
 @pytest.mark.parametrize(
     ("location", "kept"),
     [
-        ("/b", True), ("//a/b", True), ("http://A:80/b", True), ("//b/", False), ("https://a/", False), ("http://a:81/", False),
-        ("http://sub.a/", False), ("b", True), ("?x", True), ("", True), ("#x", True),
+        ("/b", True),
+        ("//a/b", True),
+        ("http://A:80/b", True),
+        ("//b/", False),
+        ("https://a/", False),
+        ("http://a:81/", False),
+        ("http://sub.a/", False),
+        ("b", True),
+        ("?x", True),
+        ("", True),
+        ("#x", True),
     ],
-)  # fmt: skip
+)
 def test_credentials_stay_within_the_origin(location: str, kept: bool) -> None:
     fields = [
         ("Authorization", "x"),
@@ -271,7 +319,7 @@ def test_choice_of_a_proxy() -> None:
     assert chosen is not None
     assert chosen.port == 1
     asked: list[str] = []
-    assert choose_proxy(lambda url: asked.append(url), target) is None  # type: ignore[func-returns-value]
+    assert choose_proxy(asked.append, target) is None  # type: ignore[func-returns-value]
     assert asked == ["http://a/b"]
     with pytest.raises(InvalidRequest, match="proxy"):
         choose_proxy("socks5://p:1", target)
@@ -280,10 +328,16 @@ def test_choice_of_a_proxy() -> None:
 @pytest.mark.parametrize(
     ("url", "proxy"),
     [
-        ("http://a/", "http://plain:1"), ("https://a/", "http://secure:2"), ("http://x.internal/", None), ("http://internal/", None),
-        ("http://xinternal/", "http://plain:1"), ("http://b:81/", None), ("http://b:82/", "http://plain:1"), ("http://[::1]/", None),
+        ("http://a/", "http://plain:1"),
+        ("https://a/", "http://secure:2"),
+        ("http://x.internal/", None),
+        ("http://internal/", None),
+        ("http://xinternal/", "http://plain:1"),
+        ("http://b:81/", None),
+        ("http://b:82/", "http://plain:1"),
+        ("http://[::1]/", None),
     ],
-)  # fmt: skip
+)
 def test_proxy_of_the_environment(
     url: str, proxy: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

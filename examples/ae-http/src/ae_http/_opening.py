@@ -247,8 +247,7 @@ class Opening:
         opened(handle)
 
     def _refused(self, handle: Handle, error: HandleError) -> None:
-        server = self._target if self._proxy is None else self._proxy
-        failure = ConnectionFailed(f"{server.authority}: {error}", errno=error.errno)
+        failure = ConnectionFailed(str(error), errno=error.errno)
         failure.__cause__ = error
         self._fail(failure)
 
