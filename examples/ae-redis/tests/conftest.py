@@ -16,12 +16,8 @@ from typing import Any
 
 import pytest
 
-from ae_handle import Handle
-from ae_redis import Parser, Redis
-from ae_socket import tcp_server
-
-GREETING = b"%1\r\n+server\r\n+fake\r\n"
-
+from ae_redis import Redis
+from ae_redis.testing import FakeServer
 
 # ---------------------------------------------------------------------- real servers
 
@@ -133,81 +129,16 @@ def make(redis_server: Server) -> Iterator[Callable[..., Redis]]:
 # ---------------------------------------------------------------------- a server as it is told
 
 
-class Fake:
-    """A server that answers commands as a function says.
-
-    ``answer(client, command)`` gets the handle and the words, and returns octets, or None for
-    nothing; HELLO is answered by itself unless ``greets`` is false.
-
-    Attributes:
-        commands: All commands that came, as texts.
-        accepted: How many connections were made.
-        clients: The handles of those that are open.
-    """
-
-    def __init__(self) -> None:
-        self.answer: Callable[[Handle, list[bytes]], bytes | None] = lambda client, words: (
-            b"+OK\r\n"
-        )
-        self.greets = True
-        self.refuses = False
-        self.commands: list[str] = []
-        self.accepted = 0
-        self.clients: set[Handle] = set()
-        self._server = tcp_server("127.0.0.1", 0, self._accept)
-        self.port = self._server.address[1]
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}"
-
-    def _accept(self, sock: socket.socket, host: str, port: int | str) -> None:
-        self.accepted += 1
-        if self.refuses:
-            sock.close()
-            return
-        parser = Parser()
-
-        def read(client: Handle) -> None:
-            buffer = client.read_buffer
-            for words in parser.feed(buffer.take(len(buffer))):
-                text = b" ".join(words).decode("latin-1")
-                self.commands.append(text)
-                if self.greets and words[0] == b"HELLO":
-                    client.push_write(GREETING)
-                    continue
-                reply = self.answer(client, words)
-                if reply is not None:
-                    client.push_write(reply)
-
-        def gone(client: Handle, *error: Any) -> None:
-            self.clients.discard(client)
-            client.destroy()
-
-        client = Handle(sock, on_read=read, on_eof=gone, on_error=gone, linger=0)
-        self.clients.add(client)
-
-    def kick(self) -> None:
-        """Close all connections."""
-        while self.clients:
-            self.clients.pop().destroy()
-
-    def close(self) -> None:
-        """End it."""
-        self._server.cancel()
-        self.kick()
-
-
 @pytest.fixture
-def fake() -> Iterator[Fake]:
+def fake() -> Iterator[FakeServer]:
     """A server on the built-in loop, which a test may script."""
-    server = Fake()
+    server = FakeServer()
     yield server
     server.close()
 
 
 @pytest.fixture
-def client(fake: Fake) -> Iterator[Callable[..., Redis]]:
+def client(fake: FakeServer) -> Iterator[Callable[..., Redis]]:
     """Make clients of the scripted server; they are closed at the end."""
     clients: list[Redis] = []
 

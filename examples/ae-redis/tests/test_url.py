@@ -74,7 +74,7 @@ def test_what_is_no_such_url_is_refused(url: str, why: str) -> None:
         ({"attempts": 0}, ValueError, "expected attempts to be 1 or more, got 0"),
         ({"max_reply": 10}, ValueError, "expected max_reply to be 65536 or more, got 10"),
         ({"password": b"x"}, TypeError, "expected password to be text or None"),
-        ({"encoding": "nosuch"}, LookupError, "nosuch"),
+        ({"encoding": "nosuch"}, ValueError, "expected a text encoding, got 'nosuch'"),
         ({"on_connect": 1}, TypeError, "expected a callable, got 1"),
     ],
 )

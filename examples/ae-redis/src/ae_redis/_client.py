@@ -153,11 +153,11 @@ class Redis(Commands[ae.CondVar[Any]]):
 
     def pipeline(self) -> Pipeline:
         """Return an empty pipeline."""
-        return Pipeline(self._channel)
+        return Pipeline(self, self._channel)
 
     def transaction(self) -> Transaction:
         """Return an empty transaction."""
-        return Transaction(self._channel)
+        return Transaction(self, self._channel)
 
     def watch(self, *keys: Argument) -> ae.CondVar[Any]:
         """Have the next transaction aborted if one of *keys* changes until then.

@@ -35,9 +35,10 @@ class Pipeline(Commands["Pipeline"]):
     together, and the fastest way to send many.
     """
 
-    __slots__ = ("_channel", "_commands")
+    __slots__ = ("_channel", "_client", "_commands")
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, client: object, channel: Channel) -> None:
+        self._client = client  # it is not dropped as long as something may be executed on it
         self._channel = channel
         self._commands: list[bytes] = []
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 __all__ = ("Settings", "parse_url")
 
+from codecs import lookup
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal
 
@@ -59,7 +60,10 @@ class Settings:
         if self.username is not None and self.password is None:
             raise ValueError(f"expected a password for the user {self.username!r}")
         if self.encoding is not None:
-            b"".decode(self.encoding)  # LookupError, now rather than at the first reply
+            try:  # now rather than at the first reply
+                lookup(self.encoding)
+            except LookupError:
+                raise ValueError(f"expected a text encoding, got {self.encoding!r}") from None
 
     @property
     def where(self) -> str:
