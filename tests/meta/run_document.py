@@ -1,20 +1,22 @@
 """Run the Python blocks of a Markdown document in order, as a reader would type them.
 
-    python tests/meta/run_document.py FILE
+    python tests/meta/run_document.py [--screen] FILE
 
 The blocks of one document share their names. Hosts and ports may be real-looking: every name leads
 to a server of ``examples/demo_servers.py`` on the loopback interface, by the well-known port, and
 the certificate of its throw-away authority is trusted. ``redis.example.com`` leads to a
-redis-server that is started for the document. Two marks, as comments before a block:
+redis-server that is started for the document. Three marks, as comments before a block:
 ``<!-- another program -->`` runs it in a thread of its own, where no loop is bound yet;
-``<!-- not run: REASON -->`` only compiles it. A block fenced as ``text`` right after one holds the
-output it must have; ``...`` stands for any text.
+``<!-- on a screen -->`` leaves it to a run with ``--screen``, which runs nothing else and wants one
+such block; ``<!-- not run: REASON -->`` only compiles it. A block fenced as ``text`` right after
+one holds the output it must have; ``...`` stands for any text.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fnmatch
+import importlib
 import io
 import os
 import re
@@ -29,11 +31,12 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(
-    r"(?:^<!-- (?P<mark>another program|not run: .+?) -->\n)?"
+    r"(?:^<!-- (?P<mark>another program|on a screen|not run: .+?) -->\n)?"
     r"^```python\n(?P<code>.*?)^```\n(?:\n?```text\n(?P<output>.*?)^```\n)?",
     re.MULTILINE | re.DOTALL,
 )
 WELL_KNOWN = {79: "finger", 80: "http", 443: "https", 25: "smtp", 119: "nntp"}
+SCREEN = "on a screen"
 HOSTS = ("www.example.com", "www.example.org", "mail.example.com", "news.example.com")
 REDIS = "redis.example.com"
 
@@ -79,6 +82,21 @@ def serve(ready: threading.Event, ports: dict[int, int], authority: Path) -> Non
     ae.run()
 
 
+@contextlib.contextmanager
+def led_to_the_servers() -> Iterator[None]:
+    """Have names resolved by ours in this thread, as soon as the program has chosen a loop."""
+    if not RESOLVER:
+        yield
+        return
+    import ae_core as ae
+    import ae_socket
+
+    detected = ae.post_detect(lambda: ae_socket.set_resolver(RESOLVER[0]))
+    yield
+    if detected is not None:
+        detected.cancel()
+
+
 def run_block(code: str, line: int, name: str, namespace: dict[str, Any], mark: str) -> str:
     """Run one block; return what it printed."""
     compiled = compile("\n" * line + code, name, "exec", dont_inherit=True)
@@ -88,16 +106,13 @@ def run_block(code: str, line: int, name: str, namespace: dict[str, Any], mark: 
 
     def run() -> None:
         try:
-            if RESOLVER:  # a resolver belongs to its thread
-                import ae_socket
-
-                ae_socket.set_resolver(RESOLVER[0])
-            exec(compiled, namespace)
+            with led_to_the_servers():
+                exec(compiled, namespace)
         except BaseException as error:
             errors.append(error)
 
     with contextlib.redirect_stdout(output):
-        if mark:
+        if mark == "another program":
             thread = threading.Thread(target=run)
             thread.start()
             thread.join()
@@ -110,6 +125,7 @@ def run_block(code: str, line: int, name: str, namespace: dict[str, Any], mark: 
 
 def start_servers(folder: Path) -> dict[int, int]:
     """Serve what the document's host names stand for; give the port of each well-known one."""
+    importlib.import_module("ae_core")  # the main thread is the one that does it first
     authority = folder / "authority.pem"
     ports: dict[int, int] = {}
     ready = threading.Event()
@@ -141,7 +157,8 @@ def redis_server(folder: Path) -> Iterator[int]:
 
 
 def main() -> int:
-    document = Path(sys.argv[1]).resolve()
+    document = Path(sys.argv[-1]).resolve()
+    on_screen = "--screen" in sys.argv
     text = document.read_text("utf-8")
     sys.path.insert(0, str(ROOT / "examples"))
     with contextlib.ExitStack() as stack:
@@ -156,6 +173,8 @@ def main() -> int:
         namespace: dict[str, Any] = {"__name__": "__main__"}
         ran = 0
         for found in BLOCK.finditer(text):
+            if (found["mark"] == SCREEN) != on_screen:
+                continue
             line = text.count("\n", 0, found.start("code"))
             printed = run_block(found["code"], line, str(document), namespace, found["mark"] or "")
             ran += not (found["mark"] or "").startswith("not run")

@@ -16,6 +16,8 @@ RUNNER = Path(__file__).with_name("run_document.py")
 PLACES = ("*.md", "docs/**/*.md", "*/README.md", "*/*/README.md")
 DOCUMENTS = sorted(path for place in PLACES for path in ROOT.glob(place))
 WITH_PROGRAMS = [path for path in DOCUMENTS if "```python\n" in path.read_text("utf-8")]
+SCREEN = "<!-- on a screen -->\n"
+WITH_WINDOWS = [path for path in WITH_PROGRAMS if SCREEN in path.read_text("utf-8")]
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
 
@@ -23,17 +25,31 @@ def name(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+def run_blocks(path: Path, count: int, *command: str) -> None:
+    if "redis.example.com" in path.read_text("utf-8") and shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not installed")
+    calm = {**os.environ, "AE_STRICT_SLOW": "60"}  # the machine may be busy
+    done = subprocess.run(
+        [*command, str(path)], env=calm, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == f"{count} blocks ran"
+
+
 @pytest.mark.parametrize("path", WITH_PROGRAMS, ids=name)
 def test_the_programs_in_a_document_run(path: Path) -> None:
     text = path.read_text("utf-8")
-    if "redis.example.com" in text and shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not installed")
-    blocks = text.count("```python\n") - text.count("<!-- not run: ")
-    command = [sys.executable, "-W", "error", str(RUNNER), str(path)]
-    calm = {**os.environ, "AE_STRICT_SLOW": "60"}  # the machine may be busy
-    done = subprocess.run(command, env=calm, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[-1] == f"{blocks} blocks ran"
+    blocks = text.count("```python\n") - text.count("<!-- not run: ") - text.count(SCREEN)
+    run_blocks(path, blocks, sys.executable, "-W", "error", str(RUNNER))
+
+
+@pytest.mark.parametrize("path", WITH_WINDOWS, ids=name)
+def test_the_program_with_a_window_in_a_document_runs(path: Path) -> None:
+    pytest.importorskip("tkinter")
+    screen = [] if os.environ.get("DISPLAY") else ["xvfb-run", "-a"]
+    if screen and shutil.which("xvfb-run") is None:
+        pytest.skip("there is no screen, and xvfb is not installed")
+    run_blocks(path, 1, *screen, sys.executable, "-W", "error", str(RUNNER), "--screen")
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name)
