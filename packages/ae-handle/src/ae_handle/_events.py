@@ -21,7 +21,7 @@ __all__ = (
     "report",
 )
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from weakref import ref
 
 import ae_core as ae
@@ -54,6 +54,9 @@ if TYPE_CHECKING:
 # No callback of the user runs inside a call of the user. What a call finds to be due is noted in
 # `handle._due`, and `turn` is postponed, once. `_busy` says that a drain runs: 1, or 2 while a
 # burst of lines is handed out (see `_reading`); requests then only queue.
+
+# How often one event reads ciphertext, at most.
+_READS: Final = 4
 
 
 def report(error: BaseException) -> None:
@@ -198,21 +201,32 @@ class Events(ref["Handle"]):
             _lifecycle.do_due(h)
 
     def readable_tls(self) -> None:
-        """Read ciphertext once."""
+        """Read ciphertext, a few times while there is more than is read at once.
+
+        A turn of the loop for each read costs 5 % of a large transfer. All that a read gave is
+        offered before the next: with more in use at a time, glibc gives memory back to the
+        system and fetches it again, which can double the cost.
+        """
         h = self()
         if h is None:
             return
-        try:
-            data = h._io.recv(h._max_read_size)
-        except OSError as error:
-            _reading.receive_failed(h, error)
-            return
-        h._read_at = h._clock()
-        h._may_burst = True
-        if data:
+        reading = h._reading
+        size = h._max_read_size
+        for _ in range(_READS):
+            try:
+                data = h._io.recv(size)
+            except OSError as error:
+                _reading.receive_failed(h, error)
+                return
+            h._read_at = h._clock()
+            h._may_burst = True
+            if not data:
+                _tls.end_of_stream(h)
+                return
             _tls.receive(h, data)
-        else:
-            _tls.end_of_stream(h)
+            if len(data) < size or h._reading is not reading:
+                return  # there is no more, or somebody does not want it
+            data = b""
 
     def writable(self) -> None:
         """Send what is left."""

@@ -56,9 +56,6 @@ if TYPE_CHECKING:
 # How long a close_notify of ours may go unanswered, in seconds.
 _ANSWER: Final = 10.0
 
-# How often one event reads on while the kernel has more than is read at once.
-_MORE_READS: Final = 3
-
 _ROLES: Final = ("connect", "accept")
 
 
@@ -205,7 +202,6 @@ def receive(h: Handle, data: bytes) -> None:
     session = tls.session
     plain: list[bytes] = []
     error: TlsError | None = None
-    broken: OSError | None = None
     rest = b""
     try:
         if tls.stopping == 2:
@@ -213,8 +209,6 @@ def receive(h: Handle, data: bytes) -> None:
         else:
             session.feed(data)
             _read_all(tls, plain)
-            if len(data) == h._max_read_size and plain and h._reading is not None:
-                broken = _read_on(h, tls, plain)
     except TlsError as caught:
         error = caught
     if not tls.announced and not _announce(h, tls, error, bool(plain)):
@@ -232,9 +226,6 @@ def receive(h: Handle, data: bytes) -> None:
         _writing.flush(h)
     if h._tls is not tls or h._phase != _events.OPEN:
         return
-    if broken is not None and h._write_error is None:
-        _reading.receive_failed(h, broken)
-        return
     if error is not None:
         _writing.flush(h)
         _lifecycle.fail(h, error)
@@ -249,34 +240,6 @@ def receive(h: Handle, data: bytes) -> None:
         _reading.update_interest(h)
         if h._due:
             _lifecycle.do_due(h)
-
-
-def _read_on(h: Handle, tls: Tls, plain: list[bytes]) -> OSError | None:
-    """Take more of what has arrived, before anybody is called: that is 5 % of a large transfer.
-
-    Returns what ``recv`` raised. The end of the stream is there still in the next turn.
-
-    Raises:
-        TlsError: If the session does.
-    """
-    session = tls.session
-    size = h._max_read_size
-    for _ in range(_MORE_READS):
-        if session.state != "established":
-            break
-        try:
-            data = h._io.recv(size)
-        except (BlockingIOError, InterruptedError):
-            break
-        except OSError as error:
-            return error
-        if not data:
-            break
-        session.feed(data)
-        _read_all(tls, plain)
-        if len(data) < size:
-            break
-    return None
 
 
 def _read_all(tls: Tls, plain: list[bytes]) -> None:
