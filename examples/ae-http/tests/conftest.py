@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import os
 import shutil
 import socket
 import ssl
@@ -117,6 +118,13 @@ class Served:
 Serve = Callable[..., Served]
 
 
+@pytest.fixture(autouse=True)
+def _no_farewells() -> Iterator[None]:
+    """Close what only waits for the peer's close_notify: the next test begins with nothing."""
+    yield
+    end_lingering()
+
+
 @pytest.fixture
 def servers() -> Iterator[list[Served]]:
     """The servers of this test."""
@@ -213,10 +221,12 @@ def await_port(port: int, process: subprocess.Popen[bytes]) -> bool:
 
 
 NGINX = """
-daemon off; worker_processes 1; pid {top}/pid; error_log {top}/error.log;
+{user} daemon off; worker_processes 1; pid {top}/pid; error_log {top}/error.log;
 events {{ worker_connections 512; }}
 http {{
-    access_log off; default_type text/plain; gzip on; gzip_min_length 100; gzip_types text/plain;
+    access_log off;
+    types {{ text/plain txt; application/octet-stream bin; }}
+    gzip on; gzip_min_length 100; gzip_types text/plain;
     client_body_temp_path {top}/1; proxy_temp_path {top}/2; fastcgi_temp_path {top}/3;
     uwsgi_temp_path {top}/4; scgi_temp_path {top}/5; keepalive_requests 3;
     server {{
@@ -226,7 +236,10 @@ http {{
         location /moved {{ return 302 /hello.txt; }}
         location /loop {{ return 301 /loop; }}
         location /secure {{ return 301 https://127.0.0.1:{tls_port}/hello.txt; }}
-        location /method {{ return 200 "$request_method $content_length $http_transfer_encoding"; }}
+        location /method {{
+            default_type text/plain;
+            return 200 "$request_method $content_length $http_transfer_encoding";
+        }}
         location /empty {{ return 204; }}
         location /proxied {{
             proxy_pass http://127.0.0.1:{port}/hello.txt; proxy_http_version 1.1;
@@ -252,18 +265,17 @@ def nginx(tmp_path_factory: pytest.TempPathFactory, pem: Path) -> Iterator[Nginx
     if program is None:
         pytest.skip("nginx is not installed")
     top = tmp_path_factory.mktemp("nginx")
-    top.chmod(0o755)
-    for directory in (top.parent, top.parent.parent):
-        directory.chmod(directory.stat().st_mode | 0o055)  # its worker is another user
     root = top / "root"
     root.mkdir()
     (root / "hello.txt").write_bytes(b"hello\n")
     (root / "long.txt").write_bytes(b"the quick brown fox\n" * 5000)
     (root / "big.bin").write_bytes(bytes(range(256)) * 12_000)
+    # as root it would serve as somebody else, who may not read pytest's directories
+    user = "user root;" if os.geteuid() == 0 else ""
     for _ in range(5):  # another program may take a port meanwhile
         port, tls_port = free_port(), free_port()
         config = top / "nginx.conf"
-        config.write_text(NGINX.format(top=top, port=port, tls_port=tls_port, pem=pem))
+        config.write_text(NGINX.format(user=user, top=top, port=port, tls_port=tls_port, pem=pem))
         process = subprocess.Popen(
             [program, "-c", str(config), "-e", str(top / "error.log")],
             stdout=subprocess.DEVNULL,

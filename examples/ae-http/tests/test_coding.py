@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,11 @@ def raw_deflate(data: bytes) -> bytes:
     return zlib.compress(data, wbits=-15)
 
 
-ENCODERS = {"gzip": gzip.compress, "deflate": zlib.compress, "deflate-raw": raw_deflate}
+ENCODERS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "deflate-raw": raw_deflate,
+}
 
 
 @pytest.mark.parametrize("kind", ENCODERS)

@@ -63,6 +63,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("-m", "--max-time", metavar="S", type=_seconds, help="for all of it")
     parser.add_argument("-x", "--proxy", metavar="URL", help="else what the environment says")
     parser.add_argument("--ca-file", metavar="F", help="trust these CAs instead of the system's")
+    parser.add_argument("--compressed", action="store_true", help="ask for gzip, and unpack it")
     parser.add_argument("-s", "--silent", action="store_true", help="no progress bar")
     options = parser.parse_args(arguments)
     if "://" not in options.url:
@@ -101,6 +102,7 @@ def _client(options: argparse.Namespace) -> Client:
     return Client(
         keep_alive=options.location,
         timeout=options.max_time,
+        decode=options.compressed,
         max_redirects=20 if options.location else 0,
         proxy=options.proxy or environment_proxy,
         tls_context=context,

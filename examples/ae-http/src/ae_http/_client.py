@@ -69,7 +69,8 @@ class Client:
         max_redirects: How many redirects are followed; 0 gives them to you.
         max_body: How many octets a body may have that is collected for you, packed and unpacked.
         max_head: How many octets a head may have.
-        decode: Undo the content codings gzip and deflate.
+        decode: Ask for the content codings gzip and deflate, and undo them. For one request: undo
+            them; what is asked for is in its headers.
         max_connections: How many connections to one host there may be.
         max_idle: How many idle connections to all hosts together are kept.
         idle_timeout: For how many seconds one is kept. A server that says less is believed.

@@ -67,8 +67,13 @@ class Exchange(Protocol):
         """The connection speaks another protocol, and is yours."""
         ...
 
-    def failed(self, error: HttpError, *, stale: bool) -> None:
-        """The connection is gone, and no response will come."""
+    def failed(self, error: HttpError, *, stale: bool, blamed: bool = True) -> None:
+        """The connection is gone, and no response will come.
+
+        Args:
+            stale: Nothing has come, on a connection that has served before.
+            blamed: And this request may be the reason; else it stood behind another one.
+        """
         ...
 
 
@@ -105,7 +110,7 @@ class Discard:
         """See :class:`Exchange`."""
         handle.destroy()
 
-    def failed(self, error: HttpError, *, stale: bool) -> None:
+    def failed(self, error: HttpError, *, stale: bool, blamed: bool = True) -> None:
         """See :class:`Exchange`."""
 
 
@@ -380,18 +385,23 @@ class Connection:
 
     def _close(self) -> None:
         """End it; what is under way, behind a response that was the last one, is stale."""
-        self._fail(
-            ConnectionLost("the server closed the connection before the response"), stale=True
-        )
+        error = ConnectionLost("the server closed the connection before the response")
+        self._fail(error, stale=True, blamed=False)
 
     def _fail(
-        self, error: HttpError, *, stale: bool | None = None, everybody: bool = False
+        self,
+        error: HttpError,
+        *,
+        stale: bool | None = None,
+        blamed: bool = True,
+        everybody: bool = False,
     ) -> None:
         """End it because of *error*, of which all that are under way are told.
 
         Args:
             stale: Whether the first one may be asked again; None: if nothing of its response
                 has come on a connection that has served before.
+            blamed: Whether that may be its fault.
             everybody: Tell all of them the same; else only the first one.
         """
         if self._opening is not None:
@@ -413,9 +423,10 @@ class Connection:
             left.append(first)
         self._host.gone(self)
         for exchange in left:
-            exchange.failed(error, stale=stale)
+            exchange.failed(error, stale=stale, blamed=blamed)
             if not everybody:  # nothing can have come for those behind the first one
                 stale = True
+                blamed = False
                 error = ConnectionLost("the connection was lost before the response")
 
 

@@ -291,7 +291,7 @@ class Operation:
         response = Response(head, self.request.target.url, self._history, b"", None)
         self._finish((response, handle))
 
-    def failed(self, error: HttpError, *, stale: bool) -> None:
+    def failed(self, error: HttpError, *, stale: bool, blamed: bool = True) -> None:
         """The connection has ended, or there is none."""
         self.connection = None
         if self._done:
@@ -300,7 +300,7 @@ class Operation:
             self._follow()  # where to go was said; the rest was only for people
             return
         if stale and self._may_repeat():
-            self._retries += 1
+            self._retries += blamed  # else there was progress for others: it will end, too
             self._pool.acquire(self, fresh=True)
             return
         self._fail(error)
