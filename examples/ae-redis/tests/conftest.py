@@ -53,7 +53,15 @@ def start(directory: Path, *options: str) -> subprocess.Popen[str]:
         pytest.skip("redis-server is not installed")
     volatile = ("--save", "", "--appendonly", "no", "--bind", "127.0.0.1", "--dir", str(directory))
     process = subprocess.Popen(
-        [program, *volatile, "--unixsocket", str(directory / "socket"), *options],
+        [
+            program,
+            *volatile,
+            "--enable-debug-command",
+            "yes",
+            "--unixsocket",
+            str(directory / "socket"),
+            *options,
+        ],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -63,7 +71,7 @@ def start(directory: Path, *options: str) -> subprocess.Popen[str]:
     assert process.stdout is not None
     for line in process.stdout:
         said.append(line)
-        if "unix socket" in line:  # the last thing it opens
+        if "ready to accept" in line and str(directory) in line:  # its last socket is the UNIX one
             return process
     process.wait()
     pytest.fail("redis-server does not start: " + "".join(said))
@@ -114,9 +122,9 @@ def make(redis_server: Server) -> Iterator[Callable[..., Redis]]:
     clients: list[Redis] = []
 
     def make(url: str | None = None, **options: Any) -> Redis:
-        client = Redis(url or redis_server.url, **{"db": 7, **options})
-        clients.append(client)
-        return client
+        given: dict[str, Any] = {"db": 7, **options}
+        clients.append(Redis(url or redis_server.url, **given))
+        return clients[-1]
 
     with socket.create_connection(("127.0.0.1", redis_server.port), timeout=10) as sock:
         sock.sendall(b"FLUSHALL\r\n")
@@ -143,7 +151,8 @@ def client(fake: FakeServer) -> Iterator[Callable[..., Redis]]:
     clients: list[Redis] = []
 
     def make(**options: Any) -> Redis:
-        clients.append(Redis(fake.url, **{"timeout": 60.0, **options}))
+        given: dict[str, Any] = {"timeout": 60.0, **options}
+        clients.append(Redis(fake.url, **given))
         return clients[-1]
 
     yield make

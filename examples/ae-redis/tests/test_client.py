@@ -102,9 +102,10 @@ def test_an_exception_in_a_callback_disturbs_nobody(
     raised: list[str] = []
     monkeypatch.setattr(ae, "exception_hook", lambda error, watcher: raised.append(str(error)))
     redis = client()
-    redis.get("a").on_ready(lambda reply: {}["missing"])
+    redis.get("a").on_ready(lambda reply: int("missing"))
     assert redis.get("b").recv() == b"OK"
-    assert raised == ["'missing'"]
+    (text,) = raised
+    assert "'missing'" in text
 
 
 # ---------------------------------------------------------------------- cancelling

@@ -11,10 +11,15 @@ from hypothesis import strategies as st
 
 from ae_redis import Parser, Redis, encode
 
+
+def view(data: bytes) -> memoryview:
+    return memoryview(data)
+
+
 words = st.one_of(
     st.binary(max_size=20),
     st.binary(max_size=20).map(bytearray),
-    st.binary(max_size=20).map(memoryview),
+    st.binary(max_size=20).map(view),
     st.text(max_size=10),
     st.integers(),
     st.floats(allow_nan=False),
@@ -35,7 +40,8 @@ def test_a_command_is_an_array_of_strings(command: list[Any]) -> None:
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 20])
 def test_a_command_of_a_client_is_the_same(count: int) -> None:
     pipeline = Redis().pipeline()
-    pipeline.command("LPUSH", *["k", b"\r\n", 3, bytearray(b"x")] * 5)
+    mixed: list[Any] = ["k", b"\r\n", 3, bytearray(b"x")]
+    pipeline.command("LPUSH", *mixed * 5)
     pipeline.command("lpush", *range(count))
     assert len(pipeline) == 2
 
