@@ -183,7 +183,8 @@ def subscribe(fake: FakeServer) -> Iterator[Callable[..., Subscription]]:
     made: list[Subscription] = []
 
     def subscribe(settings: dict[str, Any] | None = None, **options: Any) -> Subscription:
-        redis = Redis(fake.url, **(settings or {"timeout": 60}))
+        given: dict[str, Any] = settings or {"timeout": 60}
+        redis = Redis(fake.url, **given)
         made.append(redis.subscribe("a", **options))
         return made[-1]
 
@@ -284,7 +285,7 @@ def test_a_silent_server_is_asked_for_a_sign_of_life(
 def test_a_refused_subscription_ends_it(fake: FakeServer, subscribe: Subscribe) -> None:
     fake.answer = lambda client, words: b"-NOPERM not yours\r\n"
     subscription = subscribe()
-    waiting = [subscription.next(), subscription.confirmed()]
+    waiting: list[ae.CondVar[Any]] = [subscription.next(), subscription.confirmed()]
     for condvar in waiting:
         with pytest.raises(ReplyError, match="NOPERM"):
             condvar.recv()
@@ -352,7 +353,7 @@ def test_an_exception_in_a_callback_does_not_end_it(
 
 def test_cancelling_ends_what_waits(scripted: Scripted, subscribe: Subscribe) -> None:
     subscription = subscribe()
-    waiting = [subscription.next(), subscription.confirmed()]
+    waiting: list[ae.CondVar[Any]] = [subscription.next(), subscription.confirmed()]
     subscription.cancel()
     subscription.cancel()
     assert not any(condvar.ready for condvar in waiting)

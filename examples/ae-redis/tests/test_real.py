@@ -241,7 +241,9 @@ def test_large_values_both_ways(make: Make) -> None:
     assert redis.mget("big", "small").recv() == [value, b"1"]
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.dictionaries(st.binary(min_size=1, max_size=30), st.binary(max_size=3000), min_size=1))
 def test_any_octets_come_back(make: Make, values: dict[bytes, bytes]) -> None:
     redis = make()
