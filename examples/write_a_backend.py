@@ -58,7 +58,8 @@ class SelectorsBackend(Backend):
     # Descriptors. The core asks at most once for each descriptor and direction.
 
     def io_start(self, fd: int, write: bool, callback: Call) -> Token:
-        os.fstat(fd)  # OSError if it is not open
+        if os.name == "posix":
+            os.fstat(fd)  # OSError if it is not open; sockets are no descriptors elsewhere
         self._callbacks[fd, write] = callback
         self._update(fd)
         return (fd, write)

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest.mock import ANY
 
 import pytest
 
@@ -19,6 +20,8 @@ from ae_core.testing import release
 
 T = TypeVar("T")
 PATIENCE = 60.0  # a hang, not a measure
+needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+permissions = pytest.mark.skipif(os.name != "posix", reason="needs POSIX permissions")
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +88,7 @@ def test_load_of_an_empty_file_is_a_result(tmp_path: Path) -> None:
     assert done(files.load(tmp_path / "empty")) == b""
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs /proc")
+@needs_proc
 def test_load_reads_what_has_no_size() -> None:
     assert os.stat("/proc/self/status").st_size == 0
     assert b"Name:" in done(files.load("/proc/self/status"))
@@ -93,7 +96,7 @@ def test_load_reads_what_has_no_size() -> None:
 
 def test_load_errors(tmp_path: Path) -> None:
     assert error_of(files.load(tmp_path / "missing")) == errno.ENOENT
-    assert error_of(files.load(tmp_path)) == errno.EISDIR
+    assert error_of(files.load(tmp_path)) == (errno.EISDIR if os.name == "posix" else errno.EACCES)
 
 
 def test_open_reads_by_default_and_is_not_inherited(tmp_path: Path) -> None:
@@ -111,6 +114,7 @@ def test_open_reads_by_default_and_is_not_inherited(tmp_path: Path) -> None:
     assert error_of(files.read(fd, 1)) == errno.EBADF
 
 
+@permissions
 def test_open_mode_is_subject_to_the_umask(tmp_path: Path) -> None:
     old = os.umask(0o027)
     try:
@@ -142,6 +146,7 @@ def test_write_of_every_bytes_like_kind_takes_a_copy(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_bytes() == b"onetwo"
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs a pipe that takes a part")
 def test_write_writes_everything_or_says_how_much() -> None:
     r, w = os.pipe()
     os.set_blocking(w, False)
@@ -169,7 +174,8 @@ def test_utime(tmp_path: Path) -> None:
     file.touch()
     assert done(files.utime(file, 1000, 2000.5)) is None
     status = done(files.stat(file))
-    assert (status.st_atime, status.st_mtime) == (1000, 2000.5)
+    # Wine keeps no time of access: os.utime() alone shows it, followed by os.stat()
+    assert (status.st_atime, status.st_mtime) == (1000 if os.name == "posix" else ANY, 2000.5)
     done(files.utime(file, None, None))
     assert file.stat().st_mtime > 1_000_000_000
     with open(file) as handle:
@@ -200,6 +206,7 @@ def test_chown_changes_the_other_one(tmp_path: Path) -> None:
     assert (file.stat().st_uid, file.stat().st_gid) == (12345, 54321)
 
 
+@permissions
 def test_chmod(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
@@ -211,17 +218,23 @@ def test_chmod(tmp_path: Path) -> None:
 
 
 def test_links(tmp_path: Path) -> None:
-    file, hard, soft = tmp_path / "file", tmp_path / "hard", tmp_path / "soft"
+    file, hard = tmp_path / "file", tmp_path / "hard"
     file.write_bytes(b"content")
     assert done(files.link(file, hard)) is None
     assert hard.stat().st_ino == file.stat().st_ino
+    assert error_of(files.link(tmp_path / "missing", tmp_path / "x")) == errno.ENOENT
+
+
+@pytest.mark.skipif(os.name == "nt", reason="symbolic links are a privilege on Windows")
+def test_symbolic_links(tmp_path: Path) -> None:
+    file, soft = tmp_path / "file", tmp_path / "soft"
+    file.write_bytes(b"content")
     assert done(files.symlink("file", soft)) is None
     assert done(files.readlink(soft)) == "file"
     assert done(files.readlink(os.fsencode(soft))) == "file"
     assert done(files.stat(soft)).st_size == 7
     assert done(files.lstat(soft)).st_ino != file.stat().st_ino
     assert error_of(files.readlink(file)) == errno.EINVAL
-    assert error_of(files.link(tmp_path / "missing", tmp_path / "x")) == errno.ENOENT
 
 
 def test_rename_replaces(tmp_path: Path) -> None:
@@ -239,7 +252,9 @@ def test_readdir(tmp_path: Path) -> None:
     for path in (tmp_path, str(tmp_path), os.fsencode(tmp_path)):
         names = done(files.readdir(path))
         assert sorted(names) == [".hidden", "a", "ä"]
-    assert error_of(files.readdir(tmp_path / "a")) == errno.ENOTDIR
+    # Wine says that the name is bad: os.listdir() alone shows it
+    expected = (errno.ENOTDIR, errno.EINVAL) if os.name == "nt" else (errno.ENOTDIR,)
+    assert error_of(files.readdir(tmp_path / "a")) in expected
 
 
 def test_close_closes_a_file_object_itself(tmp_path: Path) -> None:
@@ -366,6 +381,7 @@ def test_no_thread_at_all_is_an_error_that_leaves_nothing(
     assert done(files.stat(0)).st_mode  # the descriptor's lane is free
 
 
+@needs_proc
 def test_a_result_for_a_loop_that_has_ended_is_undone(tmp_path: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     opening = files.open(tmp_path)

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import select
 import socket
+import sys
 from collections.abc import Iterator
 
 import pytest
 
 import ae_core as ae
 from ae_core._backends import _multiplexers
-from ae_core._backends._multiplexers import BROKEN, MULTIPLEXERS, READ, WRITE, Multiplexer
+from ae_core._backends._multiplexers import (
+    BROKEN,
+    INVALID,
+    MULTIPLEXERS,
+    READ,
+    WRITE,
+    Multiplexer,
+)
 from ae_core.testing import Trace
+
+sockets_only = pytest.mark.skipif(
+    sys.platform == "win32", reason="only sockets can be waited for, under numbers nobody chooses"
+)
 
 
 @pytest.fixture(params=MULTIPLEXERS)
@@ -58,6 +72,7 @@ def test_readiness_in_both_directions(
     assert mux.wait(0) == []
 
 
+@sockets_only
 def test_a_hang_up_is_reported(mux: Multiplexer) -> None:
     reader, writer = os.pipe()
     mux.change(reader, 0, READ)
@@ -73,6 +88,21 @@ def test_a_closed_descriptor_is_an_error_at_once(mux: Multiplexer) -> None:
         mux.change(10_000, 0, READ)
 
 
+def test_one_that_was_closed_under_its_watcher_does_not_end_the_wait(
+    mux: Multiplexer, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    left, right = pair
+    other = right.fileno()
+    mux.change(left.fileno(), 0, READ)
+    mux.change(other, 0, READ)
+    right.close()
+    for fd, mask in mux.wait(0):
+        assert mask & INVALID or fd == left.fileno()  # which notices that its peer has gone
+    with contextlib.suppress(OSError, KeyError):
+        mux.change(other, READ, 0)
+    assert (left.fileno(), READ) in [(fd, mask & READ) for fd, mask in mux.wait(-1)]
+
+
 def test_the_wait_is_not_shorter_than_asked_for(mux: Multiplexer) -> None:
     import time
 
@@ -82,6 +112,20 @@ def test_the_wait_is_not_shorter_than_asked_for(mux: Multiplexer) -> None:
     assert time.monotonic() - started >= 0.0115
 
 
+def test_a_failed_connect_is_reported(mux: Multiplexer) -> None:
+    with socket.socket() as closed, socket.socket() as sock:
+        closed.bind(("127.0.0.1", 0))  # and does not listen
+        sock.setblocking(False)
+        sock.connect_ex(closed.getsockname())
+        mux.change(sock.fileno(), 0, WRITE)
+        ((fd, mask),) = mux.wait(-1)
+        assert fd == sock.fileno()
+        assert mask & (WRITE | BROKEN)
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED
+        mux.remove(fd)
+
+
+@sockets_only
 def test_closed_and_opened_again_under_the_same_number(mux: Multiplexer) -> None:
     one = socket.socketpair()
     fd = one[1].fileno()
@@ -108,6 +152,8 @@ class WindowsSelect(_multiplexers.Select):
 
 @pytest.fixture
 def windows(monkeypatch: pytest.MonkeyPatch) -> WindowsSelect:
+    if sys.platform == "win32":
+        pytest.skip("an emulation of Windows, for systems with descriptors")
     real = select.select
     WindowsSelect.failed = set()
 

@@ -181,6 +181,8 @@ def test_every_signal_has_a_name() -> None:
     from ae_core._signals import signal_number
 
     for each in signal.Signals:
+        if not each.name.startswith("SIG"):
+            continue  # on Windows the events of a console are there, too
         assert signal_number(each.name[3:]) == each
         assert signal_number(each) == each
         assert signal_number(int(each)) == each

@@ -118,10 +118,11 @@ def test_accepted_signals(number: Any) -> None:
 
 
 def test_regular_file_is_refused_by_object_and_by_number(tmp_path: Path) -> None:
+    reason = "a regular file is always ready" if os.name == "posix" else "expected an open socket"
     with open(tmp_path / "file", "w") as file:
         for fd in (file, file.fileno()):
             for direction in ("r", "w"):
-                with pytest.raises(ValueError, match="a regular file is always ready"):
+                with pytest.raises(ValueError, match=reason):
                     ae.io(fd, direction, nothing)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -47,8 +48,13 @@ def test_every_thread_has_a_loop_of_its_own(trace: Trace) -> None:
     assert ae.detect() is ours
 
 
+def descriptors() -> set[str]:
+    """Return those that are open, where the system tells."""
+    return set(os.listdir("/proc/self/fd")) if sys.platform == "linux" else set()
+
+
 def test_a_thread_that_ends_closes_its_loop_and_its_watchers() -> None:
-    before = set(os.listdir("/proc/self/fd"))
+    before = descriptors()
     watchers: list[ae.Watcher] = []
 
     def work() -> ae.abc.Backend:
@@ -60,7 +66,7 @@ def test_a_thread_that_ends_closes_its_loop_and_its_watchers() -> None:
     gc.collect()
     assert not watchers[0].active
     assert not backend.usable()
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
     with pytest.raises(RuntimeError, match="ended"):
         backend.call_threadsafe(print)
     watchers.clear()

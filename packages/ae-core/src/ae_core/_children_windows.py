@@ -35,7 +35,7 @@ class ProcessHandle:
             self._handle = _api.OpenProcess(rights, False, pid)
         except (OSError, OverflowError):
             raise ChildProcessError(
-                f"process {pid} is no process of ours, or its end is long past"
+                f"process {pid} is no child of this process, or its end is long past"
             ) from None
         self._close = _api.CloseHandle  # still there when the interpreter ends
 

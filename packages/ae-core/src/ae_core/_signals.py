@@ -11,6 +11,7 @@ __all__ = ("SignalRecord", "settle", "signal_number", "watchers_of")
 import _signal  # type: ignore[import-not-found]  # `signal` makes enum members at each call
 import os
 import socket
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class _Hub:
         self._theirs: socket.socket | None = None
         self._forward = -1  # the wake-up descriptor that was set before ours
         self._core: Core | None = None  # the one that watches `_ours`
-        self._token: Any = None
+        self._record: Any = None
 
     def add(self, record: SignalRecord) -> None:
         self._attach(record.core)
@@ -129,14 +130,14 @@ class _Hub:
         if before != self._theirs.fileno():
             self._forward = before
         self._core = core
-        self._token = core.backend.io_start(self._ours.fileno(), False, self._on_readable)
+        self._record = core.io_own(self._ours.fileno(), self._on_readable)
 
     def _detach_if_unused(self) -> None:
         if self._records or self._ours is None or self._theirs is None:
             return
         core, self._core = self._core, None
-        if core is not None and not core.closed:
-            core.backend.io_stop(self._token)
+        if core is not None and self._record is not None:
+            core.io_own_end(self._record)
         self.settle()
 
     def settle(self) -> None:
@@ -205,7 +206,14 @@ class _Hub:
 
 def _forward(fd: int, data: bytes) -> None:
     try:
-        os.write(fd, data)
+        if sys.platform == "win32":  # a socket, and no descriptor
+            sock = socket.socket(fileno=fd)
+            try:
+                sock.send(data)
+            finally:
+                sock.detach()
+        else:
+            os.write(fd, data)
     except OSError:
         # full, so its reader will wake anyway; or closed, and then nobody listens there
         return

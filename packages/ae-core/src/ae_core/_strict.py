@@ -19,6 +19,7 @@ from weakref import ref
 
 from . import _api, _core, _environ, _watchdog
 from ._describe import caller
+from ._descriptors import check_open
 from ._detect import current
 from .strict import StrictWarning
 
@@ -148,10 +149,14 @@ def _check_callback(callback: object, arguments: int) -> None:
 
 def _check_descriptor(fd: object, number: int) -> tuple[int, int] | None:
     """Return what file *fd*, descriptor *number*, is; None where that cannot be told."""
-    if sys.platform == "win32":
-        return None  # its sockets are no descriptors, fstat() does not know them
     if number < 0:
         raise ValueError(f"expected an open descriptor, got {fd!r}")
+    if sys.platform == "win32":
+        try:
+            check_open(number)
+        except OSError:
+            raise ValueError(f"expected an open socket, got {fd!r}") from None
+        return None  # nothing tells two sockets of one number apart
     try:
         status = os.fstat(number)
     except OSError as error:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 __all__ = ("BROKEN", "INVALID", "MULTIPLEXERS", "READ", "WRITE", "Multiplexer", "best")
 
-import os
 import select
 import sys
 import time
 from abc import ABC, abstractmethod
+
+from .._descriptors import check_open
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ class Poll(Multiplexer):
 
     def change(self, fd: int, old: int, new: int) -> None:
         if new:
-            os.fstat(fd)  # poll itself reports a closed descriptor again and again
+            check_open(fd)  # poll itself reports a closed descriptor again and again
             self._poll.register(fd, new)
         else:
             self._poll.unregister(fd)
@@ -157,9 +158,9 @@ class Select(Multiplexer):
         self._write: set[int] = set()
 
     def change(self, fd: int, old: int, new: int) -> None:
-        if new and not self.windows:
-            os.fstat(fd)
-            if fd >= 1024:
+        if new:
+            check_open(fd)
+            if fd >= 1024 and not self.windows:
                 raise ValueError(f"select cannot wait for descriptor {fd}, its limit is 1023")
         for bit, watched in ((READ, self._read), (WRITE, self._write)):
             if new & bit:
@@ -169,9 +170,9 @@ class Select(Multiplexer):
 
     def wait(self, timeout: float) -> list[tuple[int, int]]:
         limit = None if timeout < 0 else timeout
-        if self.windows:
-            return self._wait_windows(limit)
         try:
+            if self.windows:
+                return self._wait_windows(limit)
             read, write, _ = select.select(self._read, self._write, (), limit)
         except OSError:
             closed = [(fd, INVALID) for fd in self._read | self._write if not _is_open(fd)]
@@ -208,7 +209,7 @@ class Select(Multiplexer):
 
 def _is_open(fd: int) -> bool:
     try:
-        os.fstat(fd)
+        check_open(fd)
     except OSError:
         return False
     return True

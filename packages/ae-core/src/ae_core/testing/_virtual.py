@@ -8,7 +8,6 @@ from __future__ import annotations
 
 __all__ = ("ScriptedDescriptor", "VirtualBackend", "virtual_time")
 
-import os
 import selectors
 import socket
 from collections import deque
@@ -20,6 +19,7 @@ from .. import _detect
 from .._api import check_seconds
 from .._backend import Backend
 from .._condvar import CondVar
+from .._descriptors import check_open
 from .._wakeup import Wakeup
 from ._binding import binding
 
@@ -139,8 +139,7 @@ class VirtualBackend(Backend):
     def io_start(self, fd: int, write: bool, callback: Callable[[], None]) -> tuple[int, bool]:
         token = (fd, write)
         if fd not in self._scripted:
-            if os.name == "posix":
-                os.fstat(fd)  # OSError if it is not open; sockets are no descriptors elsewhere
+            check_open(fd)
             self._select(fd, self._mask(fd) | _bit(write))
         self._callbacks[token] = callback
         return token
