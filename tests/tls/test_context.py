@@ -351,3 +351,19 @@ def test_a_context_shows_whose_it_is(leaf: Leaf, client: Context) -> None:
 
 def test_ocsp_may_be_turned_off_by_name(ca: CertificateAuthority) -> None:
     Context(ca_cert=ca.cert, ocsp=False)
+
+
+def test_a_context_is_what_it_was_made_of(leaf: Leaf, client: Context, join: Join) -> None:
+    """No option can be set afterwards, and what was given may change without consequence."""
+    chain, protocols = list(leaf.chain), ["h2"]
+    named = {HOST: Context(cert=leaf.chain, key=leaf.key, alpn=protocols)}
+    server = Context(cert=chain, key=leaf.key, alpn=protocols, server_names=named)
+    chain.clear()
+    protocols[:] = ["spdy"]
+    named.clear()
+    asks = Context(verify=False, alpn=["h2"])
+    assert join(asks, server)[0].alpn == join(asks, server, None)[0].alpn == "h2"
+    for option in ("verify", "alpn", "min_version", "anything"):
+        with pytest.raises(AttributeError):
+            setattr(server, option, False)
+    join(client, server)

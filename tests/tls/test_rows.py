@@ -39,6 +39,7 @@ ROWS = {
     "TLS-24": "- no temporary files: certificates are passed in memory",
     "TLS-25": "engines: a_wrong_name_is_refused_and_the_server_hears_of_it",
     "HANDLE-100": "live: starting_twice_and_a_wrong_mode_are_errors",
+    "HANDLE-101": "handle/tls: without_an_engine_the_error_names_one",
     "HANDLE-102": "live_verification: the_name_connected_to_is_the_name_verified",
     "HANDLE-103": "live: injected_clear_text_is_never_data, injection_is_refused_at_every_cut",
     "HANDLE-104": "live_verification: "
@@ -48,9 +49,17 @@ ROWS = {
     "HANDLE-106": "live: end_of_stream_in_the_handshake_is_told_to_on_tls_started",
     "HANDLE-107": "live: tls_stops_on_both_sides_and_clear_text_goes_on",
     "HANDLE-108": "live: truncation_is_reported, truncation_may_be_allowed",
+    "HANDLE-109": "handle/tls_end: an_idle_tls_handle_stops_reading_at_the_limit",
     "HANDLE-110": "live: many_small_lines_pass",
+    "HANDLE-111": "handle/tls: on_drain_counts_clear_text_and_ciphertext",
+    "HANDLE-112": "- resettls lost data; stop_tls ends TLS in mid-stream",
     "HANDLE-113": "live: destroy_says_goodbye",
     "HANDLE-114": "trust: openssl_errors_are_translated",
+    "A80.0": "upstream: the_client_speaks_and_goes, the_server_speaks_and_goes, "
+    "the_client_asks_and_the_server_answers_and_goes, "
+    "the_server_asks_and_the_client_answers_and_goes, blocks_of_any_size_are_echoed",
+    "A80.1": "upstream: the_client_speaks_and_goes",
+    "A80.4": "upstream: the_server_asks_and_the_client_answers_and_goes",
     "B140": "live: both_sides_are_told_and_lines_pass",
     "B142": "live: tls_stops_on_both_sides_and_clear_text_goes_on, "
     "a_close_notify_is_the_end_where_nobody_waits_for_it",
@@ -68,7 +77,8 @@ def test_a_row_has_its_tests(row: str, tally: Counter[str]) -> None:
     if where.startswith("- "):
         tally["rows without a counterpart"] += 1
         return
-    text = (HERE / f"test_{where}.py").read_text("utf-8")
+    room, _, file = where.rpartition("/")
+    text = (HERE.parent / (room or "tls") / f"test_{file}.py").read_text("utf-8")
     for name in names.split(", "):
         assert f"def test_{name}(" in text
     tally["rows of the inventory"] += 1
