@@ -216,7 +216,7 @@ def test_openssl_s_server(
             wire.send(b"x" * 5_000 + b"\n")
             assert wire.line() == b"x" * 5_000
             wire.close()
-    tally["interop"] += 1
+    tally["interop, openssl s_server"] += 1
 
 
 @VERSIONS
@@ -247,7 +247,7 @@ def test_openssl_s_client(
         until(client.stdout, b"goodbye")
         wire.close()
         assert client.wait(PATIENCE) == 0
-    tally["interop"] += 1
+    tally["interop, openssl s_client"] += 1
 
 
 def test_a_peer_may_update_its_keys(
@@ -340,7 +340,7 @@ def test_gnutls_serv(
         wire.send(b"hello\n")
         assert wire.line() == b"hello"
         wire.close()
-    tally["interop"] += 1
+    tally["interop, gnutls-serv"] += 1
 
 
 @VERSIONS
@@ -372,7 +372,7 @@ def test_gnutls_cli(
         wire.session.shutdown()  # which this program does not answer
         wire.flush()
         assert client.wait(PATIENCE) == 0
-    tally["interop"] += 1
+    tally["interop, gnutls-cli"] += 1
 
 
 # Python's ssl --------------------------------------------------------------------------------
@@ -437,7 +437,7 @@ def test_python_ssl(
     theirs.unwrap()
     ours.feed(out.read())
     assert ours.state == "closed"
-    tally["interop"] += 1
+    tally["interop, Python's ssl"] += 1
 
 
 def test_python_ssl_refuses_a_wrong_name_and_we_hear_of_it(
@@ -513,7 +513,7 @@ def test_perl_anyevent_as_server(
                 wire.session.shutdown()
                 wire.flush()
                 until(server.stdout, b"eof")
-        tally["interop"] += 1
+        tally["interop, AnyEvent for Perl"] += 1
 
 
 @KEYS
@@ -537,7 +537,7 @@ def test_perl_anyevent_as_client(
                     pass
             # Perl's destroy sends no close_notify (HANDLE-113).
             assert caught.value.reason == "truncated"
-        tally["interop"] += 1
+        tally["interop, AnyEvent for Perl"] += 1
 
 
 def test_perl_anyevent_refuses_a_wrong_name_and_we_hear_of_it(

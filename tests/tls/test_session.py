@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -73,7 +74,7 @@ def test_what_is_written_before_the_handshake_is_kept(client: Context, server: C
 
 @VERSIONS
 def test_every_cut_of_every_flight_gives_the_same(
-    ca: CertificateAuthority, leaf: Leaf, version: Any
+    ca: CertificateAuthority, leaf: Leaf, version: Any, tally: Counter[str]
 ) -> None:
     """Each flight is cut in two at every position, and once delivered octet by octet."""
     client = Context(ca_cert=ca.cert, session_cache=False)
@@ -117,15 +118,12 @@ def test_every_cut_of_every_flight_gives_the_same(
     sizes, to_a, to_b = run(-1, 0)
     assert (to_a, to_b) == (b"from b", b"from a")
     assert len(sizes) >= 5
-    cuts = 0
     for flight in range(len(sizes)):
         assert run(flight, -1)[1:] == (b"from b", b"from a")
         # ECDSA signatures vary by a few octets, so the last positions may not exist.
-        step = 1 if sizes[flight] < 120 else 13
-        for cut in range(1, sizes[flight], step):
+        for cut in range(1, sizes[flight]):
             assert run(flight, cut)[1:] == (b"from b", b"from a")
-            cuts += 1
-    assert cuts >= 200
+            tally["cuts of flights"] += 1
 
 
 @pytest.mark.parametrize("piece", [*range(1, 24), 4095, 16384, 16389])
