@@ -144,11 +144,9 @@ def serve(servers: list[Served]) -> Serve:
     def start(handler: Handler | bytes, context: Any = None, *, raw: bool = False) -> Served:
         if isinstance(handler, bytes):
             answer = handler
-
-            def handler(handle: Handle, head: bytes) -> None:
-                handle.push_write(answer)
-
-        server = Served(handler, context, raw=raw)
+            server = Served(lambda handle, head: handle.push_write(answer), context, raw=raw)
+        else:
+            server = Served(handler, context, raw=raw)
         servers.append(server)
         if ae.backend() != "trio":
             server.start()
@@ -352,3 +350,16 @@ def run(servers: list[Served]) -> Callable[[Any], Any]:
                 server.close()
 
     return lambda coroutine: ae.run(bounded(coroutine))
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], bool]], None]:
+    """Return a function that runs the loop until a condition holds."""
+
+    def wait(condition: Callable[[], bool]) -> None:
+        done: ae.CondVar[None] = ae.CondVar()
+        poll = ae.timer(0.0, lambda: done.send() if condition() else None, interval=0.002)
+        done.recv(timeout=30)
+        poll.cancel()
+
+    return wait

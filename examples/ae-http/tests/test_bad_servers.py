@@ -23,6 +23,8 @@ from ae_http import (
     ResponseTooLarge,
 )
 
+Until = Callable[[Callable[[], bool]], None]
+
 OK = b"HTTP/1.1 200 OK\r\n"
 PACKED = gzip.compress(b"hello")
 
@@ -167,7 +169,7 @@ def test_octets_behind_the_response_end_the_connection(serve: Any, reply: Any) -
     assert len(server.handles) == 3
 
 
-def test_octets_between_responses_end_the_connection(serve: Any, reply: Any) -> None:
+def test_octets_between_responses_end_the_connection(serve: Any, reply: Any, until: Until) -> None:
     server = serve(reply(b"x"))
     with Client() as client:
         client.get(server.url).recv()
@@ -175,14 +177,6 @@ def test_octets_between_responses_end_the_connection(serve: Any, reply: Any) -> 
         until(lambda: client.idle == 0)
         assert client.get(server.url).recv().body == b"x"
     assert len(server.handles) == 2
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Run the loop until *condition* holds."""
-    done: ae.CondVar[None] = ae.CondVar()
-    poll = ae.timer(0.0, lambda: done.send() if condition() else None, interval=0.002)
-    done.recv(timeout=30)
-    poll.cancel()
 
 
 def test_nobody_listens(serve: Any) -> None:
@@ -210,7 +204,7 @@ def test_time_out_of_connecting() -> None:
     assert pending[0].cancelled
 
 
-def test_response_before_the_upload_ends(serve: Any, reply: Any) -> None:
+def test_response_before_the_upload_ends(serve: Any, reply: Any, until: Until) -> None:
     closed: list[str] = []
 
     def endless() -> Any:
@@ -253,7 +247,7 @@ def test_upload_that_does_not_keep_its_word(
 
 
 def test_what_a_callback_raises_goes_to_the_hook_and_harms_nobody(
-    serve: Any, reply: Any, monkeypatch: pytest.MonkeyPatch
+    serve: Any, reply: Any, monkeypatch: pytest.MonkeyPatch, until: Until
 ) -> None:
     seen: list[BaseException] = []
     monkeypatch.setattr(ae, "exception_hook", lambda error, watcher: seen.append(error))

@@ -247,3 +247,35 @@ def _not_found() -> ResponseHead:
     from ae_http._message import Head
 
     return ResponseHead(Head(404, "Not Found", 1, ae_http.Headers(), True), "http://a/", ())
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "text"),
+    [
+        ("text/plain; charset=latin-1", b"\xe9", "é"),
+        ('text/html; q=1; Charset="UTF-8"', b"\xc3\xa9", "é"),
+        ("text/plain", b"\xc3\xa9\xff", "é\ufffd"),
+        ("text/plain; charset=no-such", b"\xc3\xa9", "é"),
+        ("text/plain; charset=hex", b"\xc3\xa9", "é"),
+        ("text/plain; charset=undefined", b"\xc3\xa9", "é"),
+        ("text/plain; charset", b"x", "x"),
+        ("text/plain; charset=\x00", b"x", "x"),
+        ("", b"", ""),
+    ],
+)
+def test_text(content_type: str, body: bytes, text: str) -> None:
+    from ae_http._message import Head
+
+    head = Head(200, "OK", 1, ae_http.Headers({"Content-Type": content_type}), True)
+    assert ae_http.Response(head, "http://a/", (), body, None).text == text
+
+
+def test_json(serve: Any, reply: Any) -> None:
+    server = serve(reply(b'{"a": [1]}'))
+    assert ae_http.get(server.url).recv().json() == {"a": [1]}
+    assert ae_http.post(server.url, b"x").recv().ok
+    assert ae_http.request("PUT", server.url, body=b"y").recv().ok
+    assert [head.split()[0] for head in server.requests] == [b"GET", b"POST", b"PUT"]
+    bad = serve(reply(b"no"))
+    with pytest.raises(ValueError, match="Expecting"):
+        ae_http.get(bad.url).recv().json()

@@ -16,13 +16,7 @@ from ae_handle import Handle
 from ae_handle.testing import memory_pair
 from ae_http import Client, ConnectionLost
 
-
-def until(condition: Callable[[], bool]) -> None:
-    """Run the loop until *condition* holds."""
-    done: ae.CondVar[None] = ae.CondVar()
-    poll = ae.timer(0.0, lambda: done.send() if condition() else None, interval=0.002)
-    done.recv(timeout=30)
-    poll.cancel()
+Until = Callable[[Callable[[], bool]], None]
 
 
 def paths(server: Any) -> list[str]:
@@ -94,7 +88,7 @@ def test_only_so_many_idle_connections_are_kept_the_oldest_goes_first(
             assert len(connector.servers) == 4
 
 
-def test_closed_client_closes_everything(serve: Any, reply: Any) -> None:
+def test_closed_client_closes_everything(serve: Any, reply: Any, until: Until) -> None:
     server = serve(reply(b"x"))
     silent = serve(lambda handle, head: None)
     client = Client(max_connections=1)
@@ -113,7 +107,9 @@ def test_closed_client_closes_everything(serve: Any, reply: Any) -> None:
     assert len(silent.requests) == 1
 
 
-def test_forgotten_client_lets_its_requests_end_and_closes_then(serve: Any, reply: Any) -> None:
+def test_forgotten_client_lets_its_requests_end_and_closes_then(
+    serve: Any, reply: Any, until: Until
+) -> None:
     held: list[Handle] = []
 
     def answer(handle: Handle, head: bytes) -> None:
@@ -137,7 +133,7 @@ def test_forgotten_client_lets_its_requests_end_and_closes_then(serve: Any, repl
     until(lambda: server.alive == 0)
 
 
-def test_forgotten_request_goes_on(serve: Any, reply: Any) -> None:
+def test_forgotten_request_goes_on(serve: Any, reply: Any, until: Until) -> None:
     server = serve(reply(b"x"))
     seen: list[bytes] = []
     ae_http.get(server.url).on_ready(lambda asked: seen.append(asked.recv().body))
@@ -257,7 +253,9 @@ def test_pipelining_sends_without_waiting(serve: Any, reply: Any) -> None:
     assert paths(server) == ["/first", *(f"/{number}" for number in range(8))]
 
 
-def test_pipelining_is_for_harmless_requests_and_known_servers(serve: Any, reply: Any) -> None:
+def test_pipelining_is_for_harmless_requests_and_known_servers(
+    serve: Any, reply: Any, until: Until
+) -> None:
     server = serve(reply(b"x"))
     with Client(max_connections=1, pipeline=10) as client:
         asked = [client.get(server.url + "/new"), client.get(server.url + "/waits")]
@@ -296,7 +294,7 @@ def test_cancelled_request_in_a_pipeline_harms_no_other(serve: Any, reply: Any) 
 
 
 def test_cancelled_request_in_a_pipeline_with_a_long_body_ends_the_connection(
-    serve: Any, reply: Any
+    serve: Any, reply: Any, until: Until
 ) -> None:
     server = serve(collect(reply(bytes(200_000)), 2))
     with Client(max_connections=1, pipeline=2) as client:
@@ -411,7 +409,9 @@ def test_server_that_always_closes_is_given_up(serve: Any, reply: Any) -> None:
     assert len(server.requests) == 3
 
 
-def test_connection_that_the_server_closes_while_idle_is_forgotten(serve: Any, reply: Any) -> None:
+def test_connection_that_the_server_closes_while_idle_is_forgotten(
+    serve: Any, reply: Any, until: Until
+) -> None:
     server = serve(reply(b"x"))
     with Client() as client:
         client.get(server.url).recv()
@@ -438,7 +438,7 @@ def test_connection_that_the_server_will_close_is_not_kept(serve: Any, wire: byt
 # ---------------------------------------------------------------------- cancellation
 
 
-def test_cancel_in_every_phase_leaves_nothing(serve: Any, reply: Any) -> None:
+def test_cancel_in_every_phase_leaves_nothing(serve: Any, reply: Any, until: Until) -> None:
     def answer(handle: Handle, head: bytes) -> None:
         if b"/half" in head:
             handle.push_write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab")
@@ -459,7 +459,7 @@ def test_cancel_in_every_phase_leaves_nothing(serve: Any, reply: Any) -> None:
         assert client.idle == 0
 
 
-def test_cancel_inside_a_callback(serve: Any, reply: Any) -> None:
+def test_cancel_inside_a_callback(serve: Any, reply: Any, until: Until) -> None:
     server = serve(reply(b"x" * 100_000))
     with Client() as client:
         pieces: list[bytes] = []
@@ -495,7 +495,7 @@ def test_request_from_the_callback_of_the_last_one(serve: Any, reply: Any) -> No
     assert len(server.handles) == 1
 
 
-def test_forgotten_stream_closes_its_connection(serve: Any) -> None:
+def test_forgotten_stream_closes_its_connection(serve: Any, until: Until) -> None:
     server = serve(
         lambda handle, head: handle.push_write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx")
     )

@@ -237,6 +237,12 @@ def test_upgrade_that_is_declined(serve: Any, reply: Any) -> None:
         assert client.idle == 1
 
 
+@pytest.mark.parametrize("protocol", ["", "a b", "x\r\nY: z", "a/b/c", "a,b"])
+def test_upgrade_to_what_is_no_protocol(protocol: str) -> None:
+    with Client() as client, pytest.raises(ae_http.InvalidRequest, match="protocol"):
+        client.upgrade("http://a/", protocol)
+
+
 def test_upgrade_through_a_proxy_is_a_tunnel(serve: Any) -> None:
     server = serve(b"HTTP/1.1 101 ok\r\nUpgrade: x\r\n\r\n")
     proxy = serve(tunnel)
@@ -263,6 +269,49 @@ def test_connector_makes_the_streams(serve: Any, reply: Any) -> None:
     with Client(connector=lambda host, port: tcp_connect("127.0.0.1", 1)) as client:
         with pytest.raises(ae_http.ConnectionFailed, match="somewhere"):
             client.get("http://somewhere.invalid/").recv()
+
+
+def test_connector_that_raises_is_a_failed_connection() -> None:
+    def connector(host: str, port: int) -> ae.CondVar[Any]:
+        raise ValueError("no such thing")
+
+    with Client(connector=connector) as client:
+        asked = client.get("http://somewhere.invalid/")
+        assert not asked.ready
+        with pytest.raises(ae_http.ConnectionFailed, match="no such thing"):
+            asked.recv()
+    with Client(connector=lambda host, port: _sent("no stream")) as client:
+        with pytest.raises(ae_http.ConnectionFailed):
+            client.get("http://somewhere.invalid/").recv()
+
+
+def _sent(value: Any) -> ae.CondVar[Any]:
+    done: ae.CondVar[Any] = ae.CondVar()
+    done.send(value)
+    return done
+
+
+def test_request_cancelled_while_the_connector_works() -> None:
+    import socket
+
+    pending: list[ae.CondVar[Any]] = []
+
+    def connector(host: str, port: int) -> ae.CondVar[Any]:
+        pending.append(ae.CondVar())
+        return pending[-1]
+
+    with Client(connector=connector) as client:
+        asked = client.get("http://somewhere.invalid/")
+        asked.cancel()
+        assert pending[0].cancelled
+        ours, theirs = socket.socketpair()
+        early = client.get("http://somewhere.invalid/")
+        pending[1].send(ours)  # ready, but nobody has looked at it yet
+        early.cancel()
+        ae.sleep(0).recv()
+        theirs.setblocking(False)
+        with theirs, ours:
+            assert theirs.recv(1) == b""
 
 
 @pytest.mark.parametrize(

@@ -261,7 +261,7 @@ class Connection:
 
     def _deliver(self, events: list[Event]) -> None:
         for event in events:
-            if event.__class__ is bytes:
+            if isinstance(event, bytes):
                 self._exchanges[0].got_data(event)
             elif event is END:
                 self._ended()

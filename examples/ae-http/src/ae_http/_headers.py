@@ -9,7 +9,7 @@ __all__ = ("Headers", "HeadersInput", "encode_fields", "make_headers")
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from ._errors import InvalidRequest
 
@@ -97,7 +97,7 @@ def encode_fields(fields: HeadersInput) -> list[tuple[str, str]]:
         InvalidRequest: If a name or value is not what RFC 9110 allows, whoever wrote it.
         TypeError: If one is not a str.
     """
-    pairs: Iterable[tuple[str, str]]
+    pairs: Iterable[Any]  # a caller without a type checker may give anything
     if isinstance(fields, Headers):
         pairs = fields.raw
     elif isinstance(fields, Mapping):

@@ -95,28 +95,34 @@ class Opening:
         if timeout is not None:
             self._timer = ae.timer(timeout, lambda: self._timed_out(timeout))
         server = target if proxy is None else proxy
-        if connector is not None:
-            self._connecting = connector(server.host, server.port)
-            # never inside this call, even if it is ready
-            ae.postpone(self._watch_connector)
-            return
-        self._handle = Handle(
-            connect=(server.host, server.port),
-            on_connect=self._connected,
-            on_connect_error=self._refused,
-            on_error=self._broken,
-            no_delay=True,
-            linger=_LINGER,
-        )
+        try:
+            if connector is not None:
+                self._connecting = connector(server.host, server.port)
+                # never inside this call, even if it is ready
+                ae.postpone(self._watch_connector)
+                return
+            self._handle = Handle(
+                connect=(server.host, server.port),
+                on_connect=self._connected,
+                on_connect_error=self._refused,
+                on_error=self._broken,
+                no_delay=True,
+                linger=_LINGER,
+            )
+        except Exception as error:  # of a connector, or about a name that cannot be one
+            failure = ConnectionFailed(f"{server.authority}: {error}")
+            failure.__cause__ = error
+            ae.postpone(lambda: self._fail(failure))
 
     def cancel(self) -> None:
         """Give up; nobody is called back."""
         self._opened = None
         if self._timer is not None:
             self._timer.cancel()
-        if self._connecting is not None:
-            self._connecting.cancel()
-            self._connecting = None
+        connecting, self._connecting = self._connecting, None
+        if connecting is not None:
+            connecting.cancel()
+            connecting.on_ready(_close_stream)  # it may be there, and we have not looked yet
         if self._handle is not None:
             self._handle.linger = 0
             self._handle.destroy()
@@ -130,8 +136,6 @@ class Opening:
 
     def _connector_done(self, connecting: ae.CondVar[Any]) -> None:
         if self._opened is None:
-            if not connecting.cancelled and connecting.error is None:
-                connecting.recv().close()
             return
         self._connecting = None
         server = self._target if self._proxy is None else self._proxy
@@ -273,3 +277,9 @@ class Opening:
         failed = self._failed
         self.cancel()
         failed(error)
+
+
+def _close_stream(connecting: ae.CondVar[Any]) -> None:
+    """Close the stream that a connector has made and nobody wants."""
+    if not connecting.cancelled and connecting.error is None:
+        connecting.recv().close()

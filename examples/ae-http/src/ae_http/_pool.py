@@ -39,7 +39,12 @@ class Host:
     __slots__ = ("connections", "idle", "key", "pool", "proxy", "target", "tunnel", "waiting")
 
     def __init__(
-        self, pool: Pool, key: tuple[str, ...], target: Target, proxy: Target | None, tunnel: bool
+        self,
+        pool: Pool,
+        key: tuple[object, ...],
+        target: Target,
+        proxy: Target | None,
+        tunnel: bool,
     ) -> None:
         self.pool = pool
         self.key = key
@@ -176,7 +181,7 @@ class Pool:
         self.max_head = max_head
         self.pipeline = pipeline
         self.keeps: bool = keeps
-        self._hosts: dict[tuple[str, ...], Host] = {}
+        self._hosts: dict[tuple[object, ...], Host] = {}
         self._timer: ae.Watcher | None = None
         self._timer_at = 0.0
         self.idle: int = 0  # how many connections are
@@ -195,12 +200,12 @@ class Pool:
         target = operation.request.target
         proxy = operation.proxy
         if proxy is None:
-            key: tuple[str, ...] = (target.scheme, target.authority)
+            key: tuple[object, ...] = target.origin
             tunnel = False
         else:
             tunnel = target.scheme == "https" or operation.switching
             through = (proxy.url, proxy.credentials or "")
-            key = (target.scheme, target.authority, *through) if tunnel else through
+            key = (*target.origin, *through) if tunnel else through
         host = self._hosts.get(key)
         if host is None:
             host = self._hosts[key] = Host(self, key, target, proxy, tunnel)

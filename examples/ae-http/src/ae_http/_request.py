@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ("IDEMPOTENT", "Request", "make_request")
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from ._errors import InvalidRequest
@@ -24,6 +25,7 @@ _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 _OURS: Final = frozenset(
     {"connection", "expect", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding"}
 )
+_PROTOCOL: Final = re.compile(f"{TOKEN.pattern}(?:/{TOKEN.pattern})?")
 _JOIN: Final = 65536  # a body up to this size is sent in one piece with the head
 
 
@@ -95,6 +97,8 @@ def make_request(
         raise TypeError(f"expected a method as a str, got {method!r}")
     if not TOKEN.fullmatch(method) or method == "CONNECT":
         raise InvalidRequest(f"expected a method such as 'GET', got {method!r}")
+    if upgrade is not None and not _PROTOCOL.fullmatch(upgrade):
+        raise InvalidRequest(f"expected a protocol such as 'websocket', got {upgrade!r}")
     fields = encode_fields(headers)
     given = set()
     length: int | None = None

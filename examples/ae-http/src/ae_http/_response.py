@@ -90,14 +90,11 @@ class Response(ResponseHead):
 
         What cannot be decoded becomes U+FFFD.
         """
-        import codecs
-
         charset = _parameter(self.headers.get("content-type") or "", "charset") or "utf-8"
         try:
-            codecs.lookup(charset)
-        except LookupError:
-            charset = "utf-8"
-        return self.body.decode(charset, "replace")
+            return self.body.decode(charset, "replace")
+        except (LookupError, ValueError):  # unknown, or no coding of text at all
+            return self.body.decode("utf-8", "replace")
 
     def json(self) -> Any:
         """Return the body, decoded as JSON.
