@@ -55,17 +55,38 @@ def echo(made: list[Handle], trace: Trace) -> tuple[Handle, Refusing, MemoryStre
     return h, ours, peer
 
 
-@pytest.mark.parametrize("standing", [False, True])
+def answer_in(way: str, h: Handle) -> None:
+    """Have *h* answer in one of its ways, each with its own code for what is sent."""
+    if way == "pieces":
+        return
+
+    def line(h: Handle, line: bytes) -> None:
+        h.push_write(line + b"!")
+        if way == "one piece":
+            h.push_read("line", line_again)
+
+    line_again = line
+    h._queue.clear()
+    if way == "one piece":
+        h.push_read("line", line)
+    elif way == "each":
+        h.read_each("line", line)
+    else:
+        h.on_read = lambda h: h.push_write(h.read_buffer.take(4)[:3] + b"!")
+
+
+WAYS = ["pieces", "one piece", "each", "on_read"]
+
+
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("plan", [[-errno.EAGAIN], [-errno.EINTR], [1], [0], [1, -errno.EAGAIN, 1]])
 def test_an_answer_that_does_not_go_at_once_goes_later(
-    echo: Any, turns: Turns, plan: list[int], standing: bool
+    echo: Any, turns: Turns, plan: list[int], way: str
 ) -> None:
     h, ours, peer = echo
-    if standing:
-        h._queue.clear()
-        h.read_each("line", lambda h, line: h.push_write(line + b"!"))
+    answer_in(way, h)
     turns()
-    ours.plan = plan
+    ours.plan = plan.copy()
     peer.send(b"one\n")
     turns()
     peer.send(b"two\n")
@@ -74,14 +95,12 @@ def test_an_answer_that_does_not_go_at_once_goes_later(
     assert h.statistics().unsent == 0
 
 
-@pytest.mark.parametrize("standing", [False, True])
+@pytest.mark.parametrize("way", WAYS)
 def test_an_answer_that_cannot_be_sent_is_an_error(
-    echo: Any, trace: Trace, turns: Turns, standing: bool
+    echo: Any, trace: Trace, turns: Turns, way: str
 ) -> None:
     h, ours, peer = echo
-    if standing:
-        h._queue.clear()
-        h.read_each("line", lambda h, line: h.push_write(line + b"!"))
+    answer_in(way, h)
     turns()
     ours.plan = [-errno.EPIPE]
     peer.send(b"one\n")
@@ -157,6 +176,57 @@ def test_a_callback_in_the_fastest_lane_may_raise(
     turns()
     assert trace == ["hook", "hook"]
     assert peer.recv(10) == b"12"
+
+
+def test_many_queued_lines_and_the_first_part_of_a_long_one(
+    made: list[Handle], trace: Trace, turns: Turns
+) -> None:
+    """After a few lines in a row the rest would be split at once, but there is none."""
+    ours, peer = memory_pair()
+    h = Handle(ours)
+    made.append(h)
+    for _ in range(9):
+        h.push_read("line", lambda h, line: trace(line[:5]))
+    peer.send(b"1\n2\n3\n4\n5\n6\n7\n" + b"long " * 200)
+    turns()
+    assert len(h.read_buffer) == 1000
+    peer.send(b"\nlast\n")
+    turns()
+    assert trace == [*(b"%d" % i for i in range(1, 8)), b"long ", b"last"]
+
+
+def test_one_of_many_queued_callbacks_may_raise(
+    made: list[Handle], trace: Trace, turns: Turns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ae, "exception_hook", lambda error, watcher: trace("hook"))
+    ours, peer = memory_pair()
+    h = Handle(ours)
+    made.append(h)
+
+    def line(h: Handle, line: bytes) -> None:
+        trace(int(line))
+        if int(line) % 20 == 10:
+            raise RuntimeError
+
+    for _ in range(60):
+        h.push_read("line", line)
+    peer.send(b"".join(b"%020d\n" % i for i in range(60)))
+    turns()
+    for i in (10, 30, 50):
+        assert trace.pop(i + 1) == "hook"
+    assert trace == list(range(60))
+
+
+def test_what_is_unread_is_counted_while_lines_are_handed_out(
+    made: list[Handle], trace: Trace, turns: Turns
+) -> None:
+    ours, peer = memory_pair()
+    h = Handle(ours)
+    made.append(h)
+    h.read_each("line", lambda h, line: trace(line, h.statistics().unread))
+    peer.send(b"1\n22\n333\n4")
+    turns()
+    assert trace == [(b"1", 8), (b"22", 5), (b"333", 1)]
 
 
 def test_lines_from_a_buffer_that_grew_octet_by_octet(

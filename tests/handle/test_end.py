@@ -15,7 +15,7 @@ import pytest
 import ae_core as ae
 from ae_core.testing import Trace, binding, virtual_time
 from ae_handle import Chunk, Handle, HandleDestroyed
-from ae_handle.testing import end_lingering, lingering, memory_pair
+from ae_handle.testing import MemoryStream, end_lingering, lingering, memory_pair
 
 Half = Callable[..., tuple[Handle, socket.socket]]
 Turns = Callable[..., None]
@@ -298,6 +298,55 @@ def test_lingering_reads_so_that_two_writers_do_not_wait_for_each_other(turns: T
     b.close()
     turns()
     assert lingering() == 0
+
+
+def test_a_peer_that_ends_first_still_gets_everything() -> None:
+    """It has said its last word, while we have not: no input is to be awaited any more."""
+    with virtual_time() as clock:
+        a, b = memory_pair(capacity=10)
+        h = Handle(a)
+        h.push_write(b"x" * 15)
+        h.destroy()
+        b.shutdown(socket.SHUT_WR)
+        clock.advance(1)
+        assert not a.closed
+        assert b.recv(100) == b"x" * 10
+        clock.advance(0)
+        assert b.recv(100) == b"x" * 5
+        assert a.closed
+        assert not lingering()
+
+
+@pytest.mark.parametrize("error", [BlockingIOError, InterruptedError])
+def test_readiness_that_was_none_does_not_end_the_lingering(error: type[OSError]) -> None:
+    """Loops may report it falsely, and signals interrupt calls."""
+
+    class Hasty(MemoryStream):
+        refusals = 0
+
+        def recv(self, size: int) -> bytes:
+            if self.refusals:
+                self.refusals -= 1
+                raise error
+            return super().recv(size)
+
+    with virtual_time() as clock:
+        a, b = Hasty(10), MemoryStream(10)
+        a.peer, b.peer = b, a
+        h = Handle(a)
+        h.push_write(b"x" * 15)
+        h.destroy()
+        a.refusals = 1
+        b.send(b"y")
+        clock.advance(1)
+        assert a.refusals == 0
+        assert lingering() == 1
+        assert b.recv(100) == b"x" * 10
+        clock.advance(0)
+        assert b.recv(100) == b"x" * 5
+        b.close()
+        clock.advance(0)
+        assert a.closed
 
 
 def test_a_peer_that_breaks_ends_the_lingering(turns: Turns) -> None:

@@ -13,7 +13,17 @@ import pytest
 
 import ae_core as ae
 from ae_core.testing import Trace
-from ae_handle import Chunk, Handle, HandleError, TransportError, UnexpectedEOF
+from ae_handle import (
+    NEED_MORE,
+    BadMessage,
+    Chunk,
+    Handle,
+    HandleError,
+    NeedMore,
+    ReadBuffer,
+    TransportError,
+    UnexpectedEOF,
+)
 from ae_handle.testing import memory_pair
 
 Half = Callable[..., tuple[Handle, socket.socket]]
@@ -224,6 +234,66 @@ def test_requests_pushed_by_on_eof_are_served(half: Half, trace: Trace, turns: T
     assert trace == ["eof", b"ab"]
 
 
+def test_an_exception_in_what_on_eof_asked_for_is_reported(
+    half: Half, trace: Trace, turns: Turns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ae, "exception_hook", lambda error, watcher: trace("hook"))
+
+    def chunk(h: Handle, data: bytes) -> None:
+        trace(data)
+        raise RuntimeError
+
+    def eof(h: Handle) -> None:
+        trace("eof")
+        h.push_read(Chunk(0), chunk)
+        h.push_read(Chunk(0), lambda h, data: trace("next", data))
+
+    h, peer = half(on_eof=eof)
+    h.on_read = lambda h: h.read_buffer.clear()
+    peer.close()
+    turns()
+    assert trace == ["eof", b"", "hook", ("next", b"")]
+    assert not h.is_destroyed
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_a_reader_may_say_that_the_end_completes_nothing(
+    half: Half, trace: Trace, turns: Turns, refuses: bool
+) -> None:
+    class Choosy:
+        def __call__(self, buf: ReadBuffer, /) -> NeedMore:
+            return NEED_MORE
+
+        def at_eof(self, buf: ReadBuffer, /) -> NeedMore:
+            if refuses:
+                raise BadMessage
+            return NEED_MORE
+
+    h, peer = half(**reporter(trace))
+    h.push_read(Choosy(), lambda h, value: trace(value))
+    peer.sendall(b"part")
+    peer.close()
+    turns()
+    assert trace == [(*EPIPE, b"part")]
+
+
+def test_a_request_is_not_asked_anew_at_the_end_without_data(
+    half: Half, trace: Trace, turns: Turns
+) -> None:
+    """It was asked when it came to the front, and nothing has arrived since."""
+
+    def reader(buf: ReadBuffer) -> NeedMore:
+        trace("asked")
+        return NEED_MORE
+
+    h, peer = half(**reporter(trace))
+    h.push_read(reader, lambda h, value: None)
+    turns()
+    peer.close()
+    turns()
+    assert trace == ["asked", (*EPIPE, b"")]
+
+
 def test_writing_goes_on_after_the_end(half: Half, trace: Trace, turns: Turns) -> None:
     h, peer = half(on_eof=lambda h: h.push_write(b"goodbye"), on_read=lambda h: None)
     peer.shutdown(socket.SHUT_WR)
@@ -362,6 +432,30 @@ def test_unread_input_is_delivered_before_a_write_error(
     turns()
     assert trace == [b"413 too large", b"last words", ("TransportError", errno.EPIPE)]
     assert h.is_destroyed
+
+
+@pytest.mark.parametrize("destroys", [False, True])
+def test_callbacks_for_input_before_a_write_error_may_write_or_destroy(
+    made: list[Handle], trace: Trace, turns: Turns, destroys: bool
+) -> None:
+    ours, peer = memory_pair()
+    h = Handle(ours, on_error=lambda h, error: trace(error.errno))
+    made.append(h)
+
+    def line(h: Handle, line: bytes) -> None:
+        trace(line)
+        h.push_write(b"never sent")
+        if destroys:
+            h.destroy()
+
+    h.read_each("line", line)
+    peer.send(b"last words\n")
+    ours.shut = True
+    h.push_write(b"more")
+    turns()
+    assert trace == ([b"last words"] if destroys else [b"last words", errno.EPIPE])
+    assert h.is_destroyed
+    assert h.statistics().unsent == 0
 
 
 def test_a_write_error_is_told_at_once_if_nobody_reads(

@@ -170,6 +170,23 @@ def test_an_exception_in_on_read_is_reported_once(
     assert trace == ["hook"]
 
 
+def test_an_exception_in_an_on_read_behind_a_request_is_reported_once(
+    half: Half, trace: Trace, turns: Turns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ae, "exception_hook", lambda error, watcher: trace("hook"))
+
+    def on_read(h: Handle) -> None:
+        trace(bytes(h.read_buffer))
+        raise RuntimeError("in on_read")
+
+    h, peer = half(on_read=on_read)
+    h.push_read("line", lambda h, line: trace(line))
+    peer.sendall(b"1\nrest")
+    turns()
+    assert trace == [b"1", b"rest", "hook"]
+    assert not h.is_destroyed
+
+
 def test_a_hook_that_raises_does_no_harm(
     half: Half, trace: Trace, turns: Turns, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -195,7 +195,16 @@ def test_an_ssl_socket_is_refused(certificates: Any) -> None:
         ({"linger": -1}, ValueError),
         ({"linger": "1"}, TypeError),
         ({"peer_name": 5}, TypeError),
-        ({"on_read": 5}, TypeError),
+        *(
+            ({f"on_{name}": wrong}, TypeError)
+            for wrong in (5, False)
+            for name in (
+                *("prepare", "connect", "connect_error", "error", "read", "eof", "drain"),
+                *("timeout", "read_timeout", "write_timeout", "tls_started", "tls_stopped"),
+            )
+        ),
+        ({"low_water_mark": False}, TypeError),
+        ({"low_water_mark": -1}, ValueError),
         ({"timeout": True}, TypeError),
         ({"timeout": float("inf")}, ValueError),
         ({"cbor": 5}, TypeError),
@@ -270,6 +279,16 @@ def test_a_handle_may_be_subclassed(trace: Trace, made: list[Handle]) -> None:
     trace.run_until(1)
     assert trace == [("mine", b"x")]
     assert repr(h).startswith("<Connection ")
+
+
+@pytest.mark.parametrize("value", [1, "yes", [0], 0, "", None])
+def test_a_flag_takes_anything_and_is_a_bool(made: list[Handle], value: Any) -> None:
+    a, b = memory_pair()
+    names = ("autocork", "no_delay", "keepalive", "oob_inline", "watch_eof", "allow_truncated")
+    made += [Handle(a, **dict.fromkeys(names, value)), Handle(b)]
+    for name in names:
+        setattr(made[1], name, value)
+        assert [getattr(h, name) for h in made] == [bool(value)] * 2
 
 
 def test_a_typo_is_an_error(made: list[Handle]) -> None:

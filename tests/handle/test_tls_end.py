@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ae_core.testing import Trace
+from ae_core.testing import Trace, virtual_time
 from ae_handle import (
     Chunk,
     Handle,
@@ -155,6 +155,18 @@ def test_push_shutdown_sends_close_notify_first(join_tls: Join, trace: Trace, un
     assert client.push_read("line").recv() == b"reply"
 
 
+def test_push_shutdown_waits_for_the_handshake(join_tls: Join, trace: Trace, until: Any) -> None:
+    client, server = join_tls({}, {"on_eof": lambda h: trace("eof")})
+    client.push_shutdown()
+    server.read_each("line", lambda h, line: trace(line))
+    until(lambda: "eof" in trace)
+    assert trace == ["eof"]
+    server.push_write(b"reply\n")
+    assert client.push_read("line").recv() == b"reply"
+    with pytest.raises(RuntimeError, match="after push_shutdown"):
+        client.push_write(b"too late")
+
+
 def test_destroying_during_the_handshake_still_delivers(
     join_tls: Join, trace: Trace, until: Any
 ) -> None:
@@ -260,6 +272,24 @@ def test_an_error_passes_through_a_handle_inside_a_handle(
     turns()
     assert trace == [104]
     assert inner.is_destroyed
+
+
+def test_an_error_of_the_inner_handle_that_is_not_fatal_is_none_of_the_outer_one(
+    made: list[Handle], trace: Trace, unbound: None
+) -> None:
+    with virtual_time() as clock:
+        a, b = memory_pair()
+        inner = Handle(a, read_timeout=1)
+        outer = Handle(inner, on_error=lambda h, error: trace(error.errno))
+        made += [inner, outer]
+        outer.push_read("line", lambda h, line: trace(line))
+        clock.advance(3)
+        b.send(b"alive\n")
+        clock.advance(0)
+        assert trace == [b"alive"]
+        assert repr(inner) in (repr(outer._io), repr(outer.socket))
+        outer.linger = inner.linger = 0
+        outer.destroy()
 
 
 def test_a_destroyed_handle_is_no_stream(join: Join) -> None:

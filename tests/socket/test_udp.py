@@ -140,6 +140,15 @@ def test_address_that_cannot_be_had_is_an_error_that_names_it() -> None:
         assert descriptors() == before
 
 
+@pytest.mark.parametrize("local", [None, "127.0.0.1"])
+def test_remote_address_that_cannot_be_had_leaves_nothing_open(local: str | None) -> None:
+    before = descriptors()
+    with pytest.raises(OSError, match=r"255\.255\.255\.255:9") as caught:
+        udp_endpoint(nobody, local_address=local, remote_address=("255.255.255.255", 9))
+    assert caught.value.errno in (errno.EACCES, errno.EINVAL, errno.ENETUNREACH)
+    assert descriptors() == before
+
+
 def test_send_wants_an_address_exactly_if_there_is_none() -> None:
     with udp_endpoint(nobody) as loose, udp_endpoint(nobody, remote_address=loose.address) as tied:
         with pytest.raises(ValueError, match="expected an address"):

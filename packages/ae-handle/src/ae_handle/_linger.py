@@ -83,7 +83,8 @@ def let_go(
             _drop_arrived(io)
         close(io)
     elif seconds <= 0 or ae.backend() is None or ae.detect() is not loop:
-        close(io)  # nobody is there to do it later
+        out.clear()  # nobody is there to send it later
+        close(io)
     else:
         Linger(io, out, session, seconds, loop, ended)
 

@@ -9,11 +9,9 @@ from __future__ import annotations
 __all__ = ("Settings",)
 
 from collections.abc import Callable
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import ae_core as ae
-from ae_core.abc import Backend
 
 from . import _lifecycle, _reading, _tls, _writing
 from ._errors import HandleError
@@ -319,8 +317,7 @@ class Settings:
         self._tls_role: TlsRole | None = tls
         self._tls_context = None if tls_context is None else _tls.find_context(tls_context)
         self._loop = loop = ae.detect()
-        # the stdlib's function itself costs half of the method that calls it
-        self._clock = monotonic if type(loop).clock is Backend.clock else loop.clock
+        self._clock = loop.clock
         self._timeouts: Timeouts | None = None
         if timeout or read_timeout or write_timeout:
             self._timeouts = Timeouts()
