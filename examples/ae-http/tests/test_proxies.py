@@ -352,4 +352,6 @@ def test_bad_requests_are_refused_at_once() -> None:
         with pytest.raises(TypeError):
             client.get("http://a/", tiemout=5)  # type: ignore[call-arg]
         with pytest.raises(TypeError):
+            client.stream("GET", "http://a/", on_data=print)  # type: ignore[call-arg]
+        with pytest.raises(TypeError):
             client.post("http://a/", "text")  # type: ignore[arg-type]

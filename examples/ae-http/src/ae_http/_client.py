@@ -16,13 +16,13 @@ from ._pool import Pool
 from ._proxy import ProxyChoice, choose_proxy
 from ._request import Request, make_request
 from ._response import Response, ResponseHead, ResponseStream
+from ._scope import Scope
 from ._upload import UploadInput
 from ._url import parse_url
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Literal, Self
+    from typing import Literal
 
     from ae_core import CondVar
     from ae_handle import Handle
@@ -32,18 +32,28 @@ if TYPE_CHECKING:
 _REMEMBERED = 256  # bare requests that are not put together again
 
 
-class RequestOptions(TypedDict, total=False):
-    """The keyword arguments of :meth:`Client.request` that all kinds of requests have."""
+class StreamOptions(TypedDict, total=False):
+    """What can be said about a request whose body is taken piece by piece; see :class:`Client`."""
 
-    headers: HeadersInput
     timeout: float | None
     read_timeout: float | None
     max_redirects: int
     max_body: int | None
     decode: bool
     proxy: ProxyChoice
+
+
+class CollectOptions(StreamOptions, total=False):
+    """What can be said besides about one whose body is collected, or given to a callback."""
+
     on_head: Callable[[ResponseHead], object] | None
     on_data: Callable[[bytes], object] | None
+
+
+class RequestOptions(CollectOptions, total=False):
+    """The keyword arguments that :func:`get` and its kind have."""
+
+    headers: HeadersInput
 
 
 class _Unset:
@@ -54,10 +64,9 @@ class _Unset:
 
 
 _UNSET: Any = _Unset()
-_NOTHING = (_UNSET,) * 6
 
 
-class Client:
+class Client(Scope):
     """An HTTP/1.1 client, which keeps connections for the next request.
 
     Args:
@@ -157,14 +166,7 @@ class Client:
         *,
         body: UploadInput = None,
         headers: HeadersInput = (),
-        timeout: float | None = _UNSET,
-        read_timeout: float | None = _UNSET,
-        max_redirects: int = _UNSET,
-        max_body: int | None = _UNSET,
-        decode: bool = _UNSET,
-        proxy: ProxyChoice = _UNSET,
-        on_head: Callable[[ResponseHead], object] | None = None,
-        on_data: Callable[[bytes], object] | None = None,
+        **options: Unpack[CollectOptions],
     ) -> CondVar[Response]:
         """Send a request; the condition variable gives the whole response.
 
@@ -198,22 +200,8 @@ class Client:
 
         Perl: ``http_request``
         """
-        given = (timeout, read_timeout, max_redirects, max_body, decode, proxy)
-        if given == _NOTHING and on_head is None and on_data is None:
-            options = self._options
-        else:
-            options = self._make_options(
-                "whole",
-                timeout=timeout,
-                read_timeout=read_timeout,
-                max_redirects=max_redirects,
-                max_body=max_body,
-                decode=decode,
-                proxy=proxy,
-                on_head=on_head,
-                on_data=on_data,
-            )
-        result: CondVar[Response] = self._begin(method, url, headers, body, options)
+        how = self._make_options("whole", **options) if options else self._options
+        result: CondVar[Response] = self._begin(method, url, headers, body, how)
         return result
 
     def get(self, url: str, **options: Unpack[RequestOptions]) -> CondVar[Response]:
@@ -237,28 +225,15 @@ class Client:
         *,
         body: UploadInput = None,
         headers: HeadersInput = (),
-        timeout: float | None = _UNSET,
-        read_timeout: float | None = _UNSET,
-        max_redirects: int = _UNSET,
-        max_body: int | None = _UNSET,
-        decode: bool = _UNSET,
-        proxy: ProxyChoice = _UNSET,
+        **options: Unpack[StreamOptions],
     ) -> CondVar[ResponseStream]:
         """Send a request; the condition variable gives the response when its head is there.
 
         The arguments are those of :meth:`request`; *timeout* includes the body, *max_body* is
         for ``read_all`` only.
         """
-        options = self._make_options(
-            "stream",
-            timeout=timeout,
-            read_timeout=read_timeout,
-            max_redirects=max_redirects,
-            max_body=max_body,
-            decode=decode,
-            proxy=proxy,
-        )
-        result: CondVar[ResponseStream] = self._begin(method, url, headers, body, options)
+        how = self._make_options("stream", **options)
+        result: CondVar[ResponseStream] = self._begin(method, url, headers, body, how)
         return result
 
     def upgrade(
@@ -341,6 +316,8 @@ class Client:
         on_head: Callable[[ResponseHead], object] | None = None,
         on_data: Callable[[bytes], object] | None = None,
     ) -> Options:
+        if mode != "whole" and (on_head is not None or on_data is not None):
+            raise TypeError("expected no on_head and no on_data: these are for request()")
         for callback in (on_head, on_data):
             if callback is not None and not callable(callback):
                 raise TypeError(f"expected a callable, got {callback!r}")
@@ -375,26 +352,7 @@ class Client:
             self._closed = True
             self._pool.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def _leave(self) -> None:
         self.close()
 
     def __del__(self) -> None:

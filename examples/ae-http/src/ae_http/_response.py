@@ -8,10 +8,10 @@ from _thread import get_ident
 from typing import TYPE_CHECKING, Any
 
 from ._errors import StatusError
+from ._scope import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
     from typing import Self
 
     from ae_core import CondVar
@@ -107,7 +107,7 @@ class Response(ResponseHead):
         return json.loads(self.body)
 
 
-class ResponseStream(ResponseHead):
+class ResponseStream(ResponseHead, Scope):
     """A response whose body is taken piece by piece.
 
     ``async for piece in stream``; or ``for piece in stream`` in a blocking program; or
@@ -167,26 +167,7 @@ class ResponseStream(ResponseHead):
         while piece := self.read().recv():
             yield piece
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.cancel()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def _leave(self) -> None:
         self.cancel()
 
     def __del__(self) -> None:
