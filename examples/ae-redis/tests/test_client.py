@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +15,7 @@ from ae_core.testing import Trace
 from ae_handle import Handle
 from ae_redis import (
     ClientClosed,
+    ConnectionLost,
     Redis,
     ReplyError,
     ReplyTimedOut,
@@ -447,3 +450,54 @@ def test_large_values_go_out_whole(fake: FakeServer, client: Make) -> None:
     replies += [redis.set("d", b"y" * 100_000), redis.set("e", b"y" * 70_000)]
     assert [reply.recv() for reply in replies] == [b"OK"] * 5
     assert sizes == [[3, 1, size] for size in (1, 300_000, 1, 100_000, 70_000)]
+
+
+# ---------------------------------------------------------------------- loops and threads
+
+
+def test_a_client_goes_on_in_the_next_loop_of_its_thread(unbound: None, make: Make) -> None:
+    redis = make()
+    left: list[ae.CondVar[Any]] = []
+
+    async def first() -> Any:
+        left.append(redis.command("BLPOP", "nothing", 0))
+        return await redis.clone().ping()
+
+    async def second() -> Any:
+        return await redis.ping()
+
+    assert asyncio.run(first()) == asyncio.run(second()) == b"PONG"
+    with pytest.raises(ConnectionLost, match="the loop of the connection has ended"):
+        left[0].recv()
+    asyncio.run(second())
+
+
+def test_another_thread_is_refused(fake: FakeServer, client: Make) -> None:
+    redis = client()
+    redis.ping().recv()
+    errors: list[BaseException] = []
+
+    def elsewhere() -> None:
+        for attempt in (redis.ping, redis.pipeline().ping().execute):
+            try:
+                attempt()
+            except RuntimeError as error:
+                errors.append(error)
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert ["another thread" in str(error) for error in errors] == [True, True]
+    assert redis.ping().recv() == b"OK"
+
+
+def test_a_client_collected_in_another_thread_closes_its_connection(fake: FakeServer) -> None:
+    box: list[Any] = [Redis(fake.url), Redis(fake.url).subscribe("a"), Redis(fake.url)]
+    box[0].ping().recv()
+    while fake.accepted < 2:
+        ae.sleep(0.001).recv()
+    thread = threading.Thread(target=box.clear)
+    thread.start()
+    thread.join()
+    while fake.clients:
+        ae.sleep(0.001).recv()

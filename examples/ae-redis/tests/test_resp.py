@@ -290,20 +290,20 @@ def test_an_endless_stream_of_anything_does_not_grow_the_memory() -> None:
         b"|1\r\n+a\r\n:1\r\n",
     )
     for wire in streams:
-        parser = Parser(max_reply=1 << 20)
+        parser = Parser(max_reply=1 << 16)
         piece = wire * (8000 // len(wire))
         tracemalloc.start()
-        for _ in range(2000):
+        for _ in range(60):
             parser.feed(piece)
             if parser.error is not None:
                 break
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        assert peak < 12 << 20, wire
+        assert peak < 600_000, wire
 
 
 def test_a_string_one_byte_at_a_time_is_not_copied_each_time() -> None:
-    size = 300_000
+    size = 60_000
     parser = Parser()
     parser.feed(b"$%d\r\n" % size)
     tracemalloc.start()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __all__ = ("Channel",)
 
+from _thread import get_ident
 from typing import TYPE_CHECKING, Any, Final
 
 import ae_core as ae
@@ -62,7 +63,8 @@ class Channel:
         settings: Those of the client.
 
     Attributes:
-        loop: The loop it belongs to, once that is known.
+        loop: The loop it belongs to, from the first command on.
+        thread: The thread, likewise.
         look: Some command in the queue was cancelled or is special: look at each before sending.
         link: The connection, or the attempt to make one.
     """
@@ -88,6 +90,7 @@ class Channel:
         "on_disconnect",
         "on_push",
         "settings",
+        "thread",
     )
 
     def __init__(self, settings: Settings) -> None:
@@ -109,6 +112,7 @@ class Channel:
         self._timer: ae.Watcher | None = None
         self._period = settings.timeout or _NO_LIMIT
         self.loop: Backend | None = None
+        self.thread: int | None = None
         self._progress_at = self._up_at = 0.0
 
     @property
@@ -119,7 +123,13 @@ class Channel:
     # ------------------------------------------------------------------ the queue
 
     def submit(self, command: bytes, reply: Reply) -> None:
-        """Queue a command."""
+        """Queue a command.
+
+        Raises:
+            RuntimeError: In another thread than the first command.
+        """
+        if self.thread != get_ident():
+            self._adopt()
         reply.channel = self
         if self._closed:
             ae.postpone(lambda: reply.throw(ClientClosed()))
@@ -131,6 +141,14 @@ class Channel:
         if not self._posted:
             self._posted = True
             ae.postpone(self._flush)
+
+    def _adopt(self) -> None:
+        if self.thread is not None:
+            raise RuntimeError(
+                "a command in another thread than the client's first one: use "
+                "call_threadsafe(), or a client for each thread"
+            )
+        self.thread = get_ident()
 
     def submit_special(self, command: bytes, reply: Reply) -> None:
         """Queue a command that has to be looked at before it is sent."""
@@ -156,6 +174,9 @@ class Channel:
         if not self._replies:
             self._end_if_dropped()
             return
+        loop = ae.detect()
+        if loop is not self.loop:
+            self._move(loop)
         link = self.link
         if link is None or not link.up:
             if link is None and self._delay is None:
@@ -173,6 +194,18 @@ class Channel:
         link.send(commands, replies, big=big)
         if self._timer is None:
             self._arm()
+
+    def _move(self, loop: Backend) -> None:
+        """This thread has another loop than at the last command: start anew on that one."""
+        link, self.link = self.link, None
+        self._timer = self._delay = None
+        self._backoff.reset()
+        self.loop = loop
+        if link is not None:
+            waiting = list(link.waiting)
+            link.close(at_once=True)
+            text = "the loop of the connection has ended"
+            _throw(waiting, lambda: ConnectionLost(text, maybe_executed=True))
 
     def _look(self, link: Link) -> None:
         """Take out of the queue what is not to be sent any more."""
@@ -255,10 +288,8 @@ class Channel:
     # ------------------------------------------------------------------ time
 
     def _now(self) -> float:
-        loop = self.loop
-        if loop is None:
-            loop = self.loop = ae.detect()
-        return loop.clock()
+        assert self.loop is not None  # since the first flush
+        return self.loop.clock()
 
     def _arm(self) -> None:
         """Have somebody look whether there is progress."""

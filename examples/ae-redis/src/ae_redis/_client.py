@@ -84,13 +84,14 @@ class Redis(Commands[ae.CondVar[Any]]):
     variable, which is ready when it returns.
 
     **Lifetime**: dropping the client is closing it when the last command that waits is answered.
-    A client belongs to the thread, and to the loop, in which it sends its first command.
+    A client belongs to the thread in which it sends its first command. If that thread has another
+    loop later (``asyncio.run`` once more), the client begins anew there.
 
     Raises:
         TypeError, ValueError: If the URL or an option is not what it should be.
     """
 
-    __slots__ = ("__weakref__", "_channel", "_settings", "_thread")
+    __slots__ = ("__weakref__", "_channel", "_settings")
 
     def __init__(
         self,
@@ -112,7 +113,6 @@ class Redis(Commands[ae.CondVar[Any]]):
     def _begin(self, settings: Settings) -> None:
         self._settings = settings
         self._channel = Channel(settings)
-        self._thread = get_ident()
 
     # ------------------------------------------------------------------ commands
 
@@ -140,6 +140,7 @@ class Redis(Commands[ae.CondVar[Any]]):
             TypeError: If an argument is neither bytes-like nor text nor a number.
             ValueError: If the command does not work on a shared connection (SUBSCRIBE, MULTI,
                 SELECT ...): there is another way, and the error names it.
+            RuntimeError: In another thread than the client's first command.
         """
         command = encode_command(name, arguments)
         if timeout == "default":
@@ -268,7 +269,7 @@ class Redis(Commands[ae.CondVar[Any]]):
         channel = getattr(self, "_channel", None)
         if channel is None:
             return
-        if self._thread == get_ident():
+        if channel.thread in (None, get_ident()):
             channel.drop()
         elif channel.loop is not None:
             # collected in another thread: the loop's own thread has to let go

@@ -227,15 +227,15 @@ class Link:
             self.hopeless = True
         self._owner.link_down(self, error, waiting)
 
-    def close(self) -> None:
-        """End the connection, and tell nobody."""
+    def close(self, *, at_once: bool = False) -> None:
+        """End the connection, and tell nobody. What is unsent still goes, unless *at_once*."""
         self.ended = True
         self.up = False
         self._deadline = None
         self.waiting.clear()
         handle, self._handle = self._handle, None
         if handle is not None:
-            if not self.was_up:
+            if at_once or not self.was_up:
                 handle.linger = 0
             handle.destroy()
 
