@@ -16,6 +16,7 @@ from ae_handle import Handle
 from ae_redis import (
     ClientClosed,
     ConnectionLost,
+    Push,
     Redis,
     ReplyError,
     ReplyTimedOut,
@@ -435,6 +436,16 @@ def test_what_the_server_says_unasked_goes_to_on_push(fake: FakeServer, trace: T
         assert redis.pipeline().get("x").get("y").execute().recv() == [b"OK", b"OK"]
         assert redis.get("z").recv() == b"OK"
     assert trace[:3] == ["[b'invalidate', [b'a']]", "[b'b']", "[b'invalidate', [b'a']]"]
+
+
+def test_pushes_are_decoded_as_well(fake: FakeServer) -> None:
+    told = ae.CondVar[Any]()
+    fake.answer = lambda client, words: b">2\r\n+a\r\n*1\r\n+\xc3\xa4\r\n"
+    with Redis(fake.url, encoding="utf-8", on_push=told) as redis:
+        reply = redis.ping()
+        assert told.recv() == ["a", ["ä"]]
+        assert isinstance(told.recv(), Push)
+        reply.cancel()
 
 
 def test_large_values_go_out_whole(fake: FakeServer, client: Make) -> None:

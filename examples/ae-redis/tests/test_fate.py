@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,7 @@ from ae_handle import Handle
 from ae_redis import (
     AuthenticationFailed,
     CannotConnect,
+    ClientClosed,
     ConnectionLost,
     ProtocolError,
     Redis,
@@ -105,6 +107,41 @@ def test_the_client_tells_when_it_connects_and_disconnects(fake: FakeServer, tra
         until(lambda: not redis.connected)
         redis.ping().recv()
     assert trace == ["up", "ConnectionLost", "up"]
+
+
+def test_an_exception_in_what_is_told_disturbs_nobody(
+    fake: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raised: list[str] = []
+    monkeypatch.setattr(ae, "exception_hook", lambda error, watcher: raised.append(str(error)))
+
+    def fail(*args: object) -> None:
+        raise LookupError(f"{len(args)} arguments")
+
+    fake.answer = lambda client, words: b">1\r\n+x\r\n+OK\r\n"
+    with Redis(fake.url, on_connect=fail, on_disconnect=fail, on_push=fail) as redis:
+        redis.ping().recv()
+        fake.kick()
+        until(lambda: not redis.connected)
+    assert raised == ["0 arguments", "1 arguments", "1 arguments"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionLost("lost", errno=5, maybe_executed=True),
+        ReplyTimedOut("late", maybe_executed=True),
+        ProtocolError("bad"),
+        CannotConnect("no", errno=111),
+        ReplyError("ERR no"),
+        ClientClosed(maybe_executed=True),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_errors_can_be_copied(error: RedisError) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again), again.__dict__) == (type(error), str(error), error.__dict__)
+    assert getattr(again, "errno", None) == getattr(error, "errno", None)
 
 
 def test_an_error_that_many_share_is_logged_once(

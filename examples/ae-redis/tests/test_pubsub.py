@@ -308,6 +308,21 @@ def test_who_is_not_let_in_is_told(fake: FakeServer, subscribe: Subscribe) -> No
     assert type(error) is AuthenticationFailed
 
 
+def test_an_exception_in_on_error_is_reported(
+    fake: FakeServer, subscribe: Subscribe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = ae.CondVar[BaseException]()
+    monkeypatch.setattr(ae, "exception_hook", lambda error, watcher: told.send(error))
+    fake.answer = lambda client, words: b"-NOPERM no\r\n"
+
+    def fail(subscription: Subscription, error: RedisError) -> None:
+        raise LookupError(str(error))
+
+    kept = subscribe(on_error=fail)
+    assert repr(told.recv()) == "LookupError('NOPERM no')"
+    kept.cancel()
+
+
 def test_an_error_that_nobody_waits_for_is_reported(
     fake: FakeServer, subscribe: Subscribe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
