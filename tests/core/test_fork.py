@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import pytest
+
+if not hasattr(os, "fork"):
+    pytest.skip("needs fork", allow_module_level=True)
 
 PRELUDE = """
     import os, signal, socket, sys

@@ -166,6 +166,11 @@ def levels(unstamped: Callable[[str], str]) -> Callable[[str], list[str]]:
     return lambda text: [line.split()[0] for line in unstamped(text).splitlines()]
 
 
+def escaped(path: Path) -> str:
+    """Return *path* as a word of ``AE_LOG``."""
+    return "".join(f"\\{char}" for char in str(path))
+
+
 @pytest.mark.parametrize(("spec", "stderr", "file"), TABLE, ids=[row[0] for row in TABLE])
 def test_value_routes_messages(
     spec: str, stderr: list[str], file: list[str] | None, tmp_path: Path, levels: Any
@@ -174,7 +179,7 @@ def test_value_routes_messages(
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("AE_")}
     done = subprocess.run(
         [sys.executable, "-c", CODE],
-        env={**inherited, "AE_LOG": spec.replace("P", str(path))},
+        env={**inherited, "AE_LOG": spec.replace("P", escaped(path))},
         capture_output=True,
         text=True,
         timeout=60,
@@ -195,7 +200,7 @@ def test_value_routes_messages_in_this_process(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     path = tmp_path / "log"
-    assert _log_spec.apply(spec.replace("P", str(path))) == []
+    assert _log_spec.apply(spec.replace("P", escaped(path))) == []
     for level in (C, E, W, N, D, T):
         logs.ctx("__main__").log(level, "m")
     assert logs.flush()

@@ -10,8 +10,6 @@ import pytest
 
 from ae_core.__main__ import CAPABILITIES, report
 from ae_core._backends._table import BACKENDS
-from ae_core._detect import load
-from ae_core._errors import BackendUnavailable
 
 
 def table(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -29,6 +27,8 @@ def test_asyncio_without_add_reader_meets_every_demand() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert " 0 failed" in done.stdout
     assert int(done.stdout.split(" passed")[0].split()[-1]) > 190
+    if sys.platform != "linux":
+        return  # how often it wakes up is counted by Linux only
     # polling, even once a second, would be five or more in the five seconds
     assert int(done.stdout.split()[-3]) < 5
 
@@ -48,14 +48,22 @@ def test_report_has_a_row_for_every_backend_and_chooses_one() -> None:
 
 
 @pytest.mark.parametrize("name", [spec.name for spec in BACKENDS])
-def test_capabilities_in_the_report_are_those_of_the_class(name: str) -> None:
-    try:
-        cls = load(name)
-    except BackendUnavailable as error:
-        pytest.skip(str(error))
+def test_capabilities_in_the_report_are_those_of_the_class(
+    name: str, script: Callable[..., str]
+) -> None:
+    # in a process of its own: a loaded GUI library would be what later tests detect
+    told = script(f"""
+        from ae_core import BackendUnavailable
+        from ae_core._detect import load
+        try:
+            cls = load({name!r})
+        except BackendUnavailable as error:
+            print("missing", error)
+        else:
+            print(cls.strict_idle, cls.many_waits, not cls.owns_wait, not cls.own_run)
+        """)
+    if told.startswith("missing"):
+        pytest.skip(told)
     text = CAPABILITIES[name]
-    has: Callable[[str], bool] = text.__contains__
-    assert has("idle") == cls.strict_idle
-    assert has("many") == cls.many_waits
-    assert has("hosted") == (not cls.owns_wait)
-    assert has("blocks") == (not cls.own_run)
+    has = [str(word in text) for word in ("idle", "many", "hosted", "blocks")]
+    assert told.split() == has

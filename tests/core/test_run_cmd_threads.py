@@ -134,8 +134,9 @@ def test_cancel_ends_the_program() -> None:
         process.recv()
     with pytest.raises(ae.Deadlock):  # the loop runs until nothing is left to do
         ae.CondVar[None]().recv()
-    with pytest.raises(ProcessLookupError):
-        os.kill(process.pid, 0)
+    if os.name == "posix":
+        with pytest.raises(ProcessLookupError):
+            os.kill(process.pid, 0)
 
 
 # ---------------------------------------------------------------------- fork_call
@@ -172,3 +173,19 @@ def test_fork_call_that_is_cancelled(with_threads: None) -> None:
     pool = _fork_pool.pool_of(current())
     while pool.busy:
         ae.detect().poll(True)
+
+
+@pytest.mark.skipif(os.name != "nt", reason="elsewhere the public functions do without threads")
+def test_it_is_what_the_public_functions_do_on_windows(tmp_path: Path) -> None:
+    out = bytearray()
+    program = python(ECHO + "; sys.exit(3)")
+    process = ae.run_cmd(program, stdin=b"data", stdout=out, stderr=tmp_path / "errors")
+    assert process.recv(PATIENCE) == 768
+    assert out == b"DATA"
+    assert (tmp_path / "errors").read_bytes() == b""
+    calls = [ae.fork_call(math.factorial, n) for n in range(3)]
+    assert [call.recv(PATIENCE) for call in calls] == [1, 1, 2]
+    cancelled = ae.run_cmd(python("import time; time.sleep(1000)"))
+    cancelled.cancel()
+    with pytest.raises(ae.Deadlock):  # the loop runs until nothing is left to do
+        ae.CondVar[None]().recv()

@@ -117,12 +117,12 @@ def test_accepted_signals(number: Any) -> None:
     assert ae.signal(number, nothing).active
 
 
+@pytest.mark.skipif(os.name == "nt", reason="files and sockets have numbers of their own")
 def test_regular_file_is_refused_by_object_and_by_number(tmp_path: Path) -> None:
-    reason = "a regular file is always ready" if os.name == "posix" else "expected an open socket"
     with open(tmp_path / "file", "w") as file:
         for fd in (file, file.fileno()):
             for direction in ("r", "w"):
-                with pytest.raises(ValueError, match=reason):
+                with pytest.raises(ValueError, match="a regular file is always ready"):
                     ae.io(fd, direction, nothing)
 
 

@@ -90,8 +90,9 @@ LEAKS: dict[str, tuple[Callable[[], object], str]] = {
     "an idle watcher": (lambda: ae.idle(nothing), "idle"),
     "a pending operation": (ae.pending, "operation"),
     "a sleep": (lambda: ae.sleep(60), "timer"),
-    "a descriptor": (lambda: open(os.devnull), "/dev/null"),  # noqa: SIM115
 }
+if os.name == "posix":  # elsewhere nobody lists them
+    LEAKS["a descriptor"] = (lambda: open(os.devnull), "/dev/null")  # noqa: SIM115
 
 
 @pytest.mark.parametrize("leak", LEAKS)
@@ -114,6 +115,8 @@ def test_a_thread_and_a_child_left_behind_are_listed() -> None:
         thread.start()
     go.set()
     thread.join()
+    if not hasattr(os, "waitid"):
+        return  # there nobody knows whose child a process is
     with pytest.raises(LeakError, match="child process"), leak_check():
         child = subprocess.Popen(["/bin/sh", "-c", "exec sleep 1000"])
     child.kill()
@@ -424,7 +427,8 @@ class Backwards(LoopBackend):
 )
 def test_a_broken_backend_is_found_out(broken: type[LoopBackend], only: str, text: str) -> None:
     with pytest.raises(ConformanceError) as caught:
-        check_backend(broken, only=only, patience=0.2)
+        # threads take their time where each of their calls wakes a loop by a socket
+        check_backend(broken, only=only, patience=0.2 if os.name == "posix" else 2.0)
     message = str(caught.value)
     assert text in message
     assert only in message
@@ -446,6 +450,7 @@ def test_a_backend_that_calls_too_late_reaches_nobody() -> None:
     assert len(report.results) == 2
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs a demand that is made here")
 def test_the_report_counts_and_names_what_was_left_out() -> None:
     report = check_backend("loop", only="signal: an interrupt leaves the wait once")
     assert str(report) == "backend 'loop': 1 ok, 0 failed, 1 skipped"

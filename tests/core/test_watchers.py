@@ -242,6 +242,12 @@ def test_only_bound_methods_can_be_weak(bad: Any) -> None:
 
 # ---------------------------------------------------------------------- bad input
 
+
+def on_socket(direction: Any) -> ae.Watcher:
+    with socket.socket() as sock:
+        return ae.io(sock, direction, nothing)
+
+
 CLOSED = 10_000
 
 BAD: list[tuple[str, Callable[[], object], type[Exception], str]] = [
@@ -252,9 +258,9 @@ BAD: list[tuple[str, Callable[[], object], type[Exception], str]] = [
     ("io of a bool", lambda: ae.io(True, "r", nothing), TypeError, "True"),
     ("io of -1", lambda: ae.io(-1, "r", nothing), ValueError, "-1"),
     ("io of a closed socket", lambda: ae.io(closed(), "r", nothing), ValueError, "open desc"),
-    ("io in no direction", lambda: ae.io(0, "x", nothing), ValueError, "'x'"),  # type: ignore[arg-type]
-    ("io in both directions", lambda: ae.io(0, "rw", nothing), ValueError, "'rw'"),  # type: ignore[arg-type]
-    ("io, direction by number", lambda: ae.io(0, 1, nothing), ValueError, "1"),  # type: ignore[arg-type]
+    ("io in no direction", lambda: on_socket("x"), ValueError, "'x'"),
+    ("io in both directions", lambda: on_socket("rw"), ValueError, "'rw'"),
+    ("io, direction by number", lambda: on_socket(1), ValueError, "1"),
     ("timer without a callback", lambda: ae.timer(0, None), TypeError, "callable"),  # type: ignore[arg-type]
     ("timer of a text", lambda: ae.timer("1", nothing), TypeError, "'1'"),  # type: ignore[arg-type]
     ("timer of nan", lambda: ae.timer(float("nan"), nothing), ValueError, "nan"),

@@ -201,11 +201,16 @@ def utime(target: File | Path, atime: float | None, mtime: float | None) -> Cond
     Perl: ``aio_utime``
     """
     if atime is None and mtime is None:
-        return _at(target, lambda target: os.utime(target, None))
+        return _at(target, lambda target: _utime(target, None))
     if atime is None or mtime is None:
         raise ValueError(f"expected two times, or None twice, got {atime!r} and {mtime!r}")
     times = (_seconds("atime", atime), _seconds("mtime", mtime))
-    return _at(target, lambda target: os.utime(target, times))
+    return _at(target, lambda target: _utime(target, times))
+
+
+def _utime(target: int | str | bytes, times: tuple[float, float] | None) -> None:
+    _check_descriptors(os.utime, target)
+    os.utime(target, times)
 
 
 def chown(target: File | Path, uid: int | None, gid: int | None) -> CondVar[None]:
@@ -230,7 +235,18 @@ def chmod(target: File | Path, mode: int) -> CondVar[None]:
     Perl: ``aio_chmod``
     """
     _integer("mode", mode)
-    return _at(target, lambda target: os.chmod(target, mode))
+    return _at(target, lambda target: _chmod(target, mode))
+
+
+def _chmod(target: int | str | bytes, mode: int) -> None:
+    _check_descriptors(os.chmod, target)
+    os.chmod(target, mode)
+
+
+def _check_descriptors(function: Callable[..., None], target: int | str | bytes) -> None:
+    """Raise OSError if *target* is a descriptor, and *function* takes paths only on this system."""
+    if isinstance(target, int) and function not in os.supports_fd:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
 
 # ---------------------------------------------------------------------- paths

@@ -61,7 +61,7 @@ def _wakeups() -> int:
 
 def _idle(name: str, options: dict[str, Any]) -> str:
     """Return how often the loop woke up in five seconds in which nothing happened."""
-    if not os.path.exists("/proc/self/status"):
+    if sys.platform != "linux":
         return "-"
     reader, writer = os.pipe()
 

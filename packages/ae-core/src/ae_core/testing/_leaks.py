@@ -133,6 +133,8 @@ def _own_descriptors(core: Core | None) -> tuple[int, ...]:
 
 def _descriptors() -> dict[int, str]:
     """Return the open descriptors and what they are; nothing where that cannot be told."""
+    if sys.platform == "win32":
+        return {}  # Wine has a /proc, but with the numbers of the system below it
     for directory in ("/proc/self/fd", "/dev/fd"):
         try:
             names = os.listdir(directory)
