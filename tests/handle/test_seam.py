@@ -3,6 +3,8 @@
 The engine here is a toy: records look like TLS's (five octets of header, the last two the length)
 and hide their content by XOR. It knows no octets behind the peer's end, so the handle has to feed
 it record by record after ``stop_tls``.
+
+Long because the one toy serves every test here.
 """
 
 from __future__ import annotations
@@ -498,6 +500,119 @@ def test_lingering_ends_with_a_peer_that_goes_during_the_handshake(turns: Turns)
     peer.close()
     turns()
     assert ours.closed
+
+
+def drained(peer: MemoryStream, turns: Turns) -> bytes:
+    """Read until nothing comes any more."""
+    got = b""
+    while True:
+        turns(3)
+        try:
+            data = peer.recv(1 << 16)
+        except BlockingIOError:
+            return got
+        if not data:
+            return got
+        got += data
+
+
+def test_an_answer_goes_behind_what_waited_for_room(
+    made: list[Handle], trace: Trace, turns: Turns
+) -> None:
+    ours, peer = memory_pair(capacity=100)
+    h = Handle(
+        ours,
+        tls="accept",
+        tls_context=ToyContext(),
+        on_tls_stopped=lambda h: trace("stopped"),
+    )
+    made.append(h)
+    peer.send(record(22, b"hello"))
+    turns()
+    for octet in b"abc":
+        h.push_write(bytes([octet]) * 90)
+    peer.send(record(21, b""))
+    turns()
+    assert trace == ["stopped"]
+    got = drained(peer, turns)
+    (a, b, c), end = b"abc", record(21, b"")
+    letters = [bytes([octet]) * 90 for octet in (a, b, c)]
+    assert got.startswith(record(22, b"hello") + record(23, letters[0]))
+    assert bytes(octet ^ 0x55 for octet in got).count(letters[2]) == 1
+    assert got.endswith(end)
+
+
+def test_a_goodbye_that_finds_no_room_lingers_though_the_peer_has_ended(turns: Turns) -> None:
+    ours, peer = memory_pair(capacity=100)
+    h = Handle(ours, tls="accept", tls_context=ToyContext())
+    h.on_eof = lambda h: h.destroy()
+    h.on_read = lambda h: None
+    peer.send(record(22, b"hello"))
+    turns()
+    h.push_write(b"x" * 90)
+    h.push_write(b"y" * 90)
+    peer.send(record(21, b""))
+    turns()
+    assert lingering() == 1
+    got = drained(peer, turns)
+    assert got.endswith(record(21, b""))
+    assert lingering() == 0
+    assert ours.closed
+
+
+class Quiet(Toy):
+    """It takes the end of the stream for nothing special, and may have kept something back."""
+
+    kept: tuple[bytes, ...] = ()
+
+    def feed(self, data: bytes) -> None:
+        if not data:
+            self.plain += self.kept
+        super().feed(data)
+
+
+class QuietContext:
+    def new_session(self, role: str, peer_name: str | None) -> Quiet:
+        return Quiet()
+
+
+@pytest.mark.parametrize("told", ["on_tls_started", "on_error"])
+def test_an_engine_need_not_say_that_a_handshake_was_cut_off(
+    made: list[Handle], trace: Trace, turns: Turns, told: str
+) -> None:
+    ours, peer = memory_pair()
+    options: dict[str, Any] = {told: lambda h, error: trace(error.reason)}
+    h = Handle(ours, tls="accept", tls_context=QuietContext(), **options)
+    made.append(h)
+    h.on_read = lambda h: trace("read")
+    turns()
+    peer.recv(100)
+    peer.close()
+    turns()
+    assert trace == ["truncated"]
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_data_that_an_engine_gives_only_at_the_end_is_delivered(
+    made: list[Handle], trace: Trace, turns: Turns, leaves: bool
+) -> None:
+    def read(h: Handle) -> None:
+        trace(h.read_buffer.take(len(h.read_buffer)))
+        if leaves:
+            h.destroy()
+
+    ours, peer = memory_pair()
+    h = Handle(ours, tls="accept", tls_context=QuietContext(), linger=0)
+    made.append(h)
+    h.on_read = read
+    h.on_error = lambda h, error: trace(type(error))
+    peer.send(record(22, b"hello"))
+    turns()
+    h.tls.kept = (b"kept ", b"back")
+    peer.recv(100)
+    peer.close()
+    turns()
+    assert trace == [b"kept back"] + [UnexpectedEOF] * (not leaves)
 
 
 class Odd(MemoryStream):

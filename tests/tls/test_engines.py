@@ -276,3 +276,42 @@ def test_an_unknown_ca_is_untrusted(
     assert a.error is not None
     assert b.error is not None
     assert (a.error.reason, b.error.reason) == ("untrusted", "alert")
+
+
+# What only the standard library's engine can be asked, or made to do ------------------------
+
+
+def test_a_context_for_the_other_side_is_a_tls_error(
+    makers: Makers, ca: CertificateAuthority
+) -> None:
+    client = makers.client("ssl", ca)
+    with pytest.raises(TlsError, match="server socket"):
+        client.new_session("accept", None)
+    with pytest.raises(TlsError, match="label empty|leading dot"):
+        client.new_session("connect", ".example.org")
+
+
+def test_a_missing_client_certificate_has_its_reason(
+    makers: Makers, ca: CertificateAuthority, leaf: Leaf, version: str
+) -> None:
+    server = makers.server("ssl", leaf, version)
+    server.context.verify_mode = ssl.CERT_REQUIRED
+    a = End(makers.client("ssl", ca).new_session("connect", HOST))
+    b = End(server.new_session("accept", None))
+    talk(a, b)
+    assert b.error is not None
+    assert b.error.reason == "no-certificate"
+
+
+def test_the_native_engine_is_at_hand_and_may_be_shut_down_behind_our_back(
+    makers: Makers, ca: CertificateAuthority, leaf: Leaf
+) -> None:
+    a = End(makers.client("ssl", ca).new_session("connect", HOST))
+    b = End(makers.server("ssl", leaf, "1.3").new_session("accept", None))
+    talk(a, b)
+    assert a.session.engine.version() == "TLSv1.3"
+    with pytest.raises(ssl.SSLWantReadError):
+        a.session.engine.unwrap()
+    with pytest.raises(TlsError, match="protocol is shutdown"):
+        a.session.write(b"more")
+    assert a.session.state == "closed"

@@ -296,6 +296,15 @@ def test_a_failure_while_encrypting_is_told_at_once(
         a.drain()
     assert a.state == "closed"
     assert a.drain() == b""
+    a, b = join(client, server)
+    b.write(b"unread")
+    a.feed(b.drain())
+    a._sendall = broken
+    a.write(b"data")
+    assert a.drain()[:1] == b""
+    assert a.read() == b"unread"  # what came before the failure is read before it is told
+    with pytest.raises(TlsError, match="internal error"):
+        a.read()
     a, _ = join(client, server)
     a._sendall = broken
     a.write(b"data")

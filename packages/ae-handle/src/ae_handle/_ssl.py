@@ -284,6 +284,4 @@ def _translated(error: Exception) -> TlsError:
         return TlsError(f"the peer refused: {text}", reason="alert")
     if name == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
         return TlsError(text, reason="no-certificate")
-    if name == "UNEXPECTED_EOF_WHILE_READING":
-        return TlsError("the connection was closed without close_notify", reason="truncated")
     return TlsError(text, reason="protocol")
