@@ -51,7 +51,9 @@ class Exhausted:
 
 
 def listener_of(server: Server) -> _Listener:
-    return server._listeners[0]
+    (listener,) = server._open
+    assert isinstance(listener, _Listener)
+    return listener
 
 
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
@@ -104,7 +106,7 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 kept = []
 server = tcp_server("127.0.0.1", 0, lambda sock, host, port: kept.append(sock))
 calls = 0
-listener = server._listeners[0]
+listener = server._open[0]
 class Counting:
     def __init__(self, sock): self.sock = sock
     def __getattr__(self, name): return getattr(self.sock, name)

@@ -209,8 +209,7 @@ def test_reset_of_a_datagram_socket_is_reported_and_it_stays_open() -> None:
         on_error=lambda error: errors.append(error.errno),
     )
     with endpoint, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        assert endpoint._reader is not None
-        bound = endpoint._reader._bound
+        bound = endpoint._open[0]._bound
         bound.sock = Reset(bound.sock)  # type: ignore[assignment]
         sender.sendto(b"after", endpoint.address)
         assert received.recv() == b"after"

@@ -19,12 +19,12 @@ import ae_core as ae
 from . import _windows
 from ._addresses import format_host_port
 from ._binding import Bound, bind_addresses, listening_infos
+from ._held import Held, Readable
 from ._sockaddr import host_and_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
-    from typing import Any, Self, TypeAlias
+    from typing import Any, TypeAlias
 
     # The port is an int, but for unix/: Any, or every user's `port: int` would be refused.
     OnAccept: TypeAlias = Callable[[socket.socket, str, Any], object]
@@ -80,24 +80,16 @@ _DEAD: Final = _codes("EBADF", "EINVAL", "ENOTSOCK", "EOPNOTSUPP", "EFAULT")
 # the next one may be fine. accept(2) of Linux hands pending network errors over like this.
 
 
-class _Listener:
-    """Accepts on one socket. Knows nothing of the Server, which may so be forgotten."""
+class _Listener(Readable):
+    """Accepts on one socket."""
 
-    __slots__ = ("_bound", "_family", "_is_counted", "_last_log", "_on_accept", "_watch")
+    __slots__ = ("_is_counted", "_last_log", "_on_accept")
 
     def __init__(self, bound: Bound, on_accept: OnAccept) -> None:
-        self._bound = bound
-        self._family = bound.sock.family
+        super().__init__(bound)
         self._is_counted = _TCP_INFO is not None and self._family != _windows.AF_UNIX
         self._on_accept = on_accept
         self._last_log = -_LOG_PERIOD
-        self._watch: ae.Watcher | None = ae.io(bound.sock, "r", self._on_readable)
-
-    def close(self) -> None:
-        if self._watch is not None:
-            self._watch.cancel()
-            self._watch = None
-        self._bound.close()
 
     def _on_readable(self) -> None:
         accept = self._bound.sock.accept
@@ -125,71 +117,44 @@ class _Listener:
                 return  # the callback has closed the server
 
     def _pause(self, error: OSError) -> None:
-        self._watch = ae.timer(_PAUSE, self._resume)
+        self._watch = ae.timer(_PAUSE, self._look)
         now = ae.detect().clock()
         if now - self._last_log >= _LOG_PERIOD:
             self._last_log = now
             ae.log("error", "cannot accept on %s, pausing: %s", self._bound.address, error)
-
-    def _resume(self) -> None:
-        self._watch = ae.io(self._bound.sock, "r", self._on_readable)
 
     def _give_up(self, error: OSError) -> None:
         ae.log("error", "cannot accept on %s any more: %s", self._bound.address, error)
         self.close()
 
 
-class Server:
+class Server(Held):
     """Listening sockets, as made by :func:`tcp_server`.
 
     Hold it for as long as connections shall be accepted: dropping the last reference closes
-    the sockets, as do :meth:`cancel` and the end of a ``with`` block. Connections that were
-    accepted live on.
+    the sockets, as do :meth:`cancel` and the end of a ``with`` block. A UNIX socket's file is
+    removed, connections in the backlog are reset by the kernel; those that were accepted live on.
     """
 
-    __slots__ = ("__weakref__", "_listeners", "addresses")
+    __slots__ = ("addresses",)
 
     addresses: list[Address]
     """Where it listens, as ``(host, port)`` or ``("unix/", path)``, with real port numbers."""
 
     def __init__(self, bound: list[Bound], on_accept: OnAccept) -> None:
+        super().__init__()
         self.addresses = [one.address for one in bound]
-        self._listeners: list[_Listener] = []
         for one in bound:
-            self._listeners.append(_Listener(one, on_accept))
+            self._open.append(_Listener(one, on_accept))
 
     @property
     def address(self) -> Address:
         """The first of :attr:`addresses`."""
         return self.addresses[0]
 
-    def cancel(self) -> None:
-        """Stop listening and close the sockets, now. A UNIX socket's file is removed. Idempotent.
-
-        The callback is not called again; connections in the backlog are reset by the kernel.
-        """
-        listeners, self._listeners = self._listeners, []
-        for listener in listeners:
-            listener.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.cancel()
-
     def __repr__(self) -> str:
-        state = "listening" if self._listeners else "closed"
+        state = "listening" if self._open else "closed"
         return f"<Server {', '.join(map(str, self.addresses))} {state}>"
-
-    def __del__(self) -> None:
-        if getattr(self, "_listeners", None):
-            self.cancel()
 
 
 def tcp_server(

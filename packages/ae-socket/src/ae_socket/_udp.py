@@ -17,13 +17,13 @@ import ae_core as ae
 from . import _windows
 from ._binding import Bound, bind_info
 from ._environment import protocols
+from ._held import Held, Readable
 from ._services import parse_service
 from ._sockaddr import AddressInfo, host_and_port, numeric_info, target_text, unix_info
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
-    from typing import Self, TypeAlias
+    from typing import TypeAlias
 
     Address: TypeAlias = tuple[str, "int | str"]
     OnDatagram: TypeAlias = Callable[[bytes, Address], object]
@@ -45,26 +45,18 @@ _LATE: Final = frozenset(
 )
 
 
-class _Reader:
-    """Receives on one socket. Knows nothing of the Endpoint, which may so be forgotten."""
+class _Reader(Readable):
+    """Receives on one socket."""
 
-    __slots__ = ("_bound", "_family", "_on_datagram", "_on_error", "_peer", "_watch")
+    __slots__ = ("_on_datagram", "_on_error", "_peer")
 
     def __init__(
         self, bound: Bound, peer: Address | None, on_datagram: OnDatagram, on_error: OnError | None
     ) -> None:
-        self._bound = bound
-        self._family = bound.sock.family
+        super().__init__(bound)
         self._peer = peer
         self._on_datagram = on_datagram
         self._on_error = on_error
-        self._watch: ae.Watcher | None = ae.io(bound.sock, "r", self._on_readable)
-
-    def close(self) -> None:
-        if self._watch is not None:
-            self._watch.cancel()
-            self._watch = None
-        self._bound.close()
 
     def _on_readable(self) -> None:
         receive = self._bound.sock.recvfrom
@@ -96,14 +88,14 @@ class _Reader:
             ae.log("debug", "datagram socket %s: %s", self._bound.address, error)
 
 
-class Endpoint:
+class Endpoint(Held):
     """A datagram socket, as made by :func:`udp_endpoint`.
 
     Hold it for as long as datagrams shall be received: dropping the last reference closes
     the socket, as do :meth:`cancel` and the end of a ``with`` block.
     """
 
-    __slots__ = ("__weakref__", "_family", "_is_connected", "_reader", "_sock", "address")
+    __slots__ = ("_family", "_is_connected", "_sock", "address")
 
     address: Address
     """Where it is bound, as ``(host, port)`` with the real port, or ``("unix/", path)``."""
@@ -111,12 +103,12 @@ class Endpoint:
     def __init__(
         self, bound: Bound, peer: Address | None, on_datagram: OnDatagram, on_error: OnError | None
     ) -> None:
+        super().__init__()
         self.address = bound.address
         self._sock = bound.sock
         self._family = bound.sock.family
         self._is_connected = peer is not None
-        self._reader: _Reader | None = None
-        self._reader = _Reader(bound, peer, on_datagram, on_error)
+        self._open.append(_Reader(bound, peer, on_datagram, on_error))
 
     def send(self, data: bytes | bytearray | memoryview, address: Address | None = None) -> bool:
         """Send one datagram, now.
@@ -136,7 +128,7 @@ class Endpoint:
             OSError: EMSGSIZE for a datagram that is too long, EBADF after :meth:`cancel`,
                 ENETUNREACH and its like.
         """
-        if self._reader is None:
+        if not self._open:
             raise OSError(errno.EBADF, "the endpoint is closed")
         if self._is_connected:
             if address is not None:
@@ -159,37 +151,17 @@ class Endpoint:
                 if is_second or error.errno not in _LATE:
                     raise
                 # That was an earlier datagram's error, and the kernel has forgotten it now.
-                assert self._reader is not None
+                (reader,) = self._open
+                assert isinstance(reader, _Reader)
                 error.__traceback__ = None
-                ae.postpone(partial(self._reader.report, error))
+                ae.postpone(partial(reader.report, error))
             else:
                 break
         return True
 
-    def cancel(self) -> None:
-        """Close the socket, now; the callbacks are not called again. Idempotent."""
-        reader, self._reader = self._reader, None
-        if reader is not None:
-            reader.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.cancel()
-
     def __repr__(self) -> str:
-        state = "open" if self._reader is not None else "closed"
+        state = "open" if self._open else "closed"
         return f"<Endpoint {self.address} {state}>"
-
-    def __del__(self) -> None:
-        if getattr(self, "_reader", None) is not None:
-            self.cancel()
 
 
 def udp_endpoint(

@@ -1,0 +1,74 @@
+"""What a server and a datagram endpoint have in common: who is held, and who watches.
+
+The user holds a `Held`; the loop holds a `Readable`, which knows nothing of it, so that
+forgetting the one ends the other.
+"""
+
+from __future__ import annotations
+
+__all__ = ("Held", "Readable")
+
+from typing import TYPE_CHECKING
+
+import ae_core as ae
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from ._binding import Bound
+
+
+class Readable:
+    """Watches a bound socket, and owns it."""
+
+    __slots__ = ("_bound", "_family", "_watch")
+
+    def __init__(self, bound: Bound) -> None:
+        self._bound = bound
+        self._family = bound.sock.family
+        self._watch: ae.Watcher | None = None
+        self._look()
+
+    def _look(self) -> None:
+        self._watch = ae.io(self._bound.sock, "r", self._on_readable)
+
+    def _on_readable(self) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Close the socket; nothing is called back any more. Idempotent."""
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        self._bound.close()
+
+
+class Held:
+    """Ends by ``cancel()``, at the end of a ``with`` block, or when it is dropped."""
+
+    __slots__ = ("__weakref__", "_open")
+
+    def __init__(self) -> None:
+        self._open: list[Readable] = []
+
+    def cancel(self) -> None:
+        """Close what it stands for, now; the callbacks are not called again. Idempotent."""
+        readers, self._open = self._open, []
+        for reader in readers:
+            reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.cancel()
+
+    def __del__(self) -> None:
+        if getattr(self, "_open", None):
+            self.cancel()
