@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import re
 import socket
 import sys
@@ -225,6 +226,8 @@ def test_value_whose_text_fails(address: Any, converse: Any) -> None:
 
 
 def test_wrapped_watchers_are_listed_shown_and_cancelled(address: Any, greet: Any) -> None:
+    gc.collect()  # watchers of earlier tests that only a reference cycle keeps
+
     async def main() -> None:
         with debug.shell(*address) as shell:
             client = await greet(shell.address)

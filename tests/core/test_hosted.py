@@ -247,4 +247,7 @@ def test_watchers_live_in_the_loop_that_the_program_runs(host: str) -> None:
     )
     refusal = "RecursiveWait" if library == "gevent" else "BlockingNotAllowed"
     name = NAMES.get(host, host)
-    assert done.stdout == f"{name}, descriptor x, task 5, {refusal}, ticks\n", done.stderr
+    first, *others = done.stdout.rstrip("\n").split(", ")
+    assert first == name, done.stderr
+    # in what order is the business of clocks
+    assert sorted(others) == sorted(["descriptor x", "task 5", refusal, "ticks"]), done.stderr

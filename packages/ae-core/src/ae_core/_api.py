@@ -198,7 +198,9 @@ def io(
     **Lifetime**: dropping the watcher cancels it.
 
     Raises:
-        TypeError, ValueError: If an argument is of the wrong kind, or *fd* is closed.
+        TypeError, ValueError: If an argument is of the wrong kind, or *fd* is a closed object.
+        OSError: EBADF, if *fd* is not open and the loop finds out at once. If it finds out only
+            later, it ends the watcher and gives this error to ``exception_hook``.
         WrongLoop: If another loop runs in this thread.
 
     Perl: ``AnyEvent->io``, ``AE::io``
@@ -289,10 +291,13 @@ def child(pid: int, callback: Callable[[int, int], object]) -> Watcher:
 
     **Lifetime**: dropping the watcher cancels it; the child then becomes a zombie when it ends.
 
+    Windows knows no owners of processes and no signals that end them: there any process that we
+    may look at will do, 0 is refused, and the status is the exit code times 256.
+
     Raises:
         TypeError, ValueError: If *pid* is no process id.
         ChildProcessError: If it is no child of ours, or was waited for already.
-        RuntimeError: For pid 0, off the main thread.
+        RuntimeError: For pid 0, off the main thread, and where the system cannot tell.
         WrongLoop: If another loop runs in this thread.
 
     Perl: ``AnyEvent->child``, ``AE::child``

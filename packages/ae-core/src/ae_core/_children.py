@@ -149,14 +149,14 @@ def _sigchld() -> int:
 class Exit:
     """The coming end of one child, shared by all its watchers in one loop."""
 
-    __slots__ = ("core", "pid", "pidfd", "records", "token", "turns", "waiter")
+    __slots__ = ("core", "pid", "pidfd", "record", "records", "turns", "waiter")
 
     def __init__(self, core: Core, pid: int) -> None:
         self.core = core
         self.pid = pid
         self.records: list[ChildRecord] = []
         self.pidfd = -1
-        self.token: Any = None
+        self.record: Any = None
         self.turns = 0
         self.waiter: Any = None
         if hasattr(os, "waitid"):
@@ -178,7 +178,7 @@ class Exit:
                 self.pidfd = -1  # an old kernel or a sandbox: the other ways need no pidfd
             else:
                 try:
-                    self.token = self.core.backend.io_start(self.pidfd, False, self.on_end)
+                    self.record = self.core.io_own(self.pidfd, self.on_end)
                 except BaseException:
                     pidfd, self.pidfd = self.pidfd, -1
                     os.close(pidfd)
@@ -230,8 +230,7 @@ class Exit:
     def stop(self) -> None:
         _exits(self.core).pop(self.pid, None)
         if self.pidfd != -1:
-            if not self.core.closed:
-                self.core.backend.io_stop(self.token)
+            self.core.io_own_end(self.record)
             os.close(self.pidfd)
             self.pidfd = -1
         if self.waiter is not None:

@@ -80,8 +80,8 @@ class CondVar(Generic[T]):
     a coroutine until it is. Any number may wait. A waiter that gives up, by time-out or
     cancellation, leaves the condition variable as it is.
 
-    An error that nobody looked at (by ``recv``, ``await`` or :attr:`error`) is logged when the condition
-    variable is collected.
+    An error that nobody looked at (by ``recv``, ``await`` or :attr:`error`) is logged when the
+    condition variable is collected.
 
     Perl: ``AnyEvent->condvar``, ``AE::cv``
     """

@@ -224,7 +224,13 @@ def detect() -> Backend:
 
     Perl: ``AnyEvent::detect``
     """
-    return current().backend
+    try:
+        core: Core = tls.core
+        if "contextvars" in _modules and ("asyncio" in _modules or "trio" in _modules):
+            core = current()  # one of them may run here; both have imported the first
+    except AttributeError:
+        core = current()
+    return core.backend
 
 
 def backend() -> str | None:

@@ -72,6 +72,10 @@ class _TimerView(TimerWatcher):
 
     _callback: Any
 
+    def cancel(self) -> None:
+        """End the interest; the hook runs in the loop's own thread."""
+        self._core.cancel_timer(self._number)
+
     @property
     def callback(self) -> Any:
         """The function that was called."""

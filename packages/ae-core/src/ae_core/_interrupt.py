@@ -108,10 +108,9 @@ class _Waker:
             os.set_blocking(reader, False)
             os.set_blocking(self.fd, False)
         self.fds: tuple[int, int] = (reader, self.fd)
-        backend = core.backend
-        token = backend.io_start(reader, False, self._drain)
+        record = core.io_own(reader, self._drain)
         # some loops outlive the core, and would watch what is closed
-        core.closers.append(lambda: backend.io_stop(token))
+        core.closers.append(lambda: core.backend.io_stop(record.token))
 
     def _drain(self) -> None:
         reader = self._ends[0]

@@ -73,7 +73,7 @@ class _Hub:
         self._theirs: socket.socket | None = None
         self._forward = -1  # the wake-up descriptor that was set before ours
         self._core: Core | None = None  # the one that watches `_ours`
-        self._token: Any = None
+        self._record: Any = None
 
     def add(self, record: SignalRecord) -> None:
         self._attach(record.core)
@@ -130,14 +130,14 @@ class _Hub:
         if before != self._theirs.fileno():
             self._forward = before
         self._core = core
-        self._token = core.backend.io_start(self._ours.fileno(), False, self._on_readable)
+        self._record = core.io_own(self._ours.fileno(), self._on_readable)
 
     def _detach_if_unused(self) -> None:
         if self._records or self._ours is None or self._theirs is None:
             return
         core, self._core = self._core, None
-        if core is not None and not core.closed:
-            core.backend.io_stop(self._token)
+        if core is not None and self._record is not None:
+            core.io_own_end(self._record)
         self.settle()
 
     def settle(self) -> None:

@@ -6,11 +6,13 @@ A loop belongs to the real thread, whose greenlets share it, so we take the orig
 
 from __future__ import annotations
 
-__all__ = ("get_ident", "local")
+__all__ = ("get_ident", "local", "wrong_thread")
 
 import sys
 
 TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 _monkey = sys.modules.get("gevent.monkey")
 if _monkey is None or TYPE_CHECKING:
@@ -19,3 +21,11 @@ if _monkey is None or TYPE_CHECKING:
 else:
     get_ident = _monkey.get_original("_thread", "get_ident")
     local = _monkey.get_original("_thread", "_local")
+
+
+def wrong_thread() -> NoReturn:
+    """Refuse to cancel a watcher of another thread."""
+    raise RuntimeError(
+        "a watcher can only be cancelled in the thread that made it; "
+        "use call_threadsafe(watcher.cancel) of that thread's loop"
+    )

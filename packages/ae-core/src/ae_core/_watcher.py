@@ -10,14 +10,14 @@ from __future__ import annotations
 __all__ = ("IoWatcher", "RecordWatcher", "TimerWatcher", "Watcher", "name_of", "unwrapped", "weak")
 
 from ._errors import WrongLoop
-from ._thread_identity import get_ident
+from ._thread_identity import get_ident, wrong_thread
 from ._timers import TimerEntry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import MethodType, TracebackType
-    from typing import Any, NoReturn, Self
+    from typing import Any, Self
     from weakref import ref
 
     from ._core import Core
@@ -95,20 +95,15 @@ class Watcher:
         raise NotImplementedError
 
 
-class RecordWatcher(Watcher):
-    """A signal, child or idle watcher: the guard of a record with ``active`` and ``cancel()``."""
+# A guard is collected when nobody needs it any more, and Python then calls its `__del__`. For a
+# time-out that is moved at every request that is a tenth of all that the loop does. So an I/O
+# watcher or a timer that was cancelled becomes an object of another class, which has none.
 
+
+class _Recorded(Watcher):
     __slots__ = ("_record",)
 
     _record: Any
-
-    def cancel(self) -> None:
-        """End the interest."""
-        record = self._record
-        if record.active:
-            if record.core.thread != get_ident():
-                _wrong_thread()
-            record.cancel()
 
     @property
     def active(self) -> bool:
@@ -138,6 +133,20 @@ class RecordWatcher(Watcher):
     def _describe(self) -> str:
         return f"{self._record.kind}{self._record.describe()}"
 
+
+class RecordWatcher(_Recorded):
+    """A signal, child or idle watcher: the guard of a record with ``active`` and ``cancel()``."""
+
+    __slots__ = ()
+
+    def cancel(self) -> None:
+        """End the interest."""
+        record = self._record
+        if record.active:
+            if record.core.thread != get_ident():
+                wrong_thread()
+            record.cancel()
+
     def __del__(self) -> None:
         # not cancel(): a guard may be collected in any thread
         try:
@@ -145,51 +154,105 @@ class RecordWatcher(Watcher):
         except AttributeError:
             return  # the constructor raised
         if record.active:
-            core = record.core
-            if core.thread == get_ident():
-                record.cancel()
-            elif not core.closed:
-                core.raw_threadsafe(record.cancel)
+            _drop(record)
 
 
-class IoWatcher(RecordWatcher):
+class IoWatcher(_Recorded):
     """An I/O watcher: the guard of an ``IoRecord``."""
 
     __slots__ = ()
 
     def cancel(self) -> None:
         """End the interest."""
-        record = self._record
+        self._record.cancel()
+        self.__class__ = EndedIo  # type: ignore[assignment]
+
+    def __del__(self) -> None:
+        try:
+            record = self._record
+        except AttributeError:
+            return  # the constructor raised
         if record.callback is not None:
-            if record.core.thread != get_ident():
-                _wrong_thread()
-            record.cancel()
+            _drop(record)
 
 
-class TimerWatcher(Watcher):
-    """A timer: its record is a number in the core's timer queue."""
+class EndedIo(_Recorded):
+    """An I/O watcher after its ``cancel()``."""
 
+    __slots__ = ()
+
+    def cancel(self) -> None:
+        """Nothing is left to end."""
+        return None
+
+
+def _drop(record: Any) -> None:
+    """Cancel *record* from whatever thread its guard was collected in."""
+    core = record.core
+    if core.thread == get_ident():
+        record.cancel()
+    elif not core.closed:
+        core.raw_threadsafe(record.cancel)
+
+
+class _Timer(Watcher):
     __slots__ = ("_core", "_number")
 
     _core: Core
     _number: int
 
+    @property
+    def kind(self) -> str:
+        """Always ``"timer"``."""
+        return "timer"
+
+    def _key(self) -> tuple[int, int]:
+        return (id(self._core), self._number)
+
+    def _core_of(self) -> Core:
+        return self._core
+
+
+class EndedTimer(_Timer):
+    """A timer after its ``cancel()``."""
+
+    __slots__ = ()
+
+    def cancel(self) -> None:
+        """Nothing is left to end."""
+        return None
+
+    @property
+    def active(self) -> bool:
+        """Always False."""
+        return False
+
+    @property
+    def callback(self) -> None:
+        """Always None."""
+        return None
+
+    def _describe(self) -> str:
+        return "timer"
+
+
+class TimerWatcher(_Timer):
+    """A timer: its record is a number in the core's timer queue."""
+
+    __slots__ = ()
+
     def cancel(self) -> None:
         """End the interest."""
         core = self._core
         if core.thread != get_ident():
-            _wrong_thread()
+            wrong_thread()
         core.live.pop(self._number, None)
+        self.__class__ = EndedTimer  # type: ignore[assignment]
 
     @property
     def active(self) -> bool:
         """Whether the callback may still be called."""
         return self._number in self._core.live
-
-    @property
-    def kind(self) -> str:
-        """Always ``"timer"``."""
-        return "timer"
 
     @property
     def callback(self) -> Callable[[], object] | None:
@@ -198,12 +261,6 @@ class TimerWatcher(Watcher):
         callback: Callable[[], object] | None
         callback = unwrapped(entry.callback if isinstance(entry, TimerEntry) else entry)
         return callback
-
-    def _key(self) -> tuple[int, int]:
-        return (id(self._core), self._number)
-
-    def _core_of(self) -> Core:
-        return self._core
 
     def _describe(self) -> str:
         entry = self._core.live.get(self._number)
@@ -222,13 +279,6 @@ class TimerWatcher(Watcher):
             elif not core.closed:
                 number = self._number
                 core.raw_threadsafe(lambda: core.cancel_timer(number))
-
-
-def _wrong_thread() -> NoReturn:
-    raise RuntimeError(
-        "a watcher can only be cancelled in the thread that made it; "
-        "use call_threadsafe(watcher.cancel) of that thread's loop"
-    )
 
 
 def unwrapped(callback: Any) -> Any:

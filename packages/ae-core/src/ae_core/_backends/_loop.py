@@ -26,15 +26,18 @@ else:
 # Theory of operation
 # -------------------
 # Telling the kernel costs a system call, so additions and modifications are only noted in
-# `_changed` and done just before the wait: a write watcher that comes and goes within one turn
-# costs nothing. `_known` is what the kernel has.
+# `_changed`, with what the kernel knows of the descriptor, and done just before the wait: a write
+# watcher that comes and goes within one turn costs nothing. Of all others the kernel knows exactly
+# what `readers` and `writers` say.
 #
 # A deletion cannot wait. The caller may close the descriptor right after cancel(); if a duplicate
 # of it is alive, the kernel then keeps it in the set under a number that can no longer be used
-# to delete it, and reports it for ever. So the last watcher's stop deletes at once.
+# to delete it, and reports it for ever.
 #
 # For the same reason an event may arrive for a descriptor that nobody watches. It is deleted; if
-# the kernel does not let us, the set is rebuilt from what is watched.
+# the kernel does not let us, the set is rebuilt from what is watched. That somebody cancels a
+# watcher in the turn in which it is ready must not lead there: so a turn first finds out what is
+# to be called, before anything is.
 
 
 class LoopBackend(Backend):
@@ -58,11 +61,11 @@ class LoopBackend(Backend):
                 f"unknown multiplexer {multiplexer!r}, expected one of {', '.join(MULTIPLEXERS)}"
             )
         self._mux = MULTIPLEXERS[chosen]()
-        self._remove = self._mux.remove
+        self._register = self._mux.add
+        self._unregister = self._mux.remove
         self._readers: dict[int, Callable[[], None]] = {}
         self._writers: dict[int, Callable[[], None]] = {}
-        self._changed: list[int] = []
-        self._known: dict[int, int] = {}
+        self._changed: dict[int, int] = {}  # descriptor: what the kernel knows of it
         self._always: set[int] = set()  # regular files, which epoll refuses: always ready
         self._at: float | None = None
         self._soon: deque[Callable[[], None]] = deque()
@@ -72,98 +75,96 @@ class LoopBackend(Backend):
         self._now: float | None = None  # wall-clock time of this turn, once somebody asked
         self._closed = False
         self._wakeup = Wakeup()
-        self._readers[self._wakeup.fd] = self._run_remote
-        self._changed.append(self._wakeup.fd)
+        self.io_start(self._wakeup.fd, False, self._run_remote)
 
     # ------------------------------------------------------------------ descriptors
 
     def io_start(self, fd: int, write: bool, callback: Callable[[], None]) -> int:
-        self._changed.append(fd)
+        changed = self._changed
         if write:
+            if fd not in changed:
+                changed[fd] = READ if fd in self._readers else 0
             self._writers[fd] = callback
             return ~fd
+        if fd not in changed:
+            changed[fd] = WRITE if fd in self._writers else 0
         self._readers[fd] = callback
         return fd
 
     def io_stop(self, token: int) -> None:
-        if token < 0:
-            fd = ~token
-            self._writers.pop(fd, None)
-            other = self._readers
-        else:
+        if token >= 0:
             fd = token
             self._readers.pop(fd, None)
             other = self._writers
+            known = READ
+        else:
+            fd = ~token
+            self._writers.pop(fd, None)
+            other = self._readers
+            known = WRITE
         if fd in other:
-            self._changed.append(fd)
+            self._changed.setdefault(fd, READ | WRITE)
             return
-        known = self._known.pop(fd, 0)
-        if known:
+        if self._changed:
+            known = self._changed.pop(fd, known)
+        if self._always and fd in self._always:
+            self._always.discard(fd)
+        elif known:
             try:
-                self._remove(fd)
+                self._unregister(fd)
             except (OSError, KeyError, ValueError):
                 # closed before its watcher was cancelled: the kernel, or poll's own table, has
                 # forgotten it already, or reports it later and it is dealt with then
                 return
-        elif self._always:
-            self._always.discard(fd)
 
     def _tell_kernel(self) -> None:
-        changed, self._changed = self._changed, []
-        readers, writers, known = self._readers, self._writers, self._known
-        add, change = self._mux.add, self._mux.change
-        always = self._always
-        for fd in changed:
+        changed, self._changed = self._changed, {}
+        readers, writers = self._readers, self._writers
+        register, always = self._register, self._always
+        for fd, known in changed.items():
             wanted = READ if fd in readers else 0
             if fd in writers:
                 wanted |= WRITE
-            before = known.get(fd, 0)
-            if wanted == before or not wanted or fd in always:
+            if wanted == known or not wanted or fd in always:
                 continue
-            known[fd] = wanted
             try:
-                if before:
-                    change(fd, before, wanted)
+                if known:
+                    self._mux.change(fd, known, wanted)
                 else:
-                    add(fd, wanted)
+                    register(fd, wanted)
             except FileExistsError:
                 # closed and opened again, while a duplicate kept the number in the kernel's set
-                change(fd, 0, wanted)
+                self._mux.change(fd, 0, wanted)
             except PermissionError:
-                del known[fd]
-                self._always.add(fd)
+                always.add(fd)
             except (OSError, ValueError) as error:
-                del known[fd]
                 if isinstance(error, ValueError):
                     error = OSError(errno.EBADF, str(error))
                 self._give_up(fd, error)
 
     def _give_up(self, fd: int, error: OSError) -> None:
         for write, side in ((False, self._readers), (True, self._writers)):
-            if side.pop(fd, None) is not None and self.on_refused is not None:
-                self.on_refused(fd, write, error)
+            if fd in side:
+                if self.on_refused is not None:
+                    self.on_refused(fd, write, error)
+                side.pop(fd, None)
 
     def _closed_early(self, fd: int) -> None:
         """poll or select found a descriptor closed that is still watched."""
-        self._known.pop(fd, None)
+        self._changed.pop(fd, None)
         try:
-            self._remove(fd)
+            self._unregister(fd)
         except (OSError, KeyError):
             self._rebuild()
         self._give_up(fd, OSError(errno.EBADF, os.strerror(errno.EBADF)))
 
-    def _forget(self, fd: int, mask: int) -> None:
+    def _unwatched(self, fd: int) -> None:
         """The kernel reported a descriptor, or a direction, that nobody watches."""
-        wanted = (READ if fd in self._readers else 0) | (WRITE if fd in self._writers else 0)
-        if wanted & mask or fd in self._changed:
-            return  # changed by a callback of this very turn
-        if wanted:
-            self._changed.append(fd)
-            self._known[fd] = READ | WRITE
+        if fd in self._readers or fd in self._writers:
+            self._changed.setdefault(fd, READ | WRITE)
             return
-        self._known.pop(fd, None)
         try:
-            self._remove(fd)
+            self._unregister(fd)
         except (OSError, KeyError):
             # a duplicate of a closed descriptor keeps it in the set: only a new set helps
             self._rebuild()
@@ -171,9 +172,9 @@ class LoopBackend(Backend):
     def _rebuild(self) -> None:
         self._mux.close()
         self._mux = MULTIPLEXERS[self._mux.name]()
-        self._remove = self._mux.remove
-        self._known.clear()
-        self._changed = list({*self._readers, *self._writers} - self._always)
+        self._register = self._mux.add
+        self._unregister = self._mux.remove
+        self._changed = dict.fromkeys({*self._readers, *self._writers} - self._always, 0)
 
     # ------------------------------------------------------------------ time and calls
 
@@ -225,6 +226,32 @@ class LoopBackend(Backend):
     def poll(self, block: bool) -> None:
         self._turn(block)
 
+    def _ready(self, events: list[tuple[int, int]]) -> list[Callable[[], None]]:
+        """Return what is to be called. A watcher made by one of them has its turn in the next."""
+        ready: list[Callable[[], None]] = []
+        readers, writers = self._readers, self._writers
+        for fd, mask in events:
+            if mask == READ:
+                try:
+                    ready.append(readers[fd])
+                except KeyError:
+                    self._unwatched(fd)
+                continue
+            if mask & INVALID:
+                self._closed_early(fd)
+                continue
+            reading = mask & (READ | BROKEN) and fd in readers
+            writing = mask & (WRITE | BROKEN) and fd in writers
+            if writing:
+                ready.append(writers[fd])
+            if reading:
+                ready.append(readers[fd])
+            if (mask & WRITE and not writing) or not (reading or writing):
+                self._unwatched(fd)
+        for fd in self._always:
+            ready += [side[fd] for side in (writers, readers) if fd in side]
+        return ready
+
     def _turn(self, block: bool) -> None:
         if self._changed:
             self._tell_kernel()
@@ -239,35 +266,8 @@ class LoopBackend(Backend):
                 timeout = 0.0
         events = self._mux.wait(timeout)
         self._now = None
-        readers = self._readers
-        for fd, mask in events:
-            if mask == READ:
-                try:
-                    ready = readers[fd]
-                except KeyError:
-                    self._forget(fd, mask)
-                else:
-                    ready()
-                continue
-            if mask & INVALID:
-                self._closed_early(fd)
-                continue
-            writer = self._writers.get(fd)
-            if writer is not None:
-                if mask & (WRITE | BROKEN):
-                    writer()
-            elif mask & WRITE or fd not in readers:
-                self._forget(fd, mask)
-            if mask & (READ | BROKEN):
-                reader = readers.get(fd)
-                if reader is not None:
-                    reader()
-        if self._always:
-            for fd in list(self._always):
-                for side in (self._writers, readers):
-                    callback = side.get(fd)
-                    if callback is not None:
-                        callback()
+        if events or self._always:
+            self.on_ready(self._ready(events))
         worked = bool(events or self._soon)
         at = self._at
         if at is not None and at <= time.monotonic():
