@@ -189,6 +189,15 @@ def test_a_stream_cut_off_in_the_handshake_is_truncated(ends: Ends) -> None:
         assert receiver.error.reason == "truncated"
 
 
+def test_a_stream_that_ends_before_it_began_is_not_begun(ends: Ends) -> None:
+    for end in ends():
+        with pytest.raises(TlsError) as caught:
+            end.session.feed(b"")
+        assert caught.value.reason == "truncated"
+        assert end.session.drain() == end.session.drain() == b""
+        assert end.session.state == "closed"
+
+
 def test_a_forged_record_is_a_protocol_error_and_the_peer_hears_of_it(ends: Ends) -> None:
     a, b = ends()
     talk(a, b)
@@ -287,7 +296,7 @@ def test_a_context_for_the_other_side_is_a_tls_error(
     client = makers.client("ssl", ca)
     with pytest.raises(TlsError, match="server socket"):
         client.new_session("accept", None)
-    with pytest.raises(TlsError, match="label empty|leading dot"):
+    with pytest.raises(TlsError, match=r"label empty|leading dot"):
         client.new_session("connect", ".example.org")
 
 

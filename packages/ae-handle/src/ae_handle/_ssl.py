@@ -155,6 +155,7 @@ class SslSession:
             self._incoming.write_eof()
             self._ended = True
             if self.state == "handshake":
+                self._started = True
                 self.state = "closed"
                 raise TlsError(
                     "the connection was closed during the TLS handshake", reason="truncated"

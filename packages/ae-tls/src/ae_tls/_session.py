@@ -479,7 +479,7 @@ class Session(Details):
         self._fail(error)
 
     def _fail(self, error: TlsError) -> None:
-        self._over = True
+        self._over = self._started = True
         self._error_to_tell = error
         self.state = "closed"
         self._smooth = False
