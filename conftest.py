@@ -232,15 +232,17 @@ def script(tmp_path: Path) -> Callable[..., str]:
 def in_own_process(pytestconfig: pytest.Config) -> Callable[..., None]:
     """Run tests in a child, on a backend that may own the process: ``(spec, *arguments)``.
 
-    Where the library is missing and not required, the test is skipped with the child's reason.
+    Where the library is missing and not required, or the child skips everything, so is the test.
     """
 
     def run(spec: BackendSpec, *arguments: str) -> None:
         if pytestconfig.getoption("--backend"):
             pytest.skip("this is such a process")
-        name, required = spec.name, pytestconfig.getoption("--require-backends")
+        if missing(spec.library) and spec.name not in required(pytestconfig):
+            pytest.skip(f"backend {spec.name} needs {spec.library}, which is not installed")
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short"]
-        command += [f"--backend={name}", f"--require-backends={required}", *arguments]
+        command += [f"--backend={spec.name}", *arguments]
+        command += ["--require-backends", pytestconfig.getoption("--require-backends")]
         done = subprocess.run(
             command,
             check=False,
