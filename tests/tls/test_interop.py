@@ -272,6 +272,27 @@ def test_a_peer_may_update_its_keys(
         wire.close()
 
 
+def test_a_peer_may_pad_its_records(
+    ca: CertificateAuthority, pems: Path, tool: Callable[[str], str]
+) -> None:
+    """Tickets, data and close_notify all look alike from outside."""
+    with program(
+        tool("openssl"), "s_server", "-accept", "127.0.0.1:0", "-rev", "-tls1_3",
+        "-record_padding", "16384", "-cert", pems / "ec.pem", "-key", pems / "ec.key",
+    ) as server:  # fmt: skip
+        port = int(until(server.stdout, b"ACCEPT").rpartition(b":")[2])
+        with connected(client_for(ca, "1.3"), port) as wire:
+            wire.send(b"".join(b"line %d\n" % i for i in range(20)))
+            for i in range(20):
+                assert wire.line()[::-1] == b"line %d" % i
+            wire.send(b"CLOSE\n")  # s_server says goodbye
+            while wire.session.state == "established" and wire.pull():
+                pass
+            assert wire.session.state == "closing"
+            assert wire.text == wire.session.unused_data == b""
+            wire.close()
+
+
 def test_renegotiation_by_a_client_is_refused(
     leaves: dict[str, Leaf], pems: Path, tool: Callable[[str], str]
 ) -> None:
