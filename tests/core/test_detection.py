@@ -329,3 +329,29 @@ def test_a_hook_that_raises_does_not_keep_the_others_from_running(script: Script
             print(seen)
         """
     assert script(program) == "b\n[('of a test', None)]\n"
+
+
+def test_imported_first_in_another_thread_the_main_thread_is_still_the_main_one(
+    script: Callable[..., str],
+) -> None:
+    told = script("""
+        import sys
+        import threading
+
+        def first():
+            import ae_core as ae
+            print(ae.detect().name)
+
+        worker = threading.Thread(target=first)
+        worker.start()
+        worker.join()
+        import tkinter
+        tkinter._default_root = tkinter.Tcl()
+        import ae_core as ae
+        print(ae.detect().name)
+        ae.signal("TERM", print).cancel()
+        worker = threading.Thread(target=lambda: print(ae.detect().name))
+        worker.start()
+        worker.join()
+        """)
+    assert told.split() == ["loop", "tk", "loop"]

@@ -18,7 +18,7 @@ from ._backends._table import BACKENDS, BackendSpec
 from ._core import Core
 from ._errors import BackendUnavailable, BlockingNotAllowed, WrongLoop
 from ._interrupt import after_fork
-from ._thread_identity import get_ident, local
+from ._thread_identity import in_main_thread, local
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +50,6 @@ class _Local(local):
 
 
 tls = _Local()
-_main_thread = get_ident()
 _main_core: Core | None = None  # the newest live core of the main thread
 _hooks: list[tuple[object, Callable[[], object]]] = []
 
@@ -143,7 +142,7 @@ def bind(cls: type[Backend], reason: str, options: dict[str, Any]) -> Core:
         raise WrongLoop(f"the {foreign} loop runs in this thread, but {backend.name} was {reason}")
     tls.slot.core = core
     tls.core = core
-    if core.thread == _main_thread:
+    if in_main_thread():
         _main_core = core
         if _signal.getsignal(_SIGCHLD) == _signal.SIG_IGN:
             # inherited from a parent that ignores it: the kernel would throw statuses away
@@ -357,7 +356,7 @@ def call_threadsafe(callback: Callable[[], object]) -> None:
 
 def _after_fork_in_child() -> None:
     """A child starts afresh; the parent's watchers are dead here and untouched there."""
-    global _main_core, _main_thread
+    global _main_core
     core = bound()
     if core is not None:
         after_fork(core)
@@ -367,7 +366,6 @@ def _after_fork_in_child() -> None:
     if _main_core is not None:
         _main_core.close(forked=True)
     _main_core = None
-    _main_thread = get_ident()
 
 
 if hasattr(os, "register_at_fork"):

@@ -6,7 +6,7 @@ A loop belongs to the real thread, whose greenlets share it, so we take the orig
 
 from __future__ import annotations
 
-__all__ = ("get_ident", "local", "wrong_thread")
+__all__ = ("get_ident", "in_main_thread", "local", "wrong_thread")
 
 import sys
 
@@ -21,6 +21,18 @@ if _monkey is None or TYPE_CHECKING:
 else:
     get_ident = _monkey.get_original("_thread", "get_ident")
     local = _monkey.get_original("_thread", "_local")
+
+_importer = get_ident()
+
+
+def in_main_thread() -> bool:
+    """Return whether this is the main thread, wherever we were imported first."""
+    threading = sys.modules.get("threading")
+    if threading is None or (_monkey is not None and _monkey.is_module_patched("threading")):
+        # no other threads yet, or only gevent's idea of them
+        return get_ident() == _importer
+    main: bool = threading.main_thread().ident == get_ident()
+    return main
 
 
 def wrong_thread() -> NoReturn:

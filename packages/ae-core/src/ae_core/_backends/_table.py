@@ -10,7 +10,7 @@ __all__ = ("BACKENDS", "BackendSpec")
 
 import sys
 
-from .._thread_identity import get_ident
+from .._thread_identity import in_main_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _trio() -> str | None:
 def _reactor() -> str | None:
     """Return the kind of the installed Twisted reactor, if there is one in this thread."""
     reactor = sys.modules.get("twisted.internet.reactor")
-    return type(reactor).__name__ if reactor is not None and _in_main_thread() else None
+    return type(reactor).__name__ if reactor is not None and in_main_thread() else None
 
 
 def _twisted() -> str | None:
@@ -104,19 +104,19 @@ def _qt() -> str | None:
     for binding in ("PyQt6", "PySide6"):
         core = sys.modules.get(f"{binding}.QtCore")
         application = getattr(core, "QCoreApplication", None)
-        if application is not None and application.instance() is not None and _in_main_thread():
+        if application is not None and application.instance() is not None and in_main_thread():
             return f"{binding} application exists"
     return None
 
 
 def _glib() -> str | None:
     loaded = getattr(sys.modules.get("gi.repository.GLib"), "MainContext", None) is not None
-    return "loaded" if loaded and _in_main_thread() else None
+    return "loaded" if loaded and in_main_thread() else None
 
 
 def _tk() -> str | None:
     root = getattr(sys.modules.get("tkinter"), "_default_root", None)
-    return "default root exists" if root is not None and _in_main_thread() else None
+    return "default root exists" if root is not None and in_main_thread() else None
 
 
 def _gevent() -> str | None:
@@ -127,12 +127,6 @@ def _gevent() -> str | None:
 def _never() -> str | None:
     return None  # only when asked for by name
 
-
-def _in_main_thread() -> bool:
-    return get_ident() == _main_thread
-
-
-_main_thread = get_ident()
 
 # Running loops first: where one runs there is no choice. Then what is loaded and live: a module
 # that was merely imported says nothing. Last, always, our own.
