@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -138,6 +137,7 @@ def test_error_is_one_line_and_status_1(arguments: tuple[str, ...], text: str) -
 
 
 def test_progress_bar_on_a_terminal(nginx: Any, tmp_path: Path) -> None:
+    pty = pytest.importorskip("pty", reason="there are no pseudo-terminals here")
     program = """
 import sys
 import ae_http.__main__ as command

@@ -14,7 +14,6 @@ import ae_core as ae
 from ae_handle import Handle, HandleError
 
 from ._errors import (
-    BadResponse,
     ConnectionLost,
     HttpError,
     Phase,
@@ -199,9 +198,7 @@ class Connection:
         handle.on_error = self._on_error
         handle.on_timeout = self._on_timeout
         first, self._first = self._first, None
-        if first is None:
-            self._host.release(self)
-        else:
+        if first is not None:
             self.perform(first)
 
     def _not_opened(self, error: HttpError) -> None:
@@ -257,7 +254,7 @@ class Connection:
         events = reader.feed(buf.take(len(buf)))
         self._deliver(events)
         if reader.rest and self._handle is handle:
-            self._unsolicited()
+            self._close()  # no request of ours is the reason for these
 
     def _deliver(self, events: list[Event]) -> None:
         for event in events:
@@ -282,8 +279,8 @@ class Connection:
         head, self._head = self._head, None
         trailers, self._trailers = self._trailers, None
         handle = self._handle
-        if head is None or handle is None:
-            return
+        assert head is not None
+        assert handle is not None
         self.served += 1
         self._paused = False
         if self._reader.switched:
@@ -313,13 +310,6 @@ class Connection:
             self.keep_for = None if keep is None else _keep_for(keep)
             self._host.release(self)
         exchange.got_end(trailers)
-
-    def _unsolicited(self) -> None:
-        """Octets came that belong to no request."""
-        if not self._exchanges:
-            self._close()
-        else:
-            self._fail(BadResponse("data behind the response"))
 
     def _on_eof(self, handle: Handle) -> None:
         self._deliver(self._reader.eof())

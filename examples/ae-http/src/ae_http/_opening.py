@@ -180,8 +180,7 @@ class Opening:
 
     def _tunnel_read(self, handle: Handle) -> None:
         reader = self._reader
-        if reader is None:
-            return
+        assert reader is not None
         buf = handle.read_buffer
         for event in reader.feed(buf.take(len(buf))):
             if isinstance(event, HttpError):

@@ -382,6 +382,8 @@ class Operation:
             if not piece and self._ended and self._error is None and self._decoder is not None:
                 self._decoder.finish()
         except HttpError as error:
+            self._pieces.clear()  # nobody can read these
+            self._decoder = None
             self._give_up(error)
             return
         if piece or self._ended:

@@ -224,11 +224,7 @@ class Pool:
 
     def became_idle(self, connection: Connection) -> None:
         """Keep *connection* for the next request, for a while."""
-        loop = self._loop
-        if loop is None or not self.keeps:
-            connection.close()
-            return
-        now = loop.clock()
+        now = self._now()
         connection.idle_since = now
         due = now + self._shortest(connection)
         if self._timer is None or due < self._timer_at:
@@ -242,6 +238,10 @@ class Pool:
         self._timer_at = due
         self._timer = ae.timer(due - now, self._evict)
 
+    def _now(self) -> float:
+        assert self._loop is not None  # there is a connection, so there was a request
+        return self._loop.clock()
+
     def _shortest(self, connection: Connection) -> float:
         """Return for how long *connection* may be kept: the server's word counts, less a bit."""
         keep_for = connection.keep_for
@@ -252,9 +252,7 @@ class Pool:
     def _evict(self) -> None:
         """Close what has been idle for too long; come again when the next one will have been."""
         self._timer = None
-        if self._loop is None:
-            return
-        now = self._loop.clock()
+        now = self._now()
         next_due = None
         for host in [*self._hosts.values()]:
             for connection in [*host.idle]:

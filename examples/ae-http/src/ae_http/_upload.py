@@ -12,9 +12,8 @@ from ._errors import InvalidRequest, UploadFailed
 if TYPE_CHECKING:
     from ae_handle import Handle
 
-UploadInput: TypeAlias = (
-    "bytes | bytearray | memoryview | Iterable[bytes] | AsyncIterable[bytes] | None"
-)
+Octets: TypeAlias = "bytes | bytearray | memoryview"
+UploadInput: TypeAlias = "Octets | Iterable[Octets] | AsyncIterable[Octets] | None"
 
 _PIECE: Final = 65536
 

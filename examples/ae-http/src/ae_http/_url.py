@@ -83,8 +83,6 @@ def parse_url(url: str) -> Target:
         raise InvalidRequest(f"expected a URL with a host, got {url!r}")
     name = name.lower()
     path = quote(parts.path or "/", safe=_SAFE)
-    if not path.startswith("/"):
-        path = "/" + path
     if parts.query:
         path += "?" + quote(parts.query, safe=_SAFE)
     authority = name
