@@ -5,21 +5,7 @@ The hot path of the whole package is :meth:`Events.readable`.
 
 from __future__ import annotations
 
-__all__ = (
-    "CONNECTING",
-    "DESTROYED",
-    "DUE_DRAIN",
-    "DUE_DRAINED",
-    "DUE_FAIL",
-    "DUE_READ",
-    "DUE_TLS",
-    "DUE_WRITE",
-    "FAILED",
-    "LINE",
-    "OPEN",
-    "Events",
-    "report",
-)
+__all__ = ("Events", "report")
 
 from typing import TYPE_CHECKING, Final
 from weakref import ref
@@ -28,18 +14,6 @@ import ae_core as ae
 
 from . import _lifecycle, _reading, _tls, _writing
 from ._registry import LINE
-from ._states import (
-    CONNECTING,
-    DESTROYED,
-    DUE_DRAIN,
-    DUE_DRAINED,
-    DUE_FAIL,
-    DUE_READ,
-    DUE_TLS,
-    DUE_WRITE,
-    FAILED,
-    OPEN,
-)
 
 if TYPE_CHECKING:
     from ._handle import Handle

@@ -26,7 +26,9 @@ import ae_core as ae
 
 from . import _events, _lifecycle, _reading, _writing
 from ._errors import TlsError, TlsUnavailable, UnexpectedEOF
+from ._registry import LINE
 from ._ssl import SslContext, is_ssl_context
+from ._states import DUE_FAIL, DUE_TLS, OPEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -176,7 +178,7 @@ def start(h: Handle, tls: Tls) -> None:
     if h._buf:
         # clear text behind the STARTTLS command: the engine's, never the application's
         tls.held = h._buf.take(len(h._buf))
-        _lifecycle.note(h, _events.DUE_TLS)
+        _lifecycle.note(h, DUE_TLS)
     _writing.flush(h)
     _reading.update_interest(h)
 
@@ -214,7 +216,7 @@ def receive(h: Handle, data: bytes) -> None:
     if not tls.announced and not _announce(h, tls, error, bool(plain)):
         return
     if plain:
-        line = _events.LINE
+        line = LINE
         if len(plain) == 1:
             h._buf.feed(plain[0])
         elif h._queue.reader is line or h._each_reader is line:
@@ -224,13 +226,13 @@ def receive(h: Handle, data: bytes) -> None:
         _reading.drain(h)
     elif not h._busy:
         _writing.flush(h)
-    if h._tls is not tls or h._phase != _events.OPEN:
+    if h._tls is not tls or h._phase != OPEN:
         return
     if error is not None:
         _writing.flush(h)
         _lifecycle.fail(h, error)
         return
-    if h._due & _events.DUE_FAIL:  # the session did, while it was encrypting
+    if h._due & DUE_FAIL:  # the session did, while it was encrypting
         _lifecycle.do_due(h)
         return
     if session.state == "closed" or (session.state == "closing" and not tls.sent_close):
@@ -293,7 +295,7 @@ def _announce(h: Handle, tls: Tls, error: TlsError | None, has_data: bool) -> bo
     tls.announced = True
     if h._on_tls_started is not None:
         _reading.call(h, h._on_tls_started, None)
-    if h._phase != _events.OPEN or h._tls is not tls:
+    if h._phase != OPEN or h._tls is not tls:
         return False
     if tls.stopping == 1:
         stop(h)
@@ -302,7 +304,7 @@ def _announce(h: Handle, tls: Tls, error: TlsError | None, has_data: bool) -> bo
 
 def autostart(h: Handle, request: TlsAutostart, version: tuple[int, int] | None) -> None:
     """Start TLS for a ``TlsAutostart`` request, if the peer has."""
-    if version is None or h._phase != _events.OPEN:
+    if version is None or h._phase != OPEN:
         return
     try:
         start(h, make(h, request.mode, request.context))
@@ -376,7 +378,7 @@ def end_of_stream(h: Handle) -> None:
         h._buf.feed(piece)
     if plain:
         _reading.drain(h)
-    if h._tls is not tls or h._phase != _events.OPEN:
+    if h._tls is not tls or h._phase != OPEN:
         return
     if tls.stopping == 2:
         # it took our close_notify for the end of everything
@@ -409,7 +411,7 @@ def stop(h: Handle) -> None:
     tls.sent_close = True
     _writing.flush(h)
     if tls.session.state == "closed":
-        _lifecycle.note(h, _events.DUE_TLS)
+        _lifecycle.note(h, DUE_TLS)
         return
     timer = _Unanswered(h)
     tls.timer = ae.timer(_ANSWER, timer)
@@ -425,7 +427,7 @@ class _Unanswered:
 
     def __call__(self) -> None:
         h = self._events()
-        if h is not None and h._tls is not None and h._phase == _events.OPEN:
+        if h is not None and h._tls is not None and h._phase == OPEN:
             _lifecycle.fail(h, TlsError("the peer did not answer close_notify", reason="timeout"))
 
 
@@ -457,7 +459,7 @@ def _stopped(h: Handle, tls: Tls, rest: bytes) -> None:
     tls.timer = None
     if h._on_tls_stopped is not None:
         _reading.call(h, h._on_tls_stopped)
-    if h._phase != _events.OPEN or h._tls is not tls:
+    if h._phase != OPEN or h._tls is not tls:
         return
     h._tls = None
     if h._reading is not None:
