@@ -175,6 +175,7 @@ def _nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
         spec, options = request.node.callspec.params["backend"]
         warm_up(spec.name, options)
     elif "unbound" not in request.fixturenames:
+        ae.use("loop")  # detection finds what an earlier test has loaded
         ae.detect()
     check = LeakCheck()
     yield
