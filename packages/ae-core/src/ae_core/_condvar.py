@@ -2,13 +2,14 @@
 
 One object serves three styles: callbacks (``on_ready``), blocking scripts (``recv``) and
 coroutines (``await``). How a coroutine waits on a foreign loop is ``_tasks``' business; how a
-thread blocks is ``_core``'s.
+thread blocks is ``_blocking``'s.
 """
 
 from __future__ import annotations
 
 __all__ = ("CondVar",)
 
+from ._blocking import block
 from ._errors import CancelledError
 from ._thread_identity import get_ident
 
@@ -282,7 +283,7 @@ class CondVar(Generic[T]):
                 timeout = _check_timeout(timeout)
             from ._detect import current
 
-            current(blocking=True).block(self, timeout)
+            block(current(blocking=True), self, timeout)
         try:
             return self._result()
         finally:

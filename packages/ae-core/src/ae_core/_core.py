@@ -2,20 +2,18 @@
 
 All semantics that do not depend on the loop live here, once: running a callback in its context
 and catching what it raises, several watchers per descriptor and direction, the timer queue and
-its single native deadline, the postponed queue, blocking. The backend below only waits.
+its single native deadline, the postponed queue. The backend below only waits.
 """
 
 from __future__ import annotations
 
 __all__ = ("Core", "IoRecord")
 
-import sys
 import time
 from math import inf
 
 from ._backend import Backend
-from ._errors import BlockingNotAllowed, Deadlock, RecursiveWait, WrongLoop
-from ._interrupt import catching_sigint
+from ._blocking import stuck_for
 from ._thread_identity import get_ident, wrong_thread
 from ._timers import TimerEntry, TimerQueue
 
@@ -25,8 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from contextvars import Context, copy_context
     from typing import Any, Final
-
-    from ._condvar import CondVar
 else:  # the C modules themselves: their wrappers cost 2 ms
     from _collections import deque
     from _contextvars import Context, copy_context
@@ -191,7 +187,7 @@ class Core(TimerQueue):
         self.alone = backend.owns_wait
         backend.on_ready = self.io_ready  # type: ignore[method-assign]
         backend.on_refused = self.io_refused
-        backend.on_stuck = self.on_stuck
+        backend.on_stuck = lambda: stuck_for(self)
         # Users reach it as detect().call_threadsafe: what they hand over may raise, and backends
         # are not asked to cope with that.
         self.raw_threadsafe = backend.call_threadsafe
@@ -447,92 +443,6 @@ class Core(TimerQueue):
             remote.pop()
             raise
 
-    # ------------------------------------------------------------------ blocking
-
-    def check_may_block(self) -> None:
-        """Refuse to block inside another wait, or inside a loop that somebody else runs.
-
-        Raises:
-            RecursiveWait, BlockingNotAllowed: Just that.
-        """
-        backend = self.backend
-        if self.blocked and not backend.many_waits:
-            raise RecursiveWait(
-                "recursive blocking wait attempted: this thread is inside another recv(); "
-                "use a callback or 'await cv' here"
-            )
-        if backend.running():
-            raise BlockingNotAllowed(
-                f"recv() would block the running {backend.name} loop: use 'await cv' or a callback"
-            )
-
-    def block(self, condvar: CondVar[Any], timeout: float | None, forever: bool = False) -> None:
-        """Run the loop until *condvar* is ready.
-
-        Raises:
-            TimeoutError, RecursiveWait, BlockingNotAllowed, Deadlock, or what interrupts us.
-        """
-        self.check_may_block()
-        backend = self.backend
-        timed_out = False
-        stuck = False
-        owns_wait = backend.owns_wait and not forever
-
-        def expire() -> None:
-            nonlocal timed_out
-            timed_out = True
-            backend.wake()
-
-        def done() -> bool:
-            if condvar._state or timed_out or self.interrupt is not None:
-                return True
-            return owns_wait and not self.readers and is_stuck()
-
-        def is_stuck() -> bool:
-            nonlocal stuck
-            if self.writers or self.posted or self.live:
-                return False
-            pause = self.on_stuck()
-            if pause is None:
-                stuck = True
-                return True
-            if pause < inf:
-                self.rearm(self.clock() + pause)
-            return False
-
-        timer = None if timeout is None else self.timer(timeout, expire)
-        waiter = condvar._wake_on_ready(backend.wake)
-        self.blocked += 1
-        try:
-            with catching_sigint(self):
-                backend.run_until(done)
-        finally:
-            self.blocked -= 1
-            condvar._forget_wake(waiter)
-            if timer is not None:
-                self.cancel_timer(timer)
-        if self.interrupt is not None:
-            interrupt, self.interrupt = self.interrupt, None
-            raise interrupt
-        if condvar.ready:
-            return
-        if timed_out:
-            raise TimeoutError(f"not ready within {timeout:g} s")
-        if stuck:
-            raise Deadlock(
-                "recv() can never end: no watcher, no pending operation and no other thread is left"
-            )
-        raise WrongLoop(f"the {backend.name} loop ended before the condition variable was ready")
-
-    def on_stuck(self) -> float | None:
-        """Return how long to wait although no descriptor and no timer is left; None: in vain."""
-        if not all(getattr(other, "passive", False) for other in self.others):
-            return inf  # a signal, a child, another thread's work
-        if _other_threads():
-            return 0.25  # one of them may yet call us, or end without: look again
-        # asked last: a thread that has ended made its calls before
-        return inf if self.remote else None
-
     # ------------------------------------------------------------------ the end
 
     def close(self, forked: bool = False) -> None:
@@ -582,15 +492,3 @@ class _AlwaysReady:
     def stop(self) -> None:
         self.stopped = True
         self.core.cancel_timer(self.timer)
-
-
-def _other_threads() -> bool:
-    """Return whether a non-daemon thread besides this one lives."""
-    threading = sys.modules.get("threading")
-    if threading is None:
-        return False
-    ours = threading.current_thread()
-    return any(
-        thread is not ours and thread.is_alive() and not thread.daemon
-        for thread in threading.enumerate()
-    )

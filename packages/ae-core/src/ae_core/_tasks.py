@@ -10,6 +10,7 @@ __all__ = ("Task", "run", "sleep", "spawn", "suspend")
 
 import sys
 
+from ._blocking import block, check_may_block
 from ._condvar import CondVar
 from ._detect import asyncio_runs, bound, current
 from ._errors import CancelledError
@@ -221,13 +222,13 @@ def run(coroutine: Coroutine[Any, Any, T] | None = None) -> T | None:
     Perl: ``AnyEvent->condvar->recv``
     """
     if coroutine is None:
-        current(blocking=True).block(CondVar(), None, forever=True)
+        block(current(blocking=True), CondVar(), None, forever=True)
         return None
     if not isinstance(coroutine, Coroutine):
         raise TypeError(f"expected a coroutine object or nothing, got {coroutine!r}")
     try:
         core = current(blocking=True)
-        core.check_may_block()  # before there is a task that would run all the same
+        check_may_block(core)  # before there is a task that would run all the same
         if core.backend.own_run:
             result: T = core.backend.run(coroutine)
             return result

@@ -1,0 +1,122 @@
+"""How a thread waits: it runs its loop until a condition variable is ready.
+
+Who may wait, how long, and when a wait is in vain, for every backend alike; the backend only runs.
+"""
+
+from __future__ import annotations
+
+__all__ = ("block", "check_may_block", "stuck_for")
+
+import sys
+from math import inf
+
+from ._errors import BlockingNotAllowed, Deadlock, RecursiveWait, WrongLoop
+from ._interrupt import catching_sigint
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ._condvar import CondVar
+    from ._core import Core
+
+
+def check_may_block(core: Core) -> None:
+    """Refuse to block inside another wait, or inside a loop that somebody else runs.
+
+    Raises:
+        RecursiveWait, BlockingNotAllowed: Just that.
+    """
+    backend = core.backend
+    if core.blocked and not backend.many_waits:
+        raise RecursiveWait(
+            "recursive blocking wait attempted: this thread is inside another recv(); "
+            "use a callback or 'await cv' here"
+        )
+    if backend.running():
+        raise BlockingNotAllowed(
+            f"recv() would block the running {backend.name} loop: use 'await cv' or a callback"
+        )
+
+
+def block(
+    core: Core, condvar: CondVar[Any], timeout: float | None, *, forever: bool = False
+) -> None:
+    """Run the loop until *condvar* is ready.
+
+    Raises:
+        TimeoutError, RecursiveWait, BlockingNotAllowed, Deadlock, or what interrupts us.
+    """
+    check_may_block(core)
+    backend = core.backend
+    timed_out = False
+    stuck = False
+    owns_wait = backend.owns_wait and not forever
+
+    def expire() -> None:
+        nonlocal timed_out
+        timed_out = True
+        backend.wake()
+
+    def done() -> bool:
+        if condvar._state or timed_out or core.interrupt is not None:
+            return True
+        return owns_wait and not core.readers and is_stuck()
+
+    def is_stuck() -> bool:
+        nonlocal stuck
+        if core.writers or core.posted or core.live:
+            return False
+        pause = stuck_for(core)
+        if pause is None:
+            stuck = True
+            return True
+        if pause < inf:
+            core.rearm(core.clock() + pause)
+        return False
+
+    timer = None if timeout is None else core.timer(timeout, expire)
+    waiter = condvar._wake_on_ready(backend.wake)
+    core.blocked += 1
+    try:
+        with catching_sigint(core):
+            backend.run_until(done)
+    finally:
+        core.blocked -= 1
+        condvar._forget_wake(waiter)
+        if timer is not None:
+            core.cancel_timer(timer)
+    if core.interrupt is not None:
+        interrupt, core.interrupt = core.interrupt, None
+        raise interrupt
+    if condvar.ready:
+        return
+    if timed_out:
+        raise TimeoutError(f"not ready within {timeout:g} s")
+    if stuck:
+        raise Deadlock(
+            "recv() can never end: no watcher, no pending operation and no other thread is left"
+        )
+    raise WrongLoop(f"the {backend.name} loop ended before the condition variable was ready")
+
+
+def stuck_for(core: Core) -> float | None:
+    """Return how long to wait although no descriptor and no timer is left; None: in vain."""
+    if not all(getattr(other, "passive", False) for other in core.others):
+        return inf  # a signal, a child, another thread's work
+    if _other_threads():
+        return 0.25  # one of them may yet call us, or end without: look again
+    # asked last: a thread that has ended made its calls before
+    return inf if core.remote else None
+
+
+def _other_threads() -> bool:
+    """Return whether a non-daemon thread besides this one lives."""
+    threading = sys.modules.get("threading")
+    if threading is None:
+        return False
+    ours = threading.current_thread()
+    return any(
+        thread is not ours and thread.is_alive() and not thread.daemon
+        for thread in threading.enumerate()
+    )
