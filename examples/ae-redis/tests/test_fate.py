@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import socket
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -339,6 +340,7 @@ def test_what_came_before_the_nonsense_is_given_out(fake: FakeServer, client: Ma
     assert good.recv() == b"OK"
     with pytest.raises(ProtocolError, match="bad reply: expected a reply"):
         bad.recv()
+    assert redis.get("a").recv() == b"OK"
 
 
 def test_a_reply_that_nobody_has_asked_for_ends_the_connection(fake: FakeServer) -> None:
@@ -372,6 +374,41 @@ def test_a_server_that_answers_slowly_but_answers_is_borne(fake: FakeServer, cli
     (peer,) = fake.clients
     slow = ae.timer(0.06, lambda: peer.push_write(b"+OK\r\n"), interval=0.06)  # 0.6 s in all
     assert [reply.recv() for reply in replies] == [b"OK"] * 10
+    slow.cancel()
+
+
+def test_the_time_before_a_command_does_not_count(fake: FakeServer, client: Make) -> None:
+    later: list[ae.Watcher] = []
+
+    def answer(client: Handle, words: list[bytes]) -> None:
+        later.append(ae.timer(0.15, lambda: client.push_write(b"+late\r\n")))
+
+    redis = client(timeout=0.3)
+    redis.ping().recv()
+    fake.answer = answer
+    ae.sleep(0.2).recv()
+    assert redis.get("a").recv() == b"late"  # 0.35 s after the last reply
+
+
+def test_time_in_which_we_could_not_listen_does_not_count(fake: FakeServer, client: Make) -> None:
+    def answer(client: Handle, words: list[bytes]) -> bytes:
+        threading.Event().wait(0.3)  # the server is in this process: so are we kept waiting
+        return b"+OK\r\n"
+
+    redis = client(timeout=0.1)
+    redis.ping().recv()
+    fake.answer = answer
+    assert redis.get("a").recv() == b"OK"
+
+
+def test_a_server_that_is_silent_is_given_up_even_if_we_are_slow(
+    fake: FakeServer, client: Make
+) -> None:
+    fake.answer = lambda client, words: None
+    reply = client(timeout=0.02).get("a")
+    slow = ae.timer(0.0, lambda: threading.Event().wait(0.03), interval=0.001)
+    with pytest.raises(ReplyTimedOut):
+        reply.recv()
     slow.cancel()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -262,6 +263,22 @@ def test_all_channels_are_wanted_again_after_a_loss(
     assert fake.commands[-3:] == ["HELLO 3", "SUBSCRIBE a b", "PSUBSCRIBE p*"]
 
 
+def test_what_was_confirmed_on_a_lost_connection_is_not_confirmed(
+    scripted: Scripted, subscribe: Subscribe, fake: FakeServer
+) -> None:
+    subscription = subscribe()
+    subscription.confirmed().recv()
+    fake.answer = lambda client, words: None
+    fake.kick()
+    until(lambda: fake.commands.count("SUBSCRIBE a") == 2)
+    confirmed = subscription.confirmed()
+    ae.sleep(0.02).recv()
+    assert not confirmed.ready
+    (client,) = fake.clients
+    client.push_write(b">3\r\n+subscribe\r\n+a\r\n:1\r\n")
+    confirmed.recv()
+
+
 def test_a_server_that_drops_us_each_time_is_not_stormed(
     fake: FakeServer, subscribe: Subscribe
 ) -> None:
@@ -274,12 +291,27 @@ def test_a_server_that_drops_us_each_time_is_not_stormed(
 def test_a_silent_server_is_asked_for_a_sign_of_life(
     scripted: Scripted, subscribe: Subscribe, fake: FakeServer
 ) -> None:
-    subscription = subscribe({"timeout": 0.02})
+    subscription = subscribe({"timeout": 0.05})
     subscription.confirmed().recv()
     until(lambda: fake.commands.count("PING") == 3)
     assert subscription.reconnects == 0
     scripted.alive = False
     until(lambda: subscription.reconnects == 1)
+
+
+def test_time_in_which_we_could_not_listen_does_not_count(
+    scripted: Scripted, subscribe: Subscribe, fake: FakeServer
+) -> None:
+    subscription = subscribe({"timeout": 0.05})
+
+    def answer(client: Handle, words: list[bytes]) -> bytes | None:
+        if words[0] == b"PING":
+            threading.Event().wait(0.12)  # the server is in this process: so are we kept waiting
+        return scripted.answer(client, words)
+
+    fake.answer = answer
+    until(lambda: fake.commands.count("PING") == 3)
+    assert subscription.reconnects == 0
 
 
 def test_a_refused_subscription_ends_it(fake: FakeServer, subscribe: Subscribe) -> None:

@@ -48,7 +48,9 @@ if TYPE_CHECKING:
 # One timer serves all time-outs. What is measured is how long there was no progress, that is, no
 # complete reply, while somebody waited; so neither a reply that drips in octet by octet nor a
 # connection that is never made can exceed it, and a reply costs no more than reading the clock
-# once per read. While it is armed the loop owns the channel through it.
+# once per read. While it is armed the loop owns the channel through it. A timer that comes late
+# was kept from coming by this process: replies may be there and just not be read. That is no
+# fault of the server's, so it gets its time once more.
 
 #: How often to look when there is no time-out: the timer is still what keeps the channel alive.
 _NO_LIMIT: Final = 3600.0
@@ -76,10 +78,12 @@ class Channel:
         "_commands",
         "_delay",
         "_dropped",
+        "_forgiven_at",
         "_period",
         "_posted",
         "_progress_at",
         "_replies",
+        "_tick_at",
         "_timer",
         "_up_at",
         "_watching",
@@ -113,7 +117,7 @@ class Channel:
         self._period = settings.timeout or _NO_LIMIT
         self.loop: Backend | None = None
         self.thread: int | None = None
-        self._progress_at = self._up_at = 0.0
+        self._progress_at = self._up_at = self._tick_at = self._forgiven_at = 0.0
 
     @property
     def pending(self) -> int:
@@ -294,7 +298,11 @@ class Channel:
     def _arm(self) -> None:
         """Have somebody look whether there is progress."""
         if self._timer is None:
-            self._timer = ae.timer(self._period, self._tick)
+            self._arm_for(self._period)
+
+    def _arm_for(self, seconds: float) -> None:
+        self._tick_at = self._now() + seconds
+        self._timer = ae.timer(seconds, self._tick)
 
     def _tick(self) -> None:
         self._timer = None
@@ -308,9 +316,13 @@ class Channel:
         if limit:
             left = self._progress_at + limit - self._now()
             if left <= 0:
-                self._timed_out(limit, sent=front is not None)
-                return
-        self._timer = ae.timer(min(left, self._period), self._tick)
+                late = self._now() - self._tick_at
+                if late < limit / 4 or self._progress_at == self._forgiven_at:
+                    self._timed_out(limit, sent=front is not None)
+                    return
+                self._progress_at = self._forgiven_at = self._now()
+                left = limit
+        self._arm_for(min(left, self._period))
 
     def _timed_out(self, limit: float, *, sent: bool) -> None:
         link = self.link

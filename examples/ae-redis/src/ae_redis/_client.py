@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ("Options", "Redis")
 
-from _thread import get_ident
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
@@ -15,12 +14,12 @@ from ._commands import Commands
 from ._encode import Argument, encode, encode_command
 from ._pipeline import Pipeline, Transaction, patience
 from ._reply import Patient, Reply, Watching
+from ._scope import Scope, let_go
 from ._url import Settings, parse_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from types import TracebackType
-    from typing import Self, Unpack
+    from typing import Unpack
 
     from ._errors import RedisError
     from ._pubsub import Message, Subscription
@@ -47,7 +46,7 @@ class Options(TypedDict, total=False):
     keepalive: bool
 
 
-class Redis(Commands[ae.CondVar[Any]]):
+class Redis(Commands[ae.CondVar[Any]], Scope):
     """A client of one Redis server, on one connection that is made when it is needed.
 
     Args:
@@ -249,15 +248,7 @@ class Redis(Commands[ae.CondVar[Any]]):
         """
         self._channel.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def _end(self) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -267,13 +258,5 @@ class Redis(Commands[ae.CondVar[Any]]):
 
     def __del__(self) -> None:
         channel = getattr(self, "_channel", None)
-        if channel is None:
-            return
-        if channel.thread in (None, get_ident()):
-            channel.drop()
-        elif channel.loop is not None:
-            # collected in another thread: the loop's own thread has to let go
-            try:
-                channel.loop.call_threadsafe(channel.drop)
-            except RuntimeError:
-                return  # the loop has ended, and everything with it
+        if channel is not None:
+            let_go(channel.thread, channel.loop, channel.drop)

@@ -11,11 +11,11 @@ from weakref import ref
 import ae_core as ae
 
 from ._errors import ClientClosed, RedisError
+from ._scope import Scope, let_go
 from ._subscriber import Subscriber
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from types import TracebackType
     from typing import Self
 
     from ._encode import Argument
@@ -36,7 +36,7 @@ class Message(NamedTuple):
     pattern: Any = None
 
 
-class Subscription:
+class Subscription(Scope):
     """Messages from channels, on a connection of its own. Made by :meth:`Redis.subscribe`.
 
     Args:
@@ -148,25 +148,10 @@ class Subscription:
         """End it. Idempotent; no callback runs afterwards. A loop over it ends."""
         self._subscriber.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def _end(self) -> None:
         self.cancel()
 
     def __del__(self) -> None:
         subscriber = getattr(self, "_subscriber", None)
-        if subscriber is None:
-            return
-        if self._thread == get_ident():
-            subscriber.close()
-        elif subscriber.loop is not None:
-            try:
-                subscriber.loop.call_threadsafe(subscriber.close)
-            except RuntimeError:
-                return  # the loop has ended, and everything with it
+        if subscriber is not None:
+            let_go(self._thread, subscriber.loop, subscriber.close)

@@ -64,6 +64,7 @@ class Subscriber:
         "_delay",
         "_encoding",
         "_error",
+        "_forgiven",
         "_heard",
         "_held",
         "_link",
@@ -73,6 +74,7 @@ class Subscriber:
         "_pinged",
         "_settings",
         "_subscription",
+        "_tick_at",
         "_timer",
         "_up_at",
         "_wanted",
@@ -115,15 +117,20 @@ class Subscriber:
         self._timer: ae.Watcher | None = None
         self._error: RedisError | None = None
         self._closed = self._was_up = self._paused = False
-        self._heard = self._pinged = False
-        self._up_at = 0.0
+        self._heard = self._pinged = self._forgiven = False
+        self._up_at = self._tick_at = 0.0
 
     def start(self) -> None:
         """Begin to connect."""
         self.loop = ae.detect()
-        period = self._settings.timeout or _NO_LIMIT
-        self._timer = ae.timer(period, self._tick, interval=period)
+        self._arm()
         self._connect()
+
+    def _arm(self) -> None:
+        assert self.loop is not None
+        period = self._settings.timeout or _NO_LIMIT
+        self._tick_at = self.loop.clock() + period
+        self._timer = ae.timer(period, self._tick)
 
     # ------------------------------------------------------------------ channels
 
@@ -299,13 +306,17 @@ class Subscriber:
             self._delay = ae.timer(delay, self._connect)
 
     def _tick(self) -> None:
-        link = self._link
-        if self._settings.timeout is None or link is None or not link.up or self._paused:
+        assert self.loop is not None
+        late = self.loop.clock() - self._tick_at
+        self._arm()
+        link, seconds = self._link, self._settings.timeout
+        if seconds is None or link is None or not link.up or self._paused:
             return
         if self._heard:
-            self._heard = self._pinged = False
+            self._heard = self._pinged = self._forgiven = False
+        elif late > seconds / 4 and not self._forgiven:
+            self._forgiven = True  # we were kept from listening, see `_channel`
         elif self._pinged:
-            seconds = self._settings.timeout
             link.end(ReplyTimedOut(f"no sign of life from {link.where} within {seconds:g} s"))
         else:
             self._pinged = True

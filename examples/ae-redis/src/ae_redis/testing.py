@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: What is answered to HELLO.
 GREETING: Final = b"%1\r\n+server\r\n+fake\r\n"
 
-Answer: TypeAlias = Callable[[Handle, list[bytes]], "bytes | None"]
+_Answer: TypeAlias = Callable[[Handle, list[bytes]], "bytes | None"]
 
 
 class FakeServer:
@@ -48,8 +48,8 @@ class FakeServer:
         42
     """
 
-    def __init__(self, answer: Answer = lambda client, words: b"+OK\r\n") -> None:
-        self.answer: Answer = answer
+    def __init__(self, answer: _Answer = lambda client, words: b"+OK\r\n") -> None:
+        self.answer: _Answer = answer
         self.greets = True
         self.refuses = False
         self.commands: list[str] = []
