@@ -233,3 +233,14 @@ def test_a_search_in_pieces_finds_what_a_search_in_all_finds(
             assert buf.find(sub) == whole.find(sub)
             match = buf.search(re.compile(re.escape(sub)))
             assert (match.start() if match else -1) == whole.find(sub)
+
+
+@pytest.mark.parametrize("pieces", [[], [b"abc"], [b"x" * 5000, b"y" * 6000], [b"a"] * 400])
+def test_take_without_a_size_takes_everything(pieces: list[bytes]) -> None:
+    buf = ReadBuffer()
+    for piece in pieces:
+        buf.feed(piece)
+    whole = b"".join(pieces)
+    assert buf.take(1) + buf.take() == whole if pieces else buf.take() == b""
+    assert not buf
+    assert buf.take() == b""

@@ -235,12 +235,14 @@ class ReadBuffer:
         with memoryview(data) as view:
             return bytes(view[pos : pos + size])
 
-    def take(self, size: int) -> bytes:
-        """Remove the first *size* octets and return them.
+    def take(self, size: int | None = None) -> bytes:
+        """Remove the first *size* octets, or everything, and return them.
 
         Raises:
             ValueError: If there are fewer, or *size* is negative.
         """
+        if size is None:
+            size = len(self)
         data = self._data
         pos = self._pos
         end = pos + size

@@ -62,6 +62,9 @@ def parse_ipv4(text: str, /) -> bytes | None:
 
     Perl: ``parse_ipv4 $text``
     """
+    packed = _plain_ipv4(text)
+    if packed is not None:
+        return packed
     parts = text.split(".")
     if len(parts) > 4:
         return None
@@ -76,6 +79,16 @@ def parse_ipv4(text: str, /) -> bytes | None:
     if last >= 256**room or any(number > 255 for number in numbers):
         return None
     return bytes(numbers) + last.to_bytes(room, "big")
+
+
+def _plain_ipv4(text: str) -> bytes | None:
+    """Pack four decimal numbers: nearly all there is, 0.7 us instead of 4. Else None."""
+    try:
+        packed = socket.inet_pton(socket.AF_INET, text)
+    except (OSError, ValueError):
+        return None
+    # a system may take leading zeros here, but not as inet_aton(3) does
+    return packed if socket.inet_ntop(socket.AF_INET, packed) == text else None
 
 
 def _number(digits: str) -> int | None:
