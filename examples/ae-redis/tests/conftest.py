@@ -51,17 +51,13 @@ def start(directory: Path, *options: str) -> subprocess.Popen[str]:
     program = shutil.which("redis-server")
     if program is None:
         pytest.skip("redis-server is not installed")
-    volatile = ("--save", "", "--appendonly", "no", "--bind", "127.0.0.1", "--dir", str(directory))
+    command = [program, "--save", "", "--appendonly", "no", "--bind", "127.0.0.1"]
+    command += ["--dir", str(directory), "--unixsocket", str(directory / "socket")]
+    command += ["--enable-debug-command", "yes", *options]
+    if shutil.which("setpriv") is not None:  # it does not outlive a test run that is killed
+        command = ["setpriv", "--pdeathsig", "KILL", *command]
     process = subprocess.Popen(
-        [
-            program,
-            *volatile,
-            "--enable-debug-command",
-            "yes",
-            "--unixsocket",
-            str(directory / "socket"),
-            *options,
-        ],
+        command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

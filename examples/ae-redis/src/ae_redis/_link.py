@@ -149,9 +149,8 @@ class Link:
     # ------------------------------------------------------------------ replies
 
     def _read(self, handle: Handle) -> None:
-        buffer = handle.read_buffer
         parser = self._parser
-        replies = parser.feed(buffer.take(len(buffer)))
+        replies = parser.feed(handle.read_buffer.take())
         if replies:
             if self._settings.encoding is not None:
                 replies = [_decoded(value, self._settings.encoding) for value in replies]

@@ -71,8 +71,7 @@ class FakeServer:
         parser = Parser()
 
         def read(client: Handle) -> None:
-            buffer = client.read_buffer
-            for words in parser.feed(buffer.take(len(buffer))):
+            for words in parser.feed(client.read_buffer.take()):
                 self.commands.append(b" ".join(words).decode("latin-1"))
                 if self.greets and words[0] == b"HELLO":
                     client.push_write(GREETING)
