@@ -178,21 +178,22 @@ def test_a_callback_in_the_fastest_lane_may_raise(
     assert peer.recv(10) == b"12"
 
 
+@pytest.mark.parametrize("count", range(4, 8))
 def test_many_queued_lines_and_the_first_part_of_a_long_one(
-    made: list[Handle], trace: Trace, turns: Turns
+    made: list[Handle], trace: Trace, turns: Turns, count: int
 ) -> None:
     """After a few lines in a row the rest would be split at once, but there is none."""
     ours, peer = memory_pair()
     h = Handle(ours)
     made.append(h)
-    for _ in range(9):
+    for _ in range(count + 2):
         h.push_read("line", lambda h, line: trace(line[:5]))
-    peer.send(b"1\n2\n3\n4\n5\n6\n7\n" + b"long " * 200)
+    peer.send(b"".join(b"%d\n" % i for i in range(count)) + b"long " * 200)
     turns()
     assert len(h.read_buffer) == 1000
     peer.send(b"\nlast\n")
     turns()
-    assert trace == [*(b"%d" % i for i in range(1, 8)), b"long ", b"last"]
+    assert trace == [*(b"%d" % i for i in range(count)), b"long ", b"last"]
 
 
 def test_one_of_many_queued_callbacks_may_raise(

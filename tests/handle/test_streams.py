@@ -387,6 +387,17 @@ def test_a_regular_file_is_no_stream_even_by_number(tmp_path: Path) -> None:
 
 
 @posix
+def test_an_object_with_a_datagram_socket_is_no_stream() -> None:
+    class Wrapped:
+        def __init__(self, sock: socket.socket) -> None:
+            self.fileno, self.type, self.close = sock.fileno, sock.type, sock.close
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        with pytest.raises(ValueError, match="only stream sockets"):
+            Handle(Wrapped(sock))
+
+
+@posix
 def test_the_null_device_is_always_ready(made: list[Handle]) -> None:
     h = Handle(open(os.devnull, "r+b", 0))  # noqa: SIM115  # the handle owns it
     made.append(h)

@@ -259,6 +259,39 @@ def test_backpressure_passes_through_a_handle_inside_a_handle(
     assert outer.statistics().unsent == 0
 
 
+def test_writes_to_a_full_inner_handle_wait_for_room(
+    join: Join, made: list[Handle], until: Any
+) -> None:
+    a, b = join()
+    outer = Handle(a)
+    made.append(outer)
+    pieces = [bytes([i]) * (1 << 18) for i in range(8)]  # each fills it exactly
+    for piece in pieces:
+        outer.push_write(piece)
+    outer.push_shutdown()
+    whole = b"".join(pieces)
+    b.max_read_buffer = None
+    assert b.push_read(Chunk(len(whole))).recv() == whole
+    b.on_eof = lambda h: h.push_write(b"seen\n")
+    b.on_read = lambda h: None
+    assert outer.push_read("line").recv() == b"seen"  # push_shutdown has gone through
+
+
+def test_the_end_of_an_inner_handle_waits_to_be_asked_for(
+    join: Join, made: list[Handle], turns: Turns
+) -> None:
+    a, b = join()
+    outer = Handle(a)
+    made.append(outer)
+    outer.push_read("line", lambda h, line: None)
+    b.push_write(b"line\n")
+    b.push_shutdown()
+    turns(30)
+    assert outer.statistics().state == "open"
+    with pytest.raises(UnexpectedEOF):
+        outer.push_read("line").recv()
+
+
 def test_an_error_passes_through_a_handle_inside_a_handle(
     made: list[Handle], trace: Trace, turns: Turns
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from ae_socket import (
     UNIX,
+    _addresses,
     address_family,
     format_address,
     format_host_port,
@@ -297,3 +299,15 @@ def test_joined_host_and_port_are_split_again(host: str, port: str) -> None:
     if " " in port:
         return  # a path with a blank survives only in the form that begins with the path
     assert parse_host_port(format_host_port(host, port)) == (host, port)
+
+
+@given(
+    st.text("0123456789.x", max_size=18)
+    | st.lists(st.sampled_from(["0", "1", "08", "010", "127", "255", "256"]), max_size=5).map(
+        ".".join
+    )
+)
+def test_four_decimal_numbers_mean_the_same_the_short_way(text: str) -> None:
+    short = parse_ipv4(text)
+    with mock.patch.object(_addresses, "_plain_ipv4", lambda text: None):
+        assert parse_ipv4(text) == short
