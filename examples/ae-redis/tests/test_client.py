@@ -279,6 +279,32 @@ def test_a_transaction_does_not_happen_if_the_watching_connection_is_gone(
     assert redis.transaction().incr("a").execute().recv() == [1]  # nothing is watched any more
 
 
+def test_who_is_told_of_an_aborted_transaction_may_queue_and_close(
+    fake: FakeServer, client: Make, trace: Trace
+) -> None:
+    redis = client()
+    redis.watch("a").recv()
+    fake.kick()
+    while redis.connected:
+        ae.sleep(0.001).recv()
+    aborted = redis.transaction().incr("a").execute()
+    behind = redis.get("behind")
+
+    def told(reply: ae.CondVar[Any]) -> None:
+        assert isinstance(reply.error, TransactionAborted)
+        redis.get("later").on_ready(lambda reply: trace(type(reply.error).__name__))
+        behind.on_ready(close)
+
+    def close(reply: ae.CondVar[Any]) -> None:
+        trace("behind")
+        redis.close()
+
+    aborted.on_ready(told)
+    trace.run_until(2)
+    assert trace == ["behind", "ClientClosed"]
+    assert "GET behind" in fake.commands
+
+
 def test_a_transaction_does_not_happen_if_watching_failed(fake: FakeServer, client: Make) -> None:
     fake.answer = lambda client, words: b"-NOPERM no\r\n"
     redis = client()

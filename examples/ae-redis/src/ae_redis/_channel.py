@@ -188,16 +188,19 @@ class Channel:
                 self._connect()
             self._arm()
             return
-        if self.look:
-            self._look(link)
+        aborted = self._look(link) if self.look else ()
         commands, self._commands = self._commands, []
         replies, self._replies = self._replies, []
         big, self._big = self._big, False
         if not link.waiting:
             self._progress_at = self._now()
-        link.send(commands, replies, big=big)
+        if replies:
+            link.send(commands, replies, big=big)
         if self._timer is None:
             self._arm()
+        for reply in aborted:  # what they call back may queue, and close
+            text = "the connection on which the keys were watched is gone"
+            reply.throw(TransactionAborted(text))
 
     def _move(self, loop: Backend) -> None:
         """This thread has another loop than at the last command: start anew on that one."""
@@ -209,11 +212,13 @@ class Channel:
             waiting = list(link.waiting)
             link.close(at_once=True)
             text = "the loop of the connection has ended"
-            _throw(waiting, lambda: ConnectionLost(text, maybe_executed=True))
+            error = ConnectionLost(text)
+            ae.postpone(lambda: _throw(waiting, lambda: _again(error, maybe_executed=True)))
 
-    def _look(self, link: Link) -> None:
-        """Take out of the queue what is not to be sent any more."""
+    def _look(self, link: Link) -> list[Reply]:
+        """Take out of the queue what is not to be sent; return the transactions among that."""
         self.look = False
+        aborted: list[Reply] = []
         commands, replies = self._commands, self._replies
         self._commands, self._replies = [], []
         for command, reply in zip(commands, replies, strict=True):
@@ -222,11 +227,11 @@ class Channel:
             if isinstance(reply, Watching):
                 reply.link = link
             elif isinstance(reply, Batch) and not reply.may_leave_on(link):
-                text = "the connection on which the keys were watched is gone"
-                reply.throw(TransactionAborted(text))
+                aborted.append(reply)
                 continue
             self._commands.append(command)
             self._replies.append(reply)
+        return aborted
 
     def _fail_queued(self, error: Callable[[], RedisError]) -> None:
         replies, self._replies = self._replies, []
