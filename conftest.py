@@ -105,6 +105,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="",
         help="fail where one of these backends would be skipped",
     )
+    group.addoption(
+        "--default-loop",
+        metavar="ID",
+        help="run every test on this loop, called as in the ids of tests, unless it brings its own",
+    )
 
 
 def required(config: pytest.Config) -> set[str]:
@@ -167,6 +172,15 @@ def warm_uvloop() -> None:
         import_module("uvloop").new_event_loop().close()
 
 
+def default_loop(wanted: str) -> tuple[str, dict[str, Any]]:
+    """Return the backend and the options of a loop, given its id."""
+    for name, variants in VARIANTS.items():
+        for variant, _, options in variants:
+            if variant == wanted:
+                return name, options()
+    return wanted, {}
+
+
 @pytest.fixture(autouse=True)
 def _nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves a watcher, a descriptor, a thread or a child behind."""
@@ -175,7 +189,9 @@ def _nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
         spec, options = request.node.callspec.params["backend"]
         warm_up(spec.name, options)
     elif "unbound" not in request.fixturenames:
-        ae.use("loop")  # detection finds what an earlier test has loaded
+        # not by detection, which finds what an earlier test has loaded
+        name, options = default_loop(request.config.getoption("--default-loop") or "loop")
+        ae.use(name, **options)
         ae.detect()
     check = LeakCheck()
     yield
@@ -269,6 +285,7 @@ def missing(library: str | None) -> bool:
 def backend_parameters(config: pytest.Config, *, blocking: bool) -> list[Any]:
     """Return a parameter (spec, options) for each backend and variant that this run is about."""
     chosen = config.getoption("--backend")
+    only = config.getoption("--default-loop")
     parameters = []
     for spec in BACKENDS:
         if spec.name != chosen and (chosen or spec.exclusive):
@@ -276,6 +293,8 @@ def backend_parameters(config: pytest.Config, *, blocking: bool) -> list[Any]:
         if blocking and spec.name in UNBLOCKABLE:
             continue
         for name, library, options in VARIANTS.get(spec.name, [(spec.name, None, dict)]):
+            if only and name != only:
+                continue
             needs = [each for each in (spec.library, library) if missing(each)]
             marks: list[pytest.MarkDecorator] = [pytest.mark.each_backend]
             if needs and spec.name not in required(config):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -26,7 +27,8 @@ def test_asyncio_without_add_reader_meets_every_demand() -> None:
     done = table("asyncio-thread")
     assert done.returncode == 0, done.stdout + done.stderr
     assert " 0 failed" in done.stdout
-    assert int(done.stdout.split(" passed")[0].split()[-1]) > 190
+    fewest = 190 if os.name == "posix" else 140  # many are about POSIX signals and children
+    assert int(done.stdout.split(" passed")[0].split()[-1]) > fewest
     if sys.platform != "linux":
         return  # how often it wakes up is counted by Linux only
     # polling, even once a second, would be five or more in the five seconds

@@ -445,7 +445,9 @@ def test_a_handle_may_be_destroyed_inside_its_block(loop: str) -> None:
     run(main())
 
 
+@pytest.mark.usefixtures("unbound")
 def test_a_wait_for_nothing_is_a_deadlock() -> None:
+    ae.use("loop")  # of others nobody can say that they have nothing to do
     a, _ = memory_pair()
     h = Handle(a)
     with pytest.raises(ae.Deadlock):
