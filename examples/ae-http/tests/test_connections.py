@@ -29,8 +29,10 @@ def paths(server: Any) -> list[str]:
 class Memory:
     """A connector whose servers answer in memory, so that time can be virtual."""
 
-    def __init__(self, answer: bytes) -> None:
+    def __init__(self, answer: bytes, delay: float = 0.0) -> None:
         self.answer = answer
+        self.delay = delay
+        self.timers: list[ae.Watcher] = []
         self.servers: list[Handle] = []
 
     def __call__(self, host: str, port: int) -> ae.CondVar[Any]:
@@ -40,11 +42,14 @@ class Memory:
         )
         from ae_handle import Line
 
-        server.read_each(Line(b"\r\n\r\n"), lambda handle, head: handle.push_write(self.answer))
+        server.read_each(Line(b"\r\n\r\n"), self._asked)
         self.servers.append(server)
         done: ae.CondVar[Any] = ae.CondVar()
         done.send(ours)
         return done
+
+    def _asked(self, handle: Handle, head: bytes) -> None:
+        self.timers.append(ae.timer(self.delay, lambda: handle.push_write(self.answer)))
 
 
 @pytest.mark.parametrize(
@@ -179,6 +184,19 @@ def test_client_survives_its_loop(unbound: None, serve: Any, reply: Any) -> None
     asyncio.run(main())
     assert seen == [b"x", b"x"]
     client.close()
+
+
+def test_idle_time_is_no_part_of_the_read_time_out(unbound: None, reply: Any) -> None:
+    with virtual_time():
+        connector = Memory(reply(b"x"), delay=5)
+        with Client(connector=connector, read_timeout=10, idle_timeout=60) as client:
+            for _ in range(3):
+                assert client.get("http://a/").recv().body == b"x"
+                ae.sleep(8).recv()
+            assert len(connector.servers) == 1
+            with pytest.raises(ae_http.RequestTimedOut):
+                client.get("http://a/", read_timeout=3).recv()
+            assert client.get("http://a/").recv().body == b"x"
 
 
 # ---------------------------------------------------------------------- slots and pipelining
@@ -407,6 +425,30 @@ def test_server_that_always_closes_is_given_up(serve: Any, reply: Any) -> None:
         with pytest.raises(ConnectionLost):
             client.get(server.url).recv()
     assert len(server.requests) == 3
+
+
+def test_request_that_always_ends_the_connection_is_given_up(serve: Any, reply: Any) -> None:
+    def answer(handle: Handle, head: bytes) -> None:
+        if b" /bad " in head:
+            handle.destroy()
+        else:
+            handle.push_write(reply(b"x"))
+
+    server = serve(answer)
+    with Client(max_connections=1) as client:
+        client.get(server.url).recv()
+        bad = client.get(server.url + "/bad")
+
+        def again(each: Any) -> None:
+            if not bad.ready:
+                client.get(server.url).on_ready(again)
+
+        # there is always another one that comes first on the next connection
+        for _ in range(2):
+            client.get(server.url).on_ready(again)
+        with pytest.raises(ConnectionLost):
+            bad.recv(timeout=30)
+    assert 2 <= paths(server).count("/bad") <= 4
 
 
 def test_connection_that_the_server_closes_while_idle_is_forgotten(

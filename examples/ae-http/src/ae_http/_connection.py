@@ -220,8 +220,7 @@ class Connection:
         self._reader.expect(request.method, may_switch=exchange.switching)
         if exchange.read_timeout != self._period:
             handle.timeout = self._period = exchange.read_timeout
-        handle.timeout_reset()
-        handle.push_write(request.wire)
+        handle.push_write(request.wire)  # which is activity: the time-out starts again
         if request.body is not None:
             if request.upload is not None:
                 self._uploading = ae.spawn(request.upload.send(handle))

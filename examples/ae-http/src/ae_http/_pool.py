@@ -80,8 +80,8 @@ class Host:
     def _find_pipeline(self, operation: Operation) -> Connection | None:
         """Return the connection with the fewest requests that can take one more."""
         depth = self.pool.pipeline
-        if depth <= 1 or not _harmless(operation):
-            return None
+        if depth <= 1 or self.waiting or not _harmless(operation):
+            return None  # nobody overtakes those that wait
         best = None
         for connection in self.connections:
             if connection.depth < depth and connection.can_pipeline:
