@@ -64,6 +64,11 @@ def test_only_lower_layers_are_required(folder: str) -> None:
     assert required & set(DISTRIBUTIONS) == REQUIRES[folder]
 
 
-def test_the_workspace_itself_is_no_distribution() -> None:
+def test_the_workspace_itself_is_no_distribution_and_its_scripts_exist() -> None:
     with (ROOT / "pyproject.toml").open("rb") as file:
-        assert "project" not in tomllib.load(file)
+        workspace = tomllib.load(file)
+    assert "project" not in workspace
+    words = str([env.get("scripts") for env in workspace["tool"]["hatch"]["envs"].values()])
+    files = set(re.findall(r"python (\S+\.py)", words))
+    assert "examples/demo.py" in files
+    assert [name for name in files if not (ROOT / name).is_file()] == []
