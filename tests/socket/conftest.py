@@ -165,23 +165,18 @@ def scripted(monkeypatch: pytest.MonkeyPatch, *, windows: bool) -> Iterator[Netw
         network = Network(clock, windows=windows)
         network.module = SocketModule(network)
         monkeypatch.setattr(_connect, "socket", network.module)
+        monkeypatch.setattr(_windows, "ACTIVE", windows)
         yield network
         assert not network.open, "sockets left open"
 
 
 @pytest.fixture
-def virtual() -> None:
-    if sys.platform == "win32":
-        pytest.skip("scripted descriptors need a loop that waits for more than sockets")
-
-
-@pytest.fixture
-def network(unbound: None, virtual: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
+def network(unbound: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
     yield from scripted(monkeypatch, windows=False)
 
 
 @pytest.fixture
-def networks(unbound: None, virtual: None) -> Callable[[], Any]:
+def networks(unbound: None) -> Callable[[], Any]:
     """Return a function that makes networks: for tests that need many."""
 
     @contextmanager
@@ -193,9 +188,8 @@ def networks(unbound: None, virtual: None) -> Callable[[], Any]:
 
 
 @pytest.fixture
-def windows(unbound: None, virtual: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
+def windows(unbound: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
     """The same with everything that Windows does differently."""
-    monkeypatch.setattr(_windows, "ACTIVE", True)
     monkeypatch.setattr(_windows, "AF_UNIX", -1)
     monkeypatch.delattr(socket, "AF_UNIX", raising=False)
     for network in scripted(monkeypatch, windows=True):

@@ -499,6 +499,7 @@ def test_thread_that_cannot_be_started_is_an_error(monkeypatch: pytest.MonkeyPat
         raise RuntimeError("can't start new thread")
 
     resolver = ThreadResolver(max_threads=1)
+    ae.sleep(0).recv()  # some loops have a thread of their own, from the first wait on
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", start)
         for _ in range(2):

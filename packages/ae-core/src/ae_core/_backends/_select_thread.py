@@ -58,10 +58,16 @@ class SelectThread:
         if self._thread is None:
             self._wakeup = Wakeup()
             self._changes.clear()
-            self._thread = threading.Thread(
+            thread = threading.Thread(
                 target=self._run, args=(self._wakeup,), name="ae-core-select", daemon=True
             )
-            self._thread.start()
+            try:
+                thread.start()
+            except RuntimeError:  # the system has no more threads for us
+                del self._calls[fd, write]
+                self._wakeup.close()
+                raise
+            self._thread = thread
         self._tell((fd, write, self._last))
 
     def stop(self, fd: int, write: bool) -> None:
