@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pickle
+import random
 import socket
 import threading
 from collections.abc import Callable
+from types import NoneType
 from typing import Any
 
 import pytest
@@ -432,3 +434,44 @@ def test_a_reset_connection(fake: FakeServer, client: Make) -> None:
     with pytest.raises(ConnectionLost) as caught:
         client().get("a").recv()
     assert caught.value.errno != 0
+
+
+VALID = (
+    b"+OK\r\n$5\r\nhello\r\n:42\r\n*2\r\n$1\r\na\r\n%1\r\n+k\r\n,1.5\r\n~1\r\n_\r\n-ERR x\r\n"
+    b">2\r\n+push\r\n:1\r\n|1\r\n+a\r\n:1\r\n#t\r\n(99\r\n=5\r\ntxt:x\r\n!3\r\nERR\r\n"
+)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_a_server_says_the_error_is_typed_and_the_client_goes_on(
+    fake: FakeServer, client: Make, seed: int
+) -> None:
+    choice = random.Random(seed)
+    said: list[Handle] = []
+    lost = 0
+
+    def answer(client: Handle, words: list[bytes]) -> bytes | None:
+        if words[0] == b"PING":
+            return b"+PONG\r\n"
+        if words[0] == b"GET" and client not in said:
+            said.append(client)
+            wire = bytearray(VALID)
+            for _ in range(choice.randrange(4)):
+                at = choice.randrange(len(wire))
+                wire[at : at + choice.randrange(3)] = choice.choices(b"$*+-:09\r\n\xff", k=2)
+            client.push_write(wire)
+            client.push_shutdown()
+        return None
+
+    fake.answer = answer
+    redis = client()
+    for _ in range(10):
+        replies = [redis.get(number) for number in range(8)]
+        batch = redis.pipeline().get("a").get("b").execute()
+        until(lambda: not redis.pending)
+        errors = [reply.error for reply in (*replies, batch)]
+        assert all(isinstance(error, (NoneType, ReplyError, ConnectionLost)) for error in errors)
+        lost += sum(isinstance(error, ConnectionLost) for error in errors)
+        until(lambda: not redis.connected)
+        assert redis.ping().recv() == b"PONG"
+    assert 0 < lost < 90
