@@ -77,7 +77,7 @@ def http_get(
             reply.headers[found[1].decode().lower()] = found[2].decode("latin-1")
 
     def got_body(handle: Handle) -> None:
-        reply.body += handle.read_buffer.take(len(handle.read_buffer))
+        reply.body += handle.read_buffer.take()
 
     def got_all(handle: Handle) -> None:
         promised = reply.headers.get("content-length", str(len(reply.body)))
