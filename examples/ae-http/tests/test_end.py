@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -93,3 +94,32 @@ def test_condition_variable_may_stand_for_a_callback(serve: Any, reply: Any) -> 
         assert head.recv().status == 200
         assert piece.recv() == b"hello"
         assert done.recv().recv().body == b""
+
+
+@pytest.mark.parametrize("keep_alive", [True, False])
+def test_nothing_is_left_for_the_garbage_collector(
+    serve: Any, reply: Any, keep_alive: bool
+) -> None:
+    server = serve(reply(b"hello"))
+    gc.collect()
+    gc.disable()
+    try:
+        with Client(keep_alive=keep_alive) as client:
+            for _ in range(5):
+                client.get(server.url).recv()
+                with client.stream("GET", server.url).recv() as stream:
+                    assert stream.read().recv() == b"hello"
+                client.get(server.url).cancel()
+                with pytest.raises(ae_http.ConnectionFailed):
+                    client.get("http://127.0.0.1:1/").recv()
+        del stream
+        ae.sleep(0.01).recv()
+        left = [
+            each
+            for each in gc.get_objects()
+            if type(each).__module__.startswith("ae_http.") and hasattr(each, "__slots__")
+        ]
+        kinds = {type(each).__name__ for each in left}
+    finally:
+        gc.enable()
+    assert kinds & {"Operation", "Connection", "Opening", "Host", "ResponseReader"} == set()

@@ -18,9 +18,7 @@ def tunnel(handle: Handle, head: bytes) -> None:
     host, _, port = head.split()[1].decode().rpartition(":")
 
     def copy(source: Handle, sink: Handle) -> None:
-        source.on_read = lambda source: sink.push_write(
-            source.read_buffer.take(len(source.read_buffer))
-        )
+        source.on_read = lambda source: sink.push_write(source.read_buffer.take())
         source.on_eof = lambda source: sink.destroy()
         source.on_error = lambda source, error: sink.destroy()
 

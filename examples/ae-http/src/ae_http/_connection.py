@@ -248,10 +248,8 @@ class Connection:
     # ------------------------------------------------------------------ responses
 
     def _on_read(self, handle: Handle) -> None:
-        buf = handle.read_buffer
         reader = self._reader
-        events = reader.feed(buf.take(len(buf)))
-        self._deliver(events)
+        self._deliver(reader.feed(handle.read_buffer.take()))
         if reader.rest and self._handle is handle:
             self._close()  # no request of ours is the reason for these
 

@@ -181,8 +181,7 @@ class Opening:
     def _tunnel_read(self, handle: Handle) -> None:
         reader = self._reader
         assert reader is not None
-        buf = handle.read_buffer
-        for event in reader.feed(buf.take(len(buf))):
+        for event in reader.feed(handle.read_buffer.take()):
             if isinstance(event, HttpError):
                 event.phase = "proxy"
                 self._fail(event)
