@@ -20,6 +20,7 @@ import socket
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -165,8 +166,8 @@ class ChatServer:
     def _accepted(self, sock: socket.socket, host: str, port: int) -> None:
         if len(self._clients) >= self._limits.clients or self._hosts[host] >= self._limits.per_host:
             # A full server spends nothing on those it turns away: no handle, no waiting. A
-            # first line always fits the kernel's buffer.
-            with sock:
+            # first line always fits the kernel's buffer, and who is gone again needs none.
+            with sock, suppress(OSError):
                 sock.send(b"! the room is full\n")
             return
         handle = Handle(
