@@ -43,6 +43,11 @@ class Client:
     async def hears(self, *lines: str) -> None:
         assert [await self.hear() for _ in lines] == list(lines)
 
+    async def quits(self) -> None:
+        self.say("/quit")
+        await self.hears("* goodbye")
+        await self.hears_the_end()
+
     async def hears_the_end(self) -> None:
         with pytest.raises(UnexpectedEOF):
             await self.hear()
@@ -169,9 +174,7 @@ def test_who_finds_no_name_is_shown_out_and_the_name_of_one_who_left_is_free(
         await other.hears("* welcome; who are you?", "! that name is taken", NO_NAME)
         await other.hears("! no name, no talk")
         await other.hears_the_end()
-        alice.say("/quit")
-        await alice.hears("* goodbye")
-        await alice.hears_the_end()
+        await alice.quits()
         await room.guest("alice")
 
     visit(scenario, tries=2)
@@ -186,9 +189,7 @@ def test_who_is_too_many_is_turned_away_until_somebody_leaves(
         carol = room.stranger()
         await carol.hears("! the room is full")
         await carol.hears_the_end()
-        bob.say("/quit")
-        await bob.hears("* goodbye")
-        await bob.hears_the_end()
+        await bob.quits()
         await room.guest("carol")
 
     visit(scenario, **{limit: 2})
