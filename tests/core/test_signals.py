@@ -113,6 +113,19 @@ def test_a_wake_up_descriptor_of_others_is_served_and_restored(trace: Trace) -> 
             assert signal.set_wakeup_fd(before) == theirs.fileno()
 
 
+def test_a_wake_up_descriptor_that_was_closed_meanwhile_is_not_restored() -> None:
+    # asyncio's proactor loop sets one at its start and closes it at its end
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+    assert before == -1
+    watcher = ae.signal(ONE, print)
+    ours.close()
+    theirs.close()
+    watcher.cancel()
+    assert signal.set_wakeup_fd(-1) == -1
+
+
 def send_ignored() -> None:
     before = signal.signal(SIGTWO, lambda *_: None)
     signal.raise_signal(SIGTWO)

@@ -144,7 +144,10 @@ class _Hub:
         """Give the wake-up descriptor back if nobody needs it any more."""
         if self._records or self._theirs is None:
             return
-        current = _signal.set_wakeup_fd(self._forward)
+        try:
+            current = _signal.set_wakeup_fd(self._forward)
+        except OSError:  # whoever had set it has closed it meanwhile
+            current = _signal.set_wakeup_fd(-1)
         if current == self._theirs.fileno():
             self._close()
         else:
