@@ -139,6 +139,7 @@ def test_large_body_is_not_copied_behind_the_head() -> None:
         {"Keep-Alive": "x"},
         {"TE": "gzip"},
         {"Expect": "100-continue"},
+        {"Proxy-Authorization": "Basic x"},
         {"Upgrade": "h2c"},
         {"Content-Length": "x"},
         {"Content-Length": "-1"},

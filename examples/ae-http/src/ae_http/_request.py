@@ -21,9 +21,18 @@ IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE
 # RFC 9110 8.6: these say "Content-Length: 0" if they have no body
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 # What the connection is about is for the client to say; with these a caller could make us and the
-# server disagree about where a message ends.
+# server disagree about where a message ends, or tell the server what is for the proxy.
 _OURS: Final = frozenset(
-    {"connection", "expect", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding"}
+    {
+        "connection",
+        "expect",
+        "keep-alive",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+    }
 )
 _PROTOCOL: Final = re.compile(f"{TOKEN.pattern}(?:/{TOKEN.pattern})?")
 _JOIN: Final = 65536  # a body up to this size is sent in one piece with the head
