@@ -46,8 +46,8 @@ def free_port() -> int:
     return port
 
 
-def start(directory: Path, *options: str) -> subprocess.Popen[str]:
-    """Start a server and wait until it says that it is ready."""
+def start(directory: Path, port_option: str, *options: str) -> tuple[subprocess.Popen[str], int]:
+    """Start a server on a free port, and wait until it says that it is ready."""
     program = shutil.which("redis-server")
     if program is None:
         pytest.skip("redis-server is not installed")
@@ -56,20 +56,22 @@ def start(directory: Path, *options: str) -> subprocess.Popen[str]:
     command += ["--enable-debug-command", "yes", *options]
     if shutil.which("setpriv") is not None:  # it does not outlive a test run that is killed
         command = ["setpriv", "--pdeathsig", "KILL", *command]
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    said = []
-    assert process.stdout is not None
-    for line in process.stdout:
-        said.append(line)
-        if "ready to accept" in line and str(directory) in line:  # its last socket is the UNIX one
-            return process
-    process.wait()
+    said: list[str] = []
+    for _ in range(5):  # somebody else may take the port that was free
+        port = free_port()
+        process = subprocess.Popen(
+            [*command, port_option, str(port)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert process.stdout is not None
+        for line in process.stdout:
+            said.append(line)
+            if "ready to accept" in line and str(directory) in line:  # its last socket
+                return process, port
+        stop(process)
     pytest.fail("redis-server does not start: " + "".join(said))
 
 
@@ -84,8 +86,7 @@ def stop(process: subprocess.Popen[str]) -> None:
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server in clear, without a password."""
     directory = tmp_path_factory.mktemp("redis")
-    port = free_port()
-    process = start(directory, "--port", str(port))
+    process, port = start(directory, "--port")
     yield Server(port, str(directory / "socket"))
     stop(process)
 
@@ -99,14 +100,13 @@ def secure_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     leaf = authority.issue("127.0.0.1")
     for name, text in (("ca", authority.pem), ("cert", leaf.cert_pem), ("key", leaf.key_pem)):
         (directory / name).write_text(text)
-    port = free_port()
     files = {"ca-cert": "ca", "cert": "cert", "key": "key"}
     tls = [word for key, name in files.items() for word in (f"--tls-{key}-file", directory / name)]
-    process = start(
+    process, port = start(
         directory,
-        *("--port", "0", "--tls-port", str(port), "--tls-auth-clients", "no"),
+        "--tls-port",
+        *("--port", "0", "--tls-auth-clients", "no", "--requirepass", "s3cret:@/%"),
         *map(str, tls),
-        *("--requirepass", "s3cret:@/%"),
     )
     yield Server(port, str(directory / "socket"), "s3cret:@/%", str(directory / "ca"))
     stop(process)

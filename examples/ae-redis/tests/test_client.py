@@ -320,6 +320,8 @@ def test_unwatch_frees_the_next_transaction(fake: FakeServer, client: Make) -> N
     redis.watch("a", "b").recv()
     redis.unwatch().recv()
     fake.kick()
+    while redis.connected:
+        ae.sleep(0.001).recv()
     assert redis.transaction().incr("a").execute().recv() == [1]
     assert "WATCH a b" in fake.commands
     assert "UNWATCH" in fake.commands

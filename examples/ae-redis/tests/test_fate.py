@@ -246,8 +246,9 @@ def test_a_password_alone_is_that_of_the_default_user(fake: FakeServer, client: 
     assert fake.commands == ["HELLO 3 AUTH default pw", "PING"]
 
 
-def test_an_old_server_is_spoken_to_in_resp2(fake: FakeServer, client: Make) -> None:
-    greet(fake, HELLO=b"-ERR unknown command `HELLO`\r\n")
+@pytest.mark.parametrize("refusal", ["ERR unknown command `HELLO`", "NOPROTO unsupported"])
+def test_an_old_server_is_spoken_to_in_resp2(refusal: str, fake: FakeServer, client: Make) -> None:
+    greet(fake, HELLO=b"-%b\r\n" % refusal.encode())
     redis = client(password="pw", client_name="it", db=3)
     redis.get("a").recv()
     assert redis.protocol == 2
