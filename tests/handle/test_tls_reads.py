@@ -6,7 +6,8 @@ The engine hides nothing: an ``!`` is its close_notify, a ``?`` is no record at 
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -37,6 +38,7 @@ class Clear:
         if not data:
             self.state = "closed"
             raise TlsError("cut off", reason="truncated")
+        data = bytes(data)
         if b"?" in data:
             self.state = "closed"
             raise TlsError("what is that", reason="protocol")
@@ -88,15 +90,104 @@ def test_what_was_read_is_offered_before_more_is_read(
     assert max(trace) <= SIZE
 
 
-def test_an_event_reads_on_a_little_but_others_have_their_turn(
-    make: Make, trace: Trace, turns: Turns
+@pytest.fixture
+def streaming(made: list[Handle], trace: Trace) -> Iterator[Make]:
+    """A handle on a socket, with an engine that copies its input."""
+    sockets = []
+
+    def make(copies: bool = True, **options: Any) -> tuple[Handle, Any]:
+        session = Clear()
+        session.copies_input = copies  # type: ignore[attr-defined]
+        ours, peer = socket.socketpair()
+        sockets.append(peer)
+        options.setdefault("on_error", lambda h, error: trace(error))
+        options.setdefault("max_read_size", SIZE)
+        h = Handle(ours, tls="accept", tls_context=session, linger=0, **options)
+        made.append(h)
+        return h, peer
+
+    yield make
+    for sock in sockets:
+        sock.close()
+
+
+@pytest.mark.parametrize(
+    ("sent", "taken"),
+    [
+        (SIZE - 1, [SIZE - 1]),
+        (SIZE, [SIZE]),
+        (SIZE + 1, [SIZE, 1]),
+        (6 * SIZE, [SIZE, 4 * SIZE, SIZE]),
+        (12 * SIZE - 1, [SIZE, 4 * SIZE, 4 * SIZE, 3 * SIZE - 1]),
+    ],
+)
+def test_more_is_read_while_data_streams_in(
+    streaming: Make, trace: Trace, turns: Turns, sent: int, taken: list[int]
 ) -> None:
-    _, many = make(on_read=lambda h: trace("many", h.read_buffer.clear()))
-    _, few = make(on_read=lambda h: trace("few", h.read_buffer.clear()))
-    many.send(bytes(10 * SIZE))
-    few.send(b"x")
-    turns(6)
-    assert [who for who, _ in trace] == ["many"] * 4 + ["few"] + ["many"] * 6
+    _, peer = streaming(on_read=took(trace))
+    peer.send(bytes(sent))
+    turns(8)
+    assert trace == taken
+    trace.clear()
+    peer.send(bytes(SIZE))  # what comes now fills a large read no more, or is a first read again
+    peer.send(bytes(SIZE))
+    turns(8)
+    assert sum(trace) == 2 * SIZE
+
+
+def test_what_streams_in_is_what_was_sent(streaming: Make, turns: Turns) -> None:
+    got = []
+    _, peer = streaming(on_read=lambda h: got.append(h.read_buffer.take(len(h.read_buffer))))
+    data = bytes(octet for octet in range(256) if octet not in b"!?") * 100
+    peer.sendall(data)
+    turns(12)
+    assert b"".join(got) == data
+
+
+@pytest.mark.parametrize("options", [{"copies": False}, {"max_read_size": 1 << 20}])
+def test_an_engine_that_keeps_its_input_gets_octets_of_its_own(
+    streaming: Make, trace: Trace, turns: Turns, options: dict[str, Any]
+) -> None:
+    h, peer = streaming(on_read=took(trace), **options)
+    feed = h.tls.feed
+    kinds = set()
+    h.tls.feed = lambda data: (kinds.add(type(data)), feed(data))[1]
+    for _ in range(5):
+        peer.send(bytes(10 * SIZE))
+        turns(12)
+    assert sum(trace) == 50 * SIZE
+    assert kinds == {bytes}
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ECONNRESET])
+def test_a_large_read_may_fail(streaming: Make, trace: Trace, turns: Turns, number: int) -> None:
+    def fails(buffer: memoryview, size: int) -> int:
+        h._tls.recv_into = recv_into
+        raise OSError(number, "broken by the test")
+
+    h, peer = streaming(on_read=took(trace))
+    recv_into = h._tls.recv_into
+    h._tls.recv_into = fails
+    peer.send(bytes(SIZE))
+    turns()
+    peer.send(b"rest")
+    turns()
+    if number == errno.EAGAIN:
+        assert trace == [SIZE, 4]
+    else:
+        assert trace[0] == SIZE
+        assert [error.errno for error in trace[1:]] == [number]
+
+
+def test_the_end_of_the_stream_may_come_in_a_large_read(
+    streaming: Make, trace: Trace, turns: Turns
+) -> None:
+    _, peer = streaming(on_read=took(trace), allow_truncated=True, on_eof=lambda h: trace("end"))
+    peer.send(bytes(SIZE))
+    turns()
+    peer.close()
+    turns()
+    assert trace == [SIZE, "end"]
 
 
 def test_it_does_not_read_on_behind_the_peers_end(make: Make, trace: Trace, turns: Turns) -> None:

@@ -237,6 +237,35 @@ def test_data_may_be_had_in_pieces_and_an_error_comes_behind_them(ends: Ends) ->
     assert b.session.read() == b""
 
 
+@pytest.mark.parametrize("piece", [3, 1000, 65_537, 200_000])
+def test_input_may_come_from_a_buffer_that_is_used_again(ends: Ends, piece: int) -> None:
+    """Nothing of what is fed is kept, so a view of a buffer will do (``copies_input``)."""
+    buffer = bytearray(piece)
+
+    def carry(sender: End, receiver: End, tail: bytes = b"") -> bool:
+        assert receiver.session.copies_input
+        wire = sender.session.drain() + tail
+        for at in range(0, len(wire), piece):
+            size = len(wire[at : at + piece])
+            buffer[:size] = wire[at : at + piece]
+            with memoryview(buffer) as whole, whole[:size] as view:
+                receiver.feed(view)  # type: ignore[arg-type]
+            buffer[:] = bytes(piece)
+        return bool(wire)
+
+    a, b = ends()
+    while carry(a, b) | carry(b, a):
+        continue
+    sent = bytes(range(256)) * 1_500
+    a.session.write(sent)
+    a.session.shutdown()
+    carry(a, b, b"in clear")
+    assert b.error is None
+    assert b.got == sent
+    assert b.session.state == "closing"
+    assert b.session.unused_data == b"in clear"
+
+
 def test_what_is_no_tls_is_a_protocol_error(ends: Ends) -> None:
     for index in (0, 1):
         end = ends()[index]

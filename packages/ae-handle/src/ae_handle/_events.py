@@ -7,7 +7,7 @@ from __future__ import annotations
 
 __all__ = ("Events", "report")
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 from weakref import ref
 
 import ae_core as ae
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 # No callback of the user runs inside a call of the user. What a call finds to be due is noted in
 # `handle._due`, and `turn` is postponed, once. `_busy` says that a drain runs: 1, or 2 while a
 # burst of lines is handed out (see `_reading`); requests then only queue.
-
-# How often one event reads ciphertext, at most.
-_READS: Final = 4
 
 
 def report(error: BaseException) -> None:
@@ -175,32 +172,27 @@ class Events(ref["Handle"]):
             _lifecycle.do_due(h)
 
     def readable_tls(self) -> None:
-        """Read ciphertext, a few times while there is more than is read at once.
-
-        A turn of the loop for each read costs 5 % of a large transfer. All that a read gave is
-        offered before the next: with more in use at a time, glibc gives memory back to the
-        system and fetches it again, which can double the cost.
-        """
+        """Read ciphertext once."""
         h = self()
         if h is None:
             return
-        reading = h._reading
-        size = h._max_read_size
-        for _ in range(_READS):
-            try:
-                data = h._io.recv(size)
-            except OSError as error:
-                _reading.receive_failed(h, error)
-                return
-            h._read_at = h._clock()
-            h._may_burst = True
-            if not data:
-                _tls.end_of_stream(h)
-                return
+        tls = h._tls
+        if tls is not None and tls.streaming and _reading.has_reader(h):
+            _tls.receive_much(h, tls)
+            return
+        try:
+            data = h._io.recv(h._max_read_size)
+        except OSError as error:
+            _reading.receive_failed(h, error)
+            return
+        h._read_at = h._clock()
+        h._may_burst = True
+        if data:
+            if tls is not None:
+                tls.streaming = tls.recv_into is not None and len(data) == h._max_read_size
             _tls.receive(h, data)
-            if len(data) < size or h._reading is not reading:
-                return  # there is no more, or somebody does not want it
-            data = b""
+        else:
+            _tls.end_of_stream(h)
 
     def writable(self) -> None:
         """Send what is left."""

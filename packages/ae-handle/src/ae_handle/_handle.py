@@ -89,7 +89,8 @@ class Handle(Settings):
         autocork: Send in the next turn, everything at once, instead of at each ``push_write``.
         no_delay, keepalive, oob_inline: Socket options, where the stream has them.
         read_size: How much is read at once at first; doubled whenever that was filled.
-        max_read_size: The most that is read at once.
+        max_read_size: The most that is read at once; with TLS, four times that while data
+            streams in and somebody reads it, but no more than 256 KiB.
         low_water_mark: See *on_drain*.
         linger: For how many seconds unsent octets may outlive the handle; 0 drops them.
         watch_eof: Notice that the peer has closed even while nothing is asked for, by reading

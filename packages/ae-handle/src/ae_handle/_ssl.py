@@ -36,6 +36,7 @@ _REASONS: Final = {
 
 # What a record can carry. The engine returns no more than one at a time, and makes room first.
 _RECORD: Final = 16384
+_SLICE: Final = 65536
 
 
 def is_ssl_context(context: object) -> bool:
@@ -87,6 +88,7 @@ class SslSession:
         "_late_error",
         "_outgoing",
         "_peer_closed",
+        "_pieces",
         "_readable",
         "_shut",
         "_ssl",
@@ -104,6 +106,8 @@ class SslSession:
 
     state: TlsState
 
+    copies_input = True
+
     def __init__(
         self,
         ssl: ModuleType,
@@ -118,6 +122,7 @@ class SslSession:
         self._unsent: list[bytes] = []  # plaintext pushed before the handshake was done
         self._started = engine.server_side  # our first flight is made, or will be an answer
         self._readable = False
+        self._pieces: list[bytes] = []  # decrypted, not read yet
         self._late_error: TlsError | None = None  # raised when what came before it was read
         self._ended = False  # the stream under it
         self._shut = False  # shutdown() was called
@@ -146,9 +151,18 @@ class SslSession:
         self._incoming.write(data)
         return data
 
-    def feed(self, data: bytes, /) -> None:
+    def feed(self, data: bytes | memoryview, /) -> None:
         """Take ciphertext; ``b""`` means that the stream has ended."""
-        self._readable = not self._peer_closed
+        self._readable = True
+        if len(data) > _SLICE:
+            # decrypted at once: a memory BIO keeps the size of the largest input it ever held
+            view = memoryview(data)
+            for at in range(0, len(view), _SLICE):
+                self._incoming.write(view[at : at + _SLICE])
+                if self.state == "handshake":
+                    self._handshake()
+                self._decrypt()
+            return
         if data:
             self._incoming.write(data)
         else:
@@ -164,54 +178,22 @@ class SslSession:
             self._handshake()
 
     def read(self) -> bytes:
-        """Return decrypted data, ``b""`` if there is none now."""
-        if not self._readable:
-            return b""
-        error = self._late_error
-        if error is not None:
-            self._late_error = None
-            self._readable = False
-            raise error.with_traceback(None)
-        if self.state in ("handshake", "closed"):
-            return b""
-        ssl = self._ssl
-        try:
-            data = self._engine.read(_RECORD)
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            self._readable = False
-            return b""
-        except ssl.SSLZeroReturnError:
-            data = b""
-        except ssl.SSLEOFError as error:
-            self.state = "closed"
-            raise TlsError(
-                "the connection was closed without close_notify", reason="truncated"
-            ) from error
-        except ssl.SSLError as error:
-            self.state = "closed"
-            raise _translated(error) from error
-        if not data:  # close_notify
-            self._peer_closed = True
-            self._readable = False
-            self.state = "closed" if self._shut else "closing"
-        elif not self._incoming.pending and not self._ended:
-            self._readable = False
-        return data
+        """Return all decrypted data, ``b""`` if there is none now."""
+        return b"".join(self.read_pieces())
 
     def read_pieces(self) -> list[bytes]:
         """Return all decrypted data, a piece for each record."""
-        pieces: list[bytes] = []
-        while self._readable:
+        if self._readable:
+            self._decrypt()
+        pieces = self._pieces
+        if pieces:
+            self._pieces = []
+        elif self._late_error is not None:
+            error, self._late_error = self._late_error, None
             try:
-                data = self.read()
-            except TlsError as error:
-                if not pieces:
-                    raise
-                self._late_error = error
-                break
-            if not data:
-                break
-            pieces.append(data)
+                raise error
+            finally:
+                del error
         return pieces
 
     def write(self, data: bytes, /) -> None:
@@ -243,6 +225,33 @@ class SslSession:
         else:
             self._peer_closed = True
             self.state = "closed"
+
+    def _decrypt(self) -> None:
+        """Take everything out of the engine; what ended the connection is told behind it."""
+        if self._peer_closed or self.state in ("handshake", "closed"):
+            return
+        ssl = self._ssl
+        self._readable = False
+        try:
+            while data := self._engine.read(_RECORD):
+                self._pieces.append(data)
+                if not self._incoming.pending and not self._ended:
+                    return
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return
+        except ssl.SSLZeroReturnError:
+            pass
+        except ssl.SSLError as error:
+            self.state = "closed"
+            if isinstance(error, ssl.SSLEOFError):
+                text = "the connection was closed without close_notify"
+                self._late_error = TlsError(text, reason="truncated")
+            else:
+                self._late_error = _translated(error)
+            self._late_error.__cause__ = error.with_traceback(None)
+            return
+        self._peer_closed = True
+        self.state = "closed" if self._shut else "closing"
 
     def _handshake(self) -> None:
         self._started = True

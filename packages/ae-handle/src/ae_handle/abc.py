@@ -110,6 +110,9 @@ class TlsSession(Protocol):
 
     And it may have ``read_pieces()``, which returns all decrypted data at once, as a list of
     pieces that need not be joined; it raises as :meth:`read` does.
+
+    And it may say ``copies_input = True``: :meth:`feed` takes a :class:`memoryview` as well, and
+    keeps nothing of it when it returns. A large transfer is then read in larger parts.
     """
 
     @property

@@ -117,6 +117,8 @@ class Session(Details):
     peer_name: str | None
     unused_data: bytes
 
+    copies_input = True  # of what `feed` is given nothing is kept
+
     def __init__(
         self,
         conn: SSL.Connection,
@@ -325,7 +327,8 @@ class Session(Details):
             shaking = self.state == "handshake"
             if record >= _LARGE and not shaking:
                 header = _DATA + (record - _HEADER).to_bytes(2, "big")
-                while stop + record <= end and data[stop : stop + _HEADER] == header:
+                most = min(end, at + _SLICE) - record
+                while stop <= most and data[stop : stop + _HEADER] == header:
                     stop += record
                     count += 1
             if at < stop:
