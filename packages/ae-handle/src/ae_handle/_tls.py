@@ -219,7 +219,10 @@ def due(h: Handle) -> None:
 def receive_much(h: Handle, tls: Tls) -> None:
     """Read while data streams in, and do everything that follows from it."""
     size = h._max_read_size
-    buffer = _buffers.pop() if _buffers else memoryview(bytearray(_STREAM_SIZE))
+    try:
+        buffer = _buffers.pop()
+    except IndexError:
+        buffer = memoryview(bytearray(_STREAM_SIZE))
     assert tls.recv_into is not None
     try:
         count = tls.recv_into(buffer, min(size * _STREAM_FACTOR, _STREAM_SIZE))
