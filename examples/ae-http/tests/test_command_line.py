@@ -187,3 +187,30 @@ def test_sizes_for_people() -> None:
         "1.0 MiB",
         "3.0 TiB",
     ]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be interrupted there")
+def test_interrupted_download_leaves_no_file(tmp_path: Path) -> None:
+    import signal
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/x"
+        arguments = [sys.executable, "-m", "ae_http", "-o", str(tmp_path / "x"), url]
+        process = subprocess.Popen(arguments, stderr=subprocess.PIPE)
+        server, _ = listening.accept()
+        with server:
+            server.recv(65536)
+            server.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx")
+            while not os.listdir(tmp_path):
+                assert process.poll() is None
+            process.send_signal(signal.SIGINT)
+            errors = process.communicate(timeout=60)[1]
+    assert (process.returncode, errors) == (130, b"")
+    assert os.listdir(tmp_path) == []
+
+
+def test_file_name_that_cannot_be_one(tmp_path: Path) -> None:
+    status, _, errors = command("-O", "http://127.0.0.1:1/a%00b", cwd=tmp_path)
+    assert status == 1
+    assert errors.count("\n") == 1

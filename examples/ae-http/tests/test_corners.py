@@ -230,6 +230,21 @@ def test_end_of_a_stream_that_comes_late(serve: Any) -> None:
         assert client.idle == 1
 
 
+def test_cancelled_stream(serve: Any, until: Until) -> None:
+    server = serve(CHUNKED + b"\r\n1\r\nx\r\n")
+    with Client() as client:
+        stream = client.stream("GET", server.url).recv()
+        assert stream.read().recv() == b"x"
+        waiting = stream.read()
+        stream.cancel()
+        stream.cancel()
+        with pytest.raises(ae.CancelledError):
+            waiting.recv()
+        with pytest.raises(ae_http.HttpError, match="was cancelled"):
+            stream.read().recv()
+        until(lambda: server.alive == 0)
+
+
 def test_packed_stream_octet_by_octet(serve: Any) -> None:
     packed = gzip.compress(b"hello")
 

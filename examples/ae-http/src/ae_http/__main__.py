@@ -22,7 +22,7 @@ from urllib.parse import unquote, urlsplit
 import ae_core as ae
 
 from ._client import Client
-from ._errors import HttpError, InvalidRequest
+from ._errors import HttpError
 from ._progress import render
 from ._proxy import environment_proxy
 from ._response import ResponseHead, ResponseStream
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with _client(options) as client:
             return ae.run(_fetch(client, options))
-    except (HttpError, InvalidRequest, OSError) as error:
+    except (HttpError, OSError, ValueError) as error:
         print(f"ae_http: {options.url}: {_printable(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -151,7 +151,10 @@ class ResponseStream(ResponseHead, Scope):
         return self._operation.remaining()
 
     def cancel(self) -> None:
-        """Give up the rest of the body, and with it the connection. Idempotent."""
+        """Give up the rest of the body, and with it the connection. Idempotent.
+
+        Who waits for a piece gets a :class:`ae_core.CancelledError`.
+        """
         self._operation.cancel_stream()
 
     def __aiter__(self) -> Self:
