@@ -29,6 +29,7 @@ if [ ! -f "$dir/py/python.exe" ]; then
 fi
 
 if [ "$#" -gt 0 ]; then
+  rm -rf "$dir/wheels" "$dir/py/site"  # no other versions than those asked for now
   python3 -m pip download -q --platform win_amd64 --python-version 3.13 --implementation cp --only-binary=:all: -d "$dir/wheels" "$@"
   for wheel in "$dir"/wheels/*.whl; do python3 -m zipfile -e "$wheel" "$dir/py/site"; done
 fi
