@@ -51,10 +51,10 @@ if TYPE_CHECKING:
 # unasked. While nobody wants data, it reads up to max_read_buffer and then stops.
 #
 # When a read came back full, data is streaming in, and the next read takes several times as much
-# (about 10 % less for a large transfer). A fresh object of that size costs more than it gains, because
-# glibc gives such memory back to the system each time; so it goes into a buffer that is used
-# again, by whoever reads next, and only to sessions that copy what they are fed. The buffer is
-# free as soon as the session was fed, but given back only in the end: callbacks may read, too.
+# (about 10 % less for a large transfer). A fresh object of that size costs more than it gains,
+# because glibc gives such memory back to the system each time; so it goes into a buffer that is
+# used again, by whoever reads next, and only to sessions that copy what they are fed. The buffer
+# is free as soon as the session was fed, but given back in the end only: callbacks may read, too.
 #
 # The end of TLS. `stop` encrypts what was pushed before, sends close_notify and keeps what is
 # pushed afterwards; when the peer's close_notify has come, TLS is off, and clear text goes on.
