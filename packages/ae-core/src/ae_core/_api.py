@@ -108,6 +108,7 @@ def _unlayered(make: Callable[..., Any], *args: Any, **options: Any) -> Any:
 
 
 _modules = sys.modules
+_MINUS_INF = -inf
 
 
 def timer(after: float, callback: Callable[[], object], *, interval: float = 0.0) -> Watcher:
@@ -145,7 +146,7 @@ def timer(after: float, callback: Callable[[], object], *, interval: float = 0.0
         core = current()
     try:
         at = core.clock() + after
-        if at - at != 0.0:
+        if not _MINUS_INF < at < inf:
             raise ValueError(f"expected a finite number of seconds, got {after!r}")
     except (TypeError, OverflowError):
         at = core.clock() + check_seconds(after)
