@@ -333,7 +333,7 @@ def test_time_out_in_a_pipeline_asks_the_others_again(serve: Any, reply: Any) ->
 
     stuck: list[Handle] = []
     server = serve(answer)
-    with Client(max_connections=1, pipeline=2, read_timeout=0.05) as client:
+    with Client(max_connections=1, pipeline=2, read_timeout=0.5) as client:
         client.get(server.url + "/first").recv()
         bad, good = client.get(server.url + "/stuck"), client.get(server.url + "/good")
         with pytest.raises(ae_http.RequestTimedOut):
@@ -571,10 +571,10 @@ def test_slow_consumer_slows_the_server(serve: Any) -> None:
         handle.push_write(bytes(total))
 
     server = serve(answer)
-    with Client(read_timeout=0.05) as client:
+    with Client(read_timeout=0.4) as client:
         stream = client.stream("GET", server.url).recv()
         size = len(stream.read().recv())
-        ae.sleep(0.15).recv()  # longer than read_timeout: it is us who are slow
+        ae.sleep(1.0).recv()  # longer than read_timeout: it is us who are slow
         unsent = server.handles[0].statistics()
         assert unsent.unsent > 0
         size += len(stream.read_all().recv())

@@ -102,7 +102,7 @@ def test_proxy_that_closes(serve: Any) -> None:
 
 def test_proxy_that_says_nothing(serve: Any) -> None:
     proxy = serve(lambda handle, head: None)
-    with Client(proxy=proxy.url, connect_timeout=0.03) as client:
+    with Client(proxy=proxy.url, connect_timeout=0.4) as client:
         with pytest.raises(ae_http.RequestTimedOut) as caught:
             client.get("https://a.invalid/").recv()
     assert caught.value.phase == "proxy"
