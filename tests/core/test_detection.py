@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import pytest
 
@@ -331,6 +332,7 @@ def test_a_hook_that_raises_does_not_keep_the_others_from_running(script: Script
     assert script(program) == "b\n[('of a test', None)]\n"
 
 
+@pytest.mark.skipif(find_spec("tkinter") is None, reason="needs tkinter")
 def test_imported_first_in_another_thread_the_main_thread_is_still_the_main_one(
     script: Callable[..., str],
 ) -> None:

@@ -61,6 +61,7 @@ def test_what_is_cancelled_while_it_is_ready_costs_no_new_set(
     assert loop._mux is kernel_set
 
 
+@pytest.mark.skipif(os.name == "nt", reason="nobody chooses a socket's number")
 def test_a_watcher_on_a_number_used_again_is_not_called_for_the_old_one(
     loop: Any, trace: Trace, readable: list[socket.socket], empty: contextvars.Context
 ) -> None:

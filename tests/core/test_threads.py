@@ -299,7 +299,9 @@ def test_a_loop_that_closes_while_threads_call_harms_nobody() -> None:
 
 
 @pytest.mark.parametrize("make", ["timer", "io", "idle", "postpone", "spawn", "sleep", "detect"])
-def test_watching_while_a_foreign_loop_runs_names_both(make: str) -> None:
+def test_watching_while_a_foreign_loop_runs_names_both(
+    make: str, pair: tuple[socket.socket, socket.socket]
+) -> None:
     from contextlib import suppress
 
     async def never() -> None:
@@ -308,7 +310,7 @@ def test_watching_while_a_foreign_loop_runs_names_both(make: str) -> None:
     coroutine = never()
     calls: dict[str, Callable[[], object]] = {
         "timer": lambda: ae.timer(0, nothing),
-        "io": lambda: ae.io(0, "r", nothing),
+        "io": lambda: ae.io(pair[0], "r", nothing),
         "idle": lambda: ae.idle(nothing),
         "postpone": lambda: ae.postpone(nothing),  # type: ignore[func-returns-value]
         "spawn": lambda: ae.spawn(coroutine),
