@@ -13,7 +13,7 @@ import os
 import threading
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from .._wakeup import Wakeup
 from ._multiplexers import BROKEN, INVALID, READ, WRITE, Select
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 # Only the thread touches the multiplexer; the loop hands it changes by a queue and a wake-up.
 # What is ready is taken out of the thread's interest at once and handed to the loop, which calls
 # back and then puts it in again: so one event is one call, however late the loop comes to it.
+
+
+_PATIENCE: Final = 1.0  # seconds for the thread to leave the system call, which it does at once
 
 
 class SelectThread:
@@ -47,7 +50,8 @@ class SelectThread:
         # descriptor, of which a report may still be under way.
         self._calls: dict[tuple[int, bool], tuple[int, Callable[[], None]]] = {}
         self._last = 0
-        self._changes: deque[tuple[int, bool, int] | None] = deque()  # None: end; 0: no more
+        # None: end; an event: set it; a number of 0: no more
+        self._changes: deque[tuple[int, bool, int] | threading.Event | None] = deque()
         self._wakeup: Wakeup | None = None
         self._thread: threading.Thread | None = None
 
@@ -76,6 +80,12 @@ class SelectThread:
         self._tell((fd, write, 0))
         if not self._calls:
             self.close()
+        elif self._thread is not None and self._thread.is_alive():
+            # A system call that waits for a file keeps it open: a server that is closed now would
+            # go on to accept until that call ends.
+            left = threading.Event()
+            self._tell(left)
+            left.wait(_PATIENCE)
 
     def close(self) -> None:
         """End the thread, and wait for that."""
@@ -87,7 +97,7 @@ class SelectThread:
             self._wakeup.close()
             self._wakeup = None
 
-    def _tell(self, change: tuple[int, bool, int] | None) -> None:
+    def _tell(self, change: tuple[int, bool, int] | threading.Event | None) -> None:
         if self._wakeup is not None:
             self._changes.append(change)
             self._wakeup.notify()
@@ -132,6 +142,9 @@ class SelectThread:
                 change = self._changes.popleft()
                 if change is None:
                     return
+                if isinstance(change, threading.Event):
+                    change.set()
+                    continue
                 fd, write, number = change
                 before = mask(fd)
                 if number:
