@@ -8,12 +8,13 @@ import os
 import select
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
 
 import ae_core as ae
-from ae_core._backends import _multiplexers
+from ae_core._backends import _multiplexers, _select_thread
 from ae_core._backends._multiplexers import (
     BROKEN,
     INVALID,
@@ -137,6 +138,29 @@ def test_closed_and_opened_again_under_the_same_number(mux: Multiplexer) -> None
     mux.change(fd, READ | WRITE, 0)
     for sock in (*one, *two):
         sock.close()
+
+
+def test_stop_waits_until_the_thread_of_select_has_left_the_descriptor(
+    monkeypatch: pytest.MonkeyPatch, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    # a system call that waits for a file keeps it open, and a server that is closed would accept
+    forgotten: list[int] = []
+
+    class Slow(_multiplexers.Select):
+        def change(self, fd: int, old: int, new: int) -> None:
+            if not new:
+                threading.Event().wait(0.02)
+                forgotten.append(fd)
+            super().change(fd, old, new)
+
+    monkeypatch.setattr(_select_thread, "Select", Slow)
+    thread = _select_thread.SelectThread(lambda call: None, lambda fd, write, error: None)
+    one, two = (sock.fileno() for sock in pair)
+    thread.start(one, False, lambda: None)
+    thread.start(two, False, lambda: None)
+    thread.stop(one, False)
+    assert forgotten == [one]
+    thread.close()
 
 
 # ---------------------------------------------------------------------- Windows
