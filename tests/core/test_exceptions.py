@@ -6,6 +6,7 @@ import logging
 import signal
 import socket
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -262,3 +263,60 @@ def test_the_rest_of_the_turn_runs_after_an_interrupt(trace: Trace) -> None:
     ae.sleep(0).recv()
     assert trace == ["leaves", "second"]
     timers.clear()
+
+
+# ---------------------------------------------------------------------- for libraries
+
+
+def test_a_library_reports_what_its_users_callback_raised(seen: Seen) -> None:
+    error = ValueError("of a callback")
+    assert ae.report_error(error) is None  # type: ignore[func-returns-value]
+    assert seen == [(error, None)]
+    with pytest.raises(TypeError, match="'text'"):
+        ae.report_error("text")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_an_interrupt_that_a_library_reports_leaves_recv_and_not_the_library(
+    kind: type[BaseException], trace: Trace, seen: Seen
+) -> None:
+    def library() -> None:
+        ae.report_error(kind())
+        trace("the library goes on")
+
+    ae.postpone(library)
+    with pytest.raises(kind):
+        ae.CondVar[None]().recv(60)
+    assert trace == ["the library goes on"]
+    assert seen == []
+    ae.sleep(0).recv()
+
+
+def test_a_hook_that_raises_does_not_reach_the_library(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def hook(error: BaseException, watcher: ae.Watcher | None) -> None:
+        raise LookupError("of the hook") if isinstance(error, ValueError) else SystemExit
+
+    monkeypatch.setattr(ae, "exception_hook", hook)
+    ae.report_error(ValueError("of a callback"))
+    assert "exception in exception_hook" in caplog.text
+    ae.report_error(OSError("another"))
+    with pytest.raises(SystemExit):
+        ae.CondVar[None]().recv(60)
+
+
+def test_the_loop_keeps_what_a_pending_operation_needs() -> None:
+    class Owner:
+        pass
+
+    owner = Owner()
+    gone = weakref.ref(owner)
+    mark = weakref.ref(ae.pending(owner))
+    del owner
+    assert gone() is not None
+    operation = mark()
+    assert operation is not None
+    operation.cancel()
+    operation.cancel()
+    assert gone() is None

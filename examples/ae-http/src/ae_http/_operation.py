@@ -492,16 +492,4 @@ class Operation:
         try:
             callback(argument)
         except BaseException as error:
-            ae.postpone(_Raise(error))
-
-
-class _Raise:
-    """Raises an error where the core catches it: in a callback of its own."""
-
-    __slots__ = ("_error",)
-
-    def __init__(self, error: BaseException) -> None:
-        self._error = error
-
-    def __call__(self) -> None:
-        raise self._error
+            ae.report_error(error)

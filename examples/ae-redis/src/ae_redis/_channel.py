@@ -291,8 +291,8 @@ class Channel:
         if callback is not None:
             try:
                 callback(*args)
-            except Exception as error:
-                ae.exception_hook(error, None)
+            except BaseException as error:
+                ae.report_error(error)
 
     # ------------------------------------------------------------------ time
 

@@ -238,8 +238,8 @@ class Subscriber:
         if callback is not None and subscription is not None:
             try:
                 callback(subscription, *args)
-            except Exception as error:
-                ae.exception_hook(error, None)
+            except BaseException as error:
+                ae.report_error(error)
 
     # ------------------------------------------------------------------ the connection
 
@@ -334,10 +334,10 @@ class Subscriber:
         if on_error is not None and subscription is not None:
             try:
                 on_error(subscription, error)
-            except Exception as raised:
-                ae.exception_hook(raised, None)
+            except BaseException as raised:
+                ae.report_error(raised)
         elif not heard and subscription is not None and self.on_message is not None:
-            ae.exception_hook(error, None)
+            ae.report_error(error)
 
     def close(self) -> None:
         """End it; who waits is told in the next turn."""

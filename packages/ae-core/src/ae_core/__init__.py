@@ -35,6 +35,7 @@ __all__ = (
     "pending",
     "post_detect",
     "postpone",
+    "report_error",
     "run",
     "run_cmd",
     "signal",
@@ -53,6 +54,7 @@ from ._api import now as now
 from ._api import now_update as now_update
 from ._api import pending as pending
 from ._api import postpone as postpone
+from ._api import report_error as report_error
 from ._api import signal as signal
 from ._api import time as time
 from ._api import timer as timer

@@ -17,6 +17,7 @@ __all__ = (
     "pending",
     "postpone",
     "remove_layer",
+    "report_error",
     "signal",
     "time",
     "timer",
@@ -394,28 +395,74 @@ def postpone(callback: Callable[[], object]) -> None:
 class Pending:
     """An operation in progress that no watcher stands for; as returned by :func:`pending`."""
 
-    __slots__ = ("__weakref__", "_core")
+    __slots__ = ("__weakref__", "_core", "_owner")
 
     _core: Core | None
+    _owner: object
 
     def cancel(self) -> None:
         """The operation is over. Idempotent; in the thread that began it."""
         core, self._core = self._core, None
+        self._owner = None
         if core is not None:
             core.others.discard(self)
 
 
-def pending() -> Pending:
+def pending(owner: object = None) -> Pending:
     """Tell this thread's loop that an operation is in progress, until the result's ``cancel()``.
 
-    For libraries whose work is done by another thread: while it lasts, a blocking ``recv()`` is
-    no :class:`Deadlock`. It is kept alive by the loop, not by the caller.
+    For libraries whose work is done by another thread, and for those whose own condition
+    variables wait for it: while it lasts, a blocking ``recv()`` is no :class:`Deadlock`.
+
+    Args:
+        owner: What the operation needs, its own object, say. The loop keeps it alive.
+
+    **Lifetime**: the loop keeps it, not the caller.
     """
     core = current()
     mark = Pending()
     mark._core = core
+    mark._owner = owner
     core.others.add(mark)
     return mark
+
+
+def report_error(error: BaseException) -> None:
+    """Do with *error*, which a user's callback raised, what a watcher does with it.
+
+    For libraries that call functions of their users: the error goes to ``exception_hook``, with
+    None for the watcher, and what the hook itself raises is logged. ``KeyboardInterrupt`` and
+    ``SystemExit`` leave ``recv()`` or ``run()`` instead, from the next turn. So the library's own
+    state is never torn, whatever is raised.
+
+    **When**: the hook runs inside this call.
+
+    Raises:
+        TypeError: If *error* is not an exception instance.
+    """
+    if not isinstance(error, BaseException):
+        raise TypeError(f"expected an exception instance, got {error!r}")
+    if isinstance(error, (KeyboardInterrupt, SystemExit)):
+        current().postpone(_Raise(error))
+        return
+    from ._hook import report
+
+    try:
+        report(error, None, None)
+    except BaseException as second:
+        current().postpone(_Raise(second))  # one of the two, from the hook
+
+
+class _Raise:
+    """Raises an error where the core catches it: in a callback of its own."""
+
+    __slots__ = ("_error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def __call__(self) -> None:
+        raise self._error
 
 
 def now() -> float:

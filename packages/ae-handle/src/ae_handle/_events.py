@@ -5,7 +5,7 @@ The hot path of the whole package is :meth:`Events.readable`.
 
 from __future__ import annotations
 
-__all__ = ("Events", "report")
+__all__ = ("Events",)
 
 from typing import TYPE_CHECKING
 from weakref import ref
@@ -28,29 +28,6 @@ if TYPE_CHECKING:
 # No callback of the user runs inside a call of the user. What a call finds to be due is noted in
 # `handle._due`, and `turn` is postponed, once. `_busy` says that a drain runs: 1, or 2 while a
 # burst of lines is handed out (see `_reading`); requests then only queue.
-
-
-def report(error: BaseException) -> None:
-    """Give what a user's callback raised to the exception hook, and go on."""
-    if isinstance(error, (KeyboardInterrupt, SystemExit)):
-        ae.postpone(_Raise(error))  # the core takes it out of recv() or run()
-        return
-    try:
-        ae.exception_hook(error, None)
-    except Exception as second:
-        ae.postpone(_Raise(second))
-
-
-class _Raise:
-    """Raises an error where the core catches it."""
-
-    __slots__ = ("_error",)
-
-    def __init__(self, error: BaseException) -> None:
-        self._error = error
-
-    def __call__(self) -> None:
-        raise self._error
 
 
 class Events(ref["Handle"]):
@@ -98,7 +75,7 @@ class Events(ref["Handle"]):
                 try:
                     callback(h, line[:-1] if line and line[-1] == 13 else line)
                 except BaseException as error:
-                    report(error)
+                    ae.report_error(error)
                 if queue.reader is LINE and h._simple and not buf._data:
                     h._busy = 0
                     h._later = False

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import ae_core as ae
 
-from . import _events, _reading, _tls, _writing
+from . import _reading, _tls, _writing
 from ._awaited import Awaited
 from ._errors import HandleDestroyed, HandleError, HandleTimedOut, TlsError, TransportError
 from ._linger import close, let_go
@@ -196,7 +196,7 @@ def tick(h: Handle) -> None:
             try:
                 callback(h)
             except BaseException as error:
-                _events.report(error)
+                ae.report_error(error)
     if h._phase == OPEN:
         arm(h)
         if h._due:
@@ -337,7 +337,7 @@ def _connected(
         try:
             callback(h, host, port, again)
         except BaseException as error:
-            _events.report(error)
+            ae.report_error(error)
     if h._phase == OPEN and h._due:
         post_turn(h)
 
@@ -410,7 +410,7 @@ def fail(h: Handle, error: HandleError) -> None:
             try:
                 h._on_error(h, error)
             except BaseException as raised:
-                _events.report(raised)
+                ae.report_error(raised)
             return
         error.fatal = True
     callback: Any = h._on_error
@@ -421,9 +421,9 @@ def fail(h: Handle, error: HandleError) -> None:
         try:
             callback(h, error)
         except BaseException as raised:
-            _events.report(raised)
+            ae.report_error(raised)
     elif not heard:
-        _events.report(error)
+        ae.report_error(error)
     if h._phase != DESTROYED:
         destroy(h)
 

@@ -21,7 +21,9 @@ __all__ = (
 
 from typing import TYPE_CHECKING, Any, Final
 
-from . import _events, _lifecycle, _tls, _writing
+import ae_core as ae
+
+from . import _lifecycle, _tls, _writing
 from ._awaited import END, Awaited, Next
 from ._buffer import NEED_MORE
 from ._errors import BadMessage, BufferLimitExceeded, TransportError, UnexpectedEOF
@@ -77,7 +79,7 @@ def run(h: Handle) -> None:
             _serve(h, queue, buf)
             break
         except BaseException as error:  # of a callback, whose request is done with
-            _events.report(error)
+            ae.report_error(error)
     _settle(h)
 
 
@@ -155,7 +157,7 @@ def _serve(h: Handle, queue: ReadQueue, buf: ReadBuffer) -> None:
             try:
                 on_read(h)
             except BaseException as error:
-                _events.report(error)
+                ae.report_error(error)
             if len(buf) == size and queue.reader is None and h._each_reader is None:
                 return
         else:
@@ -184,7 +186,7 @@ def _serve_each(h: Handle, buf: ReadBuffer) -> bool:
     except BaseException as error:
         # a bug in the reader: asking it again would not end
         h._each_reader = h._each_callback = None
-        _events.report(error)
+        ae.report_error(error)
         return True
     if value is NEED_MORE:
         return False
@@ -214,7 +216,7 @@ def burst(h: Handle, data: bytes) -> bool:
             for line in rest:
                 callback(h, line)
     except BaseException as error:
-        _events.report(error)
+        ae.report_error(error)
         unburst(h)
         h._may_burst = True
         return False
@@ -276,7 +278,7 @@ def offer(h: Handle, data: bytes) -> bool:
     try:
         callback(h)
     except BaseException as error:
-        _events.report(error)
+        ae.report_error(error)
     if not buf._data:
         if h._simple and h._on_read is not None and h._queue.reader is None:
             return True
@@ -312,7 +314,7 @@ def _refused(h: Handle, queue: ReadQueue, buf: ReadBuffer, error: BaseException)
         if isinstance(callback, Awaited):
             callback.throw(error)
         else:
-            _events.report(error)
+            ae.report_error(error)
         return True
     if isinstance(callback, Awaited):
         queue.advance()
@@ -475,7 +477,7 @@ def _at_end(h: Handle) -> None:
                     _serve(h, queue, buf)
                     break
                 except BaseException as error:
-                    _events.report(error)
+                    ae.report_error(error)
             h._busy = 0
             _writing.settle(h)
 
@@ -503,6 +505,6 @@ def call(h: Handle, callback: Any, *args: Any) -> None:
     try:
         callback(h, *args)
     except BaseException as error:
-        _events.report(error)
+        ae.report_error(error)
     if h._phase == OPEN:
         h._busy = 0

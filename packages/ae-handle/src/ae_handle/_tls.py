@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import ae_core as ae
 
-from . import _events, _lifecycle, _reading, _writing
+from . import _lifecycle, _reading, _writing
 from ._errors import TlsError, TlsUnavailable, UnexpectedEOF
 from ._registry import LINE
 from ._ssl import SslContext, is_ssl_context
@@ -358,7 +358,7 @@ def autostart(h: Handle, request: TlsAutostart, version: tuple[int, int] | None)
     except TlsError as error:
         refuse(h, error)
     except (TypeError, ValueError) as error:
-        _events.report(error)
+        ae.report_error(error)
 
 
 def refuse(h: Handle, error: TlsError) -> None:
@@ -371,7 +371,7 @@ def refuse(h: Handle, error: TlsError) -> None:
     try:
         callback(h, error)
     except BaseException as raised:
-        _events.report(raised)
+        ae.report_error(raised)
 
 
 def _handshake_failed(h: Handle, tls: Tls, error: TlsError) -> None:

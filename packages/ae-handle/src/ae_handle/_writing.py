@@ -17,7 +17,9 @@ __all__ = (
 
 from typing import TYPE_CHECKING, Final
 
-from . import _events, _lifecycle
+import ae_core as ae
+
+from . import _lifecycle
 from ._errors import BufferLimitExceeded, TlsError, TransportError
 from ._states import DUE_DRAIN, DUE_DRAINED, OPEN
 from ._streams import shut_down, watch
@@ -198,7 +200,7 @@ def run_drained(h: Handle) -> bool:
             try:
                 callback(h)
             except BaseException as error:
-                _events.report(error)
+                ae.report_error(error)
         if h._phase != OPEN:
             return True
         settle(h)
