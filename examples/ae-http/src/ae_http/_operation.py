@@ -36,15 +36,14 @@ if TYPE_CHECKING:
 
 # Theory of operation
 # -------------------
-# An operation lives until it is done, whoever forgets it: a timer, which the loop holds, holds it.
-# It ends by `_finish` or `_fail`, once. Its condition variable may be cancelled at any time; then
-# its connection is given up, and nobody hears of it again.
+# An operation lives until it is done, whoever forgets it: it is pending, so the loop holds it. It
+# ends by `_finish` or `_fail`, once. Its condition variable may be cancelled at any time; then its
+# connection is given up, and nobody hears of it again.
 #
 # A stream is an interest: the operation does not hold it, and ends when it is forgotten. Pieces
 # that were not taken wait here, still packed; with more than `_HIGH` octets the connection is told
 # to pause.
 
-_FOREVER: Final = 1e9
 _HIGH: Final = 262_144
 _LOW: Final = 65_536
 _RETRIES: Final = 3
@@ -113,6 +112,7 @@ class Operation:
         "_error",
         "_head",
         "_history",
+        "_mark",
         "_options",
         "_pieces",
         "_pool",
@@ -156,7 +156,8 @@ class Operation:
         self._waiting: ae.CondVar[bytes] | None = None
         self.condvar: ae.CondVar[Any] | None = ae.CondVar(self._settled)
         timeout = options.timeout
-        self._timer = ae.timer(_FOREVER if timeout is None else timeout, self._timed_out)
+        self._timer = None if timeout is None else ae.timer(timeout, self._timed_out)
+        self._mark = ae.pending(self)  # the loop keeps us until we have ended
 
     def start(self) -> None:
         """Begin; not before somebody has the condition variable."""
@@ -460,7 +461,9 @@ class Operation:
 
     def _quit(self) -> None:
         self._done = True
-        self._timer.cancel()
+        self._mark.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         self.condvar = None
 
     def _give_up(self, error: HttpError) -> None:
