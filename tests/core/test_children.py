@@ -67,8 +67,9 @@ def test_two_hundred_with_subprocess_beside_them(way: str, trace: Trace) -> None
     assert dict(trace) == expected
     for code, process in foreign:
         assert process.wait() == code
-    with pytest.raises(ChildProcessError):
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG)  # no zombies
+    for pid in [*expected, *(process.pid for _, process in foreign)]:
+        with pytest.raises(ChildProcessError):
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)  # no zombies
     watchers.clear()
 
 

@@ -211,7 +211,8 @@ class Terminal:
         seen = ""
         deadline = time.monotonic() + 60
         while not re.search(rf"(?s:{pattern})\Z", seen):
-            ready, _, _ = select.select([self.master], [], [], deadline - time.monotonic())
+            left = max(0.0, deadline - time.monotonic())
+            ready, _, _ = select.select([self.master], [], [], left)
             assert ready, f"not seen: {pattern!r}, but: {seen!r}"
             try:
                 data = os.read(self.master, 65536)
