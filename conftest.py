@@ -172,13 +172,13 @@ def warm_uvloop() -> None:
         import_module("uvloop").new_event_loop().close()
 
 
-def default_loop(wanted: str) -> tuple[str, dict[str, Any]]:
-    """Return the backend and the options of a loop, given its id."""
+def default_loop(wanted: str) -> tuple[str, Callable[[], dict[str, Any]]]:
+    """Return the backend, and what makes the options, of a loop, given its id."""
     for name, variants in VARIANTS.items():
-        for variant, _, options in variants:
+        for variant, _, make_options in variants:
             if variant == wanted:
-                return name, options()
-    return wanted, {}
+                return name, make_options
+    return wanted, dict
 
 
 @pytest.fixture(autouse=True)
@@ -190,8 +190,9 @@ def _nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
         warm_up(spec.name, options)
     elif "unbound" not in request.fixturenames:
         # not by detection, which finds what an earlier test has loaded
-        name, options = default_loop(request.config.getoption("--default-loop") or "loop")
-        ae.use(name, **options)
+        name, make_options = default_loop(request.config.getoption("--default-loop") or "loop")
+        warm_up(name, make_options)
+        ae.use(name, **make_options())
         ae.detect()
     check = LeakCheck()
     yield
