@@ -255,6 +255,24 @@ def test_one_that_somebody_looked_at_is_not(logged: list[str], how: str) -> None
     assert [text for text in logged if "never looked at" in text] == []
 
 
+def test_its_error_can_be_looked_at_without_being_raised(logged: list[str]) -> None:
+    error = ValueError("seen")
+    for make_ready, expected in (
+        (lambda cv: None, None),
+        (lambda cv: cv.send(1), None),
+        (lambda cv: cv.cancel(), None),
+        (lambda cv: cv.throw(error), error),
+    ):
+        cv = ae.CondVar[int]()
+        make_ready(cv)
+        assert cv.error is expected
+    with pytest.raises(ValueError, match="seen"):
+        cv.recv()  # as before
+    del cv
+    gc.collect()
+    assert logged == []
+
+
 # ---------------------------------------------------------------------- cancelling
 
 
