@@ -137,8 +137,7 @@ class Task(CondVar[T]):
         else:
             self.throw(error)
             if isinstance(error, (KeyboardInterrupt, SystemExit)):
-                if self._unseen is not None:
-                    self._unseen.error = None  # it leaves by recv() or run(), not by the log
+                self._seen()  # it leaves by recv() or run(), not by the log
                 self._core.failed(error, None)
 
 
