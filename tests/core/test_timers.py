@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 import ae_core as ae
+from ae_core._detect import current
 from ae_core._timers import TimerQueue
 from ae_core.testing import Trace, virtual_time
 
@@ -58,12 +59,19 @@ class Model(RuleBasedStateMachine):
         self.model.sort()
 
     @rule()
-    def tidy(self) -> None:
-        self.queue.tidy()
+    def compact(self) -> None:
+        self.queue.compact()
+        assert {number for number, _ in self.queue.unsorted()} <= set(self.queue.live)
 
-    @invariant()
+    @rule()
     def the_next_one_is_the_first_of_the_list(self) -> None:
         assert self.queue.next_at() == (self.model[0][0] if self.model else None)
+
+    @invariant()
+    def every_due_time_is_there_once(self) -> None:
+        everything = [(at, number) for number, at in self.queue.unsorted()] + self.queue.heap
+        alive = [item for item in everything if item[1] in self.queue.live]
+        assert sorted(alive) == self.model
 
     @invariant()
     def those_alive_are_those_of_the_list(self) -> None:
@@ -118,7 +126,37 @@ def test_what_was_cancelled_takes_no_room() -> None:
     for _ in range(50_000):
         del queue.live[queue.add(5.0, print)]
     assert set(queue.live) == {keep}
-    assert len(queue.heap) + len(queue.incoming) <= 2048 + 1024
+    assert len(queue.heap) + len(queue.kept) + len(queue.incoming) <= 2048 + 1024
+    assert queue.last < queue.tidy_at <= queue.last + 1024
+
+
+def test_what_is_left_of_many_is_still_in_order() -> None:
+    queue = TimerQueue()
+    source = random.Random(9)
+    for _ in range(2000):
+        queue.add(source.random(), print)
+    assert queue.next_at() is not None  # now they are in the heap
+    for number in source.sample(range(1, 2001), 1500):
+        del queue.live[number]
+    queue.compact()
+    assert len(queue.heap) == 500
+    found = [item for tenth in range(11) for item in queue.take_due(tenth / 10)]
+    assert len(found) == 500
+    assert sorted(found) == found
+
+
+def test_the_loop_keeps_no_room_for_them_either() -> None:
+    with virtual_time():
+        core = current()
+        timer = ae.timer(1e9, print)
+        for _ in range(5_000):
+            passing = ae.timer(1e6, print)
+            passing.cancel()
+        kept = [number for number, _ in core.unsorted()]
+        assert len(kept) <= 2048 + 1024
+        assert kept[0] == core.last - 5_000
+        assert timer.active
+    assert not [*core.unsorted(), *core.heap]
 
 
 def test_ten_thousand_timers_leave_nothing() -> None:

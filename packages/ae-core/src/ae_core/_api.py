@@ -146,7 +146,8 @@ def timer(after: float, callback: Callable[[], object], *, interval: float = 0.0
     except AttributeError:
         core = current()
     try:
-        at = core.clock() + after
+        clock = core.clock  # read first: a call of an attribute looks for a method, 20 ns
+        at = clock() + after
         if not _MINUS_INF < at < inf:
             raise ValueError(f"expected a finite number of seconds, got {after!r}")
     except (TypeError, OverflowError):
@@ -165,7 +166,7 @@ def timer(after: float, callback: Callable[[], object], *, interval: float = 0.0
     core.incoming.append(at)
     if at < core.armed:
         core.rearm(at)
-    if not number & 1023:
+    if number >= core.tidy_at:
         core.tidy()
     watcher = TimerWatcher()
     watcher._number = number

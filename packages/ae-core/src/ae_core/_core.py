@@ -458,6 +458,7 @@ class Core(TimerQueue):
             side.clear()
         self.live.clear()
         self.incoming.clear()
+        self.kept.clear()
         self.heap.clear()
         self.posted.clear()
         for other in list(self.others):

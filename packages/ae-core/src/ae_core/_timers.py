@@ -9,11 +9,12 @@ from __future__ import annotations
 __all__ = ("TimerEntry", "TimerQueue")
 
 from heapq import heapify, heappop, heappush
+from itertools import chain
 from math import inf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextvars import Context
     from typing import TypeAlias
 
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 # before it `last - 1`. It enters the heap, as (due time, number), when the queue is next asked
 # what is due; what was cancelled by then never costs a heap operation, and a timer of zero delay
 # never enters it. Numbers grow, so timers due at the same instant run first-in first-out.
+#
+# Where nothing is due for long, `incoming` would grow for ever. Now and then what is alive of it
+# moves to `kept`, a dict and not the heap: with 4500 connections whose time-outs move at every
+# request that costs 0.1 us a request, where a heap of tuples takes 0.65.
 #
 # Create and cancel: 0.38 of what asyncio takes, where a bare heap of lists takes 0.31.
 
@@ -50,20 +55,22 @@ class TimerEntry:
 class TimerQueue:
     """Due times and callbacks of the timers that are alive."""
 
-    __slots__ = ("heap", "incoming", "last", "live")
+    __slots__ = ("heap", "incoming", "kept", "last", "live", "tidy_at")
 
     def __init__(self) -> None:
         self.live: dict[int, Entry] = {}
         self.incoming: list[float] = []
+        self.kept: dict[int, float] = {}
         self.heap: list[tuple[float, int]] = []
         self.last = 0
+        self.tidy_at = 1024  # the number at which to see whether tidy() is worth its while
 
     def add(self, at: float, entry: Entry) -> int:
         """Add a timer due at *at* and return its number."""
         self.last = number = self.last + 1
         self.live[number] = entry
         self.incoming.append(at)
-        if not number & 1023:
+        if number >= self.tidy_at:
             self.tidy()
         return number
 
@@ -71,27 +78,45 @@ class TimerQueue:
         """Make timer *number*, which was due, due again at *at*."""
         heappush(self.heap, (at, number))
 
+    def unsorted(self) -> Iterator[tuple[int, float]]:
+        """Give number and due time of what is not in the heap yet, cancelled or not."""
+        first = self.last - len(self.incoming) + 1
+        return chain(self.kept.items(), enumerate(self.incoming, first))
+
     def tidy(self) -> None:
-        """Forget the due times of cancelled timers if they are more than those of live ones."""
-        if len(self.incoming) + len(self.heap) > 2 * len(self.live) + 1024:
-            self._settle()
-            live = self.live
-            self.heap = [item for item in self.heap if item[1] in live]
-            heapify(self.heap)
+        """Forget the due times of cancelled timers if they are three times as many as live ones."""
+        self.tidy_at = self.last + 1024
+        if len(self.incoming) + len(self.kept) + len(self.heap) > 4 * len(self.live) + 1024:
+            self.compact()
+
+    def compact(self) -> None:
+        """Forget the due times of cancelled timers."""
+        live = self.live
+        kept, incoming = self.kept, self.incoming
+        first = self.last - len(incoming) + 1
+        self.kept = {
+            number: incoming[number - first] if number >= first else kept[number]
+            for number in live
+            if number >= first or number in kept
+        }
+        self.incoming = []
+        heap = [item for item in self.heap if item[1] in live]
+        if len(heap) < len(self.heap):
+            heapify(heap)
+            self.heap = heap
 
     def _settle(self, now: float = -inf) -> list[tuple[float, int]]:
-        """Move what is alive from ``incoming`` to the heap, except what is due: return that."""
+        """Move what is alive and not in the heap there, except what is due: return that."""
         due: list[tuple[float, int]] = []
         later: list[tuple[float, int]] = []
         live = self.live
-        number = self.last - len(self.incoming)
-        for at in self.incoming:
-            number += 1
+        for number, at in self.unsorted():
             if number in live:
                 if at <= now:
                     due.append((at, number))
                 else:
                     later.append((at, number))
+        self.kept = {}
         self.incoming = []
         if len(later) > len(self.heap):
             self.heap += later  # one heapify is linear, many pushes are not
@@ -106,7 +131,7 @@ class TimerQueue:
 
         They stay in ``live``: any of them may be cancelled before its turn comes.
         """
-        due = self._settle(now) if self.incoming else []
+        due = self._settle(now) if self.incoming or self.kept else []
         heap = self.heap
         live = self.live
         while heap and heap[0][0] <= now:
@@ -118,7 +143,7 @@ class TimerQueue:
 
     def next_at(self) -> float | None:
         """Return when the next live timer is due, or None if there is none."""
-        if self.incoming:
+        if self.incoming or self.kept:
             self._settle()
         heap = self.heap
         live = self.live

@@ -82,8 +82,7 @@ def timers() -> str:
 
 
 def _timers(core: Core) -> Iterator[tuple[float, object, str]]:
-    first = core.last - len(core.incoming) + 1
-    for at, number in [*core.heap, *((at, first + i) for i, at in enumerate(core.incoming))]:
+    for at, number in [*core.heap, *((at, number) for number, at in core.unsorted())]:
         entry = core.live.get(number)
         if isinstance(entry, TimerEntry):
             every = f", every {entry.interval:g} s" if entry.interval else ""
