@@ -41,20 +41,22 @@ class _Slot:
             self.core.close()
 
 
-class _Local(local):
-    slot: _Slot
-    core: Core  # slot.core, one attribute nearer; missing until detection
-
-    def __init__(self) -> None:
-        self.slot = _Slot()
-
-
-tls = _Local()
+# `slot`, once it was asked for, and `core`, which is slot.core, one attribute nearer; both are
+# missing until then. Not a class derived from `local`: reading it would take twice as long.
+tls: Any = local()
 _main_core: Core | None = None  # the newest live core of the main thread
 _hooks: list[tuple[object, Callable[[], object]]] = []
 
 
 # ---------------------------------------------------------------------- the binding
+
+
+def slot() -> _Slot:
+    """Return what this thread has."""
+    found: _Slot | None = getattr(tls, "slot", None)
+    if found is None:
+        found = tls.slot = _Slot()
+    return found
 
 
 def bound() -> Core | None:
@@ -121,7 +123,7 @@ def _foreign(ours: str) -> str | None:
 
 
 def _bind(blocking: bool = False) -> Core:
-    asked = tls.slot.asked
+    asked = slot().asked
     if asked is not None:
         name, options = asked
         return bind(load(name), "asked for by use()", options)
@@ -140,7 +142,7 @@ def bind(cls: type[Backend], reason: str, options: dict[str, Any]) -> Core:
     if foreign is not None:
         core.close()
         raise WrongLoop(f"the {foreign} loop runs in this thread, but {backend.name} was {reason}")
-    tls.slot.core = core
+    slot().core = core
     tls.core = core
     if in_main_thread():
         _main_core = core
@@ -270,7 +272,7 @@ def use(name: str, **options: Any) -> None:
             f"({core.backend.reason}); call use({name!r}) before the first watcher"
         )
     load(name)
-    tls.slot.asked = (name, options)
+    slot().asked = (name, options)
 
 
 def post_detect(callback: Callable[[], object]) -> PostDetect | None:
@@ -362,7 +364,7 @@ def _after_fork_in_child() -> None:
         after_fork(core)
         core.close(forked=True)
         del tls.core
-        tls.slot.core = None
+        slot().core = None
     if _main_core is not None:
         _main_core.close(forked=True)
     _main_core = None

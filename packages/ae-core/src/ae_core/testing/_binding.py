@@ -65,19 +65,19 @@ def binding(backend: str | type[Backend] | None = None, **options: Any) -> Itera
     finally:
         release()
         if before is not None and not before.closed:
-            _detect.tls.slot.core = before
+            _detect.slot().core = before
             _detect.tls.core = before
         _detect._main_core = main_before
 
 
 def _take() -> Core | None:
     """Unbind this thread and return its core, if it has one."""
-    local = _detect.tls
     core = _detect.bound()
     if core is not None:
-        del local.core
-    local.slot.core = None
-    local.slot.asked = None
+        del _detect.tls.core
+    slot = _detect.slot()
+    slot.core = None
+    slot.asked = None
     if core is not None and _detect._main_core is core:
         _detect._main_core = None
     return core
