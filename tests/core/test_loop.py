@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextvars
+import errno
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -127,3 +128,135 @@ def test_a_turn_serves_watchers_with_variables_and_without(
     for watcher in watchers:
         watcher.cancel()
     assert sorted(trace) == ["beside", "mine", "none", "none"]
+
+
+# ---------------------------------------------------------------------- guests of one wait
+
+
+class Spy:
+    """Notes what the kernel is told, and tells it."""
+
+    def __init__(self, loop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.told: list[str] = []
+        for name in ("_register", "_unregister"):
+            monkeypatch.setattr(loop, name, self._noting(name, getattr(loop, name)))
+
+    def _noting(self, name: str, tell: Callable[..., None]) -> Callable[..., None]:
+        def note(*args: int) -> None:
+            self.told.append(f"{name.strip('_')} {args[0]}")
+            tell(*args)
+
+        return note
+
+
+@pytest.fixture
+def host(unbound: None) -> Any:
+    """Give a loop that takes guests, if there is one on this system."""
+    ae.use("loop")
+    loop: Any = ae.detect()
+    if not loop._mux.waits_also:
+        pytest.skip("the best multiplexer here does without")
+    loop.poll(block=False)  # the loop's own wake-up is no guest any more
+    loop.poll(block=False)
+    return loop
+
+
+def test_of_a_watcher_called_once_the_kernel_is_not_told(
+    host: Any, trace: Trace, readable: list[socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spy = Spy(host, monkeypatch)
+    watchers = [ae.io(sock, "r", trace.recorder(sock.fileno())) for sock in readable]
+    host.poll(block=True)
+    for watcher in watchers:
+        watcher.cancel()
+    host.poll(block=False)
+    assert trace == [sock.fileno() for sock in readable]
+    assert spy.told == []
+
+
+def test_of_one_that_stays_the_kernel_is_told_once(
+    host: Any, trace: Trace, readable: list[socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spy = Spy(host, monkeypatch)
+    number = readable[0].fileno()
+    with ae.io(number, "r", trace.recorder("called")):
+        for _ in range(4):
+            host.poll(block=True)
+    assert trace == ["called"] * 4
+    assert spy.told == [f"register {number}", f"unregister {number}"]
+
+
+def test_a_guest_that_waits_does_not_keep_the_others(
+    host: Any, trace: Trace, readable: list[socket.socket]
+) -> None:
+    quiet, other_end = socket.socketpair()
+    with quiet, other_end, ae.io(readable[0], "r", trace.recorder("known")):
+        host.poll(block=True)
+        host.poll(block=True)
+        trace.clear()
+        with ae.io(quiet, "r", trace.recorder("guest")):
+            host.poll(block=True)
+            assert trace == ["known"]
+            other_end.send(b"x")
+            host.poll(block=True)
+            assert sorted(trace) == ["guest", "known", "known"]
+
+
+def test_a_guest_in_both_directions_that_loses_one(
+    host: Any, trace: Trace, readable: list[socket.socket]
+) -> None:
+    with ae.io(readable[0], "r", trace.recorder("r")) as reader:
+        with ae.io(readable[0], "w", trace.recorder("w")):
+            host.poll(block=True)
+            assert trace == ["w", "r"]
+            reader.cancel()
+            host.poll(block=True)
+            host.poll(block=True)
+            assert trace == ["w", "r", "w", "w"]
+    host.poll(block=False)
+    assert trace == ["w", "r", "w", "w"]
+
+
+@pytest.mark.parametrize("known", ["r", "w"])
+def test_a_direction_beside_one_that_is_known_is_no_guest(
+    host: Any, trace: Trace, readable: list[socket.socket], known: Literal["r", "w"]
+) -> None:
+    other: Literal["r", "w"] = "w" if known == "r" else "r"
+    with ae.io(readable[0], known, trace.recorder(known)):
+        host.poll(block=True)
+        host.poll(block=True)
+        trace.clear()
+        with ae.io(readable[0], other, trace.recorder(other)):
+            host.poll(block=True)
+            assert trace == ["w", "r"]
+
+
+def test_a_guest_that_was_closed_is_reported_once_and_costs_no_new_set(
+    host: Any, trace: Trace, readable: list[socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ae, "exception_hook", lambda error, watcher: trace(error.errno))
+    kernel_set = host._mux
+    with ae.io(readable[0], "r", trace.recorder("open")):
+        closed = ae.io(readable[1], "r", trace.recorder("closed"))
+        readable[1].close()
+        for _ in range(3):
+            host.poll(block=True)
+    assert sorted(trace, key=str) == [errno.EBADF, "open", "open", "open"]
+    assert not closed.active
+    assert host._mux is kernel_set
+
+
+def test_guests_that_are_too_many_are_called_all_the_same(
+    host: Any, trace: Trace, readable: list[socket.socket]
+) -> None:
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (2, hard))
+    try:
+        watchers = [ae.io(sock, "r", trace.recorder("called")) for sock in readable]
+        host.poll(block=True)
+        host.poll(block=True)
+        assert trace == ["called"] * 3
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    watchers.clear()

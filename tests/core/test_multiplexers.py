@@ -113,6 +113,57 @@ def test_the_wait_is_not_shorter_than_asked_for(mux: Multiplexer) -> None:
     assert time.monotonic() - started >= 0.0115
 
 
+@pytest.fixture
+def host() -> Iterator[Multiplexer]:
+    """Give a multiplexer that waits for guests, if this system has one."""
+    mux = MULTIPLEXERS[_multiplexers.best()]()
+    if not mux.waits_also:
+        mux.close()
+        pytest.skip("the best multiplexer here does without")
+    yield mux
+    mux.close()
+
+
+def test_a_guest_is_reported_beside_what_the_kernel_knows_and_forgotten(
+    host: Multiplexer, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    left, right = (sock.fileno() for sock in pair)
+    host.add(left, READ)
+    assert host.wait_also(-1, {right: WRITE}) == [(right, WRITE)]
+    assert host.wait_also(0, {right: READ}) == []
+    pair[1].send(b"x")
+    assert host.wait_also(-1, {right: READ}) == [(left, READ)]
+    assert host.wait_also(-1, {right: READ | WRITE}) == [(left, READ), (right, WRITE)]
+    assert host.wait(-1) == [(left, READ)]
+    with pytest.raises(FileNotFoundError):
+        host.remove(right)
+
+
+def test_the_wait_with_a_guest_is_as_long_as_asked_for(
+    host: Multiplexer, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    import time
+
+    started = time.monotonic()
+    assert host.wait_also(0.0123, {pair[0].fileno(): READ}) == []
+    assert time.monotonic() - started >= 0.0115
+
+
+def test_a_guest_that_is_closed_is_reported_as_such(host: Multiplexer) -> None:
+    assert host.wait_also(-1, {10_000: READ}) == [(10_000, INVALID)]
+
+
+def test_more_guests_than_files_may_be_open_are_none(host: Multiplexer) -> None:
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+    try:
+        assert host.wait_also(-1, dict.fromkeys(range(1000, 1064), READ)) == []
+        assert len(host.wait_also(-1, dict.fromkeys(range(1000, 1063), READ))) == 63
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def test_a_failed_connect_is_reported(mux: Multiplexer) -> None:
     with socket.socket() as closed, socket.socket() as sock:
         closed.bind(("127.0.0.1", 0))  # and does not listen

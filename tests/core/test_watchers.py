@@ -389,6 +389,12 @@ class TestDescriptorTraps:
         ae.use("loop", multiplexer=multiplexer)
         assert ae.detect().statistics()["multiplexer"] == multiplexer
 
+    @pytest.fixture(params=[1, 2], ids=["new", "known"])
+    def calls(self, request: pytest.FixtureRequest) -> int:
+        """Say after how many calls a watcher ends: epoll's set has it from the second turn on."""
+        number: int = request.param
+        return number
+
     def turns_in(self, seconds: float) -> int:
         """Count the loop's turns while nothing ought to happen."""
         backend = ae.detect()
@@ -407,11 +413,13 @@ class TestDescriptorTraps:
             del backend._turn  # type: ignore[attr-defined]
         return turns
 
-    def test_cancel_then_close_with_a_duplicate_alive(self, pair: Pair, trace: Trace) -> None:
+    def test_cancel_then_close_with_a_duplicate_alive(
+        self, pair: Pair, trace: Trace, calls: int
+    ) -> None:
         pair[0].send(b"x")
         twin = pair[1].dup()
         watcher = ae.io(pair[1], "r", trace.recorder("old"))
-        trace.run_until(1)
+        trace.run_until(calls)
         mux = ae.detect()._mux  # type: ignore[attr-defined]
         watcher.cancel()
         pair[1].close()
@@ -422,11 +430,13 @@ class TestDescriptorTraps:
         twin.close()
         assert trace == []
 
-    def test_close_then_cancel_with_a_duplicate_alive(self, pair: Pair, trace: Trace) -> None:
+    def test_close_then_cancel_with_a_duplicate_alive(
+        self, pair: Pair, trace: Trace, calls: int
+    ) -> None:
         pair[0].send(b"x")
         twin = pair[1].dup()
         watcher = ae.io(pair[1], "r", trace.recorder("old"))
-        trace.run_until(1)
+        trace.run_until(calls)
         pair[1].close()
         watcher.cancel()
         trace.clear()
@@ -439,11 +449,11 @@ class TestDescriptorTraps:
 
     @chosen_numbers
     def test_the_same_number_for_another_file_in_the_same_turn(
-        self, pair: Pair, trace: Trace
+        self, pair: Pair, trace: Trace, calls: int
     ) -> None:
         pair[0].send(b"x")
         old = ae.io(pair[1], "r", trace.recorder("old"))
-        trace.run_until(1)
+        trace.run_until(calls)
         number = pair[1].fileno()
         old.cancel()
         pair[1].close()
@@ -458,10 +468,12 @@ class TestDescriptorTraps:
                 assert trace == []
 
     @chosen_numbers
-    def test_closed_and_opened_again_under_its_watcher(self, pair: Pair, trace: Trace) -> None:
+    def test_closed_and_opened_again_under_its_watcher(
+        self, pair: Pair, trace: Trace, calls: int
+    ) -> None:
         # a mistake, but a loop has to live through it
         watcher = ae.io(pair[1], "r", trace.recorder("called"))
-        settle(1)
+        settle(calls)
         left, right = socket.socketpair()
         with left, right:
             os.dup2(right.fileno(), pair[1].fileno())
@@ -472,10 +484,12 @@ class TestDescriptorTraps:
                 trace.run_until(1)
                 assert trace[0] == "new"
 
-    def test_watching_one_direction_and_then_the_other(self, pair: Pair, trace: Trace) -> None:
+    def test_watching_one_direction_and_then_the_other(
+        self, pair: Pair, trace: Trace, calls: int
+    ) -> None:
         pair[0].send(b"x")
         reader = ae.io(pair[1], "r", trace.recorder("r"))
-        trace.run_until(1)
+        trace.run_until(calls)
         writer = ae.io(pair[1], "w", trace.recorder("w"))
         reader.cancel()
         trace.clear()
@@ -529,13 +543,13 @@ class TestDescriptorTraps:
     @regular_files
     @pytest.mark.usefixtures("lax")
     def test_a_number_that_was_a_regular_file_can_be_a_socket(
-        self, pair: Pair, trace: Trace
+        self, pair: Pair, trace: Trace, calls: int
     ) -> None:
         with tempfile.TemporaryFile() as regular:
             file = os.dup(regular.fileno())
         try:
             with ae.io(file, "r", trace.recorder("file")):
-                trace.run_until(1)
+                trace.run_until(calls)
             os.dup2(pair[1].fileno(), file)
             trace.clear()
             with ae.io(file, "r", trace.recorder("socket")):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 __all__ = ("BROKEN", "INVALID", "MULTIPLEXERS", "READ", "WRITE", "Multiplexer", "best")
 
+import errno
 import select
 import sys
 import time
@@ -62,15 +63,31 @@ class Multiplexer(ABC):
     def wait(self, timeout: float) -> list[tuple[int, int]]:
         """Wait up to *timeout* seconds, below zero for ever, and return what is ready."""
 
+    #: Whether there is a :meth:`wait_also`, and it costs less than :meth:`add` and
+    #: :meth:`remove`.
+    waits_also: ClassVar[bool] = False
+
+    def wait_also(self, timeout: float, guests: dict[int, int]) -> list[tuple[int, int]]:
+        """Wait as :meth:`wait` does, this once for *guests* too: interests by descriptor.
+
+        The kernel does not know them, before or after. If they are more than it can wait for so,
+        nothing is returned, at once.
+        """
+        raise NotImplementedError
+
     def close(self) -> None:
         """Release what the multiplexer holds."""
         return None
 
 
 class Epoll(Multiplexer):
-    """Linux. Cost per wait depends on what is ready, not on what is watched."""
+    """Linux. Cost per wait depends on what is ready, not on what is watched.
+
+    Guests are waited for by poll(2), together with the descriptor of the epoll set itself.
+    """
 
     name = "epoll"
+    waits_also = True
 
     def __init__(self) -> None:
         self._epoll = epoll = select.epoll()
@@ -89,6 +106,23 @@ class Epoll(Multiplexer):
 
     def wait(self, timeout: float) -> list[tuple[int, int]]:
         return self._epoll.poll(timeout)
+
+    def wait_also(self, timeout: float, guests: dict[int, int]) -> list[tuple[int, int]]:
+        own = self._epoll.fileno()
+        poll = select.poll()
+        register = poll.register
+        register(own, READ)  # the first to be asked for is the first to be reported
+        for fd, mask in guests.items():
+            register(fd, mask)
+        try:
+            found = poll.poll(_milliseconds(timeout))
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            return []  # more than may be open: some are closed, or the limit was lowered
+        if found and found[0][0] == own:
+            found[:1] = self._epoll.poll(0.0)
+        return found
 
 
 _kq: Any = select  # typed away: the names exist on those systems only
@@ -137,8 +171,12 @@ class Poll(Multiplexer):
             self._poll.unregister(fd)
 
     def wait(self, timeout: float) -> list[tuple[int, int]]:
-        # rounded up: a wait that ends a fraction early only goes round once more
-        return self._poll.poll(None if timeout < 0 else -int(-timeout * 1000 // 1))
+        return self._poll.poll(_milliseconds(timeout))
+
+
+def _milliseconds(timeout: float) -> int | None:
+    """Return *timeout* as poll takes it, rounded up: a wait that ends early goes round again."""
+    return None if timeout < 0 else -int(-timeout * 1000 // 1)
 
 
 class Select(Multiplexer):
