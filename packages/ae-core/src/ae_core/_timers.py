@@ -84,9 +84,10 @@ class TimerQueue:
         return chain(self.kept.items(), enumerate(self.incoming, first))
 
     def tidy(self) -> None:
-        """Forget the due times of cancelled timers if they are three times as many as live ones."""
+        """Forget the due times of cancelled timers if they take more room than the live ones."""
         self.tidy_at = self.last + 1024
-        if len(self.incoming) + len(self.kept) + len(self.heap) > 4 * len(self.live) + 1024:
+        # one in the heap takes 120 bytes, one in `incoming` 32
+        if len(self.incoming) + 3 * len(self.heap) > 8 * len(self.live) + 1024:
             self.compact()
 
     def compact(self) -> None:

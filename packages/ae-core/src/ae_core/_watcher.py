@@ -246,7 +246,10 @@ class TimerWatcher(_Timer):
         core = self._core
         if core.thread != get_ident():
             wrong_thread()
-        core.live.pop(self._number, None)
+        try:
+            del core.live[self._number]
+        except KeyError:
+            return  # it was called, and nothing is left to end
         self.__class__ = EndedTimer  # type: ignore[assignment]
 
     @property
