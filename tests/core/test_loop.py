@@ -138,8 +138,8 @@ class Spy:
 
     def __init__(self, loop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         self.told: list[str] = []
-        for name in ("_register", "_unregister"):
-            monkeypatch.setattr(loop, name, self._noting(name, getattr(loop, name)))
+        for owner, name in ((loop, "_register"), (loop, "_unregister"), (loop._mux, "change")):
+            monkeypatch.setattr(owner, name, self._noting(name, getattr(owner, name)))
 
     def _noting(self, name: str, tell: Callable[..., None]) -> Callable[..., None]:
         def note(*args: int) -> None:
@@ -184,6 +184,22 @@ def test_of_one_that_stays_the_kernel_is_told_once(
             host.poll(block=True)
     assert trace == ["called"] * 4
     assert spy.told == [f"register {number}", f"unregister {number}"]
+
+
+def test_of_a_direction_that_comes_and_goes_the_kernel_is_not_told(
+    host: Any, trace: Trace, readable: list[socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spy = Spy(host, monkeypatch)
+    number = readable[0].fileno()
+    with ae.io(number, "r", trace.recorder("r")):
+        host.poll(block=True)
+        host.poll(block=True)
+        ae.io(number, "w", trace.recorder("never")).cancel()
+        host.poll(block=True)
+        with ae.io(number, "w", trace.recorder("w")):
+            host.poll(block=True)
+    assert trace == ["r", "r", "r", "w", "r"]
+    assert spy.told == [f"register {number}", f"change {number}", f"unregister {number}"]
 
 
 def test_a_guest_that_waits_does_not_keep_the_others(

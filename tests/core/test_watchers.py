@@ -484,6 +484,43 @@ class TestDescriptorTraps:
                 trace.run_until(1)
                 assert trace[0] == "new"
 
+    @chosen_numbers
+    def test_a_direction_that_the_old_file_is_ready_for(self, pair: Pair, trace: Trace) -> None:
+        # closed before its watchers were cancelled, and a duplicate keeps it in the kernel's set
+        number = pair[1].fileno()
+        with ae.io(number, "r", nothing), ae.io(number, "w", trace.recorder("old")):
+            trace.run_until(2)
+            twin = pair[1].dup()
+            pair[1].close()
+        with twin, occupied(number) as far, ae.io(number, "r", trace.recorder("new")):
+            trace.clear()
+            assert self.turns_in(0.02) < 10
+            assert trace == []
+            far.send(b"x")
+            trace.run_until(1)
+
+    @chosen_numbers
+    def test_closed_and_back_from_a_duplicate(self, pair: Pair, trace: Trace, calls: int) -> None:
+        number = pair[1].fileno()
+        pair[0].send(b"x")
+        watcher = ae.io(number, "r", trace.recorder("old"))
+        trace.run_until(calls)
+        twin = pair[1].dup()
+        pair[1].close()
+        watcher.cancel()
+        with twin:
+            os.dup2(twin.fileno(), number)
+            try:
+                with ae.io(number, "r", trace.recorder("new")):
+                    trace.clear()
+                    trace.run_until(3)
+                    assert set(trace) == {"new"}
+                trace.clear()
+                assert self.turns_in(0.02) < 5
+                assert trace == []
+            finally:
+                os.close(number)
+
     def test_watching_one_direction_and_then_the_other(
         self, pair: Pair, trace: Trace, calls: int
     ) -> None:

@@ -41,8 +41,9 @@ else:
 # to delete it, and reports it for ever.
 #
 # For the same reason an event may arrive for a descriptor that nobody watches. It is deleted; if
-# the kernel does not let us, the set is rebuilt from what is watched. That somebody cancels a
-# watcher in the turn in which it is ready must not lead there: so a turn first finds out what is
+# the kernel does not let us, the set is rebuilt from what is watched; and at once if somebody
+# watches the same number in the other direction: it is another file by now. That somebody cancels
+# a watcher in the turn in which it is ready must not lead there: so a turn first finds out what is
 # to be called, before anything is.
 
 
@@ -167,21 +168,17 @@ class LoopBackend(Backend):
     def _closed_early(self, fd: int) -> None:
         """poll or select found a descriptor closed that is still watched."""
         if self._changed.pop(fd, READ | WRITE):
-            try:
-                self._unregister(fd)
-            except (OSError, KeyError):
-                self._rebuild()
+            self._unregister(fd)
         self._give_up(fd, OSError(errno.EBADF, os.strerror(errno.EBADF)))
 
     def _unwatched(self, fd: int) -> None:
         """The kernel reported a descriptor, or a direction, that nobody watches."""
-        if fd in self._readers or fd in self._writers:
-            self._changed.setdefault(fd, READ | WRITE)
-            return
-        try:
-            self._unregister(fd)
-        except (OSError, KeyError):
-            # a duplicate of a closed descriptor keeps it in the set: only a new set helps
+        if fd not in self._readers and fd not in self._writers:
+            try:
+                self._unregister(fd)
+            except (OSError, KeyError):
+                self._rebuild()
+        else:
             self._rebuild()
 
     def _rebuild(self) -> None:
@@ -255,6 +252,7 @@ class LoopBackend(Backend):
         return ready
 
     def _ready_each(self, events: list[tuple[int, int]]) -> list[Callable[[], None]]:
+        """Do so if they are not all readable, and watched for that."""
         ready: list[Callable[[], None]] = []
         readers, writers = self._readers, self._writers
         for fd, mask in events:
