@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import ae_core as ae
-from ae_core.testing import Trace
+from ae_core.testing import Trace, binding
 
 Seen = list[tuple[BaseException, ae.Watcher | None]]
 
@@ -250,6 +250,52 @@ def test_errors_in_a_thread_go_to_the_hook_in_that_thread(seen: Seen) -> None:
     thread.join()
     assert threads == [thread]
     assert len(seen) == 1
+
+
+def test_errors_of_a_thread_without_a_loop_reach_the_hook_or_the_caller(seen: Seen) -> None:
+    bound: list[str | None] = []
+
+    def work() -> None:
+        def fails(condvar: ae.CondVar[type[BaseException]]) -> None:
+            raise condvar.recv()
+
+        ae.CondVar(fails).send(ValueError)
+        with pytest.raises(KeyboardInterrupt):
+            ae.CondVar(fails).send(KeyboardInterrupt)
+        bound.append(ae.backend())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert bound == [None]
+    assert [type(error) for error, _ in seen] == [ValueError]
+
+
+@pytest.mark.parametrize("leave", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("kind", ["io", "timer", "interval", "postpone", "threadsafe", "condvar"])
+def test_an_interrupt_while_nobody_blocks_leaves_the_turn_and_the_others_come_later(
+    kind: str, leave: type[BaseException], things: Things, trace: Trace
+) -> None:
+    watchers: list[Any] = []
+
+    def first(*args: object) -> None:
+        trace("first")
+        watchers.clear()
+        raise leave
+
+    with socket.socket() as broken, binding("loop") as loop:
+        assert loop is not None
+        loop.poll(block=False)  # the loop's own wake-up comes first
+        watchers.append(KINDS[kind](things, first))
+        if kind == "io":
+            things = Things(broken, things.exits)  # not connected: ready in both directions
+        second = KINDS[kind](things, lambda *args: trace("second"))
+        with pytest.raises(leave):
+            for _ in range(3):
+                loop.poll(block=True)
+        trace.run_until(2, timeout=10)
+        del second
+    assert trace[:2] == ["first", "second"]
 
 
 def test_the_rest_of_the_turn_runs_after_an_interrupt(trace: Trace) -> None:

@@ -248,6 +248,13 @@ def on_socket(direction: Any) -> ae.Watcher:
         return ae.io(sock, direction, nothing)
 
 
+class Odd:
+    """What one gets by mistake."""
+
+    def fileno(self) -> str:
+        return "seven"
+
+
 CLOSED = 10_000
 
 BAD: list[tuple[str, Callable[[], object], type[Exception], str]] = [
@@ -255,6 +262,7 @@ BAD: list[tuple[str, Callable[[], object], type[Exception], str]] = [
     ("io of a text", lambda: ae.io("0", "r", nothing), TypeError, "'0'"),  # type: ignore[arg-type]
     ("io of None", lambda: ae.io(None, "r", nothing), TypeError, "None"),  # type: ignore[arg-type]
     ("io of a float", lambda: ae.io(0.5, "r", nothing), TypeError, "0.5"),  # type: ignore[arg-type]
+    ("io of half a file", lambda: ae.io(Odd(), "r", nothing), TypeError, "'seven'"),  # type: ignore[arg-type]
     ("io of a bool", lambda: ae.io(True, "r", nothing), TypeError, "True"),
     ("io of -1", lambda: ae.io(-1, "r", nothing), ValueError, "-1"),
     ("io of a closed socket", lambda: ae.io(closed(), "r", nothing), ValueError, "open desc"),

@@ -109,16 +109,13 @@ class IoRecord:
             side = core.writers
         else:
             side = core.readers
-        first = side.get(fd)
-        if first is not self or self.peers is not None:
-            # one of several, or the loop was closed or has given the descriptor up
-            if first is None or first.peers is None or self not in first.peers:
-                return
+        first = side[fd]
+        if first.peers is not None:
             first.peers.remove(self)
             if first.peers:
                 return
         del side[fd]
-        token = first.token  # pyright: ignore[reportOptionalMemberAccess]
+        token = first.token
         if token.__class__ is _AlwaysReady:
             token.stop()
         else:
@@ -337,9 +334,11 @@ class Core(TimerQueue):
             return
         live = self.live
         self.armed = -inf  # no arming for timers that are made meanwhile: it happens below
+        waiting: Iterator[tuple[float, int]] = iter(())
         try:
             now = self.clock()
-            for at, number in self.take_due(now):
+            waiting = iter(self.take_due(now))
+            for at, number in waiting:
                 entry = live.get(number)
                 if entry is None:
                     continue  # cancelled by a callback before it
@@ -371,6 +370,8 @@ class Core(TimerQueue):
                 except BaseException as error:
                     self.failed(error, (number, callback))
         finally:
+            for at, number in waiting:  # an interrupt came between
+                self.again(at, number)
             next_at = self.next_at()
             if next_at is not None:
                 self.rearm(next_at)

@@ -206,8 +206,13 @@ class LoopBackend(Backend):
         self._wakeup.drain()
         self._signalled = False  # before looking: what comes now signals again
         remote = self._remote
-        for _ in range(len(remote)):
-            remote.popleft()()
+        try:
+            for _ in range(len(remote)):
+                remote.popleft()()
+        finally:
+            if remote and not self._signalled:  # an interrupt came between
+                self._signalled = True
+                self._wakeup.notify()
 
     def idle_start(self, callback: Callable[[], None]) -> object:
         token = object()
