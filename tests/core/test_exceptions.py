@@ -298,6 +298,51 @@ def test_an_interrupt_while_nobody_blocks_leaves_the_turn_and_the_others_come_la
     assert trace[:2] == ["first", "second"]
 
 
+SEVERAL: dict[str, Callable[[Things, list[Callable[..., None]]], Any]] = {
+    "io": lambda things, callbacks: [ae.io(things.readable, "r", each) for each in callbacks],
+    "signal": lambda things, callbacks: [watched_signal(each) for each in callbacks],
+    "child": lambda things, callbacks: watched_child(things.exits(0), callbacks),
+    "all children": lambda things, callbacks: [ae.child(0, each) for each in callbacks],
+    "condvar": lambda things, callbacks: ae.postpone(waited_for(callbacks).send),  # type: ignore[func-returns-value]
+}
+
+
+def watched_child(pid: int, callbacks: list[Callable[..., None]]) -> list[ae.Watcher]:
+    return [ae.child(pid, each) for each in callbacks]
+
+
+def waited_for(callbacks: list[Callable[..., None]]) -> ae.CondVar[None]:
+    condvar: ae.CondVar[None] = ae.CondVar()
+    for each in callbacks:
+        condvar.on_ready(each)
+    return condvar
+
+
+@pytest.mark.parametrize("kind", SEVERAL)
+def test_an_interrupt_while_nobody_blocks_leaves_after_the_others_of_one_event(
+    kind: str, things: Things, trace: Trace
+) -> None:
+    def leaves(*args: object) -> None:
+        trace("leaves")
+        raise KeyboardInterrupt
+
+    def stays(*args: object) -> None:
+        trace("stays")
+
+    with binding("loop") as loop:
+        assert loop is not None
+        times = 1
+        if kind == "all children":
+            times = len([things.exits(0), things.exits(1)])
+        held = [SEVERAL[kind](things, [leaves, stays])]
+        with pytest.raises(KeyboardInterrupt):
+            for _ in range(10):
+                loop.poll(block=True)
+        assert sorted(trace) == sorted(["leaves", "stays"] * times)
+        held.clear()
+        ae.sleep(0).recv()  # it left once
+
+
 def test_the_rest_of_the_turn_runs_after_an_interrupt(trace: Trace) -> None:
     def leaves() -> None:
         trace("leaves")

@@ -12,6 +12,8 @@ import os
 import sys
 from contextlib import suppress
 
+from ._interrupt import batch
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,6 +97,10 @@ class AnyChildRecord:
 
     def look(self) -> None:
         """Reap every child that has ended, one by one."""
+        with batch(self.core):
+            self._look()
+
+    def _look(self) -> None:
         while self.active:
             # looked at before it is reaped, so that a watcher of its own gets it too
             pid = _any_ended()
@@ -217,9 +223,10 @@ class Exit:
     def finish(self, status: int) -> None:
         records, self.records = self.records, []
         self.stop()
-        for record in records:
-            record.deliver(self.pid, status)
-        _tell_all(self.core, self.pid, status)
+        with batch(self.core):
+            for record in records:
+                record.deliver(self.pid, status)
+            _tell_all(self.core, self.pid, status)
 
     def remove(self, record: ChildRecord) -> None:
         if record in self.records:

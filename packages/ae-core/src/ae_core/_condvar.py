@@ -198,6 +198,7 @@ class CondVar(Generic[T]):
                 self._run_callbacks()
 
     def _run_callbacks(self) -> None:
+        interrupt: BaseException | None = None
         while self._callbacks:
             # taken out first: each is called once, whatever it does
             callbacks, self._callbacks = self._callbacks, None
@@ -205,7 +206,12 @@ class CondVar(Generic[T]):
                 try:
                     callback(self)
                 except BaseException as error:
-                    _failed(error)
+                    try:
+                        _failed(error)
+                    except BaseException as leaves:
+                        interrupt = leaves  # when the others have been called
+        if interrupt is not None:
+            raise interrupt
 
     # ------------------------------------------------------------------ looking at it
 

@@ -14,6 +14,7 @@ from math import inf
 
 from ._backend import Backend
 from ._blocking import stuck_for
+from ._interrupt import batch
 from ._thread_identity import get_ident, wrong_thread
 from ._timers import TimerEntry, TimerQueue
 
@@ -39,7 +40,9 @@ else:  # the C modules themselves: their wrappers cost 2 ms
 # entered twice, and GUI loops do nest, so `blank` is taken out while it is in use.
 #
 # KeyboardInterrupt and SystemExit leave recv() exactly once: if they come out of a callback while
-# recv() blocks, they are kept in `interrupt`, the batch goes on, and recv() raises them.
+# recv() blocks, they are kept in `interrupt`, the others are called, and recv() raises them. If
+# nobody blocks, they leave through whoever runs the loop, and the others come in a later turn; or
+# before, in a `batch`, where there is no later turn for them.
 
 # Waiting longer than this at once buys nothing, and some loops refuse it.
 LONGEST_WAIT: Final = 86_400.0
@@ -73,9 +76,10 @@ class IoRecord:
     def __call__(self) -> None:
         """Called by the backend: the descriptor is ready."""
         if self.peers is not None:
-            for record in self.peers.copy():
-                if record.callback is not None:
-                    self.core.call(record.callback, record.context, record)
+            with batch(self.core):
+                for record in self.peers.copy():
+                    if record.callback is not None:
+                        self.core.call(record.callback, record.context, record)
             return
         # Core.call(), written out: 60 ns of the 3 us that an event costs
         core = self.core
@@ -133,6 +137,7 @@ class Core(TimerQueue):
         "alone",
         "armed",
         "backend",
+        "batches",
         "blank",
         "blocked",
         "clock",
@@ -168,6 +173,7 @@ class Core(TimerQueue):
         self.remote: deque[None] = deque()  # one for each call from a thread that is under way
         self.blank: Context | None = Context()
         self.blocked = 0  # how many recv() of this thread wait
+        self.batches = 0  # how many `_interrupt.batch` are under way
         self.interrupt: BaseException | None = None
         self.task: object | None = None  # the coroutine of ours that runs right now
         self.thread = get_ident()
@@ -214,11 +220,12 @@ class Core(TimerQueue):
         *source* is the record, a timer's number, with the callback; None if there is none.
         """
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
-            if not self.blocked:
+            if not self.blocked and not self.batches:
                 raise error
             if self.interrupt is None:
                 self.interrupt = error
-            self.backend.wake()
+            if self.blocked:
+                self.backend.wake()
             return
         from ._hook import report
 

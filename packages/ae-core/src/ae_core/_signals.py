@@ -13,6 +13,8 @@ import os
 import socket
 import sys
 
+from ._interrupt import batch
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -185,11 +187,14 @@ class _Hub:
             numbers = data.replace(b"\0", b"")
             if numbers:
                 _forward(self._forward, numbers)
-        while self._pending:  # one that arrives during the calls is served in this turn too
-            number = self._pending.pop()
-            for record in tuple(self._records.get(number, ())):
-                if record.active:
-                    record.core.call(record.callback, record.context, record)
+        if self._core is None:
+            return
+        with batch(self._core):
+            while self._pending:  # one that arrives during the calls is served in this turn too
+                number = self._pending.pop()
+                for record in tuple(self._records.get(number, ())):
+                    if record.active:
+                        record.core.call(record.callback, record.context, record)
 
     def after_fork(self) -> None:
         """Give the signals back in a child: its parent's watchers are dead there."""
