@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 import threading
@@ -333,7 +334,9 @@ def test_an_interrupt_while_nobody_blocks_leaves_after_the_others_of_one_event(
         assert loop is not None
         times = 1
         if kind == "all children":
-            times = len([things.exits(0), things.exits(1)])
+            times = 2
+            for pid in things.exits(0), things.exits(1):
+                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # both have ended
         held = [SEVERAL[kind](things, [leaves, stays])]
         with pytest.raises(KeyboardInterrupt):
             for _ in range(10):
