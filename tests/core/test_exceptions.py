@@ -319,7 +319,15 @@ def waited_for(callbacks: list[Callable[..., None]]) -> ae.CondVar[None]:
     return condvar
 
 
-@pytest.mark.parametrize("kind", SEVERAL)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=pytest.mark.skipif(os.name == "nt", reason="POSIX only"))
+        if kind == "all children"
+        else kind
+        for kind in SEVERAL
+    ],
+)
 def test_an_interrupt_while_nobody_blocks_leaves_after_the_others_of_one_event(
     kind: str, things: Things, trace: Trace
 ) -> None:
