@@ -354,6 +354,31 @@ def test_an_interrupt_while_nobody_blocks_leaves_after_the_others_of_one_event(
         ae.sleep(0).recv()  # it left once
 
 
+@pytest.mark.parametrize("blocking", [True, False])
+def test_a_hook_that_ends_the_program_lets_the_others_of_the_event_be_called(
+    blocking: bool, things: Things, trace: Trace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hook(error: BaseException, watcher: ae.Watcher | None) -> None:
+        trace(type(error))
+        raise SystemExit
+
+    def fails(*args: object) -> None:
+        raise ValueError("of a test")
+
+    monkeypatch.setattr(ae, "exception_hook", hook)
+    with binding("loop") as loop:
+        assert loop is not None
+        held = SEVERAL["child"](things, [fails, lambda *args: trace("called")])
+        with pytest.raises(SystemExit):
+            if blocking:
+                ae.CondVar[None]().recv(60)
+            while True:
+                loop.poll(block=True)
+        assert trace == [ValueError, "called"]
+        held.clear()
+        ae.sleep(0).recv()
+
+
 def test_the_rest_of_the_turn_runs_after_an_interrupt(trace: Trace) -> None:
     def leaves() -> None:
         trace("leaves")

@@ -219,17 +219,20 @@ class Core(TimerQueue):
 
         *source* is the record, a timer's number, with the callback; None if there is none.
         """
-        if isinstance(error, (KeyboardInterrupt, SystemExit)):
-            if not self.blocked and not self.batches:
-                raise error
-            if self.interrupt is None:
-                self.interrupt = error
-            if self.blocked:
-                self.backend.wake()
-            return
-        from ._hook import report
+        if not isinstance(error, (KeyboardInterrupt, SystemExit)):
+            from ._hook import report
 
-        report(error, self, source)
+            try:
+                report(error, self, source)
+                return
+            except (KeyboardInterrupt, SystemExit) as leaves:
+                error = leaves  # it came out of the hook
+        if not self.blocked and not self.batches:
+            raise error
+        if self.interrupt is None:
+            self.interrupt = error
+        if self.blocked:
+            self.backend.wake()
 
     # ------------------------------------------------------------------ descriptors
 
