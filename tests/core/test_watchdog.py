@@ -290,12 +290,24 @@ def test_descriptors_closed_in_order_are_not_blamed(shown: Callable[[], str]) ->
     gc.collect()
 
 
+# The watchdog's steps, one by one, in this thread
+
+
+@pytest.fixture
+def asleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No watchdog thread, and nothing that it knows of."""
+    monkeypatch.setattr(_watchdog, "_start_thread", lambda: None)
+    monkeypatch.setattr(_watchdog, "_running", {})
+    monkeypatch.setattr(_watchdog, "_known", {})
+    monkeypatch.setattr(_watchdog, "_next_fd", 0)
+
+
 @posix
+@pytest.mark.usefixtures("asleep")
 def test_every_descriptor_gets_its_turn(
     monkeypatch: pytest.MonkeyPatch, shown: Callable[[], str]
 ) -> None:
     monkeypatch.setattr(_watchdog, "FDS_AT_ONCE", 3)
-    monkeypatch.setattr(_watchdog, "_start_thread", lambda: None)
     pipes = [os.pipe() for _ in range(5)]
     watchers = [ae.io(reader, "r", nothing) for reader, _ in pipes]
     ae.sleep(0).recv()
@@ -308,17 +320,6 @@ def test_every_descriptor_gets_its_turn(
         watcher.cancel()
     for _, writer in pipes:
         os.close(writer)
-
-
-# The watchdog's steps, one by one, in this thread
-
-
-@pytest.fixture
-def asleep(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No watchdog thread, and nothing that it knows of."""
-    monkeypatch.setattr(_watchdog, "_start_thread", lambda: None)
-    monkeypatch.setattr(_watchdog, "_running", {})
-    monkeypatch.setattr(_watchdog, "_known", {})
 
 
 @pytest.mark.usefixtures("asleep")
