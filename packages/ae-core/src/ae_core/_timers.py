@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 #
 # Where nothing is due for long, `incoming` would grow for ever. Now and then what is alive of it
 # moves to `kept`, a dict and not the heap: with 4500 connections whose time-outs move at every
-# request that costs 0.1 us a request, where a heap of tuples takes 0.65.
+# request that costs 0.05 us a request, where a heap of tuples takes 0.65.
 #
 # Create and cancel: 0.38 of what asyncio takes, where a bare heap of lists takes 0.31.
 
