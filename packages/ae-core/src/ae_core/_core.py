@@ -467,10 +467,7 @@ class Core(TimerQueue):
                 for record in first.peers or (first,):
                     record.callback = None
             side.clear()
-        self.live.clear()
-        self.incoming.clear()
-        self.kept.clear()
-        self.heap.clear()
+        self.clear()
         self.posted.clear()
         for other in list(self.others):
             other.cancel()

@@ -74,6 +74,13 @@ class TimerQueue:
             self.tidy()
         return number
 
+    def clear(self) -> None:
+        """Forget all timers."""
+        self.live.clear()
+        self.incoming.clear()
+        self.kept.clear()
+        self.heap.clear()
+
     def again(self, at: float, number: int) -> None:
         """Make timer *number*, which was due, due again at *at*."""
         heappush(self.heap, (at, number))
