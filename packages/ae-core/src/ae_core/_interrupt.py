@@ -87,8 +87,8 @@ class catching_sigint:
 class batch:
     """While active, what interrupts a callback of *core* is kept; it leaves with the block.
 
-    For one event that has several callbacks, and that nobody would report again: the others are
-    called all the same.
+    For one event that has several callbacks: the others are called all the same. Of most such
+    events nobody would hear again.
     """
 
     __slots__ = ("_core",)
