@@ -55,8 +55,11 @@ def test_does_not_run_after_cancel() -> None:
     assert ran == []
 
 
-def test_what_it_raises_is_reported_and_swallowed(errors: list[BaseException]) -> None:
-    error = ValueError("x")
+@pytest.mark.parametrize("kind", [ValueError, ae.CancelledError, GeneratorExit])
+def test_what_it_raises_is_reported_and_swallowed(
+    errors: list[BaseException], kind: type[BaseException]
+) -> None:
+    error = kind("x")
 
     def fail() -> None:
         raise error

@@ -99,6 +99,13 @@ def test_arguments_that_are_no_text() -> None:
             client.get(["http://a/"])  # type: ignore[arg-type]
 
 
+def test_a_time_out_that_no_float_can_hold_is_refused() -> None:
+    for name in ("timeout", "read_timeout", "connect_timeout", "idle_timeout"):
+        options: dict[str, Any] = {name: 10**400}
+        with pytest.raises(ValueError, match=f"expected {name} of more than 0 seconds"):
+            Client(**options)
+
+
 def test_total_time_out_tells_the_phase() -> None:
     pending: list[ae.CondVar[Any]] = []
 

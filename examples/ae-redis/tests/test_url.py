@@ -71,6 +71,7 @@ def test_what_is_no_such_url_is_refused(url: str, why: str) -> None:
         ({"db": "1"}, TypeError, "expected db to be int, got '1'"),
         ({"db": True}, TypeError, "expected db to be int, got True"),
         ({"timeout": "1"}, TypeError, "expected timeout to be float, got '1'"),
+        ({"timeout": 10**400}, ValueError, "expected timeout to be 0 or more, got 1000"),
         ({"attempts": 0}, ValueError, "expected attempts to be 1 or more, got 0"),
         ({"max_reply": 10}, ValueError, "expected max_reply to be 65536 or more, got 10"),
         ({"password": b"x"}, TypeError, "expected password to be text or None"),

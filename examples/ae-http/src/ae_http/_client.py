@@ -6,6 +6,7 @@ __all__ = ("Client", "RequestOptions", "get", "head", "post", "request")
 
 from _thread import get_ident
 from collections.abc import Callable
+from sys import float_info
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
 
 from ._coding import ACCEPTED
@@ -366,7 +367,7 @@ def _seconds(name: str, value: Any) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"expected {name} in seconds or None, got {value!r}")
-    if not 0 < value < float("inf"):
+    if not 0 < value <= float_info.max:  # an int may be above it
         raise ValueError(f"expected {name} of more than 0 seconds, or None, got {value!r}")
     return float(value)
 

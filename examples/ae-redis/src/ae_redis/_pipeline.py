@@ -7,6 +7,7 @@ from __future__ import annotations
 
 __all__ = ("Pipeline", "Transaction")
 
+from sys import float_info
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import ae_core as ae
@@ -129,6 +130,6 @@ def patience(timeout: float | Literal["default"] | None) -> float | None:
         return 0.0
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
         raise TypeError(f"expected a time-out in seconds or None, got {timeout!r}")
-    if not 0 < timeout < float("inf"):
+    if not 0 < timeout <= float_info.max:  # an int may be above it
         raise ValueError(f"expected a time-out above 0 s, or None, got {timeout!r}")
     return float(timeout)

@@ -9,6 +9,7 @@ __all__ = ("Settings", "parse_url")
 
 from codecs import lookup
 from dataclasses import dataclass, field, fields
+from sys import float_info
 from typing import Any, Final, Literal
 
 from ._resp import MAX_LINE, MAX_REPLY
@@ -77,7 +78,7 @@ def _check(value: Any, name: str, kind: type, least: float) -> None:
     is_number = isinstance(value, (int, float) if kind is float else int)
     if isinstance(value, bool) or not is_number:
         raise TypeError(f"expected {name} to be {kind.__name__}, got {value!r}")
-    if not value >= least or value == float("inf"):
+    if not least <= value <= float_info.max:  # an int may be above it
         raise ValueError(f"expected {name} to be {least} or more, got {value!r}")
 
 

@@ -7,7 +7,6 @@ callback ever runs inside one of these calls.
 from __future__ import annotations
 
 __all__ = (
-    "check_seconds",
     "child",
     "idle",
     "install_layer",
@@ -29,6 +28,7 @@ from math import inf
 
 from . import _environ
 from ._detect import bound, current, tls
+from ._seconds import check_seconds
 from ._timers import TimerEntry
 from ._watcher import IoWatcher, RecordWatcher, TimerWatcher, Watcher
 
@@ -332,7 +332,7 @@ def _child(pid: int, callback: Callable[[int, int], object]) -> Watcher:
 
     if isinstance(pid, bool) or not isinstance(pid, int):
         raise TypeError(f"expected a process id, got {pid!r}")
-    if pid < 0:
+    if not 0 <= pid < 1 << 31:
         raise ValueError(f"expected a process id, or 0 for any child, got {pid!r}")
     return _watch(lambda core, context: watch_child(core, pid, callback, context), callback)
 
@@ -493,23 +493,6 @@ def time() -> float:
     """
     core = bound()
     return _time.time() if core is None or core.closed else core.backend.time()
-
-
-def check_seconds(seconds: object) -> float:
-    """Return *seconds* as a float if it is a finite number.
-
-    Raises:
-        TypeError, ValueError: If it is not.
-    """
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
-        raise TypeError(f"expected a number of seconds, got {seconds!r}")
-    try:
-        number = float(seconds)
-    except OverflowError:
-        number = inf
-    if not -inf < number < inf:
-        raise ValueError(f"expected a finite number of seconds, got {seconds!r}")
-    return number
 
 
 def _check_interval(interval: object) -> float:

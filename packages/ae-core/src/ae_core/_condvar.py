@@ -9,8 +9,11 @@ from __future__ import annotations
 
 __all__ = ("CondVar",)
 
+from math import inf
+
 from ._blocking import block
 from ._errors import CancelledError
+from ._seconds import check_seconds
 from ._thread_identity import get_ident
 
 TYPE_CHECKING = False
@@ -267,13 +270,15 @@ class CondVar(Generic[T]):
         """Return the value, running the loop until there is one.
 
         Args:
-            timeout: How long to wait, in seconds; None waits for ever.
+            timeout: How long to wait, in seconds; None waits for ever, and 0 or less for one
+                turn of the loop.
 
         A ready condition variable answers at once, everywhere. May be called any number of
         times.
 
         Raises:
             TimeoutError: The time is up. The operation goes on.
+            TypeError, ValueError: *timeout* is not a number.
             CancelledError: It was cancelled.
             BlockingNotAllowed: A foreign loop runs in this thread: use ``await cv``.
             RecursiveWait: Another ``recv`` of this thread is waiting.
@@ -345,7 +350,8 @@ class CondVar(Generic[T]):
     def end(self) -> None:
         """Count one thing less; when none is left, call the group callback, or ``send()``.
 
-        The group callback need not send, and is called again if the count returns to zero.
+        The group callback need not send, and is called again if the count returns to zero. What
+        it raises goes to ``exception_hook``.
 
         Raises:
             RuntimeError: Without a matching :meth:`begin`.
@@ -359,8 +365,11 @@ class CondVar(Generic[T]):
             callback = self._group_callback
             if callback is None:
                 self.send()
-            else:
+                return
+            try:
                 callback(self)
+            except BaseException as error:
+                _failed(error)
 
     def group(self) -> Group[T]:
         """Return a context manager that calls :meth:`begin` and, at its exit, :meth:`end`."""
@@ -418,12 +427,11 @@ def _check_callable(callback: object) -> None:
         raise TypeError(f"expected a callable, got {callback!r}")
 
 
-def _check_timeout(timeout: object) -> float:
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-        raise TypeError(f"expected a time-out in seconds or None, got {timeout!r}")
-    if timeout != timeout or timeout < 0:
-        raise ValueError(f"expected a time-out of 0 s or more, got {timeout!r}")
-    return min(float(timeout), 1e9)
+def _check_timeout(timeout: float) -> float:
+    """Return for how long to wait: below zero there is no time left, infinity is for ever."""
+    if timeout == inf:
+        return 1e9
+    return min(max(check_seconds(timeout, "time-out"), 0.0), 1e9)
 
 
 def _failed(error: BaseException) -> None:

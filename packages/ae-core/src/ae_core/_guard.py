@@ -70,7 +70,9 @@ class Guard:
         self.cancel()
         try:
             callback()
-        except Exception as error:
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
             from ._hook import report
 
             report(error, None, None)

@@ -187,7 +187,7 @@ def sleep(seconds: float) -> CondVar[None]:
     Raises:
         TypeError, ValueError: If *seconds* is not a finite number.
     """
-    from ._api import check_seconds
+    from ._seconds import check_seconds
 
     seconds = check_seconds(seconds)
     core = current()

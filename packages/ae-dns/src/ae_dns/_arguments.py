@@ -14,7 +14,7 @@ __all__ = (
 )
 
 from collections.abc import Iterable
-from math import isfinite
+from sys import float_info
 from typing import Final
 
 from ._cache import Cache
@@ -95,7 +95,7 @@ def check_timeouts(timeouts: Iterable[float]) -> tuple[float, ...]:
     for seconds in timeouts:
         if isinstance(seconds, bool) or not isinstance(seconds, int | float):
             raise TypeError(f"expected time-outs in seconds, got {seconds!r}")
-        if not (isfinite(seconds) and seconds > 0):
+        if not 0 < seconds <= float_info.max:  # an int may be above it
             raise ValueError(f"expected time-outs above 0 seconds, got {seconds!r}")
         checked.append(float(seconds))
     if not checked:

@@ -8,6 +8,7 @@ from __future__ import annotations
 __all__ = ("ANY", "READ", "WRITE", "Timeouts", "check_period")
 
 from math import inf
+from sys import float_info
 from typing import Final
 
 # Theory of operation
@@ -68,6 +69,6 @@ def check_period(name: str, seconds: float | None) -> float:
         return 0.0
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
         raise TypeError(f"expected {name} in seconds or None, got {seconds!r}")
-    if not 0 <= seconds < inf:
+    if not 0 <= seconds <= float_info.max:  # an int may be above it
         raise ValueError(f"expected {name} of 0 or more seconds, got {seconds!r}")
     return float(seconds)

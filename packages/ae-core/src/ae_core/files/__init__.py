@@ -56,10 +56,10 @@ __all__ = (
 import builtins
 import errno
 import os
-from math import inf
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from .. import _threads
+from .._seconds import check_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,6 +71,11 @@ if TYPE_CHECKING:
     Path: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
     File: TypeAlias = "int | _HasFileno"
     Data: TypeAlias = bytes | bytearray | memoryview
+
+# What the system calls take. Python raises OverflowError for more, in the thread.
+_C_INT: Final = 1 << 31
+_C_UNSIGNED: Final = 1 << 32
+_LATEST: Final = 1 << 63
 
 
 class _HasFileno(Protocol):
@@ -108,9 +113,9 @@ def open(path: Path, flags: int = os.O_RDONLY, mode: int = 0o666) -> CondVar[int
 
     Perl: ``aio_open``
     """
-    flags = _integer("flags", flags) | getattr(os, "O_BINARY", 0)
+    flags = _integer("flags", flags, _C_INT) | getattr(os, "O_BINARY", 0)
     return _threads.submit_ordered(
-        None, os.open, _path(path), flags, _integer("mode", mode), undo=os.close
+        None, os.open, _path(path), flags, _integer("mode", mode, _C_INT), undo=os.close
     )
 
 
@@ -168,7 +173,7 @@ def seek(file: File, offset: int, whence: int = os.SEEK_SET) -> CondVar[int]:
     Perl: ``aio_seek``
     """
     _integer("offset", offset)
-    _integer("whence", whence)
+    _integer("whence", whence, _C_INT)
     return _on(file, lambda fd: os.lseek(fd, offset, whence))
 
 
@@ -204,7 +209,7 @@ def utime(target: File | Path, atime: float | None, mtime: float | None) -> Cond
         return _at(target, lambda target: _utime(target, None))
     if atime is None or mtime is None:
         raise ValueError(f"expected two times, or None twice, got {atime!r} and {mtime!r}")
-    times = (_seconds("atime", atime), _seconds("mtime", mtime))
+    times = (_time("atime", atime), _time("mtime", mtime))
     return _at(target, lambda target: _utime(target, times))
 
 
@@ -218,8 +223,8 @@ def chown(target: File | Path, uid: int | None, gid: int | None) -> CondVar[None
 
     Perl: ``aio_chown``
     """
-    owner = -1 if uid is None else _integer("uid", uid)
-    group = -1 if gid is None else _integer("gid", gid)
+    owner = -1 if uid is None else _integer("uid", uid, _C_UNSIGNED)
+    group = -1 if gid is None else _integer("gid", gid, _C_UNSIGNED)
     return _at(target, lambda target: _chown(target, owner, group))
 
 
@@ -234,7 +239,7 @@ def chmod(target: File | Path, mode: int) -> CondVar[None]:
 
     Perl: ``aio_chmod``
     """
-    _integer("mode", mode)
+    _integer("mode", mode, _C_INT)
     return _at(target, lambda target: _chmod(target, mode))
 
 
@@ -305,7 +310,7 @@ def mkdir(path: Path, mode: int = 0o777) -> CondVar[None]:
 
     Perl: ``aio_mkdir``
     """
-    return _threads.submit(os.mkdir, _path(path), _integer("mode", mode))
+    return _threads.submit(os.mkdir, _path(path), _integer("mode", mode, _C_INT))
 
 
 def rmdir(path: Path) -> CondVar[None]:
@@ -327,18 +332,19 @@ def readdir(path: Path) -> CondVar[list[str]]:
 # ---------------------------------------------------------------------- arguments
 
 
-def _integer(what: str, value: int) -> int:
+def _integer(what: str, value: int, limit: int = 1 << 63) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{what}: expected an int, got {value!r}")
+    if not -limit <= value < limit:
+        raise ValueError(f"{what}: expected an int below {limit}, got {value!r}")
     return value
 
 
-def _seconds(what: str, value: float) -> float:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise TypeError(f"{what}: expected a number of seconds, got {value!r}")
-    if not -inf < value < inf:
-        raise ValueError(f"{what}: expected a finite number of seconds, got {value!r}")
-    return value
+def _time(what: str, value: float) -> float:
+    seconds = check_seconds(value, what)
+    if not -_LATEST <= seconds < _LATEST:
+        raise ValueError(f"{what}: expected less than {_LATEST} seconds, got {value!r}")
+    return seconds
 
 
 def _path(path: Path) -> str | bytes:

@@ -16,10 +16,10 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import _detect
-from .._api import check_seconds
 from .._backend import Backend
 from .._condvar import CondVar
 from .._descriptors import check_open
+from .._seconds import check_seconds
 from .._wakeup import Wakeup
 from ._binding import binding
 
