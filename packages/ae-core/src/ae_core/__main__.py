@@ -13,7 +13,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from typing import NamedTuple
 
-from . import _environ
+from . import _environ, console
 from ._backends._table import BACKENDS, BackendSpec
 from ._detect import ENTRY_POINTS
 from ._version import __version__
@@ -114,4 +114,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console.run("ae_core", main)

@@ -6,12 +6,14 @@ later would keep alive all that it refers to.
 
 from __future__ import annotations
 
-__all__ = ("backtrace", "callback_text", "caller", "escape", "value_text")
+__all__ = ("backtrace", "callback_text", "caller", "value_text")
 
 import functools
 import sys
 from types import BuiltinFunctionType, FrameType, FunctionType, MethodType
 from typing import Final
+
+from ._escape import printable
 
 # Frames of these packages are ours: a watcher is made by whoever called them.
 _OURS: Final = frozenset({"ae_core", "ae_dns", "ae_handle", "ae_socket", "ae_tls"})
@@ -71,18 +73,6 @@ def value_text(value: object) -> str:
     return f"<{kind.__module__}.{kind.__qualname__} at {id(value):#x}>"
 
 
-def escape(text: str) -> str:
-    r"""Return *text* with everything that is not printable written as an escape.
-
-    Example:
-        >>> escape("bell \x07 and \x1b[1m")
-        'bell \\x07 and \\x1b[1m'
-    """
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )
-
-
 def backtrace(frame: FrameType | None = None, limit: int = 50) -> str:
     """Return the stack as text, innermost call first, with the arguments of each function.
 
@@ -107,4 +97,4 @@ def backtrace(frame: FrameType | None = None, limit: int = 50) -> str:
         rows.append((f"{module} line {here.f_lineno}", f"{code.co_qualname}({arguments})"))
         here = here.f_back
     width = max((len(where) for where, _ in rows), default=0)
-    return "".join(f"{where:<{width}} {escape(call)}\n" for where, call in rows)
+    return "".join(f"{where:<{width}} {printable(call)}\n" for where, call in rows)

@@ -19,6 +19,7 @@ import time
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final
 
+from .. import console
 from .._aids import parse_shell_address
 
 if TYPE_CHECKING:
@@ -208,4 +209,4 @@ class _Terminal:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console.run("ae_core.debug", main)

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from importlib import import_module, metadata
 from typing import Any
 
-from .. import _api
+from .. import _api, console
 from .._errors import BackendUnavailable
 from .._tasks import run, sleep
 from ._binding import binding
@@ -156,4 +156,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console.run("ae_core.testing", main)

@@ -1,0 +1,119 @@
+"""What the command lines of these packages have in common: how they end, and what they may print.
+
+For programs like ``python -m ae_core``: standard output may be a full disk or a pipe that nobody
+reads any more, and what a peer sent must not reach the terminal as it is.
+"""
+
+from __future__ import annotations
+
+__all__ = ("printable", "run")
+
+import contextlib
+import io
+import os
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ._escape import printable as printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_INTERRUPTED = 128 + 2  # the statuses of a shell for a command that a signal ended
+_CLOSED_PIPE = 128 + 13
+_NOT_WRITTEN = 74  # EX_IOERR of sysexits.h
+
+
+def run(name: str, main: Callable[[], int]) -> NoReturn:
+    """Call *main*, end the process with the status that it returns, and see to its output.
+
+    Args:
+        name: Of the command, for what has to be said about standard output.
+        main: The command. It prints to ``sys.stdout`` as usual and need not catch anything.
+
+    What cannot be written ends the command at once, by a :exc:`SystemExit` that passes every
+    ``except OSError`` on the way, so a full disk is not taken for an error of a connection:
+
+    * status 74 and one line on standard error if the disk is full or standard output is closed;
+    * status 141 and not a word if nobody reads the pipe any more (``| head``);
+    * status 130 and not a word after Ctrl-C.
+
+    Characters that the output's encoding lacks are written as escapes.
+
+    Example::
+
+        if __name__ == "__main__":
+            console.run("ae_dns", main)
+    """
+    _keep_standard_descriptors()
+    output = sys.stdout
+    if isinstance(output, io.TextIOWrapper):
+        sys.stdout = _guarded(name, output)
+    try:
+        status = main()
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        status = _INTERRUPTED
+    except SystemExit:
+        sys.stdout.flush()  # `--help`, for one
+        raise
+    sys.exit(status)
+
+
+def _keep_standard_descriptors() -> None:
+    """Occupy standard descriptors that are closed, or else the next socket would be one of them.
+
+    Opened for the other direction, so that to use them is an error all the same.
+    """
+    for fd, flags in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_RDONLY)):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, flags)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+
+
+def _guarded(name: str, output: io.TextIOWrapper) -> io.TextIOWrapper:
+    """Return a stream for the same descriptor that ends the process if it cannot be written."""
+    output.flush()
+    return io.TextIOWrapper(
+        io.BufferedWriter(_Output(name, getattr(output.buffer, "raw", output.buffer))),
+        encoding=output.encoding,
+        errors="backslashreplace",
+        line_buffering=output.line_buffering,
+        write_through=output.write_through,
+    )
+
+
+class _Output(io.RawIOBase):
+    """Standard output. What cannot be written ends the process."""
+
+    def __init__(self, name: str, raw: Any) -> None:
+        self._name = name
+        self._raw = raw
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return int(self._raw.fileno())
+
+    def isatty(self) -> bool:
+        return bool(self._raw.isatty())
+
+    def write(self, data: Any, /) -> int | None:
+        try:
+            return self._raw.write(data)  # type: ignore[no-any-return]
+        except BrokenPipeError:
+            status = _CLOSED_PIPE
+        except OSError as error:
+            status = _NOT_WRITTEN
+            with contextlib.suppress(OSError):
+                print(f"{self._name}: standard output: {error.strerror}", file=sys.stderr)
+        # What is left in the buffers is written once more while the interpreter ends.
+        self._raw = open(os.devnull, "wb", buffering=0)  # noqa: SIM115
+        raise SystemExit(status)
+
+
+run.__module__ = __name__
