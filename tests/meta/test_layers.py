@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from .conftest import Source
 
 TLS_LIBRARIES = ("OpenSSL", "cryptography", "service_identity", "certifi", "idna")
-MAY_IMPORT = {  # cbor2, certifi, idna (for ae_tls), ae_tls and ae_dns (for the last two) are extras
+MAY_IMPORT = {  # extras: cbor2, certifi, idna (for ae_socket), ae_tls and ae_dns (for the last two)
     "ae_core": set(),
-    "ae_socket": {"ae_core"},
+    "ae_socket": {"ae_core", "idna"},
     "ae_dns": {"ae_core", "ae_socket", "dns", "idna"},
     "ae_handle": {"ae_core", "ae_socket", "cbor2"},
-    "ae_tls": {"ae_core", "ae_handle", *TLS_LIBRARIES},
+    "ae_tls": {"ae_core", "ae_socket", "ae_handle", *TLS_LIBRARIES},
     "ae_redis": {"ae_core", "ae_socket", "ae_handle", "ae_tls", "ae_dns"},
     "ae_http": {"ae_core", "ae_socket", "ae_handle", "ae_tls", "ae_dns"},
 }

@@ -17,7 +17,7 @@ REQUIRES: dict[str, set[str]] = {  # of ours
     "packages/ae-socket": {"ae-core"},
     "packages/ae-dns": {"ae-core", "ae-socket"},
     "packages/ae-handle": {"ae-core", "ae-socket"},
-    "packages/ae-tls": {"ae-core", "ae-handle"},
+    "packages/ae-tls": {"ae-core", "ae-socket", "ae-handle"},
     "examples/ae-redis": {"ae-handle"},
     "examples/ae-http": {"ae-handle"},
 }

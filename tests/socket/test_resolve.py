@@ -176,12 +176,12 @@ def test_protocols_that_are_not_understood_are_reported_once(
 
 
 def test_resolver_gets_names_and_port_numbers() -> None:
-    resolver = ScriptedResolver({"x.test": ["10.0.0.1"], "ünï.test": ["10.0.0.2"]})
+    resolver = ScriptedResolver({"x.test": ["10.0.0.1"], "_a.test.": ["10.0.0.2"]})
     set_resolver(resolver)
     assert texts(resolve("x.test", "https")) == [("10.0.0.1", 443)]
     assert texts(resolve("x.test", "foo=81", family=4)) == [("10.0.0.1", 81)]
-    assert texts(resolve("ünï.test", "82")) == [("10.0.0.2", 82)]
-    assert resolver.questions == [("x.test", 443, 0), ("x.test", 81, 4), ("ünï.test", 82, 0)]
+    assert texts(resolve("_a.test.", "82")) == [("10.0.0.2", 82)]
+    assert resolver.questions == [("x.test", 443, 0), ("x.test", 81, 4), ("_a.test.", 82, 0)]
 
 
 def test_unknown_name_throws_what_the_resolver_threw() -> None:
@@ -464,7 +464,7 @@ def test_names_are_encoded(system: list[tuple[Any, ...]]) -> None:
     resolve("_under_score.test", 80).recv()
     assert [host for host, _, _ in system] == [b"xn--bcher-kva.test", b"_under_score.test"]
     for name in ("ü" * 70, "a..ü"):
-        with pytest.raises(ResolveFailed, match="cannot be the name of a host"):
+        with pytest.raises(ValueError, match="expected the name "):
             resolve(name, 80).recv()
 
 

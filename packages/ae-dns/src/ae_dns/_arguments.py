@@ -17,9 +17,10 @@ from collections.abc import Iterable
 from sys import float_info
 from typing import Final
 
+from ae_socket import host_to_ascii
+
 from ._cache import Cache
 from ._config import Server, parse_server
-from ._idn import idn_to_ascii
 from ._resolution import candidate_names
 
 _ANY: Final = 255
@@ -82,8 +83,9 @@ def check_suffixes(suffixes: Iterable[str]) -> tuple[str, ...]:
     checked = []
     for suffix in suffixes:
         check_text("a suffix", suffix)
-        candidate_names(idn_to_ascii(suffix), (), 0)
-        checked.append(idn_to_ascii(suffix))
+        encoded = suffix if suffix.isascii() else host_to_ascii(suffix)
+        candidate_names(encoded, (), 0)
+        checked.append(encoded)
     return tuple(dict.fromkeys(checked))
 
 

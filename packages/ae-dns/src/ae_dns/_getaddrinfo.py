@@ -17,6 +17,7 @@ from ae_socket import (
     AddressInfo,
     HostsFile,
     ThreadResolver,
+    host_to_ascii,
     order_addresses,
     parse_address,
 )
@@ -25,7 +26,6 @@ from ae_socket import resolve as resolve_numeric
 from ._answers import Srv
 from ._config import protocols, variable
 from ._errors import ResolveError
-from ._idn import idn_to_ascii
 from ._lookup import Lookup
 from ._resolution import candidate_names, weight
 from ._wire import AAAA, A
@@ -66,6 +66,11 @@ def getaddrinfo(
         raise ValueError(f"expected family 0, 4 or 6, got {family!r}")
     if type not in _TYPES:
         raise ValueError(f'expected type "stream" or "dgram", got {type!r}')
+    if host != "unix/":
+        try:
+            host = host_to_ascii(host)
+        except ValueError as error:
+            return _impossible(ResolveError(str(error)))
     if _needs_nobody(host):
         return resolve_numeric(host, service, family=family, type=type)
     return _Question(resolver, host, family, type).begin(service)
@@ -75,6 +80,17 @@ def _needs_nobody(host: str) -> bool:
     if host == "unix/" or parse_address(host.partition("%")[0]) is not None:
         return True
     return ("." + host.lower().removesuffix(".")).endswith(".localhost")
+
+
+def _impossible(error: ResolveError) -> ae.CondVar[Infos]:
+    result: ae.CondVar[Infos] = ae.CondVar()
+
+    def settle() -> None:
+        if not result.ready:
+            result.throw(error)
+
+    ae.postpone(settle)
+    return result
 
 
 class _Question:
@@ -241,7 +257,7 @@ class _HostLookup:
         self.one_by_one = config.single_request
         self.rdtypes = rdtypes
         try:
-            self.names = candidate_names(idn_to_ascii(host), config.search, config.ndots)
+            self.names = candidate_names(host, config.search, config.ndots)
         except ValueError as error:
             self.names = []
             self.trouble = ResolveError(str(error))

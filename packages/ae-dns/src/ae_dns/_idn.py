@@ -1,6 +1,7 @@
 """Internationalized names: Unicode at the edge, ASCII inside (UTS 46, non-transitional).
 
-Sans-I/O. ``idna`` is imported when the first name that is not ASCII comes by.
+Sans-I/O. ``idna`` is imported when the first name that is not ASCII comes by. The one table for
+all packages is ``ae_socket.host_to_ascii``.
 
 >>> idn_to_ascii(idn_to_unicode("www.xn--bcher-kva.example"))
 'www.xn--bcher-kva.example'
@@ -10,32 +11,24 @@ from __future__ import annotations
 
 __all__ = ("idn_to_ascii", "idn_to_unicode")
 
+from ae_socket import host_to_ascii
+
 
 def idn_to_ascii(text: str) -> str:
     """Return a host name in the form that the DNS knows.
 
     A name that is ASCII already is returned untouched, and so is one that cannot be
-    converted: what it means is then for the lookup to find out. Other names are mapped by
-    UTS 46 (non-transitional: the sharp s stays), full stops of other scripts separate labels
-    as well, empty labels in front are dropped and a final dot is kept.
+    converted: what it means is then for the lookup to find out. Other names are mapped as
+    :func:`ae_socket.host_to_ascii` maps them, which raises an error instead; empty labels in
+    front are dropped.
 
     Perl: ``AnyEvent::Util::idn_to_ascii``
     """
     if text.isascii():
         return text
-    import idna
-
     try:
-        mapped = idna.uts46_remap(text, std3_rules=False, transitional=False)
-        labels = mapped.split(".")
-        while len(labels) > 1 and not labels[0]:
-            del labels[0]
-        if not all(labels[:-1]):
-            return text
-        return ".".join(
-            label if label.isascii() else idna.alabel(label).decode("ascii") for label in labels
-        )
-    except (idna.IDNAError, UnicodeError):
+        return host_to_ascii(text.lstrip(".\u3002\uff0e\uff61"))
+    except ValueError:
         return text
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 from weakref import WeakSet
 
 import ae_core as ae
-from ae_socket import AddressInfo
+from ae_socket import AddressInfo, host_to_ascii
 
 from ._answers import Answer, Srv
 from ._arguments import (
@@ -27,7 +27,6 @@ from ._arguments import (
 from ._cache import Cache
 from ._config import DEFAULT_TIMEOUTS, Config, SystemConfig, variable
 from ._errors import ResolveError
-from ._idn import idn_to_ascii
 from ._lookup import Deliver, Lookup, deliver_addresses, deliver_answer, deliver_srv, deliver_texts
 from ._resolution import Exchange, Plan, candidate_names, make_plan
 from ._wire import AAAA, A
@@ -395,7 +394,7 @@ class Resolver:
         config = self.configure()
         try:
             if not name.isascii():
-                name = idn_to_ascii(name)
+                name = host_to_ascii(name)
             names = candidate_names(name, config.search, config.ndots, explicit)
         except ValueError as error:
             return _impossible(error, deliver)

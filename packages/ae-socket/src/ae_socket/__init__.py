@@ -25,6 +25,7 @@ __all__ = (
     "format_host_port",
     "format_ipv4",
     "format_ipv6",
+    "host_to_ascii",
     "inherited_sockets",
     "order_addresses",
     "parse_address",
@@ -76,6 +77,7 @@ from ._connect import tcp_connect as tcp_connect
 from ._errors import ConnectFailed as ConnectFailed
 from ._errors import ResolveFailed as ResolveFailed
 from ._getaddrinfo import ThreadResolver as ThreadResolver
+from ._host_names import host_to_ascii as host_to_ascii
 from ._hosts import HostsFile as HostsFile
 from ._ordering import order_addresses as order_addresses
 from ._resolver import Resolver as Resolver

@@ -94,7 +94,7 @@ def tcp_connect(
     Raises:
         TypeError: At once, if an argument has the wrong type.
         ValueError: At once for a *local_address* that is none, else through the condvar: an
-            unknown service, a bad port, a NUL in the name.
+            unknown service, a bad port, a name that no host can have.
         ConnectFailed: Through the condvar. Its ``errors`` say what became of each attempt.
 
     Perl: ``tcp_connect $host, $service, $connect_cb, $prepare_cb``

@@ -21,6 +21,7 @@ import ae_core as ae
 
 from ._environment import variable
 from ._errors import ResolveFailed
+from ._host_names import host_to_ascii
 from ._hosts import HostsFile
 from ._ordering import order_addresses
 from ._sockaddr import AddressInfo, numeric_info, socket_type
@@ -128,7 +129,7 @@ class ThreadResolver:
         """Look a host up.
 
         Args:
-            host: A name. Non-ASCII names are encoded as IDNA.
+            host: A name; what the system is asked for is what :func:`host_to_ascii` gives.
             service: A port number.
             family: 0, 4 or 6.
             type: ``"stream"`` or ``"dgram"``.
@@ -140,6 +141,7 @@ class ThreadResolver:
 
         Raises:
             ResolveFailed: Through the condvar, if there is no such host.
+            ValueError: Through the condvar, if *host* cannot be the name of one.
         """
         socket_type(type)
         if family not in _FAMILIES:
@@ -204,17 +206,16 @@ _NO_SUCH_FAMILY: Final = tuple(
 def _ask(
     hosts: HostsFile, host: str, port: int, family: int, kind: SocketType
 ) -> list[AddressInfo]:
+    name = host_to_ascii(host)
     if variable("AE_HOSTS"):
-        listed = [numeric_info(text, port, kind) for text in hosts.addresses(host)]
+        listed = [numeric_info(text, port, kind) for text in hosts.addresses(name)]
         if listed:
             allowed = (_FAMILIES[family],) if family else tuple(_FAMILIES.values())
             return order_addresses(info for info in listed if info and info.family in allowed)
     try:
         # Bytes: for a str Python would load its IDNA codec, and refuse names like "_x.org".
-        name = host.encode("ascii") if host.isascii() else host.encode("idna")
-        found = socket.getaddrinfo(name, port, _FAMILIES[family], socket_type(kind))
-    except UnicodeError as error:
-        raise ResolveFailed(f"{host!r} cannot be the name of a host: {error}") from None
+        octets = name.encode("ascii")
+        found = socket.getaddrinfo(octets, port, _FAMILIES[family], socket_type(kind))
     except socket.gaierror as error:
         if family and error.errno in _NO_SUCH_FAMILY:
             return []

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ._addresses import UNIX, parse_address
 from ._environment import variable
+from ._host_names import host_to_ascii
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,7 +23,8 @@ def parse_hosts(lines: Iterable[str]) -> dict[str, list[str]]:
     """Read the lines of a hosts file: each name, in lower case, with its addresses in order.
 
     A comment starts with ``#``; a line without a numeric address in front says nothing. The
-    dot at the end of a name is dropped; an address may carry a scope.
+    dot at the end of a name is dropped, a name that is not ASCII stands for the one that
+    :func:`host_to_ascii` gives; an address may carry a scope.
 
     Example:
         >>> parse_hosts(["127.0.0.1  Localhost loop # here", "::1 localhost"])
@@ -42,7 +44,11 @@ def parse_hosts(lines: Iterable[str]) -> dict[str, list[str]]:
 
 
 def _normal(name: str) -> str:
-    return name.lower().removesuffix(".")
+    try:
+        encoded = name if name.isascii() else host_to_ascii(name)
+    except ValueError:
+        encoded = name  # no host can be asked for by it, so nobody will find it
+    return encoded.lower().removesuffix(".")
 
 
 class HostsFile:

@@ -27,6 +27,7 @@ from ._environment import protocols, variable
 from ._errors import ResolveFailed
 from ._eyeballs import interleave
 from ._getaddrinfo import ThreadResolver
+from ._host_names import host_to_ascii
 from ._hosts import HostsFile
 from ._services import parse_service
 from ._sockaddr import AddressInfo, numeric_info, socket_type, unix_info
@@ -46,9 +47,10 @@ _PROTOCOL: Final = {"stream": "tcp", "dgram": "udp"}
 class Resolver(Protocol):
     """What can be given to :func:`set_resolver`: something that looks up names of hosts.
 
-    It gets names only, never a numeric address, ``unix/`` or ``localhost``, and the service
-    as a port number. It answers through the condvar, on this thread, with the addresses in
-    the order to try them, or throws an ``OSError`` if there is no such host.
+    It gets names only, as :func:`host_to_ascii` gives them, never a numeric address, ``unix/``
+    or ``localhost``, and the service as a port number. It answers through the condvar, on this
+    thread, with the addresses in the order to try them, or throws an ``OSError`` if there is no
+    such host.
 
     A resolver that also has ``srv(service, protocol, domain) -> CondVar[list]``, whose items
     have ``port`` and ``target`` and come in the order to try them, is asked for SRV records
@@ -125,7 +127,8 @@ def resolve(
 
     Args:
         host: A name, an address in any form :func:`parse_address` reads (an IPv6 one may
-            carry a scope, ``fe80::1%eth0``), or ``"unix/"``.
+            carry a scope, ``fe80::1%eth0``), or ``"unix/"``. What is asked for, of the hosts
+            file as well, is the name that :func:`host_to_ascii` gives.
         service: A port number, the name of a service, or ``name=port``, where the port
             stands in if neither SRV records nor the services database are to be relied on.
             With ``"unix/"`` an absolute path, or a NUL and an abstract name.
@@ -145,7 +148,8 @@ def resolve(
 
     Raises:
         TypeError: At once, if an argument has the wrong type.
-        ValueError: Through the condvar: an unknown service, a bad port, a NUL in a name.
+        ValueError: Through the condvar: an unknown service, a bad port, a name that no host
+            can have (:func:`host_to_ascii`).
         ResolveFailed: Through the condvar: there is no such host.
 
     Perl: ``resolve_sockaddr $host, $service, $proto, $family, $type, $cb``
@@ -197,14 +201,15 @@ def known_infos(
         if family or not path.startswith(("/", "\0")):
             return []
         return [unix_info(path, kind)]
-    if not host or "\0" in host:
-        raise ValueError(f"expected the name or address of a host, got {host!r}")
     port = parse_service(service, kind)[1]
     info = numeric_info(host, port, kind)
+    if info is None:
+        if "%" in host and not host.startswith("["):
+            raise ResolveFailed(f"{host!r} is no IPv6 address, so it has no scope")
+        host = host_to_ascii(host)
+        info = numeric_info(host, port, kind)  # it had brackets
     if info is not None:
         return [info] if _FAMILY[info.family] in _families(family) else []
-    if "%" in host:
-        raise ResolveFailed(f"{host!r} is no IPv6 address, so it has no scope")
     # RFC 6761 6.3: all of "localhost." is this host, and never a question for the DNS.
     if ("." + host.lower().removesuffix(".")).endswith(".localhost"):
         texts = (_LOOPBACK[one] for one in _families(family))
@@ -243,6 +248,7 @@ class _Question:
         if infos is not None:
             self.answer(infos)
             return
+        host = host_to_ascii(host)
         name, port = parse_service(service, self.kind)
         if not self.families:
             self.answer([])
