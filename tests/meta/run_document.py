@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
-import importlib
 import io
+import json
 import os
 import re
 import socket
@@ -67,19 +67,19 @@ class Loopback:
 RESOLVER: list[Loopback] = []
 
 
-def serve(ready: threading.Event, ports: dict[int, int], authority: Path) -> None:
-    """Run the demo's servers on a loop of this thread for as long as the process lives."""
-    try:
-        import ae_core as ae
-        from demo_servers import DemoServers
+def serve(authority: str) -> None:
+    """Run the demo's servers until stdin ends; tell their ports."""
+    import ae_core as ae
+    from demo_servers import DemoServers
 
-        ae.use("loop")
-        servers = DemoServers(HOSTS)
-        authority.write_text(servers.authority.pem)
-        ports.update({number: getattr(servers, name).port for number, name in WELL_KNOWN.items()})
-    finally:
-        ready.set()
-    ae.run()
+    with DemoServers(HOSTS) as servers:
+        Path(authority).write_text(servers.authority.pem)
+        ports = {number: getattr(servers, name).port for number, name in WELL_KNOWN.items()}
+        print(json.dumps(ports), flush=True)
+        over = ae.CondVar[None]()
+        watcher = ae.io(sys.stdin, "r", over.send)
+        over.recv()
+        watcher.cancel()
 
 
 @contextlib.contextmanager
@@ -123,18 +123,22 @@ def run_block(code: str, line: int, name: str, namespace: dict[str, Any], mark: 
     return output.getvalue()
 
 
-def start_servers(folder: Path) -> dict[int, int]:
-    """Serve what the document's host names stand for; give the port of each well-known one."""
-    importlib.import_module("ae_core")  # the main thread is the one that does it first
-    authority = folder / "authority.pem"
-    ports: dict[int, int] = {}
-    ready = threading.Event()
-    threading.Thread(target=serve, args=(ready, ports, authority), daemon=True).start()
-    ready.wait()
-    if not ports:
-        raise SystemExit("the servers did not start")
-    os.environ["AE_CA_FILE"] = str(authority)
-    return ports
+@contextlib.contextmanager
+def demo_servers(folder: Path) -> Iterator[dict[int, int]]:
+    """Serve what the document's host names stand for; give the port of each well-known one.
+
+    In a process of their own: a thread of this one would be somebody who may end any wait.
+    """
+    authority = str(folder / "authority.pem")
+    command = [sys.executable, __file__, "--serve", authority]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdout is not None
+        ports = process.stdout.readline()
+        if not ports:
+            raise SystemExit("the servers did not start")
+        os.environ["AE_CA_FILE"] = authority
+        yield {int(number): port for number, port in json.loads(ports).items()}
 
 
 @contextlib.contextmanager
@@ -157,15 +161,18 @@ def redis_server(folder: Path) -> Iterator[int]:
 
 
 def main() -> int:
+    sys.path.insert(0, str(ROOT / "examples"))
+    if sys.argv[1] == "--serve":
+        serve(sys.argv[2])
+        return 0
     document = Path(sys.argv[-1]).resolve()
     on_screen = "--screen" in sys.argv
     text = document.read_text("utf-8")
-    sys.path.insert(0, str(ROOT / "examples"))
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         ports: dict[int, int] = {}
         if any(host in text for host in HOSTS):
-            ports = start_servers(folder)
+            ports = stack.enter_context(demo_servers(folder))
         if REDIS in text:
             ports[6379] = stack.enter_context(redis_server(folder))
         if ports:
@@ -190,4 +197,4 @@ def main() -> int:
 if __name__ == "__main__":
     status = main()
     sys.stdout.flush()
-    os._exit(status)  # the servers' thread runs for ever
+    os._exit(status)  # readers leave things open at the end, and are not told

@@ -38,6 +38,9 @@ class Backend(ABC):
     strict_idle: ClassVar[bool] = False
     #: True if nobody but us runs this loop, so that a wait without watchers can never end.
     owns_wait: ClassVar[bool] = False
+    #: True if the loop, which the program runs too, ends by itself when it waits for nothing any
+    #: more: what we do not need may not stay armed in it.
+    ends_by_itself: ClassVar[bool] = False
     #: True if several :meth:`run_until` may be active at once, each on a stack of its own.
     many_waits: ClassVar[bool] = False
     #: False if descriptors are watched by another thread, which comes to its turn when it does.
@@ -88,6 +91,13 @@ class Backend(ABC):
     @abstractmethod
     def io_stop(self, token: Any) -> None:
         """End what :meth:`io_start` began. The descriptor may have been closed already."""
+
+    def io_discount(self, token: Any) -> None:
+        """Have what :meth:`io_start` began be no reason for the loop to go on.
+
+        Only of interest where ``ends_by_itself``.
+        """
+        return None
 
     @abstractmethod
     def arm(self, at: float | None) -> None:

@@ -7,18 +7,27 @@ from __future__ import annotations
 
 __all__ = ("block", "check_may_block", "stuck_for")
 
+import _signal  # type: ignore[import-not-found]
 import sys
 from math import inf
 
 from ._errors import BlockingNotAllowed, Deadlock, RecursiveWait, WrongLoop
 from ._interrupt import catching_sigint
+from ._thread_identity import bystanders, get_ident, sleep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Final
 
     from ._condvar import CondVar
     from ._core import Core
+
+A_MOMENT: Final = 0.02
+LOOK_AGAIN: Final = 0.25
+# where the handlers of our own are
+_OURS: Final = tuple(
+    f"{__package__}.{module}" for module in ("_interrupt", "_signals", "testing._conformance")
+)
 
 
 def check_may_block(core: Core) -> None:
@@ -39,9 +48,7 @@ def check_may_block(core: Core) -> None:
         )
 
 
-def block(
-    core: Core, condvar: CondVar[Any], timeout: float | None, *, forever: bool = False
-) -> None:
+def block(core: Core, condvar: CondVar[Any], timeout: float | None) -> None:
     """Run the loop until *condvar* is ready.
 
     Raises:
@@ -51,7 +58,7 @@ def block(
     backend = core.backend
     timed_out = False
     stuck = False
-    owns_wait = backend.owns_wait and not forever
+    owns_wait = backend.owns_wait
 
     def expire() -> None:
         nonlocal timed_out
@@ -86,6 +93,8 @@ def block(
         condvar._forget_wake(waiter)
         if timer is not None:
             core.cancel_timer(timer)
+        if backend.ends_by_itself and not core.live:
+            core.disarm()
     if core.interrupt is not None:
         interrupt, core.interrupt = core.interrupt, None
         raise interrupt
@@ -95,28 +104,49 @@ def block(
         raise TimeoutError(f"not ready within {timeout:g} s")
     if stuck:
         raise Deadlock(
-            "recv() can never end: no watcher, no pending operation and no other thread is left"
+            "recv() can never end: no watcher, no pending operation, no other thread and no "
+            "signal handler is left"
         )
     raise WrongLoop(f"the {backend.name} loop ended before the condition variable was ready")
 
 
 def stuck_for(core: Core) -> float | None:
     """Return how long to wait although no descriptor and no timer is left; None: in vain."""
+    pause = _look(core)
+    if pause is None:
+        # a thread that a C library has just started may not have come to Python yet
+        sleep(A_MOMENT)
+        pause = _look(core)
+    return pause
+
+
+def _look(core: Core) -> float | None:
     if not all(getattr(other, "passive", False) for other in core.others):
         return inf  # a signal, a child, another thread's work
     if _other_threads():
-        return 0.25  # one of them may yet call us, or end without: look again
+        return LOOK_AGAIN  # one of them may yet call us, or end without: look again
     # asked last: a thread that has ended made its calls before
-    return inf if core.remote else None
+    return inf if core.remote or _signal_handlers() else None
 
 
 def _other_threads() -> bool:
-    """Return whether a non-daemon thread besides this one lives."""
-    threading = sys.modules.get("threading")
-    if threading is None:
-        return False
-    ours = threading.current_thread()
-    return any(
-        thread is not ours and thread.is_alive() and not thread.daemon
-        for thread in threading.enumerate()
-    )
+    """Return whether a thread lives that may call us: any, also one of a C library in Python.
+
+    By what the interpreter knows of, and not ``threading``: there, threads that other modules
+    have started are missing, and some that have ended are not.
+    """
+    ours = get_ident()
+    return any(ident != ours and ident not in bystanders for ident in sys._current_exceptions())
+
+
+def _signal_handlers() -> bool:
+    """Return whether a handler of the program's, of the ``signal`` module, may yet be called."""
+    for number in range(1, _signal.NSIG):
+        handler = _signal.getsignal(number)
+        if (
+            callable(handler)
+            and handler is not _signal.default_int_handler
+            and getattr(handler, "__module__", None) not in _OURS
+        ):
+            return True
+    return False

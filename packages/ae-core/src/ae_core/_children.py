@@ -13,6 +13,7 @@ import sys
 from contextlib import suppress
 
 from ._interrupt import batch
+from ._thread_identity import bystander
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -274,7 +275,7 @@ class _Waiter:
             self.handle.wait()
         else:
             # suppressed: somebody else reaped it; on_end() finds that out and says so
-            with suppress(ChildProcessError):
+            with bystander(), suppress(ChildProcessError):
                 os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         if not self._stopped:
             try:

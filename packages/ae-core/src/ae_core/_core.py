@@ -265,11 +265,12 @@ class Core(TimerQueue):
             first.peers.append(record)
         return record
 
-    def io_own(self, fd: int, callback: Callable[[], object]) -> IoRecord:
+    def io_own(self, fd: int, callback: Callable[[], object], *, counts: bool = True) -> IoRecord:
         """Have *callback* called when *fd* is readable, for the core itself.
 
         No watcher stands for it, nothing that looks for watchers sees it, and only one may be on
-        a descriptor. End it with :meth:`io_own_end`.
+        a descriptor. End it with :meth:`io_own_end`. If it does not count, a loop that ends when
+        it has nothing to wait for does not wait for this.
         """
         record = IoRecord()
         record.core = self
@@ -278,6 +279,8 @@ class Core(TimerQueue):
         record.peers = None
         record.fd = fd
         record.token = self.backend.io_start(fd, False, record)
+        if not counts:
+            self.backend.io_discount(record.token)
         return record
 
     def io_own_end(self, record: IoRecord) -> None:
@@ -337,6 +340,12 @@ class Core(TimerQueue):
         self.armed = at
         latest = self.clock() + LONGEST_WAIT
         self.backend.arm(at if at < latest else latest)
+
+    def disarm(self) -> None:
+        """Have the backend forget the time, which no timer needs any more."""
+        if -inf < self.armed < inf:
+            self.armed = inf
+            self.backend.arm(None)
 
     def on_deadline(self) -> None:
         """Called by the backend: run every timer that is due now, then arm for the next."""

@@ -13,6 +13,8 @@ import _signal  # type: ignore[import-not-found]
 import os
 import sys
 
+from ._thread_identity import in_main_thread
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +34,9 @@ if TYPE_CHECKING:
 class catching_sigint:
     """While active, the first SIGINT makes *core*'s ``recv()`` raise ``KeyboardInterrupt``.
 
-    Does nothing off the main thread, or if the program has a SIGINT handler of its own.
+    If the program has a SIGINT handler of its own, that one is called. Any signal ends the wait
+    for a moment, so that its handler runs and may end it for good. Does nothing off the main
+    thread.
     """
 
     __slots__ = ("_core", "_fd", "_installed")
@@ -44,13 +48,14 @@ class catching_sigint:
 
     def __enter__(self) -> None:
         # the C module: the wrappers of `signal` make enum members, 3 us a call
-        if _signal.getsignal(_signal.SIGINT) is not _signal.default_int_handler:
+        if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+            try:
+                _signal.signal(_signal.SIGINT, self._on_sigint)
+            except ValueError:
+                return  # not the main thread: no handler runs here
+            self._installed = True
+        elif not in_main_thread():
             return
-        try:
-            _signal.signal(_signal.SIGINT, self._on_sigint)
-        except ValueError:
-            return  # not the main thread: Ctrl-C does not come here
-        self._installed = True
         waker = self._core.rooms.get("interrupt")
         if waker is None:
             waker = self._core.rooms["interrupt"] = _Waker(self._core)
@@ -67,9 +72,7 @@ class catching_sigint:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if not self._installed:
-            return
-        if _signal.getsignal(_signal.SIGINT) == self._on_sigint:
+        if self._installed and _signal.getsignal(_signal.SIGINT) == self._on_sigint:
             _signal.signal(_signal.SIGINT, _signal.default_int_handler)
         if self._fd != -1:
             current = _signal.set_wakeup_fd(-1)
@@ -136,7 +139,7 @@ class _Waker:
             os.set_blocking(reader, False)
             os.set_blocking(self.fd, False)
         self.fds: tuple[int, int] = (reader, self.fd)
-        record = core.io_own(reader, self._drain)
+        record = core.io_own(reader, self._drain, counts=False)
         # some loops outlive the core, and would watch what is closed
         core.closers.append(lambda: core.backend.io_stop(record.token))
 

@@ -10,6 +10,7 @@ __all__ = ("Task", "run", "sleep", "spawn", "suspend")
 
 import sys
 
+from ._api import pending
 from ._blocking import block, check_may_block
 from ._condvar import CondVar
 from ._detect import asyncio_runs, bound, current
@@ -221,7 +222,12 @@ def run(coroutine: Coroutine[Any, Any, T] | None = None) -> T | None:
     Perl: ``AnyEvent->condvar->recv``
     """
     if coroutine is None:
-        block(current(blocking=True), CondVar(), None, forever=True)
+        core = current(blocking=True)
+        operation = pending()  # so that it is no Deadlock
+        try:
+            block(core, CondVar(), None)
+        finally:
+            operation.cancel()
         return None
     if not isinstance(coroutine, Coroutine):
         raise TypeError(f"expected a coroutine object or nothing, got {coroutine!r}")

@@ -6,21 +6,33 @@ A loop belongs to the real thread, whose greenlets share it, so we take the orig
 
 from __future__ import annotations
 
-__all__ = ("get_ident", "in_main_thread", "local", "wrong_thread")
+__all__ = (
+    "bystander",
+    "bystanders",
+    "get_ident",
+    "in_main_thread",
+    "local",
+    "sleep",
+    "wrong_thread",
+)
 
+import os
 import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import TracebackType
     from typing import NoReturn
 
 _monkey = sys.modules.get("gevent.monkey")
 if _monkey is None or TYPE_CHECKING:
     from _thread import _local as local
     from _thread import get_ident as get_ident
+    from time import sleep as sleep
 else:
     get_ident = _monkey.get_original("_thread", "get_ident")
     local = _monkey.get_original("_thread", "_local")
+    sleep = _monkey.get_original("time", "sleep")
 
 _importer = get_ident()
 
@@ -33,6 +45,34 @@ def in_main_thread() -> bool:
         return get_ident() == _importer
     main: bool = threading.main_thread().ident == get_ident()
     return main
+
+
+#: The threads of ours from which no answer can come that nothing else announces: a worker that
+#: rests, a guard that looks at others. A wait does not count on them.
+bystanders: set[int] = set()
+
+
+class bystander:
+    """While active, the thread that runs the block is one of :data:`bystanders`."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        if not in_main_thread():  # where gevent has made a greenlet of the thread
+            bystanders.add(get_ident())
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        bystanders.discard(get_ident())
+
+
+if hasattr(os, "register_at_fork"):
+    # they stayed with the parent, and the child gives their identities to others
+    os.register_at_fork(after_in_child=bystanders.clear)
 
 
 def wrong_thread() -> NoReturn:

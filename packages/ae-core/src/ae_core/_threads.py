@@ -19,6 +19,7 @@ from ._api import pending
 from ._condvar import CondVar
 from ._core import Core
 from ._detect import current
+from ._thread_identity import bystander
 
 T = TypeVar("T")
 
@@ -169,7 +170,8 @@ class _Pool:
                 expired = False
                 if not self.stopping:
                     self.idle += 1
-                    expired = not self.changed.wait(IDLE)
+                    with bystander():
+                        expired = not self.changed.wait(IDLE)
                     self.idle -= 1
                 if not self.queue and (expired or self.stopping):
                     self.threads.discard(threading.current_thread())

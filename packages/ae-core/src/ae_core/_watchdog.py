@@ -19,6 +19,7 @@ from weakref import WeakSet
 
 from ._describe import callback_text
 from ._log import log
+from ._thread_identity import bystander
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -274,6 +275,11 @@ def _start_thread() -> None:
 
 
 def _look() -> None:
+    with bystander():
+        _look_again_and_again()
+
+
+def _look_again_and_again() -> None:
     global _alive
     looked = monotonic()
     while _enabled:

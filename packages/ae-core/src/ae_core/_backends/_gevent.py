@@ -45,6 +45,9 @@ class GeventLoop(Backend):
         token.stop()
         token.close()
 
+    def io_discount(self, token: Any) -> None:
+        token.ref = False
+
     def arm(self, at: float | None) -> None:
         if self._timer is not None:
             self._timer.stop()
@@ -102,6 +105,7 @@ class GeventBackend(GeventLoop):
 
     name = "gevent"
     many_waits = True
+    ends_by_itself = True
 
     def __init__(self, on_deadline: Callable[[], None]) -> None:
         self._hub = get_hub()
@@ -124,18 +128,24 @@ class GeventBackend(GeventLoop):
                 pause = None if self.on_stuck is None else self.on_stuck()
                 if pause is None:
                     raise Deadlock(
-                        "recv() can never end: no watcher, no pending operation and no other "
-                        "greenlet is left"
+                        "recv() can never end: no watcher, no pending operation, no other "
+                        "greenlet, thread or signal handler is left"
                     ) from error
-                self._keep_alive(pause)
+                self._keep_alive(min(pause, 3600.0))
             finally:
                 self._waiters.remove(waiter)
+                if not self._waiters:
+                    self._keep_alive(None)
 
-    def _keep_alive(self, pause: float) -> None:
+    def _keep_alive(self, pause: float | None) -> None:
         """Have the hub wait for another thread, which it does not count as a reason to."""
-        timer = self._loop.timer(min(pause, 3600.0))
-        self._keeper = timer  # replaces, and so ends, the one before
-        timer.start(self.wake)
+        if self._keeper is not None:
+            self._keeper.stop()
+            self._keeper.close()
+            self._keeper = None
+        if pause is not None:
+            self._keeper = self._loop.timer(pause)
+            self._keeper.start(self.wake)
 
     def wake(self) -> None:
         # by way of the loop: a waiter can only be switched to from the hub

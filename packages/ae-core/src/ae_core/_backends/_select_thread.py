@@ -15,6 +15,7 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from .._thread_identity import bystander
 from .._wakeup import Wakeup
 from ._multiplexers import BROKEN, INVALID, READ, WRITE, Select
 
@@ -122,6 +123,10 @@ class SelectThread:
     # ------------------------------------------------------------------ in the thread of ours
 
     def _run(self, wakeup: Wakeup) -> None:
+        with bystander():
+            self._wait(wakeup)
+
+    def _wait(self, wakeup: Wakeup) -> None:
         mux = Select()
         mux.change(wakeup.fd, 0, READ)
         numbers: dict[tuple[int, bool], int] = {}  # what is watched, and for whom

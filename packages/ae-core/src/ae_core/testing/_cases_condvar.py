@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .. import _api as ae
 from .. import _detect, _tasks
 from .._condvar import CondVar
-from .._errors import BlockingNotAllowed, CancelledError, Deadlock, RecursiveWait
+from .._errors import BlockingNotAllowed, CancelledError, RecursiveWait
 from ._scene import BLOCKING, COROUTINE, HOSTED, Scene, case, expect, expect_equal, expect_raises
 
 if TYPE_CHECKING:
@@ -164,43 +164,6 @@ async def blocking_in_a_running_loop_is_refused(scene: Scene) -> None:
             expect("await cv" in str(error), f"the advice is 'await cv', got: {error}")
     condvar.send(3)
     expect_equal(condvar.recv(), 3, "one that is ready")
-
-
-@case("condvar", ways=(BLOCKING,))
-async def a_wait_that_nothing_can_end_is_a_deadlock(scene: Scene) -> None:
-    if not scene.backend.owns_wait:
-        return  # somebody else may yet do something
-    with expect_raises(Deadlock):
-        CondVar[None]().recv()
-    done: CondVar[None] = CondVar()
-    with ae.timer(0.001, scene.trace.recorder("timer")):
-        with expect_raises(Deadlock):
-            done.recv()
-    expect_equal(scene.trace, ["timer"], "what could still happen")
-    with expect_raises(TimeoutError):
-        done.recv(0.001)
-    with ae.timer(0.001, done):
-        done.recv()
-
-
-@case("condvar", ways=(BLOCKING,))
-async def a_pending_operation_is_no_deadlock(scene: Scene) -> None:
-    done: CondVar[None] = CondVar()
-    operation = ae.pending()
-    backend = scene.backend
-    timer = ae.timer(0.001, lambda: None)
-    timer.cancel()
-    from threading import Thread
-
-    def work() -> None:
-        backend.call_threadsafe(done)
-
-    thread = Thread(target=work, daemon=True)
-    thread.start()
-    done.recv(scene.limit)
-    thread.join()
-    operation.cancel()
-    operation.cancel()
 
 
 @case("condvar", "main thread", ways=(BLOCKING,))
