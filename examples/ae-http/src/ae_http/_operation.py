@@ -433,12 +433,12 @@ class Operation:
     def cancel_stream(self) -> None:
         """See ``ResponseStream.cancel``."""
         waiting, self._waiting = self._waiting, None
-        if waiting is not None:
-            waiting.cancel()
         self._pieces.clear()
         self._decoder = None
         if not self._done:
             self._give_up(HttpError("the stream was cancelled", phase="body"))
+        if waiting is not None:
+            waiting.cancel()
 
     # ------------------------------------------------------------------ the end
 

@@ -196,9 +196,18 @@ class CondVar(Generic[T]):
         if self._thread != get_ident():
             self._wrong_thread("cancel")
         if self._state == _PENDING:
-            self._state = _CANCELLED
-            if self._callbacks is not None:
-                self._run_callbacks()
+            try:
+                self._end_operation()
+            finally:
+                self._state = _CANCELLED
+                if self._callbacks is not None:
+                    self._run_callbacks()
+
+    def _end_operation(self) -> None:
+        """Release what the operation holds; called by :meth:`cancel`, once.
+
+        Before the callbacks run, because these may raise what leaves the program.
+        """
 
     def _run_callbacks(self) -> None:
         interrupt: BaseException | None = None

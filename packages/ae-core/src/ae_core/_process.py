@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ._condvar import CondVar
 from ._detect import current
+from ._interrupt import batch
 from ._redirect import Existing, Named, Sink, Source, parse_redirects
 
 if TYPE_CHECKING:
@@ -75,9 +76,9 @@ class Process(CondVar[int]):
         program is waited for in the background, for as long as the loop runs. Only the program
         itself gets the signals, not the processes that it started.
         """
-        if self.ready:
-            return
         super().cancel()
+
+    def _end_operation(self) -> None:
         self._close_streams()
         if self._pid and self._status is None:
             self._signal(signal.SIGTERM)
@@ -394,9 +395,10 @@ def _refused(process: Process, program: bytes, error: OSError) -> None:
     log("error", "cannot start %r: %s", os.fsdecode(program), error, context="ae_core")
     no_descriptors = error.errno in (errno.EMFILE, errno.ENFILE)
     process._status = (124 if no_descriptors else 126) << 8
-    for stream in process._streams.copy():
-        process._core.call(stream.end, stream.record.context, None)
-    process._settle()
+    with batch(process._core):
+        for stream in process._streams.copy():
+            process._core.call(stream.end, stream.record.context, None)
+        process._settle()
 
 
 # ---------------------------------------------------------------------- arguments

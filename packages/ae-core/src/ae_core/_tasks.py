@@ -176,9 +176,7 @@ class _Sleep(CondVar[None]):
     _core: Core
     _number: int
 
-    def cancel(self) -> None:
-        """Cancel it, and its timer."""
-        super().cancel()
+    def _end_operation(self) -> None:
         self._core.cancel_timer(self._number)
 
 

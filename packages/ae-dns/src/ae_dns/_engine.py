@@ -276,7 +276,10 @@ class Engine:
         if self._queue:
             self._start_queued()
         for waiter in exchange.waiters.copy():
-            waiter.exchange_over(exchange)
+            try:
+                waiter.exchange_over(exchange)
+            except (KeyboardInterrupt, SystemExit) as error:
+                ae.report_error(error)  # of a callback: the other waiters hear all the same
         self._settle()
 
     def _start_queued(self) -> None:

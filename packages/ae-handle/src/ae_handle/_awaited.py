@@ -11,6 +11,7 @@ __all__ = ("END", "Awaited", "Each", "Next")
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
+import ae_core as ae
 from ae_core import CondVar
 
 from ._buffer import NEED_MORE
@@ -43,12 +44,19 @@ class Awaited:
     def __call__(self, handle: Handle, value: Any) -> None:
         """The item is there."""
         self._release()
-        self.condvar.send(value)
+        try:
+            self.condvar.send(value)
+        except BaseException as error:
+            # a callback of the user leaves the program: not in the middle of ours
+            ae.report_error(error)
 
     def throw(self, error: BaseException) -> None:
         """There will be no item."""
         self._release()
-        self.condvar.throw(error)
+        try:
+            self.condvar.throw(error)
+        except BaseException as leaves:
+            ae.report_error(leaves)
 
     def _settled(self, condvar: CondVar[Any]) -> None:
         """The condition variable is ready: if that was not us, the user gave up."""
