@@ -103,22 +103,89 @@ def test_big_answers_arrive_whole(program: str) -> None:
 
 
 @unix
-def test_line_that_is_no_unicode(program: str) -> None:
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"\xff", "a line must be UTF-8 text"),
+        (b"1\x1b", "a line must not contain control characters"),
+        (b"a\rb", "a line must not contain control characters"),
+        (b"GET / HTTP/1.1", "this is no web server"),
+    ],
+)
+def test_line_that_would_end_the_connection_is_not_sent(
+    line: bytes, reason: str, program: str
+) -> None:
+    arguments: list[bytes] = [b"-m", b"ae_core.debug", os.fsencode(program), b"-c", b"1", b"-c"]
     done = subprocess.run(
-        [
-            os.fsencode(sys.executable),
-            b"-m",
-            b"ae_core.debug",
-            os.fsencode(program),
-            b"-c",
-            b"\xff",
-        ],
+        [os.fsencode(sys.executable), *arguments, line],
         env=environment(),
         capture_output=True,
         timeout=60,
-        check=True,
+        check=False,
     )
-    assert done.stdout.rstrip() == b"UnicodeDecodeError: a line must be UTF-8 text"
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.decode().splitlines()[-1].endswith(f": {reason}")
+    assert b"\x1b" not in done.stderr
+
+
+def answering(says: bytes, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the client against a server that says this, whatever it is asked."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(says)
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(1000):
+                    pass
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        done = client(f"127.0.0.1:{server.getsockname()[1]}", *arguments)
+        thread.join()
+    return done
+
+
+def test_what_the_shell_says_reaches_the_terminal_escaped() -> None:
+    says = b"Welcome\r\n> \x1b]0;x\x07a\rb\xe2\x80\xae\x9b\r\n> "
+    shown = "\\x1b]0;x\\x07a\\rb\\u202e\ufffd\n"
+    done = answering(says, "-c", "1")
+    assert (done.returncode, done.stdout, done.stderr) == (0, shown, "")
+    done = answering(says, "--history", "")
+    assert shown in done.stdout
+    done = answering(b"\x1b[2J\r\n", "-c", "1")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "\x1b" not in done.stderr
+
+
+def test_refusal_of_the_shell_is_told() -> None:
+    done = answering(b"Welcome\r\n> refused: line longer than 5 octets\r\n", "-c", "1")
+    assert done.returncode == 1
+    assert done.stderr.endswith(": refused: line longer than 5 octets\n")
+    done = answering(b"refused: too many clients\r\n", "-c", "1")
+    assert done.stderr.endswith(": refused: too many clients\n")
+
+
+@unix
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("arguments", [["-c", "1"], ["--history", ""]])
+def test_output_that_cannot_be_written_ends_the_client(arguments: list[str], program: str) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "ae_core.debug", program, *arguments],
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (
+        74,
+        "ae_core.debug: standard output: No space left on device\n",
+    )
 
 
 def test_tcp_address() -> None:
@@ -332,6 +399,20 @@ def test_interrupt_leaves_the_client_and_not_the_program(
 def test_client_works_without_readline(program: str, terminal: Callable[..., Terminal]) -> None:
     at = terminal(program, code="sys.modules['readline'] = None")
     at.see("> ")
+    at.type("6 * 7\n")
+    at.see("42\n> ")
+    at.type("\x04")
+    assert at.status() == 0
+
+
+@posix
+def test_line_that_is_not_sent_does_not_end_the_session(
+    program: str, terminal: Callable[..., Terminal]
+) -> None:
+    at = terminal(program, "--history", "")
+    at.see("> ")
+    at.type("HEAD / HTTP/1.1\n")
+    at.see("not sent: this is no web server\n> ")
     at.type("6 * 7\n")
     at.see("42\n> ")
     at.type("\x04")

@@ -34,8 +34,8 @@ def nothing() -> None:
 @pytest.mark.parametrize(
     ("data", "answer"),
     [
-        (b"\xff\xfe\n", "UnicodeDecodeError: a line must be UTF-8 text\r\n> "),
-        (b"\0\n", None),
+        (b"\xff\xfe\n", "refused: a line must be UTF-8 text\r\n"),
+        (b"\0\n", "refused: a line must not contain control characters\r\n"),
         (bytes(range(256)) * 10, None),
         (b"x" * (1 << 20), "refused: line longer than 65536 octets\r\n"),
         (b"x" * (1 << 20) + b"\nprint(1)\n", "refused: line longer than 65536 octets\r\n"),

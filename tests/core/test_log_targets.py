@@ -1,4 +1,4 @@
-"""Where messages end: LOG-19, LOG-20, LOG-29, and stdlib logging."""
+"""Where messages end: LOG-19, LOG-20, LOG-29, and stdlib logging. Files: ``test_log_files``."""
 
 from __future__ import annotations
 
@@ -24,204 +24,15 @@ pytestmark = pytest.mark.usefixtures("fresh_logs")
 Lines: TypeAlias = Callable[[Path], list[str]]
 
 
-@pytest.fixture
-def lines(unstamped: Callable[[str], str]) -> Lines:
-    """Read a log file, once it is written, without the time stamps."""
-
-    def read(path: Path) -> list[str]:
-        assert logs.flush()
-        return unstamped(path.read_text(encoding="utf-8")).splitlines()
-
-    return read
-
-
 @pytest.fixture(params=["thread", "at-once"])
 def writer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files are written by a thread of their own, or, where there is none to be had, at once."""
+    """Syslog is written by a thread of its own, or, where there is none to be had, at once."""
 
     def refuse(*args: Any) -> int:
         raise RuntimeError("can't start new thread")
 
     if request.param == "at-once":
         monkeypatch.setattr(_log_targets, "start_new_thread", refuse)
-
-
-# Files
-
-
-@pytest.mark.usefixtures("writer")
-@pytest.mark.parametrize("method", ["log_to_file", "log_to_path"])
-def test_file_is_appended_to(method: str, tmp_path: Path, lines: Lines) -> None:
-    path = tmp_path / "log"
-    path.write_text("old\n")
-    context = logs.Context(**{method: path})
-    for i in range(100):
-        assert context.log("error", "line %d", i)
-    assert lines(path) == ["old", *(f"error anonymous: line {i}" for i in range(100))]
-
-
-@pytest.mark.skipif(os.name == "nt", reason="the name of an open file cannot be changed")
-@pytest.mark.usefixtures("writer")
-def test_path_is_opened_anew_and_file_is_kept(tmp_path: Path, lines: Lines) -> None:
-    kept, reopened = tmp_path / "kept", tmp_path / "reopened"
-    context = logs.Context(
-        attach=[logs.Context(log_to_file=kept), logs.Context(log_to_path=reopened)]
-    )
-    context.log("error", "one")
-    assert logs.flush()
-    kept.rename(tmp_path / "kept.1")
-    reopened.rename(tmp_path / "reopened.1")
-    context.log("error", "two")
-    assert lines(tmp_path / "kept.1") == ["error anonymous: one", "error anonymous: two"]
-    assert not kept.exists()
-    assert lines(tmp_path / "reopened.1") == ["error anonymous: one"]
-    assert lines(reopened) == ["error anonymous: two"]
-
-
-@pytest.mark.usefixtures("writer")
-def test_kept_file_is_opened_at_once_and_closed_with_its_context(
-    tmp_path: Path, lines: Lines
-) -> None:
-    path = tmp_path / "log"
-    context = logs.Context(log_to_file=path)
-    assert lines(path) == []
-    target = context._target
-    assert isinstance(target, _log_targets.File)
-    fd = target._fd
-    assert fd is not None
-    del target
-    context.log_callback(None)
-    with pytest.raises(OSError) as caught:
-        os.fstat(fd)
-    assert caught.value.errno == errno.EBADF
-
-
-def test_relative_name_means_the_directory_of_the_call(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: Lines
-) -> None:
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.chdir(tmp_path)
-    context = logs.Context(log_to_path="log")
-    monkeypatch.chdir(tmp_path / "elsewhere")
-    context.log("error", "x")
-    assert lines(tmp_path / "log") == ["error anonymous: x"]
-
-
-@pytest.mark.usefixtures("writer")
-def test_text_that_is_no_utf8_is_escaped(tmp_path: Path, lines: Lines) -> None:
-    context = logs.Context(log_to_file=tmp_path / "log")
-    context.log("error", "caf\xe9 \udcff")
-    assert lines(tmp_path / "log") == ["error anonymous: caf\xe9 \\udcff"]
-
-
-@pytest.mark.usefixtures("writer")
-@pytest.mark.parametrize("method", ["log_to_file", "log_to_path"])
-def test_failure_is_reported_once_elsewhere_and_the_next_message_tries_again(
-    method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], lines: Lines, unstamped: Any
-) -> None:
-    path = tmp_path / "missing" / "log"
-    logs.COLLECT.attach(logs.Context(**{method: path}))
-    for i in range(3):
-        log("error", "m%d", i)
-        assert logs.flush()
-    text = unstamped(capsys.readouterr().err)
-    assert text.count("unable to write to log file") == 1
-    assert f"error ae_core.logs: unable to write to log file {str(path)!r}: " in text
-    assert "No such file or directory" in text
-    path.parent.mkdir()
-    log("error", "m4")
-    assert lines(path) == [f"error {__name__}: m4"]
-
-
-@pytest.mark.usefixtures("writer")
-def test_two_broken_targets_do_not_feed_each_other(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name in "ab":
-        logs.COLLECT.attach(logs.Context(log_to_file=tmp_path / name / "log"))
-    log("error", "x")
-    assert logs.flush()
-    assert capsys.readouterr().err.count("unable to write") == 2
-
-
-@pytest.mark.usefixtures("writer")
-def test_failure_of_the_only_target_still_reaches_stderr(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    logs.LOG.log_to_file(tmp_path / "missing" / "log")
-    assert logs.flush()
-    assert "unable to write to log file" in capsys.readouterr().err
-
-
-@pytest.mark.usefixtures("writer")
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-def test_full_disk_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
-    logs.COLLECT.attach(logs.Context(log_to_path="/dev/full"))
-    log("error", "x")
-    assert logs.flush()
-    assert "No space left on device" in capsys.readouterr().err
-
-
-@posix
-def test_blocked_target_blocks_nobody_and_is_bounded(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    unstamped: Any,
-) -> None:
-    """A FIFO without a reader blocks open() for ever: the worst disk there is."""
-    monkeypatch.setattr(_log_targets, "_QUEUE_LIMIT", 5)
-    fifo = tmp_path / "fifo"
-    os.mkfifo(fifo)
-    logs.COLLECT.attach(logs.Context(log_to_path=fifo))
-    context = logs.ctx("x")
-    assert context.log("error", "first")
-    while _log_targets._unwritten and next(iter(_log_targets._unwritten))._queue:
-        threading.Event().wait(0.001)  # until the thread has taken it to the FIFO
-    logs.LOG.log_callback(None)
-    assert [context.log("error", "m%d", i) for i in range(7)] == [True] * 5 + [False] * 2
-    assert not logs.flush(0.01)
-    logs.LOG.log_to_stderr()
-    with open(fifo, encoding="utf-8") as reader:
-        stamped = ""
-        while "m4\n" not in stamped:
-            stamped += reader.read()  # nothing between one opening of the FIFO and the next
-    got = unstamped(stamped)
-    assert got.startswith("error x: first\n")
-    assert logs.flush()
-    assert [line[-2:] for line in got.splitlines()[1:]] == [f"m{i}" for i in range(5)]
-    assert "is too slow: 2 messages lost" in capsys.readouterr().err
-
-
-def test_nothing_starts_a_thread_at_the_end_of_the_program(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: Lines
-) -> None:
-    monkeypatch.setattr(_log_targets, "_at_end", False)
-    monkeypatch.setattr(_log_targets, "start_new_thread", None)
-    _log_targets._end()
-    context = logs.Context(log_to_path=tmp_path / "log")
-    context.log("error", "x")
-    assert lines(tmp_path / "log") == ["error anonymous: x"]
-
-
-def test_forked_child_forgets_what_its_parent_has_to_write(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: Lines
-) -> None:
-    monkeypatch.setattr(_log_targets, "start_new_thread", lambda *args: 1)  # it never runs
-    context = logs.Context(log_to_path=tmp_path / "log")
-    context.log("error", "the parent's")
-    assert not logs.flush(0.01)
-    _log_targets._forget_in_child()
-    assert logs.flush(0)
-    monkeypatch.undo()
-    context.log("error", "the child's")
-    assert lines(tmp_path / "log") == ["error anonymous: the child's"]
-
-
-@pytest.mark.parametrize("path", ["", b""])
-def test_file_without_a_name_is_refused(path: Any) -> None:
-    with pytest.raises(ValueError, match="expected the name of a file"):
-        logs.Context().log_to_file(path)
 
 
 def test_syslog_takes_a_format_too(syslogged: list[tuple[int, str]]) -> None:
@@ -239,66 +50,6 @@ def test_traceback_that_cannot_be_shown_does_no_harm(capsys: pytest.CaptureFixtu
 
     assert log("error", "x", error=Broken())
     assert "Broken" in capsys.readouterr().err
-
-
-def escaped(path: Path) -> str:
-    """Return *path* as a word of ``AE_LOG``."""
-    return "".join(f"\\{char}" for char in str(path))
-
-
-@pytest.mark.parametrize("end", ["", "log('fatal', 'end')", "raise SystemExit(1)"])
-def test_files_are_complete_after_the_program(
-    end: str, tmp_path: Path, python: Any, lines: Lines
-) -> None:
-    path = tmp_path / "log"
-    done = python(
-        f"from ae_core._log import log\nfor i in range(2000): log('error', 'line %d', i)\n{end}\n",
-        AE_LOG=f"log=file={escaped(path)}",
-    )
-    assert done.returncode == bool(end)
-    got = lines(path)
-    assert got[:2000] == [f"error __main__: line {i}" for i in range(2000)]
-    assert got[2000:] == (["fatal __main__: end"] if "fatal" in end else [])
-
-
-def test_finalizer_at_the_end_of_the_program_reaches_the_file(
-    tmp_path: Path, python: Any, lines: Lines
-) -> None:
-    path = tmp_path / "log"
-    python(
-        "from ae_core._log import log\n"
-        "log('error', 'early')\n"
-        "class Late:\n"
-        "    def __del__(self, log=log): log('error', 'late')\n"
-        "keep = Late()\n",
-        AE_LOG=f"log=path={escaped(path)}",
-    )
-    assert lines(path) == ["error __main__: early", "error __main__: late"]
-
-
-@posix
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_forked_child_writes_its_own_messages_once(
-    tmp_path: Path, python: Any, lines: Lines
-) -> None:
-    path = tmp_path / "log"
-    done = python(
-        "import os, warnings\n"
-        "from ae_core import logs\n"
-        "from ae_core._log import log\n"
-        "warnings.simplefilter('ignore')\n"
-        "for i in range(500): log('error', 'parent')\n"
-        "if (pid := os.fork()) == 0:\n"
-        "    log('error', 'child')\n"
-        "    logs.flush()\n"
-        "    os._exit(0)\n"
-        "os.waitpid(pid, 0)\n",
-        AE_LOG=f"log=file={escaped(path)}",
-    )
-    assert done.returncode == 0, done.stderr
-    got = lines(path)
-    assert got.count("error __main__: parent") == 500
-    assert got.count("error __main__: child") == 1
 
 
 # Syslog
@@ -328,6 +79,85 @@ def test_syslog_maps_levels_and_splits_lines(
     assert syslogged[:9] == [(syslog.LOG_DAEMON | s, "(anonymous) x") for s in severities]
     note = syslog.LOG_DAEMON | syslog.LOG_NOTICE
     assert syslogged[9:] == [(note, "(anonymous) a"), (note, "+ "), (note, "+ b\\0")]
+
+
+@pytest.mark.usefixtures("writer")
+def test_syslog_that_fails_is_reported_once_elsewhere(
+    syslogged: list[tuple[int, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import syslog
+
+    def refuse(priority: int, text: str) -> None:
+        raise OSError(errno.ENOBUFS, "no")
+
+    logs.COLLECT.attach(logs.Context(log_to_syslog=True))
+    with monkeypatch.context() as patch:
+        patch.setattr(syslog, "syslog", refuse)
+        for _ in range(3):
+            log("error", "x")
+            assert logs.flush()
+    log("error", "y")
+    assert logs.flush()
+    assert capsys.readouterr().err.count("unable to write to syslog: ") == 1
+    assert [text for _, text in syslogged] == [f"({__name__}) y"]
+
+
+def test_syslog_that_is_stuck_blocks_nobody_and_is_bounded(
+    syslogged: list[tuple[int, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import syslog
+
+    monkeypatch.setattr(_log_targets, "_QUEUE_LIMIT", 5)
+    inside, released = threading.Event(), threading.Event()
+    send = syslog.syslog
+
+    def stuck(priority: int, text: str) -> None:
+        inside.set()
+        assert released.wait(50)
+        send(priority, text)
+
+    monkeypatch.setattr(syslog, "syslog", stuck)
+    logs.COLLECT.attach(logs.Context(log_to_syslog=True))
+    context = logs.ctx("x")
+    assert context.log("error", "first")
+    assert inside.wait(50)
+    logs.LOG.log_callback(None)
+    assert [context.log("error", "m%d", i) for i in range(7)] == [True] * 5 + [False] * 2
+    assert not logs.flush(0.01)
+    logs.LOG.log_to_stderr()
+    released.set()
+    assert logs.flush()
+    assert [text for _, text in syslogged] == ["(x) first", *(f"(x) m{i}" for i in range(5))]
+    assert "syslog is too slow: 2 messages lost" in capsys.readouterr().err
+
+
+def test_nothing_starts_a_thread_at_the_end_of_the_program(
+    syslogged: list[tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_log_targets, "_at_end", False)
+    monkeypatch.setattr(_log_targets, "start_new_thread", None)
+    _log_targets._end()
+    logs.Context(log_to_syslog=True).log("error", "x")
+    assert [text for _, text in syslogged] == ["(anonymous) x"]
+
+
+def test_forked_child_forgets_what_its_parent_has_to_send(
+    syslogged: list[tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = logs.Context(log_to_syslog=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(_log_targets, "start_new_thread", lambda *args: 1)  # it never runs
+        context.log("error", "the parent's")
+    assert not logs.flush(0.01)
+    _log_targets._forget_in_child()
+    assert logs.flush(0)
+    context.log("error", "the child's")
+    assert logs.flush()
+    assert [text for _, text in syslogged] == ["(anonymous) the child's"]
 
 
 def test_syslog_default_facility_is_user(syslogged: list[tuple[int, str]]) -> None:

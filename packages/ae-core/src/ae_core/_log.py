@@ -19,6 +19,8 @@ __all__ = (
 
 import sys
 
+from ._escape import visible
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -198,7 +200,7 @@ def last_words(context: object, level: int, message: object, *_: object) -> bool
     if level > 4 or stderr is None:
         return False
     try:
-        stderr.write(f"{LEVEL_NAMES[level]:<5} {context}: {message}\n")
+        stderr.write(visible(f"{LEVEL_NAMES[level]:<5} {context}: {message}\n"))
     except (OSError, ValueError):
         return False
     return True

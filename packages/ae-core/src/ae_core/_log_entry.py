@@ -10,6 +10,7 @@ __all__ = ("Entry", "traceback_text")
 from typing import TYPE_CHECKING
 
 from . import logs  # not yet complete here: it imports us
+from ._escape import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,19 +38,31 @@ class Entry:
         self.frame = frame
         self.when = when
         self.text = _text(message, args)
-        self._lines: dict[int, str] = {}
+        self._lines: dict[tuple[int, bool], str] = {}
 
     def formatted(
-        self, level: int, callback: Callable[[float, Context, int, str], str] | None
+        self,
+        level: int,
+        callback: Callable[[float, Context, int, str], str] | None,
+        *,
+        raw: bool = False,
     ) -> str:
-        """Return the text of the message for a target that shows lines."""
+        """Return the text of the message for a target that shows lines.
+
+        Unless it is to be *raw*, control characters of the message are escapes in it. Those that
+        the program's own format functions add, colours for example, stay.
+        """
         if callback is not None:
-            return callback(self.when, self.origin, level, self.full_text())
-        lines = self._lines.get(level)
+            return callback(self.when, self.origin, level, self._message(raw))
+        lines = self._lines.get((level, raw))
         if lines is None:
-            lines = logs.default_format(self.when, self.origin, level, self.full_text())
-            self._lines[level] = lines
+            lines = logs.default_format(self.when, self.origin, level, self._message(raw))
+            self._lines[level, raw] = lines
         return lines
+
+    def _message(self, raw: bool) -> str:
+        text = self.full_text()
+        return text if raw else visible(text)
 
     def full_text(self) -> str:
         """Return the message and the traceback that belongs to it."""

@@ -1,7 +1,7 @@
 """Where log messages end: stderr, stdlib ``logging``, files, syslog, a callback.
 
-Imported by ``ae_core.logs`` only. A target never raises because of a message, never waits for a
-disk, and never imports stdlib ``logging``: a program that has not imported it has no handlers.
+Imported by ``ae_core.logs`` only. A target never raises because of a message, and never imports
+stdlib ``logging``: a program that has not imported it has no handlers.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ import atexit
 import os
 import sys
 import time
-from _thread import allocate_lock, get_ident, start_new_thread
+from _thread import RLock, allocate_lock, get_ident, start_new_thread
 from collections import deque
 from typing import TYPE_CHECKING, ClassVar, Final
 from weakref import WeakSet
 
+from ._escape import visible
 from ._log import LEVEL_NAMES, last_words, log
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Callback(Target):
         self._callback = callback
 
     def emit(self, entry: Entry, level: int, formatter: Format) -> tuple[bool, bool]:
-        return True, bool(self._callback(entry.formatted(level, formatter)))
+        return True, bool(self._callback(entry.formatted(level, formatter, raw=True)))
 
 
 class Stderr(Target):
@@ -72,8 +73,12 @@ class Stderr(Target):
         stderr = sys.stderr
         if stderr is None:  # pythonw, or a daemon that closed it
             return False, False
+        text = entry.formatted(level, formatter)
         try:
-            stderr.write(entry.formatted(level, formatter))
+            try:
+                stderr.write(text)
+            except UnicodeEncodeError as error:  # a stream of the program's own
+                stderr.write(text.encode(error.encoding, "backslashreplace").decode(error.encoding))
             stderr.flush()
         except (OSError, ValueError):  # gone, or closed: there is nobody left to tell
             return False, False
@@ -185,33 +190,147 @@ def _register_level_names() -> None:
             logging.addLevelName(number, name)
 
 
-# Files and syslog
+def _complain(text: str) -> None:
+    if not log("error", text, context="ae_core.logs"):
+        last_words("ae_core.logs", 4, text)  # messages are being lost: not in silence
+
+
+# Files
 #
-# A disk can take seconds for one write, and a loop must not wait for it. So such a target only
-# queues; a thread writes whatever has come together and ends when nothing is left. It is a bare
+# A message is on its way to the disk when log() returns: the last ones before a crash are those
+# that matter. One write() with O_APPEND puts it behind all others as a whole. The lock is for
+# what the system takes in several pieces only, and it is one that recurses, because a finalizer or
+# a signal handler may log in the middle of anything.
+
+_OPENING: Final = (
+    os.O_WRONLY
+    | os.O_CREAT
+    | os.O_APPEND
+    # A FIFO that nobody reads is an error, not a wait; a terminal does not become ours.
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_NOCTTY", 0)
+)
+_files: WeakSet[File] = WeakSet()
+
+
+class File(Target):
+    """A file, appended to."""
+
+    __slots__ = (
+        "__weakref__", "_failed", "_fd", "_id", "_keep_open", "_lock", "_path", "_torn",
+    )  # fmt: skip
+
+    def __init__(self, path: str | os.PathLike[str], *, keep_open: bool) -> None:
+        name = os.fsdecode(path)
+        if not name:
+            raise ValueError(f"expected the name of a file, got {path!r}")
+        _prepare_process()
+        # Absolute: a daemon may change its directory before the file is opened once more.
+        self._path = os.path.abspath(name)
+        self._keep_open = keep_open
+        self._fd: int | None = None
+        self._id: tuple[int, int] | None = None
+        self._failed = False
+        self._torn = False  # the last message is there in part only, without a newline
+        self._lock = RLock()
+        _files.add(self)
+        if keep_open:
+            self._try(b"")
+
+    def emit(self, entry: Entry, level: int, formatter: Format) -> tuple[bool, bool]:
+        return self._try(entry.formatted(level, formatter).encode(errors="backslashreplace")), False
+
+    def _try(self, data: bytes) -> bool:
+        try:
+            with self._lock:
+                self._append(data)
+        except OSError as error:
+            # Once per failure, not per message: two broken targets would otherwise feed each
+            # other with complaints for ever.
+            if not self._failed:
+                self._failed = True
+                _complain(f"unable to write to log file {self._path!r}: {error}")
+            return False
+        self._failed = False
+        return True
+
+    def _append(self, data: bytes) -> None:
+        fd = self._kept() if self._keep_open else self._open()
+        try:
+            rest = memoryview(b"\n" + data if data and self._torn else data)
+            while rest:
+                rest = rest[os.write(fd, rest) :]
+                self._torn = len(rest) > 0
+        finally:
+            if not self._keep_open:
+                os.close(fd)
+
+    def _open(self) -> int:
+        fd = os.open(self._path, _OPENING, 0o666)
+        if os.name == "posix":
+            os.set_blocking(fd, True)
+        return fd
+
+    def _kept(self) -> int:
+        """Return the descriptor, anew if somebody closed it: a daemon, all that it inherited."""
+        if self._fd is None or _identity(self._fd) != self._id:
+            self._fd = self._open()
+            self._id = _identity(self._fd)
+        return self._fd
+
+    def __del__(self) -> None:
+        fd = getattr(self, "_fd", None)
+        if fd is not None and _identity(fd) == self._id:
+            os.close(fd)
+
+
+def _identity(fd: int) -> tuple[int, int] | None:
+    """Tell files apart: the number of a closed descriptor is soon that of another file."""
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+# Syslog
+#
+# Its daemon can take seconds for one message, and a loop must not wait for it. So the target only
+# queues; a thread sends whatever has come together and ends when nothing is left. It is a bare
 # `_thread`, because a finalizer may log in the middle of anything, also of `threading`'s own
 # critical sections, whose locks do not recurse.
 
 _QUEUE_LIMIT: Final = 10_000
-_all: WeakSet[_Background] = WeakSet()
-_unwritten: set[_Background] = set()
+_syslogs: WeakSet[Syslog] = WeakSet()
+_unwritten: set[Syslog] = set()
 
 
-class _Background(Target):
-    """A target that is written by a thread of its own."""
+class Syslog(Target):
+    """The system's log."""
 
     __slots__ = (
-        "__weakref__", "_failed", "_lock", "_lost", "_queue", "_reporter", "_running",
+        "__weakref__", "_facility", "_failed", "_lock", "_lost", "_queue", "_reporter", "_running",
+        "_syslog",
     )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, facility: str) -> None:
+        if facility not in _FACILITIES:
+            raise ValueError(
+                f"not a syslog facility: {facility!r}, expected one of {', '.join(_FACILITIES)}"
+            )
+        try:
+            import syslog
+        except ImportError:
+            raise OSError("this platform has no syslog") from None
         _prepare_process()
+        self._facility = getattr(syslog, f"LOG_{facility.upper()}", syslog.LOG_USER)
+        self._syslog = syslog
         self._queue: deque[tuple[int, str]] = deque()
         self._failed = False
         self._lost = 0
         self._reporter: int | None = None
         self._reset_thread()
-        _all.add(self)
+        _syslogs.add(self)
 
     def _reset_thread(self) -> None:
         self._lock = allocate_lock()
@@ -223,12 +342,13 @@ class _Background(Target):
         if len(self._queue) >= _QUEUE_LIMIT:
             self._lost += 1
             return False, False
-        self._queue.append((level, self._line(entry, level, formatter)))
+        if formatter is not None:
+            text = entry.formatted(level, formatter)
+        else:
+            text = f"({entry.origin.title}) {entry.full_text()}".replace("\n", "\n+ ")
+        self._queue.append((level, text))
         self._start()
         return True, False
-
-    def _line(self, entry: Entry, level: int, formatter: Format) -> str:
-        return entry.formatted(level, formatter)
 
     def _start(self) -> None:
         if self._running:
@@ -247,7 +367,7 @@ class _Background(Target):
         while True:
             try:
                 with self._lock:
-                    self._write_queue()
+                    self._send_queue()
             finally:
                 self._running = False
             # A message that came just before that line found us running.
@@ -257,109 +377,30 @@ class _Background(Target):
                 return
             self._running = True
 
-    def _write_queue(self) -> None:
-        while True:
-            batch = [self._queue.popleft() for _ in range(len(self._queue))]
+    def _send_queue(self) -> None:
+        while self._queue:
             try:
-                self._write(batch)
+                self._send(*self._queue.popleft())
             except Exception as error:
-                # Once per failure, not per message: two broken targets would otherwise feed
-                # each other with complaints for ever.
-                if not self._failed:
+                if not self._failed:  # once, as for files
                     self._failed = True
-                    self._report(f"unable to write to {self._name()}: {error}")
+                    self._report(f"unable to write to syslog: {error}")
             else:
                 self._failed = False
                 if self._lost:
                     lost, self._lost = self._lost, 0
-                    self._report(f"{self._name()} is too slow: {lost} messages lost")
-            if not self._queue:
-                return
+                    self._report(f"syslog is too slow: {lost} messages lost")
+
+    def _send(self, level: int, text: str) -> None:
+        for line in visible(text.replace("\0", "\\0")).rstrip("\n").split("\n"):
+            self._syslog.syslog(self._facility | min(level, 8) - 1, line)
 
     def _report(self, text: str) -> None:
         self._reporter = get_ident()
         try:
-            if not log("error", text, context="ae_core.logs"):
-                last_words("ae_core.logs", 4, text)  # messages are being lost: not in silence
+            _complain(text)
         finally:
             self._reporter = None
-
-    def _write(self, batch: list[tuple[int, str]]) -> None:
-        raise NotImplementedError
-
-    def _name(self) -> str:
-        raise NotImplementedError
-
-
-class File(_Background):
-    """A file, appended to."""
-
-    __slots__ = ("_fd", "_keep_open", "_path")
-
-    def __init__(self, path: str | os.PathLike[str], *, keep_open: bool) -> None:
-        name = os.fsdecode(path)
-        if not name:
-            raise ValueError(f"expected the name of a file, got {path!r}")
-        super().__init__()
-        # Absolute: a daemon may change its directory before the thread gets to open the file.
-        self._path = os.path.abspath(name)
-        self._keep_open = keep_open
-        self._fd: int | None = None
-        if keep_open:
-            self._start()
-
-    def __del__(self) -> None:
-        if getattr(self, "_fd", None) is not None:
-            os.close(self._fd)  # type: ignore[arg-type]
-
-    def _name(self) -> str:
-        return f"log file {self._path!r}"
-
-    def _write(self, batch: list[tuple[int, str]]) -> None:
-        if self._fd is None:
-            self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-        try:
-            data = memoryview("".join(text for _, text in batch).encode(errors="backslashreplace"))
-            while data:
-                data = data[os.write(self._fd, data) :]
-        finally:
-            if not self._keep_open:
-                fd, self._fd = self._fd, None
-                os.close(fd)
-
-
-class Syslog(_Background):
-    """The system's log."""
-
-    __slots__ = ("_facility", "_syslog")
-
-    def __init__(self, facility: str) -> None:
-        if facility not in _FACILITIES:
-            raise ValueError(
-                f"not a syslog facility: {facility!r}, expected one of {', '.join(_FACILITIES)}"
-            )
-        try:
-            import syslog
-        except ImportError:
-            raise OSError("this platform has no syslog") from None
-        super().__init__()
-        self._facility = getattr(syslog, f"LOG_{facility.upper()}", syslog.LOG_USER)
-        self._syslog = syslog
-
-    def _name(self) -> str:
-        return "syslog"
-
-    def _line(self, entry: Entry, level: int, formatter: Format) -> str:
-        if formatter is not None:
-            return entry.formatted(level, formatter)
-        text = entry.full_text().replace("\n", "\n+ ")
-        return f"({entry.origin.title}) {text}"
-
-    def _write(self, batch: list[tuple[int, str]]) -> None:
-        for level, text in batch:
-            clean = text.encode(errors="backslashreplace").decode().replace("\0", "\\0")
-            for line in clean.rstrip("\n").split("\n"):
-                self._syslog.syslog(self._facility | min(level, 8) - 1, line)
 
 
 _FACILITIES: Final = (
@@ -401,8 +442,10 @@ def _end() -> None:
 
 def _forget_in_child() -> None:
     """The parent's threads are not here, and what is queued will be written there."""
+    for file in list(_files):
+        file._lock = RLock()
     _unwritten.clear()
-    for target in list(_all):
+    for target in list(_syslogs):
         target._queue.clear()
         target._reporter = None
         target._reset_thread()

@@ -1,8 +1,7 @@
 """Log contexts: where messages come from, which levels pass, where they go.
 
-The engine behind ``ae.log``; imported by the first message. Nothing here needs an event loop:
-targets that may block (``_log_targets``) write from threads of their own, and ``AE_LOG`` is
-parsed by ``_log_spec``.
+The engine behind ``ae.log``; imported by the first message. Nothing here needs an event loop;
+what targets do is in ``_log_targets``, and ``AE_LOG`` is parsed by ``_log_spec``.
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ from typing import TYPE_CHECKING, Final, Self, cast
 
 from . import _environ
 from . import _log_targets as _targets
+from ._escape import visible
 from ._log import LEVEL_NAMES, Logger, level_number, module_of
 from ._log_entry import Entry
 
@@ -75,12 +75,13 @@ def default_format(when: float, context: Context, level: int, message: str) -> s
     """Return the lines of one message, each with the time, the last one ended by a newline.
 
     The level's name is padded to five; lines after the first say `` + `` instead of a blank. A
-    program may assign its own function to ``ae_core.logs.default_format``.
+    program may assign its own function to ``ae_core.logs.default_format``. For stderr, files and
+    syslog the control characters in *message* have become escapes already.
 
     Perl: ``AnyEvent::Log::default_format``
     """
     stamp = format_time(when)
-    text = f"{LEVEL_NAMES[level]:<5} {context.title}: {message}"
+    text = f"{LEVEL_NAMES[level]:<5} {visible(context.title)}: {message}"
     return f"{stamp} " + f"\n{stamp} + ".join(text.rstrip("\n").split("\n")) + "\n"
 
 
@@ -111,9 +112,10 @@ def exact_time(on: bool) -> None:
 
 
 def flush(timeout: float = 5.0) -> bool:
-    """Wait until everything queued for files and syslog is written, at most *timeout* seconds.
+    """Wait until everything queued for syslog is written, at most *timeout* seconds.
 
-    Happens by itself at a regular exit and after ``fatal`` messages.
+    Happens by itself at a regular exit and after ``fatal`` messages. Files need none of it: a
+    message is written when ``log`` returns.
 
     Returns:
         False if a target was still blocked after that time.
@@ -249,17 +251,24 @@ class Context:
     def log_to_file(self, path: str | os.PathLike[str]) -> Self:
         """Append messages to a file that is kept open.
 
-        The file is opened and written by a thread of its own. If that fails, an error is logged
-        once, the messages are lost, and the next ones try again.
+        A message is written before ``log`` returns, by one system call however many lines it
+        has: what precedes a crash is in the file, and messages of several threads and processes
+        stand one behind the other. If writing fails, an error is logged once, the messages are
+        lost, and the next ones try again.
         """
         return self._set_target(_targets.File(path, keep_open=True))
 
     def log_to_path(self, path: str | os.PathLike[str]) -> Self:
-        """Append messages to a file that is opened anew for each batch, so it may be rotated."""
+        """Append messages to a file that is opened anew for each one, so it may be rotated.
+
+        Written as by :meth:`log_to_file`.
+        """
         return self._set_target(_targets.File(path, keep_open=False))
 
     def log_to_syslog(self, facility: str = "user") -> Self:
         """Send messages to the system's log; ``trace`` arrives there as ``debug``.
+
+        They are sent by a thread of its own, so a daemon that does not answer stops nobody.
 
         Raises:
             ValueError: If there is no such facility.
@@ -269,6 +278,9 @@ class Context:
 
     def log_callback(self, callback: Callable[[str], object] | None) -> Self:
         """Call *callback* with the formatted text of each message; ``None`` ends any target.
+
+        The text has the control characters of the message as they are: what shows it on a
+        terminal has to escape them, for example by ``ae_core.console.printable``.
 
         If it returns a true value the message goes no further. It may log: such messages pass by
         this context's target. What it raises goes to ``ae.exception_hook``.

@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Final
 
 from .. import console
 from .._aids import parse_shell_address
+from .._escape import visible
+from ._lines import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m ae_core.debug",
         description="Talk to the debug shell of a running program (AE_DEBUG_SHELL).",
         epilog="Exit status: 0, 1 if there is no shell at the address or it went away, "
-        "2 for bad arguments.",
+        "2 for bad arguments, 74 if the output cannot be written.",
     )
     parser.add_argument("address", metavar="PATH|HOST:PORT", help="where the shell listens")
     parser.add_argument(
@@ -55,6 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         host, service = parse_shell_address(options.address)
     except ValueError as error:
         parser.error(str(error))
+    for line in options.command or ():
+        if reason := refusal(_encoded(line)):
+            parser.error(f"{line!r}: {reason}")
     try:
         if options.command is None:
             with _connect(host, service) as sock, _history(options.history):
@@ -82,19 +87,28 @@ def _connect(host: str, service: str) -> socket.socket:
     return sock
 
 
+def _encoded(line: str) -> bytes:
+    """Return a line of the user's as octets, also if they are no UTF-8."""
+    return line.replace("\n", " ").encode(errors="surrogateescape")
+
+
 def _run_one(sock: socket.socket, line: str) -> str:
     """Return what *line* gives. The shell answers everything, then closes because we did."""
-    sock.sendall(line.replace("\n", " ").encode(errors="surrogateescape") + b"\n")
+    sock.sendall(_encoded(line) + b"\n")
     sock.shutdown(socket.SHUT_WR)
     answer = b"".join(iter(lambda: sock.recv(65536), b""))
     banner, found, rest = answer.partition(b"\r\n")
     if not found or not rest.startswith(PROMPT) or not rest.endswith(PROMPT):
+        last = (rest or banner).removeprefix(PROMPT)
+        if last.startswith(b"refused: "):
+            raise EOFError(_text(last).rstrip("\n"))
         raise EOFError(f"not the answer of a debug shell: {banner[:80].decode(errors='replace')!r}")
     return _text(rest.removeprefix(PROMPT).removesuffix(PROMPT))
 
 
 def _text(data: bytes) -> str:
-    return data.decode(errors="replace").replace("\r\n", "\n")
+    """Return what was received as text for the terminal, whoever it is that speaks there."""
+    return visible(data.decode(errors="replace").replace("\r\n", "\n"))
 
 
 @contextlib.contextmanager
@@ -131,6 +145,7 @@ class _Terminal:
         self._owed: SimpleQueue[None] = SimpleQueue()  # prompts to come: one for each line
         self._owed.put(None)  # and the first
         self._closed = False
+        self._status = 1  # if the other side ends it
         self._typing = False  # whether input() waits
 
     def run(self) -> int:
@@ -143,10 +158,13 @@ class _Terminal:
                 if self._closed:
                     break
                 self._typing = True
-                line = input(PROMPT.decode())
+                line = _encoded(input(PROMPT.decode()))
+                while reason := refusal(line):
+                    print(f"not sent: {reason}")
+                    line = _encoded(input(PROMPT.decode()))
                 self._typing = False
                 self._owed.put(None)
-                self._sock.sendall(line.encode(errors="surrogateescape") + b"\n")
+                self._sock.sendall(line + b"\n")
         except EOFError:
             leaving = True
         except KeyboardInterrupt:
@@ -161,14 +179,17 @@ class _Terminal:
         if leaving:
             print()
             return 0
-        print("the shell has closed the connection", file=sys.stderr)
-        return 1
+        if self._status == 1:
+            print("the shell has closed the connection", file=sys.stderr)
+        return self._status
 
     def _read(self) -> None:
         try:
             self._copy()
         except OSError as error:
             print(error, file=sys.stderr)
+        except SystemExit as end:  # what it said cannot be shown, and a thread ends nobody else
+            self._status = int(end.code or 0)
         self._closed = True
         self._asked.put(None)
         # Away from the keyboard: again and again, because readline misses a signal that comes

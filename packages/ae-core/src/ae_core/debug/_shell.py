@@ -11,7 +11,6 @@ __all__ = ("Shell", "shell")
 import atexit
 import errno
 import os
-import re
 import socket
 import stat
 import weakref
@@ -20,8 +19,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .. import _api, logs
 from .._detect import current
+from .._escape import visible
 from .._log import log
 from ._commands import Interpreter
+from ._lines import LONGEST_LINE, binary, refusal
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -33,26 +34,29 @@ if TYPE_CHECKING:
 # -------------------
 # Whoever can connect can run code in this process. So: a UNIX socket that only its owner may open
 # (connecting is refused before listen(), so the mode is right before anybody can come in), or a
-# loopback address, and nothing else. A browser on the same machine can reach a loopback port, and
-# would post lines of its own to it: a client that speaks HTTP is thrown out at its first line.
+# loopback address, and nothing else. What other protocols say, a browser's above all, is thrown out
+# at its first line (`_lines`).
 #
 # Output is queued and sent as fast as the client reads. A client that does not read is not read
 # from either, and loses log messages, so the queue is bounded.
 
-LONGEST_LINE: Final = 64 * 1024
 MOST_OUTPUT: Final = 1 << 20
 MOST_CLIENTS: Final = 16
 LINGER: Final = 5.0  # seconds for a refused client to read why
 PAUSE: Final = 1.0  # seconds without accepting after an error: no more descriptors, mostly
-
-_HTTP: Final = re.compile(rb"(?:[A-Z]+ \S+ HTTP/|Host:)", re.IGNORECASE)
 
 
 def shell(host: str, service: str | int) -> Shell:
     """Open a shell into this program, served by this thread's loop.
 
     Each line a client sends is a command (``help`` lists them), a Python expression, whose value
-    is shown, or a statement. All clients share one namespace.
+    is shown, or a statement. All clients share one namespace. Control characters in what is shown
+    are escapes.
+
+    A connection ends at the first line that is not UTF-8, has control characters (but TAB, and a
+    CR at its end), looks like HTTP or TLS, or is longer than 64 KiB. Neither that line nor
+    anything behind it is run; the lines in front of it have been. What has no line feed behind it
+    is never run.
 
     Args:
         host: ``"unix/"``, or a loopback address: ``"127.0.0.1"``, ``"::1"``, ``"localhost"``.
@@ -267,7 +271,7 @@ class _Connection:
         self._thread = get_ident()
         self._input = bytearray()
         self._output = bytearray()
-        self._first_line = True
+        self._looked_at = 0  # octets of the unfinished line
         self._ending = False  # nothing is read any more; close when the output is sent
         self._reader: Watcher | None = None
         self._writer: Watcher | None = None
@@ -321,26 +325,26 @@ class _Connection:
                 self._refuse(f"line longer than {LONGEST_LINE} octets")
                 return
             if end < 0:
-                break
-            line = bytes(self._input[:end]).rstrip(b"\r")
-            del self._input[: end + 1]
-            if self._first_line and _HTTP.match(line):
-                log("warn", "debug shell: a client speaks HTTP, refused", context="ae_core.debug")
-                self._refuse("this is no web server")
+                reason = binary(self._input, self._looked_at)
+                self._looked_at = len(self._input)
+            else:
+                line = bytes(self._input[:end])
+                del self._input[: end + 1]
+                self._looked_at = 0
+                reason = refusal(line)
+            if reason is not None:
+                log("warn", "debug shell: a client is refused: %s", reason, context="ae_core.debug")
+                self._refuse(reason)
                 return
-            self._first_line = False
-            self._run(line)
+            if end < 0:
+                break
+            self._run(line.decode())
         if len(self._output) >= MOST_OUTPUT:
             self._reader = None
 
-    def _run(self, line: bytes) -> None:
+    def _run(self, line: str) -> None:
         self._at_prompt = False
-        try:
-            text = line.decode()
-        except UnicodeDecodeError:
-            self._write("UnicodeDecodeError: a line must be UTF-8 text\n")
-        else:
-            self._write(self._interpreter.run(text, MOST_OUTPUT))
+        self._write(self._interpreter.run(line, MOST_OUTPUT))
         self._prompt()
 
     def _prompt(self) -> None:
@@ -362,7 +366,8 @@ class _Connection:
     # Output
 
     def _write(self, text: str) -> None:
-        self._output += text.replace("\n", "\r\n").encode(errors="backslashreplace")
+        # Escaped, because values and messages contain what peers of this program chose.
+        self._output += visible(text).replace("\n", "\r\n").encode()
         self._flush()
 
     def _flush(self) -> None:

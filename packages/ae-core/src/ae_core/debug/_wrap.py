@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 
 from .. import _api, logs
 from .._describe import backtrace, callback_text, caller, value_text
+from .._escape import printable
 from .._log import logger
 from .._watcher import Watcher
 
@@ -238,7 +239,9 @@ class WrappedWatcher(Watcher):
             ("took", f"{self.time_sum:.6f} s in all, {self.time_max:.6f} s at most"),
             ("errors", str(len(self.errors))),
         ]
-        rows += [("error", f"{logs.format_time(when)} {text}") for when, text in self.errors]
+        rows += [
+            ("error", f"{logs.format_time(when)} {printable(text)}") for when, text in self.errors
+        ]
         text = "".join(f"{name + ':':<10}{value}\n" for name, value in rows)
         if self.backtrace:
             text += f"created at\n{self.backtrace}"
