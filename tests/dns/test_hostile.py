@@ -140,6 +140,37 @@ PACKETS: dict[str, tuple[int, bytes, Verdict | None]] = {
         many(A, lambda _: record(b"\1a" * 120 + ME, A, bytes(4)), 256),
         None,
     ),
+    "full-of-label-and-pointer": (
+        A,
+        message(
+            A,
+            record(b"\1a" * 120 + ME, A, bytes(4)),
+            *[record(b"\1b" + struct.pack(">H", 0xC000 | AT), A, number(i)) for i in range(3500)],
+        ),
+        None,
+    ),
+    "full-of-authority-names": (
+        A,
+        message(
+            A,
+            record(b"\1a" * 120 + ME, A, bytes(4)),
+            counts=(1, 3800, 0),
+            rest=b"".join(
+                record(struct.pack(">H", 0xC000 | (AT + 2 * (i % 120))), 2, ME) for i in range(3800)
+            ),
+        ),
+        None,
+    ),
+    "full-of-additional-names": (
+        A,
+        message(
+            A,
+            record(ME, A, bytes(4)),
+            counts=(1, 0, 2500),
+            rest=b"".join(record(b"\1a" * 5 + ME, A, number(i)) for i in range(2500)),
+        ),
+        None,
+    ),
     "one-txt-of-empty-strings": (TXT, message(TXT, record(ME, TXT, bytes(FULL - 40))), None),
     "one-txt-of-short-strings": (TXT, message(TXT, record(ME, TXT, b"\1a" * 32000)), None),
     "one-apl": (APL, message(APL, record(ME, APL, b"\0\1\x08\1\1" * 13000)), None),
@@ -162,6 +193,7 @@ def digest(rdtype: int, wire: bytes) -> Verdict:
         exchange.reply.lifetime()
         if rdtype in (A, AAAA):
             exchange.reply.read_addresses()
+            exchange.reply.read((rdtype,))
         else:
             exchange.reply.read(None)
     return verdict

@@ -108,7 +108,7 @@ def reply(question: bytes = QUESTION, flags: bytes = b"\x81\x80", counts: bytes 
         pytest.param(reply()[:-1], False, False, id="short"),
         pytest.param(b"", False, False, id="empty"),
         pytest.param(b"id\x81\x81" + bytes(8), False, True, id="bare-formerr"),
-        pytest.param(b"id\x81\x82" + bytes(8), False, False, id="bare-servfail"),
+        pytest.param(b"id\x81\x82" + bytes(8), False, True, id="bare-servfail"),
         pytest.param(b"id\x81\x81" + bytes(9), False, False, id="formerr-with-more"),
     ],
 )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import ae_core as ae
 import ae_socket
 
-from ._errors import NoData, QueryTimedOut, ResolveError
+from ._errors import NoData, QueryTimedOut, ResolveError, ServerFailed
 from ._resolution import Exchange, Verdict
 from ._resolver import Resolver
 from ._reverse import reverse_name
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 _USAGE = 64
 _NO_DATA = 1
-_TIMED_OUT = 9
+_NO_ANSWER = 9
 _IMPOSSIBLE = 10
 
 _EXIT_STATUS = """exit status: 0 there is an answer; 1 the name exists but has no such record;
 the response code if it is an error (2 SERVFAIL, 3 NXDOMAIN, 5 REFUSED ...); 9 nobody answered in
-time; 10 the name is impossible; 64 wrong usage"""
+time, or usably; 10 the name is impossible; 64 wrong usage"""
 
 
 class _Log:
@@ -169,7 +169,9 @@ def _status(trouble: ResolveError | None) -> int:
     if isinstance(trouble, NoData):
         return _NO_DATA
     if isinstance(trouble, QueryTimedOut):
-        return _TIMED_OUT
+        return _NO_ANSWER
+    if isinstance(trouble, ServerFailed) and trouble.rcode is None:
+        return _NO_ANSWER
     return int(trouble.rcode) if trouble.rcode else _IMPOSSIBLE
 
 

@@ -10,6 +10,7 @@ __all__ = ("Answer", "Srv", "name_text", "order_srv", "texts")
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast, overload
 
+from ._message import Record, make_rdata
 from ._resolution import Reply
 from ._wire import Reading, decode_name
 
@@ -51,9 +52,8 @@ class Answer(Sequence["dns.rdata.Rdata"]):
     __slots__ = ("_message", "_name", "_rdatas", "_rdtype", "_reply", "_ttl")
 
     def __init__(self, reading: Reading, reply: Reply, rdtype: int, ttl: int) -> None:
-        self._rdatas: tuple[dns.rdata.Rdata, ...] = tuple(
-            cast("list[dns.rdata.Rdata]", reading.values)
-        )
+        # Addresses become rdata when somebody looks at them: there may be thousands.
+        self._rdatas = cast("list[dns.rdata.Rdata | Record]", list(reading.values))
         self._name = decode_name(reading.name)
         self._rdtype = rdtype
         self._reply = reply
@@ -96,14 +96,26 @@ class Answer(Sequence["dns.rdata.Rdata"]):
     @overload
     def __getitem__(self, index: slice) -> tuple[dns.rdata.Rdata, ...]: ...
     def __getitem__(self, index: int | slice) -> dns.rdata.Rdata | tuple[dns.rdata.Rdata, ...]:
-        return self._rdatas[index]
+        if isinstance(index, slice):
+            return tuple(self[i] for i in range(*index.indices(len(self._rdatas))))
+        rdata = self._rdatas[index]
+        if isinstance(rdata, Record):
+            rdata = self._rdatas[index] = make_address(self._reply, rdata)
+        return rdata
 
     def __len__(self) -> int:
         return len(self._rdatas)
 
     def __repr__(self) -> str:
-        records = ", ".join(map(str, self._rdatas))
+        records = ", ".join(map(str, self))
         return f"<Answer {self._name} {self.rdtype.name} ttl={self._ttl} [{records}]>"
+
+
+def make_address(reply: Reply, record: Record) -> dns.rdata.Rdata:
+    """Return dnspython's object for an address in *reply*."""
+    rdata = make_rdata(reply.wire, record)
+    assert rdata is not None, "4 octets are an IPv4 address, 16 an IPv6 address"
+    return rdata
 
 
 def name_text(name: dns.name.Name) -> str:
@@ -163,6 +175,14 @@ def texts(kind: str, rdatas: Iterable[Any]) -> list[str]:
         # A record is a list of strings of up to 255 octets; who cut it meant one text.
         return [b"".join(rdata.strings).decode("utf-8", "surrogateescape") for rdata in rdatas]
     assert kind == "any"
+    return [text for rdata in rdatas if (text := _text(rdata)) is not None]
+
+
+def _text(rdata: Any) -> str | None:
     import dns.rdatatype
 
-    return [f"{dns.rdatatype.to_text(rdata.rdtype)} {rdata.to_text()}" for rdata in rdatas]
+    try:
+        return f"{dns.rdatatype.to_text(rdata.rdtype)} {rdata.to_text()}"
+    except Exception:
+        # as in `_message.make_rdata`: the octets came from the network, the others count
+        return None

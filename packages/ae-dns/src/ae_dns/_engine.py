@@ -171,8 +171,9 @@ class Engine:
             self._go_on(exchange)
         return True
 
-    def lost(self, exchange: Exchange) -> None:
-        """Go on with the plan: the channel failed."""
+    def lost(self, exchange: Exchange, reason: str) -> None:
+        """Go on with the plan: the channel failed, because of *reason*."""
+        exchange.failed(reason)
         if self.trace is not None:
             self.trace("failed", exchange, b"", None)
         self._go_on(exchange)
@@ -230,12 +231,14 @@ class Engine:
                     pool = self._pools[server] = UdpPool(server, self)
                 self.burst += 1
                 pool.send(exchange)
-        except OSError:
+        except OSError as error:
+            exchange.failed(f"{server}: {error.strerror or error}")
             if self.trace is not None:
                 self.trace("failed", exchange, b"", None)
             self._in_next_turn(exchange)
-        except BaseException:
+        except BaseException as error:
             # Not the network's doing. Who called learns of it, but the slot must not be lost.
+            exchange.failed(f"{server}: {error!r}")
             self._in_next_turn(exchange)
             raise
         else:
@@ -271,14 +274,17 @@ class Engine:
         self._release(exchange)
         if self._by_question.get(exchange.question) is exchange:
             del self._by_question[exchange.question]
-        if self.cache is not None and exchange.reply is not None:
-            self.cache.put(exchange.reply, self.clock())
+        try:
+            if self.cache is not None and exchange.reply is not None:
+                self.cache.put(exchange.reply, self.clock())
+        except Exception as error:
+            ae.report_error(error)  # of a cache that somebody made: the answer is there
         if self._queue:
             self._start_queued()
         for waiter in exchange.waiters.copy():
             try:
                 waiter.exchange_over(exchange)
-            except (KeyboardInterrupt, SystemExit) as error:
+            except BaseException as error:
                 ae.report_error(error)  # of a callback: the other waiters hear all the same
         self._settle()
 
@@ -294,7 +300,10 @@ class Engine:
         if self._queue:
             self._start_queued()
         while self._slot_waiters and not self._queue and self.outstanding < self.max_outstanding:
-            self._slot_waiters.popleft()()
+            try:
+                self._slot_waiters.popleft()()
+            except BaseException as error:
+                ae.report_error(error)
         if not self.outstanding and self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -318,20 +327,23 @@ class Engine:
                 if deadline > now:
                     break
                 expired.append(exchange)
-        for exchange in expired:
-            if exchange.bucket is None or exchange.bucket.get(exchange, now + 1) > now:
-                continue  # ended by what an earlier one of this loop called
-            channel = exchange.channel
-            noise = 0
-            if channel is not None:
-                noise = channel.noise
-                channel.retire()
-                channel.forget(exchange)
-            if self.trace is not None:
-                self.trace("timed out", exchange, b"", None)
-            exchange.timed_out(noise)
-            self._go_on(exchange)
-        if self._timer is None:
-            firsts = [next(iter(bucket.values())) for bucket in self._buckets.values() if bucket]
-            if firsts:
-                self._arm(min(firsts), now)
+        try:
+            for exchange in expired:
+                if exchange.bucket is None or exchange.bucket.get(exchange, now + 1) > now:
+                    continue  # ended by what an earlier one of this loop called
+                channel = exchange.channel
+                noise = 0
+                if channel is not None:
+                    noise = channel.noise
+                    channel.retire()
+                    channel.forget(exchange)
+                if self.trace is not None:
+                    self.trace("timed out", exchange, b"", None)
+                exchange.timed_out(noise)
+                self._go_on(exchange)
+        finally:
+            # What one of them raised leaves the others due, so the timer fires at once.
+            if self._timer is None:
+                firsts = [next(iter(each.values())) for each in self._buckets.values() if each]
+                if firsts:
+                    self._arm(min(firsts), now)

@@ -5,7 +5,7 @@
     ResolveError(AEError, OSError)       errno ENXIO, .rcode
      +- NoSuchName                       the name does not exist (NXDOMAIN)
      +- NoData                           the name exists, but has no such record
-     +- ServerFailed                     every server answered, none usefully
+     +- ServerFailed                     no server gave a usable answer; the text says why
      +- QueryTimedOut                    no server answered in time
 
 ``ResolveError`` itself is raised for names that cannot be asked for (too long,
@@ -62,8 +62,12 @@ class NoData(ResolveError):
 
 
 class ServerFailed(ResolveError):
-    """Servers answered, but with an error or with garbage; ``rcode`` is the last one's."""
+    """No server gave a usable answer, although time did not run out; the text names the trouble.
+
+    They answered with a response code (``rcode`` is the last one's), or with replies that cannot
+    be read, or none of them could be asked (``rcode`` is ``None``).
+    """
 
 
 class QueryTimedOut(ResolveError):
-    """No server answered within its time-outs."""
+    """Time ran out: no server answered, and one at least had its time-outs."""

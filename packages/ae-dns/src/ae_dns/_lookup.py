@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import ae_core as ae
 
-from ._answers import Answer, Srv, name_text, order_srv, texts
+from ._answers import Answer, Srv, make_address, name_text, order_srv, texts
+from ._message import Record
 from ._resolution import Exchange, Reply, Resolution
 
 if TYPE_CHECKING:
@@ -59,23 +60,34 @@ class Lookup(Resolution):
         if self.condvar.ready:
             return  # cancelled by what another waiter of the same exchange called
         reply = exchange.reply
-        over = self.fail(exchange.rcode) if reply is None else self._take(reply, 0)
-        if over:
-            self._deliver(self)
+        if reply is not None:
+            self._go_on(partial(self._take, reply, 0))
+        elif (trouble := exchange.trouble()) is not None:
+            self._go_on(partial(self.give_up, trouble))
         else:
-            self._ask(self)
+            self._go_on(partial(self.fail, exchange.rcode))
 
     def cached(self, reply: Reply, age: int) -> None:
         """Take a reply from the cache, in the next turn."""
         ae.postpone(partial(self._on_cached, reply, age))
 
     def _on_cached(self, reply: Reply, age: int) -> None:
-        if self.condvar.ready:
-            return
-        if self._take(reply, age):
+        if not self.condvar.ready:
+            self._go_on(partial(self._take, reply, age))
+
+    def _go_on(self, step: Callable[[], bool]) -> None:
+        """Take a step, and ask on or deliver; whatever is wrong with the reply, both end."""
+        try:
+            if step():
+                self._deliver(self)
+            else:
+                self._ask(self)
+        except Exception as error:
+            if self.condvar.ready:
+                raise
+            self.give_up(f"the reply cannot be read ({str(error) or type(error).__name__})")
+            self.error().__cause__ = error
             self._deliver(self)
-        else:
-            self._ask(self)
 
     def _take(self, reply: Reply, age: int) -> bool:
         reading = reply.read_addresses() if self.wants_addresses else reply.read(self._accept)
@@ -122,6 +134,10 @@ def deliver_srv(lookup: Lookup) -> None:
 
 
 def _rdatas(lookup: Lookup) -> list[Any]:
-    if lookup.reading is None:
+    reading, reply = lookup.reading, lookup.reply
+    if reading is None or reply is None:
         return []
-    return lookup.reading.values
+    return [
+        make_address(reply, value) if isinstance(value, Record) else value
+        for value in reading.values
+    ]

@@ -7,14 +7,25 @@ message or :class:`MalformedReply`, never another exception.
 
 from __future__ import annotations
 
-__all__ = ("MalformedReply", "Message", "addresses", "parse", "read")
+__all__ = ("MalformedReply", "Message", "Record", "addresses", "make_rdata", "parse", "read")
 
 import struct
 from collections.abc import Collection
 from socket import AF_INET6, inet_ntoa, inet_ntop
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ._wire import MAX_HOPS, MAX_TTL, A, Reading, Undecided, read_name
+from ._wire import (
+    AAAA,
+    LEFT,
+    MAX_HOPS,
+    MAX_TTL,
+    A,
+    Reading,
+    Undecided,
+    names_in_question,
+    read_name,
+    skip_name,
+)
 
 if TYPE_CHECKING:
     import dns.rdata
@@ -27,7 +38,8 @@ if TYPE_CHECKING:
 # know where each record begins and ends, whose it is, and of what type and age; the
 # contents matter for the few records that are the answer. So the structure is walked here,
 # under bounds that no honest reply comes near, and dnspython makes rdata of what is
-# handed out.
+# handed out. Addresses are checked and shown without it: there may be as many of them as a
+# packet has room for, and they become rdata one by one, when somebody looks (`Answer`).
 #
 # If the structure is broken, the reply is garbage and another server is asked. If the
 # contents of one record are, that record is left out (DNS-33).
@@ -41,8 +53,13 @@ _SOA: Final = 6
 _OPT: Final = 41
 _ANY_CLASS: Final = 255
 
+_IN: Final = 1
+_ADDRESS: Final = {A: 4, AAAA: 16}
+
+# So many answers are read, addresses that were asked for not counted.
 MAX_ANSWERS: Final = 600
-MAX_RECORDS: Final = 1500
+# So many names that have not been read before are followed: 25 us each, at the very most.
+_MAX_NAMES: Final = 600
 # Types whose contents are a list of items of one octet and more: what may take long to
 # read is bounded by the octets of all such records in a reply.
 _LISTS: Final = frozenset((16, 42, 47, 50, 55, 56, 62, 64, 65, 99, 258, 261, 262))
@@ -56,7 +73,10 @@ class MalformedReply(ValueError):
 
 
 class Record(NamedTuple):
-    """Where a record of the answer section stands, and whose it is."""
+    """Where a record of the answer section stands, and whose it is.
+
+    In the values of a :class:`Reading` it stands for an address: 4 or 16 octets of class IN.
+    """
 
     owner: bytes
     rdtype: int
@@ -105,41 +125,51 @@ def parse(wire: bytes, question: bytes) -> Message:
     try:
         return _parse(wire, question)
     except (IndexError, struct.error, Undecided):
-        raise MalformedReply("broken structure") from None
+        raise MalformedReply("the structure is broken") from None
 
 
 def _parse(wire: bytes, question: bytes) -> Message:
     flags, _one, answers, authorities, additionals = _counts(wire, 2)
-    if answers > MAX_ANSWERS or answers + authorities + additionals > MAX_RECORDS:
-        raise MalformedReply("more records than make sense")
+    wanted = question[-4] << 8 | question[-3]
+    countable = answers
     rcode = flags & 15
-    names: dict[bytes, bytes] = {b"\xc0\x0c": question[:-4], b"\0": b"\0"}
+    owner = question[:-4]
+    names: dict[bytes, bytes] = {b"\xc0\x0c": owner}
+    known = names_in_question(question)
+    known[LEFT] = _MAX_NAMES
     records: list[Record] = []
     negative: int | None = None
     opt = False
     pos = 12 + len(question)
     list_octets = strings = 0
     for i in range(answers + authorities + additionals):
-        # Nearly all owners are a pointer; what it leads to does not change.
-        owner: bytes | None = None
-        if wire[pos] >= 192:
+        at = pos
+        if i >= answers:
+            pos = skip_name(wire, pos, known)
+        elif wire[pos] >= 192:
+            # Nearly all owners are a pointer; what it leads to does not change.
             pointer = wire[pos : pos + 2]
-            owner = names.get(pointer)
-            if owner is None:
-                owner = names[pointer] = read_name(wire, pos)[0]
+            found = names.get(pointer)
+            if found is None:
+                found = names[pointer] = _next_name(wire, pos, known)[0]
+            owner = found
             pos += 2
+        elif wire.startswith(owner, pos):
+            pos += len(owner)
         else:
-            owner, pos = read_name(wire, pos)
+            owner, pos = _next_name(wire, pos, known)
         rdtype, rdclass, ttl, length = _record(wire, pos)
         start = pos + 10
         pos = start + length
         if pos > len(wire):
-            raise MalformedReply("record beyond the end")
+            raise MalformedReply("a record goes beyond the end")
         if ttl > MAX_TTL:
             ttl = 0  # RFC 2181, 8
         if i < answers:
             records.append(Record(owner, rdtype, rdclass, ttl, start, pos))
-            if rdtype in _LISTS:
+            if rdtype == wanted and rdclass == _IN and _ADDRESS.get(rdtype) == length:
+                countable -= 1
+            elif rdtype in _LISTS:
                 list_octets += length
                 if rdtype == _TXT:
                     list_octets -= length
@@ -149,13 +179,22 @@ def _parse(wire: bytes, question: bytes) -> Message:
                 # RFC 2308, 5: the lesser of the record's own TTL and its last field.
                 negative = min(ttl, _u32(wire, pos - 4)[0], MAX_TTL)
         elif rdtype == _OPT:
-            if opt or owner != b"\0":
-                raise MalformedReply("misplaced or repeated OPT")
+            if opt or known[at] & 255 != 1:
+                raise MalformedReply("an OPT record is misplaced or repeated")
             opt = True
             rcode |= wire[start - 6] << 4
+    if countable > MAX_ANSWERS:
+        raise MalformedReply(f"more than {MAX_ANSWERS} records")
     if list_octets > _MAX_LIST_OCTETS or strings > _MAX_STRINGS:
-        raise MalformedReply("more list items than make sense")
+        raise MalformedReply("its records have more items than make sense")
     return Message(wire, rcode, records, negative)
+
+
+def _next_name(wire: bytes, pos: int, known: dict[int, int]) -> tuple[bytes, int]:
+    known[LEFT] -= 1
+    if known[LEFT] < 0:
+        raise MalformedReply("more names than make sense")
+    return read_name(wire, pos)
 
 
 def _count_strings(wire: bytes, pos: int, end: int) -> int:
@@ -232,22 +271,31 @@ def read(message: Message, question: bytes, accept: Collection[int] | None) -> R
             aliases are answers and are not followed.
 
     Returns:
-        A reading whose values are :class:`dns.rdata.Rdata` objects.
+        A reading whose values are :class:`dns.rdata.Rdata` objects; addresses are left as
+        :class:`Record`, for :func:`make_rdata`.
     """
     reading = _follow(message, question, accept)
     wire = message.wire
-    values: dict[tuple[int, bytes], dns.rdata.Rdata] = {}
+    values: list[object] = []
+    seen: dict[int, set[bytes]] = {}
     for record in reading.values:
         assert isinstance(record, Record)
-        key = (record.rdtype, wire[record.start : record.end])
-        if key not in values:
-            rdata = _rdata(wire, record)
-            if rdata is not None:
-                values[key] = rdata
-    return reading._replace(values=list(values.values()))
+        octets = wire[record.start : record.end]
+        of_type = seen.setdefault(record.rdtype, set())
+        if octets in of_type:
+            continue
+        if record.rdclass == _IN and record.rdtype in _ADDRESS:
+            value = record if len(octets) == _ADDRESS[record.rdtype] else None
+        else:
+            value = make_rdata(wire, record)
+        if value is not None:
+            of_type.add(octets)
+            values.append(value)
+    return reading._replace(values=values)
 
 
-def _rdata(wire: bytes, record: Record) -> dns.rdata.Rdata | None:
+def make_rdata(wire: bytes, record: Record) -> dns.rdata.Rdata | None:
+    """Return dnspython's object for *record* of the reply *wire*, ``None`` if it is malformed."""
     import dns.rdata
     import dns.rdataclass
     import dns.rdatatype

@@ -28,10 +28,10 @@ from ._wire import (
     MAX_HOPS,
     A,
     Reading,
+    bare_rcode,
     build_query,
     decode_name,
     encode_name,
-    header_rcode,
     is_reply_to,
     make_question,
     randomize_case,
@@ -44,7 +44,12 @@ from ._wire import (
 #
 # An Exchange puts one question to the servers: a plan of (server, time-out) steps,
 # time-outs outer, servers inner. Each step is a datagram; the verdict on what comes
-# back is one of Verdict's. It ends with a Reply, or with nothing.
+# back is one of Verdict's. It ends with a Reply, or with the reason why there is none.
+#
+# Servers and boxes before them that stumble over EDNS say so by FORMERR, then the same
+# server is asked again without, or by SERVFAIL or NOTIMP, which may as well mean what they
+# say: then the next server is asked, and this one, when its turn comes again, without EDNS.
+# If the plan ends before that, one more step is added for each of them.
 #
 # A Resolution is one lookup: candidate names from the search list, and aliases that
 # lead out of a reply. It asks one question after the other until there is an
@@ -59,6 +64,8 @@ from ._wire import (
 
 _NOERROR: Final = 0
 _FORMERR: Final = 1
+_SERVFAIL: Final = 2
+_NOTIMP: Final = 4
 _NXDOMAIN: Final = 3
 _BADVERS: Final = 16
 _IN: Final = b"\0\1"
@@ -150,14 +157,18 @@ class Exchange:
         timeout: Seconds that the present step may take.
         stream: Whether the present step goes over TCP.
         reply: The reply, once the verdict was ``ANSWERED``.
-        rcode: The response code of the last server that answered, ``None`` if none did.
+        rcode: The response code of the last server that answered with one, ``None`` if none did.
         ident, channel, bucket, waiters: The shell's; the machine does not touch them.
     """
 
     __slots__ = (
+        "_declined",
         "_edns",
         "_exact",
+        "_failure",
+        "_garbage",
         "_ignored",
+        "_is_late",
         "_miscased",
         "_plan",
         "_sent",
@@ -188,11 +199,16 @@ class Exchange:
         self._plan = plan
         self._step = 0
         self._edns = edns
+        # servers that did not like a query with EDNS: the time-out for one more step without
+        self._declined: dict[Any, float | None] = {}
         self.stream: bool = stream
         self._trust_ad = trust_ad
         self._exact = case_coins is not None
         self._miscased = False
         self._ignored = 0
+        self._garbage: str | None = None  # what was wrong with a reply
+        self._failure: str | None = None  # why a server could not be asked
+        self._is_late = False  # whether a server had its time and did not answer
         self._sent = question if case_coins is None else randomize_case(question, case_coins)
         self.server: Any = None
         self.timeout: float = 0.0
@@ -207,14 +223,48 @@ class Exchange:
         """Go on to the next step of the plan; ``False`` at its end."""
         step = self._step
         if step >= len(self._plan):
-            return False
+            return self._once_more()
         self.server, self.timeout = self._plan[step]
         self._step = step + 1
         return True
 
+    def _once_more(self) -> bool:
+        """Go on to a server that was only asked with EDNS so far; ``False`` if there is none."""
+        if not self._edns:
+            return False
+        for server, timeout in self._declined.items():
+            if timeout is not None:
+                self.server, self.timeout = server, timeout
+                return True
+        return False
+
+    @property
+    def _has_edns(self) -> bool:
+        return self._edns and self.server not in self._declined
+
     def packet(self) -> bytes:
         """Return the query of the present step, with :attr:`ident`."""
-        return build_query(self.ident, self._sent, self._edns, self._trust_ad)
+        has_edns = self._has_edns
+        if not has_edns and self._edns:
+            self._declined[self.server] = None
+        return build_query(self.ident, self._sent, has_edns, self._trust_ad)
+
+    def failed(self, reason: str) -> None:
+        """Note that the server of the present step could not be asked."""
+        self._failure = reason
+
+    def trouble(self) -> str | None:
+        """Return why the exchange ended without a reply.
+
+        ``None`` where response codes, or that time ran out, say all there is to say.
+        """
+        if self.rcode is not None:
+            return None
+        if self._garbage is not None:
+            return f"the reply cannot be read ({self._garbage})"
+        if self._failure is not None and not self._is_late:
+            return f"no server could be asked ({self._failure})"
+        return None
 
     def timed_out(self, noise: int = 0) -> None:
         """Note that the present step brought nothing in its time, but *noise* wrong packets.
@@ -225,6 +275,7 @@ class Exchange:
         strict from now on would be what a forger wants; TCP cannot be forged from
         elsewhere, so that is what the following steps use.
         """
+        self._is_late = True
         if self._miscased or self._ignored + noise >= _SUSPICIOUS:
             self.stream = True
 
@@ -235,19 +286,33 @@ class Exchange:
             if self._exact and is_reply_to(wire, self._sent, False):
                 self._miscased = True
             return Verdict.IGNORED
+        rcode = bare_rcode(wire)
+        if rcode is not None:
+            return self._refused(rcode)
         if wire[2] & 2:
             # TC: whatever the rest holds is incomplete, so nobody looks at it.
             if self.stream:
-                return Verdict.NEXT_STEP
+                return self._useless("it is truncated, over TCP")
             self.stream = True
             return Verdict.SAME_STEP
-        rcode = header_rcode(wire)
+        rcode = wire[3] & 15
         if rcode in (_NOERROR, _NXDOMAIN):
             return self._read(wire)
+        return self._refused(rcode)
+
+    def _refused(self, rcode: int) -> Verdict:
+        """Act on a response code that is no answer."""
         self.rcode = rcode
-        if rcode == _FORMERR and self._edns:
+        if rcode in (_FORMERR, _BADVERS) and self._has_edns:
             self._edns = False
             return Verdict.SAME_STEP
+        if rcode in (_SERVFAIL, _NOTIMP) and self._has_edns:
+            self._declined[self.server] = self.timeout
+        return Verdict.NEXT_STEP
+
+    def _useless(self, reason: str) -> Verdict:
+        """Act on a reply that says nothing, *reason* being what is wrong with it."""
+        self._garbage = reason
         return Verdict.NEXT_STEP
 
     def _read(self, wire: bytes) -> Verdict:
@@ -265,15 +330,11 @@ class Exchange:
         else:
             try:
                 message = _message.parse(wire, question)
-            except _message.MalformedReply:
-                return Verdict.NEXT_STEP
+            except _message.MalformedReply as error:
+                return self._useless(str(error))
             rcode = message.rcode
             if rcode not in (_NOERROR, _NXDOMAIN):
-                self.rcode = rcode
-                if rcode == _BADVERS and self._edns:
-                    self._edns = False
-                    return Verdict.SAME_STEP
-                return Verdict.NEXT_STEP
+                return self._refused(rcode)
         self.rcode = rcode
         self.reply = Reply(wire, question, rcode, reading, message)
         return Verdict.ANSWERED
@@ -296,6 +357,7 @@ class Resolution:
     __slots__ = (
         "_hops",
         "_index",
+        "_is_final",
         "_names",
         "_rdclass",
         "_trouble",
@@ -312,6 +374,7 @@ class Resolution:
         self.rdtype: int = rdtype
         self._rdclass = rdclass
         self._hops = 0
+        self._is_final = False
         self._trouble: ResolveError | None = None
         self.reading: Reading | None = None
         self.reply: Reply | None = None
@@ -350,19 +413,28 @@ class Resolution:
         name further down the search list must not win because packets were lost.
         """
         if rcode is None:
-            self._trouble = QueryTimedOut(self._text("no server answered in time: {}"))
-            return True
+            return self._end(QueryTimedOut(self._text("no server answered in time: {}")))
         text = self._text(f"servers failed with response code {rcode}: {{}}")
         return self._try_next(ServerFailed(text, rcode))
+
+    def give_up(self, reason: str) -> bool:
+        """Take it that nothing usable can be had, because of *reason*; the lookup is over."""
+        self.reading = None
+        return self._end(ServerFailed(f"{reason}: {self._text('{}')}"))
+
+    def _end(self, trouble: ResolveError) -> bool:
+        self._trouble = trouble
+        self._is_final = True
+        return True
 
     @property
     def ends_search(self) -> bool:
         """Whether the failure is one after which no other candidate name is to be tried.
 
-        Because nobody answered: a name further down the list must not win because packets
-        were lost. Or because the name is an alias: it exists, even if it leads nowhere.
+        Because nobody gave a usable answer: a name further down the list must not win because
+        packets were lost. Or because the name is an alias: it exists, even if it leads nowhere.
         """
-        return self._hops > 0 or isinstance(self._trouble, QueryTimedOut)
+        return self._hops > 0 or self._is_final
 
     def error(self) -> ResolveError:
         """Return why there is no answer."""

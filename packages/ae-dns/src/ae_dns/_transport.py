@@ -66,7 +66,7 @@ class Owner(Protocol):
         """A packet with the identifier of *exchange* came by its channel; was it the reply?"""
         ...
 
-    def lost(self, exchange: Exchange) -> None:
+    def lost(self, exchange: Exchange, reason: str) -> None:
         """The channel of *exchange* failed; it is forgotten already."""
 
     def again(self, exchange: Exchange) -> None:
@@ -216,8 +216,8 @@ class UdpChannel:
                 wire = recv(_DATAGRAM)
             except (BlockingIOError, InterruptedError):
                 return
-            except OSError:
-                self._failed()
+            except OSError as error:
+                self._failed(error)
                 return
             exchange = pending.get(wire[:2])
             if exchange is None:
@@ -227,12 +227,13 @@ class UdpChannel:
             if not pending:
                 return
 
-    def _failed(self) -> None:
+    def _failed(self, error: OSError) -> None:
         self.retire()
+        reason = f"{self.pool.server}: {error.strerror or error}"
         for exchange in list(self.pending.values()):
             if exchange.channel is self:
                 self.forget(exchange)
-                self.pool.owner.lost(exchange)
+                self.pool.owner.lost(exchange, reason)
 
 
 class StreamChannel:
@@ -321,8 +322,8 @@ class StreamChannel:
             return
         try:
             sock = connecting.recv()
-        except OSError:
-            self._failed()
+        except OSError as error:
+            self._failed(error.strerror or str(error))
             return
         self.sock = sock
         self._reader = ae.io(sock, "r", self._readable)
@@ -352,26 +353,35 @@ class StreamChannel:
             data = sock.recv(_STREAM_READ)
         except (BlockingIOError, InterruptedError):
             return
-        except OSError:
-            data = b""
-        if not data:
-            self._failed()
+        except OSError as error:
+            self._failed(f"{self._server} over TCP: {error.strerror or error}")
             return
-        incoming = self._incoming
-        incoming += data
-        while not self.closed and len(incoming) >= 2:
-            end = 2 + int.from_bytes(incoming[:2], "big")
-            if len(incoming) < end:
-                return
-            wire = bytes(incoming[2:end])
-            del incoming[:end]
-            exchange = self.pending.get(wire[:2])
-            # Only a true reply counts: a server that sends something else and hangs up must
-            # not be connected to again and again.
-            if exchange is not None and self.owner.arrived(exchange, wire):
-                self.served = True
+        if not data:
+            self._failed(f"{self._server} closed the connection")
+            return
+        self._incoming += data
+        self._hand_over()
 
-    def _failed(self) -> None:
+    def _hand_over(self) -> None:
+        """Hand over the whole messages that have arrived."""
+        incoming = self._incoming
+        try:
+            while not self.closed and len(incoming) >= 2:
+                end = 2 + int.from_bytes(incoming[:2], "big")
+                if len(incoming) < end:
+                    return
+                wire = bytes(incoming[2:end])
+                del incoming[:end]
+                exchange = self.pending.get(wire[:2])
+                # Only a true reply counts: a server that sends something else and hangs up
+                # must not be connected to again and again.
+                if exchange is not None and self.owner.arrived(exchange, wire):
+                    self.served = True
+        except BaseException:
+            ae.postpone(self._hand_over)  # the messages behind have their turn all the same
+            raise
+
+    def _failed(self, reason: str) -> None:
         exchanges = list(self.pending.values())
         served = self.served
         self.close()
@@ -382,7 +392,7 @@ class StreamChannel:
             if served:
                 self.owner.again(exchange)
             else:
-                self.owner.lost(exchange)
+                self.owner.lost(exchange, reason)
 
 
 def _numeric(server: Server) -> tuple[str, int]:

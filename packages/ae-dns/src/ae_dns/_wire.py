@@ -16,15 +16,17 @@ __all__ = (
     "A",
     "Reading",
     "Undecided",
+    "bare_rcode",
     "build_query",
     "decode_name",
     "encode_name",
-    "header_rcode",
     "is_reply_to",
     "make_question",
+    "names_in_question",
     "randomize_case",
     "read_addresses",
     "read_name",
+    "skip_name",
 )
 
 import struct
@@ -45,6 +47,10 @@ from typing import Final, NamedTuple
 # EDNS option - all are legal and rare, and all are answered with "undecided".
 # A reply that is truly malformed is undecided too, so that there is one place
 # (`_message`) that says what malformed means.
+#
+# A name costs up to 127 labels and 16 pointers, 25 us, and a hostile packet has room for
+# thousands of them. So names are remembered by where they start, and few that are
+# not known yet are followed: honest servers point to whole names that stand before.
 
 A: Final = 1
 AAAA: Final = 28
@@ -60,6 +66,15 @@ MAX_TTL: Final = 0x7FFFFFFF
 MAX_HOPS: Final = 16
 
 _FORMERR: Final = 1
+_SERVFAIL: Final = 2
+_NOTIMP: Final = 4
+_REFUSED: Final = 5
+_TROUBLES: Final = frozenset((_FORMERR, _SERVFAIL, _NOTIMP, _REFUSED))
+
+# So many names that nobody has read before are followed here; more are undecided.
+_MAX_UNKNOWN: Final = 60
+# The key under which the names of a packet keep how many more of them may be followed.
+LEFT: Final = -1
 
 _counts = struct.Struct(">HHHHH").unpack_from  # flags, qd, an, ns, ar; at offset 2
 _record = struct.Struct(">HHIH").unpack_from  # type, class, ttl, rdlength
@@ -208,21 +223,37 @@ def build_query(ident: bytes, question: bytes, edns: bool, trust_ad: bool = Fals
     return ident + (_HEAD_AD if trust_ad else _HEAD) + question
 
 
-def header_rcode(wire: bytes) -> int:
-    """Return the four bits of response code in the header."""
-    return wire[3] & 15
+def bare_rcode(wire: bytes) -> int | None:
+    """Return the response code of a reply that is nothing but one, ``None`` if it is more.
+
+    Servers that could not, or would not, read the query answer with a header alone, or with
+    a header and an OPT record: FORMERR where EDNS is unknown, REFUSED, SERVFAIL and NOTIMP,
+    BADVERS and other codes that take an OPT. NOERROR and NXDOMAIN say something about a name,
+    so they need the question.
+    """
+    flags, questions, answers, authorities, additionals = _counts(wire, 2)
+    if questions or answers or authorities or additionals > 1:
+        return None
+    rcode: int = flags & 15
+    if additionals:
+        if wire[12:15] != b"\0\0\x29" or len(wire) < 23:
+            return None
+        rcode |= wire[17] << 4
+    if len(wire) != (23 + int.from_bytes(wire[21:23], "big") if additionals else 12):
+        return None
+    return rcode if rcode in _TROUBLES or rcode > 15 else None
 
 
 def is_reply_to(wire: bytes, question: bytes, exact_case: bool) -> bool:
-    """Say whether *wire* is a response with exactly this question.
+    """Say whether *wire* is a response to exactly this question.
 
-    The identifier has been looked at already. A bare FORMERR needs no question:
-    servers that know no EDNS answer so, because they could not read the query.
+    The identifier has been looked at already. A bare error (:func:`bare_rcode`) needs no
+    question.
     """
     if len(wire) < 12 or wire[2] & 0xF8 != 0x80:
         return False
     if wire[4:6] != _ONE_QUESTION:
-        return wire[4:6] == b"\0\0" and len(wire) == 12 and wire[3] & 15 == _FORMERR
+        return bare_rcode(wire) is not None
     end = 12 + len(question)
     echoed = wire[12:end]
     if echoed == question:
@@ -294,14 +325,19 @@ def _read_addresses(wire: bytes, question: bytes, rdtype: int) -> Reading | None
     pointer = _POINTER_TO_QUESTION
     ttl = MAX_TTL
     values: list[object] = []
+    unknown = _MAX_UNKNOWN
     for _ in range(answers):
         owner, kind, rdclass, lifetime, length = _record_at_pointer(wire, pos)
         if owner == pointer:
             pos += 12
         else:
-            target, pos = read_name(wire, pos)
-            if target != name:
-                return None
+            if wire.startswith(name, pos):
+                pos += len(name)
+            else:
+                unknown -= 1
+                target, pos = read_name(wire, pos)
+                if target != name or unknown < 0:
+                    return None
             kind, rdclass, lifetime, length = _record(wire, pos)
             pos += 10
         end = pos + length
@@ -333,16 +369,9 @@ def _read_addresses(wire: bytes, question: bytes, rdtype: int) -> Reading | None
     rcode = flags & 15
     negative: int | None = None
     edns = False
-    known: dict[int, int] = {}
+    known = {LEFT: _MAX_UNKNOWN}
     if authorities or additionals > 1:
-        # Where the labels of the question start, and how long the name is from there.
-        start, left = 12, len(question) - 4
-        while left > 1:
-            known[start] = left
-            length = 1 + wire[start]
-            start += length
-            left -= length
-        known[start] = 1
+        known |= names_in_question(question)
     if authorities:
         pos, negative = _skip_authority(wire, pos, authorities, known)
     for _ in range(additionals):
@@ -354,7 +383,7 @@ def _read_addresses(wire: bytes, question: bytes, rdtype: int) -> Reading | None
             edns = True
             pos += 11
         else:
-            pos = _skip_name(wire, pos, known)
+            pos = skip_name(wire, pos, known)
             kind, rdclass, lifetime, length = _record(wire, pos)
             pos += 10 + length
             if rdclass != _IN or not (
@@ -372,16 +401,16 @@ def _skip_authority(
     """Check the authority section; return where it ends and the negative TTL of its SOA."""
     negative = None
     for _ in range(count):
-        pos = _skip_name(wire, pos, known)
+        pos = skip_name(wire, pos, known)
         kind, rdclass, lifetime, length = _record(wire, pos)
         pos += 10
         end = pos + length
         if rdclass != _IN or lifetime > MAX_TTL:
             raise Undecided
         if kind == _NS:
-            pos = _skip_name(wire, pos, known)
+            pos = skip_name(wire, pos, known)
         elif kind == _SOA and negative is None:
-            pos = _skip_name(wire, _skip_name(wire, pos, known), known)
+            pos = skip_name(wire, skip_name(wire, pos, known), known)
             # RFC 2308, 5: the lesser of the record's own TTL and its last field.
             negative = min(lifetime, _u32(wire, pos + 16)[0], MAX_TTL)
             pos += 20
@@ -392,12 +421,26 @@ def _skip_authority(
     return pos, negative
 
 
-def _skip_name(wire: bytes, pos: int, known: dict[int, int]) -> int:
+def names_in_question(question: bytes) -> dict[int, int]:
+    """Return the names that begin in the question section of a packet, for :func:`skip_name`."""
+    known: dict[int, int] = {}
+    start, left = 12, len(question) - 4
+    while left > 1:
+        known[start] = left
+        length = 1 + question[start - 12]
+        start += length
+        left -= length
+    known[start] = 1
+    return known
+
+
+def skip_name(wire: bytes, pos: int, known: dict[int, int]) -> int:
     """Return where the name at *pos* ends, once it is certain that it is one.
 
     *known* has the names that a pointer may lead to: where they start, and how long
     they are (plus 256 for each pointer in them). All of them end before *pos*, so pointers
-    to them lead strictly backwards; one to elsewhere is for :func:`read_name` to judge.
+    to them lead strictly backwards; one to elsewhere is for :func:`read_name` to judge, as
+    often as ``known[LEFT]`` allows.
     """
     start = pos
     total = 0
@@ -411,13 +454,29 @@ def _skip_name(wire: bytes, pos: int, known: dict[int, int]) -> int:
         elif length >= 192:
             target = (length & 63) << 8 | wire[pos + 1]
             rest = known.get(target)
-            if rest is None:
-                return read_name(wire, start)[1]
-            if total + (rest & 255) > 255 or rest >> 8 > 14:
-                raise Undecided  # longer than 255 octets, or too long a chain of pointers
+            if rest is None or rest >> 8 > 14:
+                known[LEFT] -= 1
+                if known[LEFT] < 0:
+                    raise Undecided
+                rest = len(read_name(wire, start)[0]) - total | _pointers(wire, target) << 8
+                known[target] = rest
+            if total + (rest & 255) > 255:
+                raise Undecided
             known[start] = total + rest + 256
             return pos + 2
         else:
             raise Undecided
     known[start] = total + 1
     return pos + 1
+
+
+def _pointers(wire: bytes, pos: int) -> int:
+    """Return how many pointers the name at *pos* has, which has been read already."""
+    count = 0
+    while length := wire[pos]:
+        if length < 64:
+            pos += 1 + length
+        else:
+            pos = (length & 63) << 8 | wire[pos + 1]
+            count += 1
+    return count
