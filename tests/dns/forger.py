@@ -61,18 +61,29 @@ def serve_tcp(listener: socket.socket) -> None:
                 client.sendall(len(reply).to_bytes(2, "big") + reply)
 
 
+def bind() -> tuple[socket.socket, socket.socket, socket.socket]:
+    """Return a UDP socket, a TCP one, and a UDP one of another address, all of the same port."""
+    while True:
+        server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        address = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            server.bind(("127.0.0.1", 0))
+            listener.bind(server.getsockname())
+            address.bind(("127.0.0.2", server.getsockname()[1]))
+            return server, listener, address
+        except OSError:  # somebody has one of the two others
+            for sock in (server, listener, address):
+                sock.close()
+
+
 def main() -> None:
     number = int(sys.argv[1])
-    server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    server.bind(("127.0.0.1", 0))
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.bind(server.getsockname())
+    server, listener, address = bind()
     listener.listen()
     threading.Thread(target=serve_tcp, args=(listener,), daemon=True).start()
     elsewhere = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     elsewhere.bind(("127.0.0.1", 0))
-    address = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    address.bind(("127.0.0.2", server.getsockname()[1]))
     sources = {"server": server, "elsewhere": elsewhere, "address": address}
     forged = 0
 
