@@ -22,6 +22,7 @@ __all__ = (
     "__version__",
     "backend",
     "call_threadsafe",
+    "cancelled_class",
     "child",
     "detect",
     "exception_hook",
@@ -74,6 +75,7 @@ from ._errors import WrongLoop as WrongLoop
 from ._hook import exception_hook as exception_hook
 from ._log import log as log
 from ._log import logger as logger
+from ._tasks import cancelled_class as cancelled_class
 from ._tasks import run as run
 from ._tasks import sleep as sleep
 from ._tasks import spawn as spawn

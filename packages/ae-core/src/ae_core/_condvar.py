@@ -9,10 +9,10 @@ from __future__ import annotations
 
 __all__ = ("CondVar",)
 
+import sys
 from math import inf
 
 from ._blocking import block
-from ._errors import CancelledError
 from ._seconds import check_seconds
 from ._thread_identity import get_ident
 
@@ -34,6 +34,8 @@ else:
 
     T = "T"
 
+
+_modules = sys.modules
 
 # The states. Small integers, because they are compared at every turn of a blocking wait.
 _PENDING: Final = 0
@@ -288,7 +290,7 @@ class CondVar(Generic[T]):
         Raises:
             TimeoutError: The time is up. The operation goes on.
             TypeError, ValueError: *timeout* is not a number.
-            CancelledError: It was cancelled.
+            CancelledError: It was cancelled; where asyncio runs also asyncio's.
             BlockingNotAllowed: A foreign loop runs in this thread: use ``await cv``.
             RecursiveWait: Another ``recv`` of this thread is waiting.
             Deadlock: Nothing is left that could ever make it ready.
@@ -323,7 +325,9 @@ class CondVar(Generic[T]):
                 raise error.with_traceback(traceback)
             finally:
                 del self, error, traceback  # no cycle: error -> traceback -> this frame -> error
-        raise CancelledError(f"the {type(self).__name__} was cancelled")
+        from ._tasks import cancelled_error
+
+        raise cancelled_error(f"the {type(self).__name__} was cancelled")
 
     def _seen(self) -> None:
         if self._unseen is not None:
@@ -331,7 +335,8 @@ class CondVar(Generic[T]):
             self._unseen = None
 
     def __await__(self) -> Generator[Any, Any, T]:
-        if self._state == _PENDING:
+        # a ready one is a checkpoint on trio only
+        if self._state == _PENDING or "trio._core._run" in _modules:
             from ._tasks import suspend
 
             yield from suspend(self)

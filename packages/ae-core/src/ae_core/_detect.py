@@ -6,7 +6,17 @@ live > the built-in loop. A loop's library is never imported to ask for it.
 
 from __future__ import annotations
 
-__all__ = ("asyncio_runs", "backend", "bind", "bound", "current", "detect", "post_detect", "use")
+__all__ = (
+    "asyncio_runs",
+    "backend",
+    "bind",
+    "bound",
+    "current",
+    "detect",
+    "post_detect",
+    "trio_runs",
+    "use",
+)
 
 import _signal  # type: ignore[import-not-found]
 import os
@@ -74,7 +84,7 @@ def current(blocking: bool = False) -> Core:
     core: Core | None = getattr(tls, "core", None)
     if core is not None:
         # 200 ns instead of 900 for a program that has imported asyncio without running it
-        if core.alone and not asyncio_runs() and not _trio_runs():
+        if core.alone and not asyncio_runs() and not trio_runs():
             return core
         if core.backend.usable():
             foreign = _foreign(core.backend.name)
@@ -104,7 +114,8 @@ def asyncio_runs() -> bool:
     return _running_loop is not None and _running_loop() is not None
 
 
-def _trio_runs() -> bool:
+def trio_runs() -> bool:
+    """Return whether trio runs in this thread, other than as the guest of another loop."""
     global _run_context
     if _run_context is None:
         _run_context = getattr(_modules.get("trio._core._run"), "GLOBAL_RUN_CONTEXT", None)
@@ -117,7 +128,7 @@ def _foreign(ours: str) -> str | None:
     """Return the name of a loop that runs in this thread and is not *ours*."""
     if ours != "asyncio" and asyncio_runs():
         return "asyncio"
-    if ours != "trio" and _trio_runs():
+    if ours != "trio" and trio_runs():
         return "trio"
     return None
 

@@ -60,5 +60,7 @@ class CancelledError(BaseException):
 
     Not an :class:`Exception`, so that a broad ``except Exception`` in a coroutine does not
     swallow a cancellation. It is our own class because importing asyncio's costs tens of
-    milliseconds; the asyncio and trio adapters translate.
+    milliseconds; where asyncio runs, what is raised is also an ``asyncio.CancelledError``.
+
+    A *task* is cancelled with what its loop uses, see :func:`ae_core.cancelled_class`.
     """

@@ -6,19 +6,28 @@ is driven from here; a condition variable is then the only thing it can await.
 
 from __future__ import annotations
 
-__all__ = ("Task", "run", "sleep", "spawn", "suspend")
+__all__ = (
+    "Task",
+    "cancelled_class",
+    "cancelled_error",
+    "driver",
+    "run",
+    "sleep",
+    "spawn",
+    "suspend",
+)
 
 import sys
 
 from ._api import pending
 from ._blocking import block, check_may_block
 from ._condvar import CondVar
-from ._detect import asyncio_runs, bound, current
+from ._detect import asyncio_runs, bound, current, trio_runs
 from ._errors import CancelledError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Generator
+    from collections.abc import Callable, Coroutine, Generator
     from contextvars import Context, copy_context
     from typing import Any, TypeVar, overload
 
@@ -30,6 +39,8 @@ else:  # the modules behind: their wrappers cost 2 ms
     from _contextvars import copy_context
 
     T = "T"
+
+_modules = sys.modules
 
 # Theory of operation
 # -------------------
@@ -50,7 +61,7 @@ class Task(CondVar[T]):
     #: It ends no wait by itself: what it waits for must come from somewhere else.
     passive = True
 
-    _host: Any  # the loop's own task, if it has tasks
+    _host: Callable[[], object] | None  # cancels the loop's own task, if it has tasks
     _waiting_for: CondVar[Any] | None
 
     def __init__(self, core: Core, coroutine: Coroutine[Any, Any, T]) -> None:
@@ -64,20 +75,22 @@ class Task(CondVar[T]):
         core.others.add(self)
 
     def cancel(self) -> None:
-        """Ask the coroutine to stop: :class:`CancelledError` is raised where it waits.
+        """Ask the coroutine to stop: :func:`cancelled_class` is raised where it waits.
 
         A request: ``ready`` and ``cancelled`` become true when its clean-up has run. A coroutine
-        that catches the exception and returns is not cancelled.
+        that has not begun never does; one that catches the exception and returns is not
+        cancelled. Each request that comes after the last was raised is raised too. (trio's
+        cancelling is a state: from the first request on every wait raises.)
         """
         if self.ready or self._core.closed:
             super().cancel()
             return
+        if self._host is not None:
+            self._host()
+            return
         if self._cancel_requested:
             return
         self._cancel_requested = True
-        if self._host is not None:
-            self._host.cancel()
-            return
         waiting, self._waiting_for = self._waiting_for, None
         if waiting is not None:
             waiting._forget_wake(self._resume)
@@ -147,7 +160,8 @@ def spawn(coroutine: Coroutine[Any, Any, T]) -> CondVar[T]:
 
     It starts in the next turn, not inside this call, in a copy of the caller's context
     variables. The returned condition variable gives its result or its error; it need not be
-    held. Its ``cancel()`` raises :class:`CancelledError` in the coroutine where it waits.
+    held. Its ``cancel()`` raises :func:`cancelled_class` in the coroutine where it waits; before
+    the coroutine has begun, it never runs.
 
     In the coroutine, ``await`` takes condition variables on every loop; on asyncio and trio also
     whatever that library awaits.
@@ -261,24 +275,78 @@ def _drain(task: CondVar[Any]) -> None:
         return  # the interrupt is what the caller hears of
 
 
-def suspend(condvar: CondVar[T]) -> Generator[Any, Any, None]:
-    """Wait, inside ``await``, until *condvar* is ready, on whatever drives the coroutine."""
+def driver() -> str | None:
+    """Return what drives the coroutine that runs now.
+
+    Returns:
+        ``"asyncio"``, ``"trio"``, ``"ours"``, or None: no coroutine of these runs.
+    """
     core = bound()
     if core is not None and core.task is not None:
+        return "ours"
+    trio: Any = getattr(_modules.get("trio._core._run"), "GLOBAL_RUN_CONTEXT", None)
+    in_trio = getattr(trio, "task", None) is not None
+    if asyncio_runs() and not (in_trio and trio.runner.is_guest):
+        return "asyncio"
+    return "trio" if in_trio else None
+
+
+def suspend(condvar: CondVar[T]) -> Generator[Any, Any, None]:
+    """Wait, inside ``await``, until *condvar* is ready, on whatever drives the coroutine.
+
+    One that is ready is a checkpoint on trio, as every ``await`` is there, and nothing elsewhere.
+    """
+    drives = driver()
+    if drives == "ours":
         while not condvar.ready:
             yield condvar
-        return
-    trio = getattr(sys.modules.get("trio._core._run"), "GLOBAL_RUN_CONTEXT", None)
-    if asyncio_runs():
+    elif drives == "asyncio":
         from ._backends import _asyncio
 
-        yield from _asyncio.wait_in_task(condvar)
-    elif getattr(trio, "task", None) is not None:
+        if not condvar.ready:
+            yield from _asyncio.wait_in_task(condvar)
+    elif drives == "trio":
         from ._backends import _trio
 
         yield from _trio.wait_in_task(condvar)
-    else:
+    elif not condvar.ready:
         raise RuntimeError(
             "'await cv' works in asyncio tasks, trio tasks and coroutines started by "
             "ae_core.spawn() or ae_core.run()"
         )
+
+
+def cancelled_error(text: str) -> CancelledError:
+    """Return what tells the running code that what it looks at was cancelled.
+
+    In asyncio it is also an ``asyncio.CancelledError``, so that either clause catches it.
+    """
+    if driver() == "asyncio":
+        from ._backends._asyncio import Cancelled
+
+        return Cancelled(text)
+    return CancelledError(text)
+
+
+def cancelled_class() -> type[BaseException]:
+    """Return the class of the exception that a cancelled task of the running loop gets.
+
+    The portable clause around an ``await``, in libraries that shall work on every loop::
+
+        except ae.cancelled_class():
+            ...  # clean up
+            raise
+
+    Returns:
+        ``asyncio.CancelledError`` where asyncio runs, ``trio.Cancelled`` in trio, and elsewhere
+        :class:`CancelledError`, also where no loop runs.
+
+    Clean-up that waits needs a shielded scope of trio's there: after the cancellation every
+    ``await`` raises it again.
+    """
+    drives = driver()
+    if drives == "asyncio":
+        return _modules["asyncio"].CancelledError  # type: ignore[no-any-return]
+    if drives == "trio" or (drives is None and trio_runs()):
+        return _modules["trio"].Cancelled  # type: ignore[no-any-return]
+    return CancelledError

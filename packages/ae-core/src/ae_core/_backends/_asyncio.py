@@ -12,6 +12,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable, Coroutine, Generator
+from functools import partial
 from typing import Any
 
 from .._backend import Backend
@@ -168,7 +169,7 @@ class AsyncioBackend(Backend):
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any], task: Any) -> bool:
         host = self._loop.create_task(_translate(coroutine), context=task._context)
-        task._host = host
+        task._host = partial(host.cancel, _BY_US)
         host.add_done_callback(lambda host: _finish(task, host))
         return True
 
@@ -183,12 +184,37 @@ def _loop_of_twisted() -> asyncio.AbstractEventLoop | None:
     return loop
 
 
+class Cancelled(asyncio.CancelledError, CancelledError):
+    """A cancellation in asyncio: either class catches it."""
+
+
+Cancelled.__name__ = Cancelled.__qualname__ = "CancelledError"
+
+# asyncio carries the message of Task.cancel() to where the task waits, so it tells our cancel()
+# from that of asyncio.timeout(), of a TaskGroup or of whoever else. Those compare classes by
+# identity before 3.13: what they have raised must come back to them unchanged.
+_BY_US = "the task was cancelled"
+_BY_IDENTITY = sys.version_info < (3, 13)
+
+
 async def _translate(coroutine: Coroutine[Any, Any, Any]) -> Any:
     """Run *coroutine*; our cancellation that escapes it becomes asyncio's."""
     try:
         return await coroutine
     except CancelledError as error:
-        raise asyncio.CancelledError(*error.args) from error
+        if isinstance(error, Cancelled):
+            raise
+        raise Cancelled(*error.args) from error
+
+
+def _leaves_a_task_group() -> bool:
+    """Return whether the code that waits stands in the block of an ``asyncio.TaskGroup``."""
+    frame = sys._getframe(2)
+    while frame is not None and frame.f_code is not _translate.__code__:
+        if any(isinstance(value, asyncio.TaskGroup) for value in frame.f_locals.values()):
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
 
 
 def _finish(task: Any, host: asyncio.Task[Any]) -> None:
@@ -212,5 +238,11 @@ def wait_in_task(condvar: CondVar[Any]) -> Generator[Any, Any, None]:
     condvar.on_ready(wake)
     try:
         yield from future
+    except asyncio.CancelledError as error:
+        if not error.args or error.args[0] is not _BY_US:
+            raise
+        if _BY_IDENTITY and _leaves_a_task_group():
+            raise
+        raise Cancelled(_BY_US) from None
     finally:
         condvar._forget_wake(wake)

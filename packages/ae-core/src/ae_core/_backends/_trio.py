@@ -205,20 +205,22 @@ class TrioBackend(Backend):
     def spawn(self, coroutine: Coroutine[Any, Any, Any], task: Any) -> bool:
         self._inside()
         scope = trio.CancelScope()
-        task._host = scope
+        task._host = scope.cancel
 
         async def drive() -> None:
             value: Any = None
             error: BaseException | None = CancelledError("the task was cancelled")
             try:
                 with scope:
-                    try:
+                    if not scope.cancel_called:  # else it never runs
                         value = await coroutine
                         error = None
-                    except trio.Cancelled:
-                        raise
-                    except BaseException as problem:
-                        error = problem
+            except BaseException as problem:
+                ends, rest = _split(problem)
+                if rest is not None:
+                    error = rest
+                if ends is not None:
+                    raise ends from None  # the run ends, and all its tasks with it
             finally:
                 coroutine.close()
                 self._guard(lambda: task._finish(value, error))
@@ -227,8 +229,20 @@ class TrioBackend(Backend):
         return True
 
 
+def _split(
+    error: BaseException,
+) -> tuple[BaseException | None, BaseException | None]:
+    """Return the part of *error* that is trio's cancellation, and the rest."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(trio.Cancelled)
+    return (error, None) if isinstance(error, trio.Cancelled) else (None, error)
+
+
 def wait_in_task(condvar: CondVar[Any]) -> Generator[Any, Any, None]:
     """Wait in a task of trio; its cancellation ends the wait, not the condition variable."""
+    if condvar.ready:
+        yield from trio.lowlevel.checkpoint().__await__()
+        return
     task = trio.lowlevel.current_task()
     token = trio.lowlevel.current_trio_token()
     waiting = True

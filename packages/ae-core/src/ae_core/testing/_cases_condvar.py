@@ -261,58 +261,6 @@ async def it_can_catch_what_was_thrown(scene: Scene) -> None:
 
 
 @case("task")
-async def cancelling_raises_where_it_waits(scene: Scene) -> None:
-    never: CondVar[None] = CondVar()
-
-    async def task() -> None:
-        try:
-            await never
-        finally:
-            scene.trace("cleaned up")
-
-    each = _tasks.spawn(task())
-    await scene.turns(2)
-    each.cancel()
-    each.cancel()
-    expect(not each.ready, "cancelling is a request")
-    with expect_raises(CancelledError):
-        await scene.wait(each)
-    expect_equal(scene.trace, ["cleaned up"])
-    expect(each.cancelled, "it is cancelled after its clean-up")
-    expect(not never.ready, "what it waited for is as it was")
-
-
-@case("task")
-async def cancelling_before_the_start_is_cancelling(scene: Scene) -> None:
-    async def task() -> None:
-        scene.trace("task")
-        await _tasks.sleep(0)
-        scene.trace("goes on")
-
-    each = _tasks.spawn(task())
-    each.cancel()
-    with expect_raises(CancelledError):
-        await scene.wait(each)
-    expect("goes on" not in scene.trace, "it does not go past its first wait")
-
-
-@case("task")
-async def one_that_is_cancelled_leaves_the_others_waiting(scene: Scene) -> None:
-    condvar: CondVar[int] = CondVar()
-
-    async def task() -> int:
-        return await condvar
-
-    one, two = _tasks.spawn(task()), _tasks.spawn(task())
-    await scene.turns(2)
-    one.cancel()
-    with expect_raises(CancelledError):
-        await scene.wait(one)
-    condvar.send(5)
-    expect_equal(await scene.wait(two), 5)
-
-
-@case("task")
 async def each_has_context_variables_of_its_own(scene: Scene) -> None:
     async def task(name: str) -> tuple[str, str]:
         before = _variable.get()

@@ -18,6 +18,7 @@ from .._backend import Backend
 from .._detect import load
 
 # imported for their entries in CASES
+from . import _cases_cancel as _cases_cancel
 from . import _cases_condvar as _cases_condvar
 from . import _cases_io as _cases_io
 from . import _cases_process as _cases_process
