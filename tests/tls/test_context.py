@@ -172,6 +172,87 @@ def test_a_key_of_another_certificate_is_refused(ca: CertificateAuthority, leaf:
         Context(cert=leaf.cert)
 
 
+ECDSA_ONLY = "ECDHE-ECDSA-AES128-GCM-SHA256"
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("rsa", {"cipher_list": ECDSA_ONLY}, f"cipher_list='{ECDSA_ONLY}' .* TLS 1.2 that the key"),
+        ("rsa", {"cipher_list": ECDSA_ONLY, "max_version": "1.2"}, "no cipher suite for TLS 1.2"),
+        ("ec", {"cipher_list": "AES128-SHA"}, "no cipher suite for TLS 1.2"),
+        ("ec", {"cipher_list": "DHE+AESGCM", "max_version": "1.2"}, "no cipher suite for TLS 1.2"),
+        ("ec", {"ciphersuites": ""}, "ciphersuites='' leaves no cipher suite for TLS 1.3"),
+        ("ec", {"ciphersuites": "", "min_version": "1.3"}, "no cipher suite for TLS 1.3"),
+        ("ec", {"min_version": "1.0", "max_version": "1.1"}, "default cipher_list .* TLS 1.1"),
+        (None, {"min_version": "1.1", "max_version": "1.1"}, "default cipher_list .* TLS 1.1"),
+        (None, {"cipher_list": "PSK"}, "cipher_list='PSK' leaves no cipher suite for TLS 1.2:"),
+        (None, {"ciphersuites": ""}, "ciphersuites='' leaves no cipher suite for TLS 1.3:"),
+        (
+            None,
+            {"min_version": "1.0", "max_version": "1.1", "cipher_list": "AESGCM:@SECLEVEL=0"},
+            "no cipher suite for TLS 1.1",
+        ),
+    ],
+)
+def test_settings_that_leave_no_cipher_suite_are_refused(
+    ca: CertificateAuthority, kind: Any, options: dict[str, Any], message: str
+) -> None:
+    if kind is not None:
+        leaf = ca.issue(HOST, key_type=kind)
+        options = {**options, "cert": leaf.chain, "key": leaf.key}
+    with pytest.raises(ValueError, match=message):
+        Context(**options)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("rsa", {"cipher_list": "AES128-SHA"}),
+        ("rsa", {"cipher_list": ECDSA_ONLY, "min_version": "1.3"}),  # it is for nobody then
+        ("rsa", {"cipher_list": f"{ECDSA_ONLY}:ECDHE-RSA-AES128-GCM-SHA256"}),
+        ("ec", {"cipher_list": ECDSA_ONLY, "max_version": "1.2"}),
+        ("ec", {"ciphersuites": "", "max_version": "1.2"}),
+        ("ed25519", {"cipher_list": "ECDHE+AESGCM", "ciphersuites": "TLS_AES_128_GCM_SHA256"}),
+        (None, {"cipher_list": ECDSA_ONLY}),
+        (None, {"min_version": "1.0", "max_version": "1.1", "cipher_list": "ALL:@SECLEVEL=0"}),
+    ],
+)
+def test_settings_that_leave_one_are_taken(
+    ca: CertificateAuthority, kind: Any, options: dict[str, Any]
+) -> None:
+    if kind is not None:
+        leaf = ca.issue(HOST, key_type=kind)
+        options = {**options, "cert": leaf.chain, "key": leaf.key}
+    Context(**options)
+
+
+def test_the_certificate_of_a_client_says_nothing_about_the_ciphers_of_the_server(
+    ca: CertificateAuthority, leaf: Leaf, join: Join
+) -> None:
+    card = ca.issue(common_name="me", key_type="rsa", purposes=["client"])
+    client = Context(
+        ca_cert=ca.cert, cert=card.chain, key=card.key, cipher_list=ECDSA_ONLY, max_version="1.2"
+    )
+    server = Context(
+        cert=leaf.chain, key=leaf.key, ca_cert=ca.cert, verify_require_client_cert=True
+    )
+    _, b = join(client, server)
+    assert b.certificate == card.cert
+
+
+def test_a_key_no_default_cipher_can_serve_is_refused(
+    ca: CertificateAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cryptography.hazmat.primitives.asymmetric import dsa
+
+    key = dsa.generate_private_key(2048)
+    monkeypatch.setattr("ae_tls.testing._make_key", lambda key_type: key)
+    leaf = ca.issue(HOST)
+    with pytest.raises(ValueError, match=r"the default cipher_list leaves no .* for TLS 1\.2"):
+        Context(cert=leaf.chain, key=leaf.key)
+
+
 @pytest.mark.parametrize("kind", ["ec", "ec384", "rsa", "ed25519"])
 @pytest.mark.parametrize("version", ["1.2", "1.3"])
 def test_every_kind_of_key_serves(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import shutil
 import socket
 import subprocess
@@ -142,6 +144,93 @@ def test_the_server_picks_the_cipher(
         picked.add(next(line for line in seen.splitlines() if "Description" in line))
     assert len(picked) == 1
     assert "AES-256-GCM" in picked.pop()
+
+
+# Forward secrecy and AEAD: RFC 9325 4.2.
+GOOD = re.compile(r"ECDHE-(ECDSA|RSA)-(AES(128|256)-GCM-SHA(256|384)|CHACHA20-POLY1305)")
+
+
+def every_cipher() -> list[str]:
+    """All that our OpenSSL knows up to TLS 1.2."""
+    from OpenSSL import SSL
+
+    native = SSL.Context(SSL.TLS_METHOD)
+    native.set_cipher_list(b"ALL:COMPLEMENTOFALL:@SECLEVEL=0")
+    names = SSL.Connection(native, None).get_cipher_list()
+    return [name for name in names if not name.startswith("TLS_")]
+
+
+@pytest.mark.parametrize("kind", ["rsa", "ec"])
+def test_a_default_server_takes_forward_secrecy_and_aead_and_nothing_else(
+    ca: CertificateAuthority, join: Callable[..., Any], kind: Any
+) -> None:
+    leaf = ca.issue(HOST, key_type=kind)
+    server = Context(cert=leaf.chain, key=leaf.key)
+    taken = []
+    for cipher in every_cipher():
+        with contextlib.suppress(TlsError, ValueError):  # PSK and SRP are nothing to offer
+            client = Context(verify=False, max_version="1.2", cipher_list=f"{cipher}:@SECLEVEL=0")
+            taken.append(join(client, server)[0].cipher)
+    assert len(taken) == 3
+    assert all(GOOD.fullmatch(cipher) for cipher in taken)
+
+
+def test_a_default_client_offers_forward_secrecy_and_aead_and_nothing_else(
+    client: Context,
+) -> None:
+    from OpenSSL import SSL
+
+    conn = client.new_session("connect", HOST)._conn
+    assert isinstance(conn, SSL.Connection)
+    names = conn.get_cipher_list()
+    assert len(names) == 9
+    assert all(GOOD.fullmatch(name) or name.startswith("TLS_") for name in names)
+
+
+def test_a_cipher_list_that_is_given_wins(
+    ca: CertificateAuthority, join: Callable[..., Any]
+) -> None:
+    leaf = ca.issue(HOST, key_type="rsa")
+    client = Context(verify=False, cipher_list="ALL", max_version="1.2")
+    server = Context(cert=leaf.chain, key=leaf.key, cipher_list="AES256-SHA")
+    assert join(client, server)[0].cipher == "AES256-SHA"
+
+
+@pytest.mark.parametrize(
+    "cipher", ["AES128-SHA", "AES128-GCM-SHA256", "ECDHE-RSA-AES256-SHA", "DHE-RSA-AES256-SHA"]
+)
+def test_openssl_is_refused_with_an_old_cipher(
+    ca: CertificateAuthority, probe: Probe, cipher: str
+) -> None:
+    leaf = ca.issue(HOST, key_type="rsa")
+    server = Context(cert=leaf.chain, key=leaf.key)
+    for offer, success in ((cipher, False), ("ECDHE-RSA-AES128-GCM-SHA256", True)):
+        with serving(server) as (port, story):
+            status, _ = probe(
+                "openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-tls1_2", "-ign_eof",
+                "-cipher", f"{offer}:@SECLEVEL=0",
+            )  # fmt: skip
+        assert (status == 0) is success
+        assert story == ([b"hello\n", "TLSv1.2"] if success else ["protocol", None])
+
+
+@pytest.mark.parametrize(
+    "wish",
+    ["-KX-ALL:+RSA", "-KX-ALL:+DHE-RSA", "-CIPHER-ALL:+AES-128-CBC:+AES-256-CBC"],
+)
+def test_gnutls_is_refused_with_an_old_cipher(
+    ca: CertificateAuthority, probe: Probe, wish: str
+) -> None:
+    leaf = ca.issue(HOST, key_type="rsa")
+    server = Context(cert=leaf.chain, key=leaf.key)
+    for offer, success in ((wish, False), ("-KX-ALL:+ECDHE-RSA", True)):
+        with serving(server) as (port, story):
+            status, _ = probe(
+                "gnutls-cli", "--insecure", "--port", port, "127.0.0.1",
+                "--priority", f"NORMAL:-VERS-ALL:+VERS-TLS1.2:{offer}",
+            )  # fmt: skip
+        assert (status == 0) is success
+        assert (story[0] == b"hello\n") is success
 
 
 def noted(keep: Callable[[str, Any, str], None], kept: list[str]) -> Callable[..., None]:

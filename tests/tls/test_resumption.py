@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from ae_handle import TlsError
 from ae_tls import Context, Session, VerifyInfo
-from ae_tls._facts import Facts
 from ae_tls.testing import CertificateAuthority, Leaf, pump
 
 HOST = "www.example.org"
@@ -104,10 +105,10 @@ def test_a_resumed_session_is_checked_again(
     assert answers == []
 
 
-def test_verify_callback_is_asked_again_about_a_resumed_session(
+def test_with_a_verify_callback_nothing_is_resumed(
     ca: CertificateAuthority, server: Context, join: Join
 ) -> None:
-    """It may have accepted what we would refuse: a wrong name, here."""
+    """It may accept what we would refuse, a wrong name here; and it wants to see the chain."""
     seen: list[tuple[int, str]] = []
 
     def pin(info: VerifyInfo) -> bool:
@@ -115,26 +116,225 @@ def test_verify_callback_is_asked_again_about_a_resumed_session(
         return True
 
     client = Context(ca_cert=ca.cert, verify_callback=pin)
-    for expected in (False, True):
+    for _ in range(2):
         a, b = join(client, server, "other.example")
+        assert a.resumed is False
+        finish(a, b)
+        assert not client.can_resume("other.example")
+    assert seen == [(1, ""), (0, "wrong-name")] * 2
+    lax = Context(verify=False, verify_callback=pin)  # nothing is verified, so it is not asked
+    for expected in (False, True):
+        a, b = join(lax, server)
         assert a.resumed is expected
         finish(a, b)
-    assert seen == [(1, ""), (0, "wrong-name"), (0, "wrong-name")]
+    assert len(seen) == 4
 
 
-def test_a_certificate_that_expired_meanwhile_is_not_resumed(
-    client: Context, server: Context, leaf: Leaf
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[dt.timedelta], None]:
+    """Let the time of the day be later, for what is resumed; OpenSSL does not notice."""
+
+    def move(by: dt.timedelta) -> None:
+        now = SimpleNamespace(time=lambda: time.time() + by.total_seconds())
+        monkeypatch.setattr("ae_tls._resumption.time", now)
+
+    return move
+
+
+VERSIONS = pytest.mark.parametrize("version", ["1.2", "1.3"])
+
+
+@VERSIONS
+@pytest.mark.parametrize("what", ["leaf", "middle", "root"])
+def test_a_chain_that_has_expired_since_is_shown_again(
+    join: Join, later: Callable[[dt.timedelta], None], version: Any, what: str
 ) -> None:
-    expired = CertificateAuthority().issue(
-        HOST,
-        not_before=dt.datetime(2020, 1, 1, tzinfo=dt.UTC),
-        not_after=dt.datetime(2021, 1, 1, tzinfo=dt.UTC),
+    soon = dt.datetime.now(dt.UTC).replace(microsecond=0) + dt.timedelta(hours=2)
+    end = {what: {"not_after": soon}}
+    root = CertificateAuthority("root", **end.get("root", {}))
+    middle = root.intermediate("middle", **end.get("middle", {}))
+    leaf = middle.issue(HOST, **end.get("leaf", {}))
+    client = Context(ca_cert=root.cert)
+    server = Context(cert=leaf.chain, key=leaf.key, max_version=version)
+    for hours, expected in ((0, False), (1, True), (3, False)):
+        later(dt.timedelta(hours=hours))
+        assert client.can_resume(HOST) is expected
+        a, b = join(client, server)
+        assert a.resumed is expected
+        assert a.chain == [leaf.cert, middle.cert, root.cert]
+        finish(a, b)
+
+
+@VERSIONS
+def test_a_session_is_not_kept_alive_for_ever_by_resuming_it(
+    ca: CertificateAuthority,
+    leaf: Leaf,
+    join: Join,
+    later: Callable[[dt.timedelta], None],
+    version: Any,
+) -> None:
+    client = Context(ca_cert=ca.cert)
+    server = Context(cert=leaf.chain, key=leaf.key, max_version=version)
+    for hours, expected in ((0, False), (10, True), (20, True), (30, False)):
+        later(dt.timedelta(hours=hours))
+        a, b = join(client, server)
+        assert a.resumed is expected
+        finish(a, b)
+
+
+@VERSIONS
+def test_a_server_revoked_since_is_not_resumed(
+    ca: CertificateAuthority, leaf: Leaf, join: Join, refusal: Refusal, version: Any
+) -> None:
+    stores: list[Any] = []
+    older = dt.datetime.now(dt.UTC) - dt.timedelta(hours=2)
+    client = Context(
+        ca_cert=[ca.cert, ca.crl(last_update=older)],
+        check_crl=True,
+        prepare=lambda native: stores.append(native.get_cert_store()),
     )
-    for certificate, reason in ((expired.cert, "expired"), (leaf.cert, None), (None, "no-certif")):
-        facts = Facts("connect", HOST, True, "dns", None)
-        error = facts.judge_resumed(certificate)
-        assert (None if error is None else error.reason[:9]) == reason
-    assert Facts("accept", None, True, None, None).judge_resumed(None) is None
+    server = Context(cert=leaf.chain, key=leaf.key, max_version=version)
+    for expected in (False, True):
+        a, b = join(client, server)
+        assert a.resumed is expected
+        finish(a, b)
+    stores[0].add_crl(ca.crl(leaf, last_update=older + dt.timedelta(hours=1)))
+    assert not client.can_resume(HOST)
+    assert refusal(client, server).reason == "revoked"
+
+
+def test_with_a_stapled_response_a_session_is_resumed_as_long_as_that_is_good(
+    ca: CertificateAuthority, leaf: Leaf, join: Join
+) -> None:
+    client = Context(ca_cert=ca.cert, ocsp="require")
+    staple = ca.ocsp_response(leaf)
+    server = Context(cert=leaf.chain, key=leaf.key, ocsp=staple)
+    for expected in (False, True):
+        a, b = join(client, server)
+        assert a.resumed is expected
+        finish(a, b)
+    assert client._sessions is not None
+    proof = client._sessions._by_name[HOST][0][2]
+    assert proof is not None
+    assert proof.staple == staple
+    week = dt.timedelta(days=7)
+    now = dt.datetime.now(dt.UTC)
+    proof.staple = ca.ocsp_response(leaf, this_update=now - 2 * week, next_update=now - week)
+    assert not client.can_resume(HOST)
+    a, _ = join(client, server)
+    assert (a.resumed, a.ocsp_response) == (False, staple)
+
+
+@VERSIONS
+def test_the_same_host_spelt_otherwise_is_resumed(
+    ca: CertificateAuthority, leaf: Leaf, join: Join, version: Any
+) -> None:
+    client = Context(ca_cert=ca.cert)
+    server = Context(cert=leaf.chain, key=leaf.key, max_version=version)
+    finish(*join(client, server))
+    assert client.can_resume("WWW.Example.ORG.")
+    a, _ = join(client, server, "WWW.Example.ORG.")
+    assert a.resumed
+
+
+@VERSIONS
+def test_a_session_is_offered_only_by_the_context_it_was_made_in(
+    ca: CertificateAuthority, leaf: Leaf, join: Join, refusal: Refusal, version: Any
+) -> None:
+    """Whatever the others demand: nothing, another CA, CRLs, a staple, another version."""
+    server = Context(cert=leaf.chain, key=leaf.key, max_version=version)
+    lax = Context(verify=False)
+    finish(*join(lax, server))
+    assert lax.can_resume(HOST)
+    stranger = CertificateAuthority("stranger").cert
+    for options, reason in (
+        ({"ca_cert": ca.cert, "ocsp": "require"}, "revocation-unknown"),
+        ({"ca_cert": stranger}, "untrusted"),
+        ({"ca_cert": ca.cert, "check_crl": True}, "revocation-unknown"),
+        ({"ca_cert": [ca.cert, ca.crl(leaf)], "check_crl": True}, "revoked"),
+        ({"ca_cert": ca.cert, "verify_callback": lambda info: info.depth > 0}, "refused"),
+    ):
+        strict = Context(**options)  # type: ignore[arg-type]
+        assert not strict.can_resume(HOST)
+        assert refusal(strict, server).reason == reason
+    assert refusal(Context(ca_cert=ca.cert), server, "other.example.org").reason == "wrong-name"
+    a, _ = join(Context(ca_cert=ca.cert), server)
+    assert a.resumed is False
+
+
+@VERSIONS
+def test_the_sessions_of_a_connection_that_failed_are_forgotten(
+    ca: CertificateAuthority, leaf: Leaf, join: Join, version: Any
+) -> None:
+    """RFC 5246 7.2.2: and another connection to that name offers none of them, either."""
+    client = Context(ca_cert=ca.cert)
+    server = Context(cert=leaf.chain, key=leaf.key, max_version=version)
+    finish(*join(client, server))
+    a, b = join(client, server)
+    assert a.resumed
+    b.write(b"data")
+    forged = bytearray(b.drain())
+    forged[-1] ^= 1
+    with pytest.raises(TlsError):
+        a.feed(bytes(forged))
+    assert not client.can_resume(HOST)
+    assert join(client, server)[0].resumed is False
+
+
+@VERSIONS
+def test_a_server_that_refuses_to_resume_is_not_offered_that_again(
+    ca: CertificateAuthority, leaf: Leaf, join: Join, version: Any
+) -> None:
+    client = Context(ca_cert=ca.cert)
+    finish(*join(client, Context(cert=leaf.chain, key=leaf.key, max_version=version)))
+    a = client.new_session("connect", HOST)
+    a.drain()
+    with pytest.raises(TlsError):
+        a.feed(b"\x15\x03\x03\x00\x02\x02\x28")
+    assert not client.can_resume(HOST)
+
+
+@VERSIONS
+@pytest.mark.parametrize("gone", ["both", "client", "server"])
+def test_can_resume_tells_the_truth_about_connections_that_were_dropped(
+    ca: CertificateAuthority, leaf: Leaf, join: Join, version: Any, gone: str
+) -> None:
+    """OpenSSL spoils a session whose connection goes away without close_notify, if it is let."""
+    client = Context(ca_cert=ca.cert)
+    server = Context(cert=leaf.chain, key=leaf.key, max_version=version)
+    said, done, kept = [], [], []
+    for _ in range(5):
+        said.append(client.can_resume(HOST))
+        a, b = join(client, server)
+        done.append(a.resumed)
+        if gone == "client":
+            kept.append(b)
+        elif gone == "server":
+            kept.append(a)
+        del a, b
+    assert said == done == [False, True, True, True, True]
+
+
+def test_a_server_without_certificate_is_refused_though_a_session_was_offered(
+    ca: CertificateAuthority, leaf: Leaf, join: Join, refusal: Refusal
+) -> None:
+    """By a cipher without authentication, which somebody has asked for."""
+    anonymous: Any = {"cipher_list": "ECDHE+AESGCM:AECDH:@SECLEVEL=0", "max_version": "1.2"}
+    client = Context(ca_cert=ca.cert, **anonymous)
+    finish(*join(client, Context(cert=leaf.chain, key=leaf.key)))
+    assert client.can_resume(HOST)
+    nobody: Any = {**anonymous, "cipher_list": "AECDH:@SECLEVEL=0"}
+    server = Context(cert=leaf.chain, key=leaf.key, **nobody)
+    with pytest.raises(TlsError) as caught:
+        join(client, server)
+    assert caught.value.reason == "no-certificate"
+    assert not client.can_resume(HOST)
+    lax = Context(verify=False, **anonymous)
+    assert join(lax, server)[0].certificate is None
+    members = Context(
+        cert=leaf.chain, key=leaf.key, ca_cert=ca.cert, verify_require_client_cert=True, **nobody
+    )
+    assert refusal(lax, members, by="accept").reason == "protocol"  # OpenSSL does not even begin
 
 
 def test_a_server_checks_the_client_of_a_resumed_session_again(
@@ -192,9 +392,24 @@ def test_the_store_of_sessions_is_bounded(client: Context, server: Context, join
     for number in range(1000):
         for _ in range(10):
             store.put(f"host{number}", session, "TLSv1.3")
-    assert store.take("host0") is None
-    taken = [store.take("host999") for _ in range(5)]
-    assert taken == [session] * 4 + [None]
+
+    def holds(proof: object) -> bool:
+        return True
+
+    assert store.take("host0", holds) is None
+    taken = [store.take("host999", holds) for _ in range(5)]
+    assert taken == [(session, None)] * 4 + [None]
     store.put("a", session, "TLSv1.2")
     store.put("a", session, "TLSv1.2")
-    assert store.take("a") is store.take("a") is session
+    assert store.take("a", holds) == store.take("a", holds) == (session, None)
+
+
+def test_the_memory_of_clients_is_bounded(ca: CertificateAuthority) -> None:
+    from ae_tls._resumption import Proof, ProofStore
+
+    store = ProofStore()
+    proofs = [Proof((ca.issue(f"host{number}").cert,)) for number in range(1030)]
+    for proof in proofs:
+        store.put(proof)
+    assert store.get(proofs[5].chain[0]) is None
+    assert store.get(proofs[6].chain[0]) is proofs[6]

@@ -91,19 +91,32 @@ async def _show(
     session = handle.tls
     assert isinstance(session, Session)
     _print_session(session)
-    for _ in range(_TICKET_PATIENCE):
-        if context.can_resume(host):
-            break
-        await ae.sleep(0.05)
     handle.destroy()
-    again = await _connect(context, dialogue, host, port)
-    assert isinstance(again.tls, Session)
-    print(f"resumption: {'yes' if again.tls.resumed else 'no'}")
-    again.destroy()
+    resumed = await _resumes(dialogue, host, port)
+    print(f"resumption: {'yes' if resumed else 'no'}")
     for depth, certificate in enumerate(session.chain):
         _print_certificate(depth, certificate, verdicts.get(depth))
     refused = [info for info in verdicts.values() if not info.ok]
     print("verdict:    " + (f"{refused[0].reason}: {refused[0].message}" if refused else "ok"))
+
+
+async def _resumes(dialogue: str | None, host: str, port: str) -> bool:
+    """Find out whether the server resumes sessions; whose it is was judged before.
+
+    It takes a context of its own: with a ``verify_callback`` nothing is resumed.
+    """
+    context = Context(verify=False)
+    first = await _connect(context, dialogue, host, port)
+    for _ in range(_TICKET_PATIENCE):
+        if context.can_resume(host):
+            break
+        await ae.sleep(0.05)
+    first.destroy()
+    again = await _connect(context, dialogue, host, port)
+    session = again.tls
+    assert isinstance(session, Session)
+    again.destroy()
+    return session.resumed
 
 
 async def _connect(context: Context, dialogue: str | None, host: str, port: str) -> Handle:

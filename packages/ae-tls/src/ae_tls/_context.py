@@ -1,8 +1,8 @@
 """Settings shared by many connections: trust, certificates, versions, names.
 
-Turns one set of options into OpenSSL contexts, one for each role, and makes sessions from
-them. Nothing is imported from OpenSSL before a context is made, and nothing can be changed
-afterwards: a context may be shared by every connection of a program.
+Takes the options, and makes sessions by them. Nothing is imported from OpenSSL before a context
+is made, and nothing can be changed afterwards: a context may be shared by every connection of a
+program.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ __all__ = ("Context",)
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias
 
-import ae_core as ae
 from ae_handle import TlsError
 
-from ._errors import from_openssl
 from ._facts import Facts
-from ._material import identity, system_ca
+from ._material import identity
+from ._native import Natives
 from ._options import alpn_list, ca_source, name_table, ocsp_option, refuse_removed, version_number
-from ._resumption import SessionStore
+from ._resumption import Proof, SessionStore
+from ._server import Server
 from ._session import Session
-from ._verify import NameCheck, VerifyInfo, ascii_host, ip_of, name_check
+from ._verify import NameCheck, VerifyInfo, ascii_host, ip_of, name_check, subject_of
 
 if TYPE_CHECKING:
     from OpenSSL import SSL
@@ -66,31 +66,39 @@ class Context:
         verify_require_client_cert: An ``accept`` session fails unless the client shows a
             certificate that verifies.
         verify_callback: Has the last word about every certificate of the chain: it is called
-            with a :class:`VerifyInfo` and says yes or no. To raise is to say no.
+            with a :class:`VerifyInfo` and says yes or no. To raise is to say no. Nothing is
+            resumed then: an abbreviated handshake shows no chain.
         check_crl: ``True``: the peer's certificate must be covered by a CRL, found in the
             sources of CAs. ``"chain"``: every certificate of the chain.
         min_version: ``"1.2"`` or ``"1.3"``; ``"1.0"`` and ``"1.1"`` on your own responsibility
-            (RFC 8996), and OpenSSL needs ``cipher_list="DEFAULT:@SECLEVEL=0"`` for them.
+            (RFC 8996), and they need ``cipher_list="DEFAULT:@SECLEVEL=0"``.
         max_version: None: the newest.
-        cipher_list: Ciphers up to TLS 1.2, in OpenSSL's syntax.
-        ciphersuites: Cipher suites of TLS 1.3, separated by colons.
+        cipher_list: Ciphers up to TLS 1.2, in OpenSSL's syntax. None: forward secrecy by
+            elliptic curves, with AES-GCM or ChaCha20-Poly1305 (RFC 9325).
+        ciphersuites: Cipher suites of TLS 1.3, separated by colons. None: all that OpenSSL has
+            on by default.
         alpn: Application protocols, the most wanted first. A server picks its own favourite
             among the client's, and ends the handshake if there is none (RFC 7301 3.2).
-        server_names: For ``accept``: another context by the name the client asks for (SNI).
-            A mapping may have ``"*.example.org"`` for one more label; a function is called
-            with the name or None. Names not found are served by this context.
+        server_names: For ``accept``: another context by the name the client asks for (SNI),
+            and all its settings count. A mapping may have ``"*.example.org"`` for one more
+            label; a function is called with the name or None. Names not found are served by
+            this context. Case does not count, nor does a final dot; a function gets the name
+            without them.
         session_cache: Whether sessions are resumed: an abbreviated handshake for a peer we
-            spoke to before. Tickets on the server's side, a small store on the client's.
+            spoke to before, if all that was decided about it would be decided again. Tickets
+            on the server's side, a small store on the client's. No session leaves its context.
         ocsp: For ``connect``: ``True`` asks for a stapled OCSP response and refuses a bad one,
             ``"require"`` refuses a missing one too. For ``accept``: the response (DER), or a
             function that returns it or ``b""``.
         key_log_file: A file to which the secrets of every connection are appended, for
             Wireshark. Whoever reads it reads the connections.
-        prepare: Called with each ``OpenSSL.SSL.Context`` before it is used.
+        prepare: Called with each ``OpenSSL.SSL.Context`` before it is used; there is one for
+            each role. What it changes is on its own responsibility.
 
     Raises:
         ValueError: An option's value, file or text is not what it must be; the message names
-            the option. Both of a pair were given.
+            the option. Both of a pair were given. Versions, ciphers and the key of the
+            certificate leave nothing to agree on.
         TypeError: An option has an impossible type, or is one of AnyEvent::TLS's that is gone.
         OSError: A file cannot be read.
 
@@ -103,25 +111,11 @@ class Context:
 
     __slots__ = (
         "__weakref__",
-        "_alpn",
         "_ask_ocsp",
-        "_borrowed",
-        "_ca",
         "_check",
-        "_check_crl",
-        "_cipher_list",
-        "_ciphersuites",
-        "_identity",
-        "_key_log_file",
-        "_max_version",
-        "_min_version",
         "_native",
-        "_prepare",
-        "_require",
-        "_server_names",
-        "_session_cache",
+        "_server",
         "_sessions",
-        "_staple",
         "_verify",
         "_verify_callback",
     )
@@ -163,38 +157,45 @@ class Context:
                 raise TypeError(f"{option} must be callable, got {value!r}")
         if check_crl not in (True, False, "chain"):
             raise ValueError(f"check_crl: expected True, False or 'chain', got {check_crl!r}")
-        self._verify = verify
-        self._check = name_check(verify_name)
-        self._require = bool(verify_require_client_cert)
-        self._verify_callback = verify_callback
-        self._check_crl = check_crl
-        self._min_version = version_number("min_version", min_version)
-        self._max_version = version_number("max_version", max_version or "1.3")
-        if self._max_version < self._min_version:
+        low = version_number("min_version", min_version)
+        high = version_number("max_version", max_version or "1.3")
+        if high < low:
             raise ValueError(f"max_version {max_version!r} is below min_version {min_version!r}")
-        self._cipher_list = cipher_list
-        self._ciphersuites = ciphersuites
-        self._alpn = alpn_list(alpn)
-        self._server_names: ServerNames | None = (
+        names: ServerNames | None = (
             server_names
             if server_names is None or callable(server_names)
             else name_table(server_names, Context)
         )
-        self._session_cache = bool(session_cache)
-        self._sessions = SessionStore() if session_cache else None
-        self._ask_ocsp, self._staple = ocsp_option(ocsp)
-        self._key_log_file = None if key_log_file is None else os.fspath(key_log_file)
-        self._prepare = prepare
-        self._ca = ca_source(ca_file, ca_path, ca_cert)
-        self._identity = identity(cert_file, key_file, cert, key, cert_password)
-        self._native: dict[str, SSL.Context] = {}
-        self._borrowed = False
-        # What is wrong with an option is said here and now, not at the first connection. The
-        # CAs of the machine are left for later: a server does without them.
-        if self._identity is not None or self._require:
-            self._build("accept")
-        else:
-            self._build("connect", load_system_ca=False)
+        self._verify = verify
+        self._check = name_check(verify_name)
+        self._verify_callback = verify_callback
+        self._ask_ocsp, staple = ocsp_option(ocsp)
+        self._native = Natives(
+            verify=verify,
+            require=bool(verify_require_client_cert),
+            callback=verify_callback,
+            check_crl=check_crl,
+            ca=ca_source(ca_file, ca_path, ca_cert),
+            identity=identity(cert_file, key_file, cert, key, cert_password),
+            min_version=low,
+            max_version=high,
+            cipher_list=cipher_list,
+            ciphersuites=ciphersuites,
+            alpn=alpn_list(alpn),
+            session_cache=bool(session_cache),
+            ask_ocsp=self._ask_ocsp,
+            staple=staple,
+            key_log_file=None if key_log_file is None else os.fspath(key_log_file),
+            prepare=prepare,
+        )
+        self._server = Server(
+            self._native,
+            self._check,
+            verify_callback,
+            None if names is None else _server_finder(names),
+        )
+        self._sessions = SessionStore() if self._native.resumes("connect") else None
+        self._native.check()
 
     @classmethod
     def from_openssl(
@@ -223,14 +224,12 @@ class Context:
             raise TypeError(f"expected an OpenSSL.SSL.Context, got {native!r}")
         verifies = bool(native.get_verify_mode() & SSL.VERIFY_PEER)
         self = cls(verify=verifies, verify_name=verify_name, session_cache=session_cache)
-        self._native = {"connect": native, "accept": native}
-        self._borrowed = True
+        self._native.borrowed = native
         return self
 
     def __repr__(self) -> str:
-        from ._verify import subject_of
-
-        who = "" if self._identity is None else f" for {subject_of(self._identity.certificate)!r}"
+        own = self._native.identity
+        who = "" if own is None else f" for {subject_of(own.certificate)!r}"
         return f"<ae_tls.Context{who} verify={self._verify}>"
 
     def new_session(self, role: TlsRole, peer_name: str | None = None, /) -> Session:
@@ -250,25 +249,27 @@ class Context:
         if role == "connect":
             return self._connect(peer_name or None)
         if role == "accept":
-            return self._accept(peer_name or None)
+            server = self._server
+            return Session(*server.begin(peer_name or None), server=server)
         raise ValueError(f"expected 'connect' or 'accept', got {role!r}")
 
     def can_resume(self, peer_name: str) -> bool:
         """Whether the next ``connect`` session with *peer_name* will offer to resume one.
 
         In TLS 1.3 that is so as soon as the server's ticket has arrived, behind the handshake.
+        A function given as ``verify_name`` is asked.
         """
-        return self._sessions is not None and peer_name in self._sessions
+        if self._sessions is None:
+            return False
+        facts = self._connect_facts(peer_name)
+        return self._sessions.has(_session_name(peer_name), self._holds(facts))
 
     # Sessions -----------------------------------------------------------------------------
 
     def _connect(self, peer_name: str | None) -> Session:
-        from OpenSSL import SSL
-
-        verify = self._verify is not False
-        check = self._check if verify else None
-        host = None if peer_name is None else ascii_host(peer_name)
-        if isinstance(check, str):
+        facts = self._connect_facts(peer_name)
+        host = facts.server_name
+        if isinstance(facts.check, str):
             if peer_name is None:
                 raise TlsError(
                     "verification needs the name of the peer: give the handle a peer_name, "
@@ -280,276 +281,74 @@ class Context:
                     f"no certificate can name {peer_name!r}: it is not a host name",
                     reason="wrong-name",
                 )
-        native = self._native.get("connect") or self._build("connect")
-        conn = SSL.Connection(native, None)
-        conn.set_connect_state()
-        if self._borrowed and verify:
-            conn.set_verify(native.get_verify_mode(), _on_certificate)
-        facts = Facts(
-            "connect", peer_name, verify, check, self._verify_callback if verify else None
-        )
-        conn.set_app_data(facts)
+        conn = self._native.begin("connect", facts)
         if host is not None:
             conn.set_tlsext_host_name(host.encode("ascii"))
-        if verify and self._ask_ocsp:
+        if facts.verifies and self._ask_ocsp:
             conn.request_ocsp()
         sessions = self._sessions
-        resumable = False
-        if sessions is not None and peer_name is not None:
-            earlier = sessions.take(peer_name)
-            if earlier is not None:
-                conn.set_session(earlier)
-                resumable = True
-        return Session(conn, facts, None if sessions is None else sessions.put, resumable)
+        if sessions is None or peer_name is None:
+            return Session(conn, facts)
+        name = _session_name(peer_name)
+        earlier = sessions.take(name, self._holds(facts))
+        if earlier is not None:
+            session, facts.proof = earlier
+            conn.set_session(session)
+        return Session(conn, facts, sessions=sessions, name=name, resumable=earlier is not None)
 
-    def _accept(self, peer_name: str | None) -> Session:
-        from OpenSSL import SSL
-
-        if self._identity is None and not self._borrowed:
-            raise TlsError(
-                "a server needs a certificate: give the context cert_file or cert",
-                reason="no-certificate",
-            )
-        native = self._native.get("accept") or self._build("accept")
-        conn = SSL.Connection(native, None)
-        conn.set_accept_state()
-        if self._borrowed and self._verify:
-            conn.set_verify(native.get_verify_mode(), _on_certificate)
-        facts = Facts("accept", peer_name, *self._accept_checks())
-        conn.set_app_data(facts)
-        return Session(conn, facts, None, False)
-
-    def _accept_checks(
-        self,
-    ) -> tuple[bool, NameCheck | None, Callable[[VerifyInfo], object] | None]:
-        if not self._verifies("accept"):
-            return False, None, None
-        return True, self._check if callable(self._check) else None, self._verify_callback
-
-    # OpenSSL's contexts -------------------------------------------------------------------
-
-    def _verifies(self, role: TlsRole) -> bool:
-        if self._verify is None:
-            return role == "connect" or self._require
-        return self._verify
-
-    def _verify_mode(self, role: TlsRole) -> int:
-        from OpenSSL import SSL
-
-        if not self._verifies(role):
-            return SSL.VERIFY_NONE
-        mode = SSL.VERIFY_PEER
-        if self._require:
-            mode |= SSL.VERIFY_FAIL_IF_NO_PEER_CERT
-        return mode
-
-    def _build(self, role: TlsRole, load_system_ca: bool = True) -> SSL.Context:
-        """Make OpenSSL's context for *role*; the first call is the one that checks everything."""
-        from OpenSSL import SSL
-
-        native = SSL.Context(SSL.TLS_METHOD)
-        native.set_min_proto_version(self._min_version)
-        if self._max_version < version_number("max_version", "1.3"):
-            native.set_max_proto_version(self._max_version)
-        native.set_options(
-            SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_CIPHER_SERVER_PREFERENCE
+    def _connect_facts(self, peer_name: str | None) -> Facts:
+        verify = self._native.verifies("connect")
+        facts = Facts(
+            "connect",
+            peer_name,
+            verify,
+            self._check if verify else None,
+            self._verify_callback if verify else None,
         )
-        # 34 KiB less for every connection that is idle, at no cost that can be measured.
-        native.set_mode(SSL.MODE_RELEASE_BUFFERS)
-        self._set_ciphers(native)
-        self._set_identity(native)
-        verifies = self._verifies(role)
-        native.set_verify(self._verify_mode(role), _on_certificate if verifies else None)
-        complete = self._set_trust(native, verifies, load_system_ca)
-        if self._alpn:
-            if role == "connect":
-                native.set_alpn_protos(self._alpn)
-            else:
-                native.set_alpn_select_callback(_alpn_chooser(self._alpn))
-        if role == "accept":
-            self._set_server_cache(native)
-            if self._server_names is not None:
-                native.set_tlsext_servername_callback(_name_dispatcher(self._server_names))
-        else:
-            native.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-        self._set_ocsp(native, role)
-        if self._key_log_file is not None:
-            native.set_keylog_callback(_key_logger(self._key_log_file))
-        if complete:
-            if self._prepare is not None:
-                self._prepare(native)
-            self._native[role] = native
-        return native
+        facts.server_name = None if peer_name is None else ascii_host(peer_name)
+        return facts
 
-    def _set_ciphers(self, native: SSL.Context) -> None:
-        from OpenSSL import SSL
+    def _holds(self, facts: Facts) -> Callable[[Proof | None], bool]:
+        """Return what says whether a proof would convince the connection of *facts*, too."""
 
-        if self._cipher_list is not None:
-            if not isinstance(self._cipher_list, str):
-                raise TypeError(f"cipher_list must be str, got {self._cipher_list!r}")
-            try:
-                native.set_cipher_list(self._cipher_list.encode())
-            except SSL.Error as error:
-                raise ValueError(
-                    f"{self._cipher_list!r} was not accepted as a valid cipher list"
-                ) from error
-        if self._ciphersuites is not None:
-            if not isinstance(self._ciphersuites, str):
-                raise TypeError(f"ciphersuites must be str, got {self._ciphersuites!r}")
-            try:
-                native.set_tls13_ciphersuites(self._ciphersuites.encode())
-            except SSL.Error as error:
-                raise ValueError(
-                    f"{self._ciphersuites!r} was not accepted as a list of TLS 1.3 cipher suites"
-                ) from error
-
-    def _set_identity(self, native: SSL.Context) -> None:
-        from OpenSSL import SSL
-
-        own = self._identity
-        if own is None:
-            return
-        try:
-            native.use_certificate(own.certificate)
-            native.use_privatekey(own.key)  # type: ignore[arg-type]  # or it raises TypeError
-            for issuer in own.chain:
-                native.add_extra_chain_cert(issuer)
-            native.check_privatekey()
-        except (SSL.Error, TypeError) as error:
-            text = from_openssl(error.args) if isinstance(error, SSL.Error) else error
-            raise ValueError(f"OpenSSL does not accept the certificate or key: {text}") from error
-
-    def _set_trust(self, native: SSL.Context, verifies: bool, load_system_ca: bool) -> bool:
-        """Fill the trust store; returns False if it was left for the first connection."""
-        from OpenSSL import SSL, crypto
-
-        source = self._ca
-        if source is None:
-            if not verifies:
+        def holds(proof: Proof | None) -> bool:
+            if not facts.verifies:
                 return True
-            if not load_system_ca:
+            if proof is None or not proof.holds(self._native.changing_store("connect")):
                 return False
-            source = system_ca()
-            if not source:
-                raise TlsError(
-                    "no CA certificates found, so nobody can be trusted: install the system's CA "
-                    "store or certifi, or give ca_file, ca_path or ca_cert",
-                    reason="untrusted",
-                )
-        store = native.get_cert_store()
-        assert store is not None
-        for file in source.files:
-            try:
-                native.load_verify_locations(file)
-            except SSL.Error as error:
-                raise ValueError(f"ca_file {file!r}: no CA certificate in it") from error
-        for directory in source.directories:
-            native.load_verify_locations(None, directory)
-        for certificate in source.certificates:
-            store.add_cert(crypto.X509.from_cryptography(certificate))
-        for crl in source.crls:
-            store.add_crl(crl)
-        # What is in the store is trusted as it stands, self-signed or not.
-        flags = crypto.X509StoreFlags.PARTIAL_CHAIN
-        if self._check_crl:
-            flags |= crypto.X509StoreFlags.CRL_CHECK
-        if self._check_crl == "chain":
-            flags |= crypto.X509StoreFlags.CRL_CHECK_ALL
-        store.set_flags(flags)
-        return True
+            if self._ask_ocsp is not None and not self._staple_holds(proof):
+                return False
+            return facts.check_name(proof.chain[0]) is None
 
-    def _set_server_cache(self, native: SSL.Context) -> None:
-        import secrets
+        return holds
 
-        from OpenSSL import SSL
+    def _staple_holds(self, proof: Proof) -> bool:
+        from ._ocsp import judge
 
-        if self._session_cache:
-            # OpenSSL refuses to resume a session with a client certificate without this.
-            native.set_session_id(secrets.token_bytes(16))
+        required = self._ask_ocsp == "require"
+        return judge(proof.staple or b"", proof.chain, required=required) is None
+
+
+def _session_name(peer_name: str) -> str:
+    """Return what sessions with *peer_name* are kept under: the host, however it is spelt."""
+    return ascii_host(peer_name) or peer_name
+
+
+def _server_finder(names: ServerNames) -> Callable[[str | None], Server | None]:
+    """Return what finds the server for a name; it must not know the context it is for."""
+
+    def find(name: str | None) -> Server | None:
+        if callable(names):
+            found = names(name)
+        elif name is None:
+            found = None
         else:
-            native.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-            native.set_options(SSL.OP_NO_TICKET)
+            label, _, domain = name.partition(".")
+            found = names.get(name) or (names.get("*." + domain) if label else None)
+        if found is None:
+            return None
+        if not isinstance(found, Context):
+            raise TypeError(f"server_names must give a Context or None, got {found!r}")
+        return found._server
 
-    def _set_ocsp(self, native: SSL.Context, role: TlsRole) -> None:
-        if role == "connect":
-            if self._ask_ocsp is not None and self._verifies(role):
-                from ._ocsp import client_callback
-
-                required = self._ask_ocsp == "require"
-                native.set_ocsp_client_callback(client_callback(required=required))
-        elif self._staple is not None:
-            from ._ocsp import server_callback
-
-            native.set_ocsp_server_callback(server_callback(self._staple))
-
-    def _adopt(self, conn: SSL.Connection, facts: Facts) -> None:
-        """Serve *conn*, begun by another context, with our certificate and checks."""
-        if self._identity is None and not self._borrowed:
-            raise TlsError("server_names gave a context without a certificate")
-        conn.set_context(self._native.get("accept") or self._build("accept"))
-        verifies = self._verifies("accept")
-        conn.set_verify(self._verify_mode("accept"), _on_certificate if verifies else None)
-        facts.verifies, facts.check, facts.verify_callback = self._accept_checks()
-
-
-# OpenSSL's callbacks. They are plain functions, and closures over plain data: a context that
-# OpenSSL's own context knew would be a cycle, and live until the garbage collector comes.
-
-
-def _on_certificate(conn: SSL.Connection, x509: Any, code: int, depth: int, ok: int) -> bool:
-    facts: Facts = conn.get_app_data()
-    return facts.judge(x509.to_cryptography(), code, depth, bool(ok))
-
-
-def _alpn_chooser(ours: list[bytes]) -> Callable[[SSL.Connection, list[bytes]], bytes]:
-    def choose(conn: SSL.Connection, theirs: list[bytes]) -> bytes:
-        for protocol in ours:
-            if protocol in theirs:
-                return protocol
-        return b""  # the no_application_protocol alert
-
-    return choose
-
-
-def _name_dispatcher(names: ServerNames) -> Callable[[SSL.Connection], None]:
-    def dispatch(conn: SSL.Connection) -> None:
-        # pyOpenSSL would print what is raised here; the session reports it instead.
-        facts: Facts = conn.get_app_data()
-        try:
-            raw = conn.get_servername()
-            name = None if raw is None else raw.decode("ascii", "backslashreplace").lower()
-            if callable(names):
-                chosen = names(name)
-            elif name is None:
-                chosen = None
-            else:
-                chosen = names.get(name) or names.get("*." + name.partition(".")[2])
-            if chosen is not None:
-                if not isinstance(chosen, Context):
-                    raise TypeError(f"server_names must give a Context or None, got {chosen!r}")
-                chosen._adopt(conn, facts)
-        except TlsError as error:
-            facts.error = error
-        except Exception as cause:
-            facts.error = TlsError(f"server_names failed: {cause!r}")
-            facts.error.__cause__ = cause
-
-    return dispatch
-
-
-def _key_logger(path: str) -> Callable[[SSL.Connection, bytes], None]:
-    def append(data: bytes) -> None:
-        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        try:
-            os.write(fd, data)
-        finally:
-            os.close(fd)
-
-    def log(conn: SSL.Connection, line: bytes) -> None:
-        try:
-            append(line + b"\n")
-        except OSError as error:
-            ae.log("error", "key_log_file: %s", error)
-
-    append(b"")  # an OSError that names the file, now
-    return log
+    return find

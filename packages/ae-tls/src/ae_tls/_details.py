@@ -55,16 +55,17 @@ class Details:
     def chain(self) -> list[Certificate]:
         """The chain that was verified, the peer's certificate first.
 
+        Of a resumed session the one that was verified when it was made, as far as it is known.
         What the peer sent if it was not verified; empty if it sent nothing.
         """
-        conn = self._conn
-        found = conn.get_verified_chain(as_cryptography=True) if self._facts.proved else None
-        if found is None:
-            found = conn.get_peer_cert_chain(as_cryptography=True)
-        if found:
-            return found
-        certificate = self.certificate  # OpenSSL keeps a client's own certificate apart
-        return [] if certificate is None else [certificate]
+        proof = self._facts.proof
+        if proof is not None and (self._facts.proved or self.role == "accept" or self.resumed):
+            return list(proof.chain)
+        found = self._conn.get_peer_cert_chain(as_cryptography=True) or []
+        if self.role == "accept":  # OpenSSL keeps a client's own certificate apart
+            certificate = self.certificate
+            return [] if certificate is None else [certificate, *found]
+        return found
 
     @property
     def version(self) -> str | None:
@@ -96,9 +97,8 @@ class Details:
 
     @property
     def server_name(self) -> str | None:
-        """The server name (SNI) the client sent, or None."""
-        name = self._conn.get_servername()
-        return None if name is None else name.decode("ascii", "backslashreplace")
+        """The server name (SNI) the client sent, as it was sent, or None."""
+        return self._facts.server_name
 
     @property
     def resumed(self) -> bool:

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 from ae_handle import TlsError
 
 from ._errors import from_verify_code
+from ._resumption import Proof
 from ._verify import VerifyInfo, mismatch, subject_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cryptography.x509 import Certificate
+    from OpenSSL import SSL
 
     from ae_handle.abc import TlsRole
 
@@ -28,12 +30,20 @@ class Facts:
     """What the callbacks of OpenSSL must know and note about one connection.
 
     It hangs on the OpenSSL connection, so it must not know the session: no cycle is made.
+
+    Attributes:
+        error: What a callback had against the connection.
+        proof: What a full handshake proved about the peer: this one, or the one it resumes.
+        proved: Whether it was this one.
+        server_name: The name the client asks for (SNI).
     """
 
     __slots__ = (
+        "_seen",
         "check",
         "error",
         "peer_name",
+        "proof",
         "proved",
         "role",
         "server_name",
@@ -60,8 +70,10 @@ class Facts:
         self.verify_callback = verify_callback
         self.error: TlsError | None = None
         self.proved = False
+        self.proof: Proof | None = None
         self.server_name: str | None = None
         self.staple: bytes | None = None
+        self._seen: dict[int, Certificate] = {}
 
     def judge(self, certificate: Certificate, code: int, depth: int, ok: bool) -> bool:
         """Give the verdict on one certificate of the chain; a refusal is kept in ``error``."""
@@ -75,27 +87,26 @@ class Facts:
         if error is not None:
             self.error = error
             return False
+        self._seen[depth] = certificate
         if depth == 0:
             self.proved = True
+            self.proof = Proof(tuple(self._seen[at] for at in sorted(self._seen)))
         return True
 
-    def judge_resumed(self, certificate: Certificate | None) -> TlsError | None:
-        """Look again at the certificate of a resumed session, which OpenSSL verified long ago.
+    def judge_end(self, conn: SSL.Connection) -> TlsError | None:
+        """Say what is against a handshake with a server that OpenSSL takes for done.
 
-        Its dates and names are judged anew, and ``verify_callback`` has the last word again.
+        There may have been no certificate, because of a cipher without authentication; of
+        clients OpenSSL sees to that itself.
         """
-        import datetime as dt
-
-        if certificate is None:
-            if self.role == "accept":
-                return None  # a client that had none, and needed none
+        if self.role == "accept" or not self.verifies or self.proved:
+            return None
+        if self.proof is None or conn.get_peer_certificate() is None:
             return TlsError("the peer showed no certificate", reason="no-certificate")
-        expired = certificate.not_valid_after_utc < dt.datetime.now(dt.UTC)
-        code = 10 if expired else 0  # X509_V_ERR_CERT_HAS_EXPIRED
-        return None if self.judge(certificate, code, 0, not expired) else self.error
+        return None  # resumed, and what the session was made with was judged again
 
     def check_name(self, certificate: Certificate) -> TlsError | None:
-        """Compare the peer's certificate with the name it has to prove."""
+        """Compare the peer's certificate with the name it has to prove, if it has to."""
         if self.check is None:
             return None
         if callable(self.check):

@@ -8,7 +8,7 @@ from __future__ import annotations
 __all__ = ("client_callback", "judge", "server_callback")
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ae_handle import TlsError
@@ -27,7 +27,7 @@ _MAX_AGE: Final = dt.timedelta(days=7)
 
 
 def judge(
-    staple: bytes, chain: list[Certificate], *, required: bool, now: dt.datetime | None = None
+    staple: bytes, chain: Sequence[Certificate], *, required: bool, now: dt.datetime | None = None
 ) -> TlsError | None:
     """Give the verdict on a stapled response; None means that nothing speaks against it.
 
@@ -168,11 +168,10 @@ def client_callback(*, required: bool) -> Callable[[SSL.Connection, bytes, objec
 
     def check(conn: SSL.Connection, staple: bytes, data: object) -> bool:
         facts: Facts = conn.get_app_data()
-        if not facts.proved:
-            return True  # resumed: the chain and its status were judged when it was new
-        facts.staple = staple or None
-        chain = conn.get_verified_chain(as_cryptography=True) or []
-        facts.error = judge(staple, chain, required=required)
+        if not facts.proved or facts.proof is None:
+            return True  # resumed: the earlier response was judged before the session was offered
+        facts.staple = facts.proof.staple = staple or None
+        facts.error = judge(staple, facts.proof.chain, required=required)
         return facts.error is None
 
     return check

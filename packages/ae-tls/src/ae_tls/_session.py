@@ -14,6 +14,7 @@ from ae_handle import TlsError
 
 from ._details import Details
 from ._errors import from_openssl
+from ._hello import HelloReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from ae_handle.abc import TlsRole, TlsState
 
     from ._facts import Facts
+    from ._resumption import SessionStore
+    from ._server import Server
 
 # Theory of operation
 # -------------------
@@ -47,6 +50,11 @@ if TYPE_CHECKING:
 #
 # Errors are told late: plaintext that was decrypted before the bad record is handed out
 # first, by `read`, and the error follows.
+#
+# A server waits with the first records until the ClientHello is complete. Then the name in it
+# chooses the context, the connection of that context gets the records, and its answer is looked
+# at before it leaves: if it resumes a session that does not hold any more, all of it is thrown
+# away, and a connection that resumes nothing gets the same records.
 
 _HEADER: Final = 5
 _CHANGE_CIPHER_SPEC: Final = 20
@@ -58,7 +66,9 @@ _SLICE: Final = 65536
 _OVERHEAD: Final = 96
 _BOTH_SHUT: Final = 3  # OpenSSL's SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN
 _HANDSHAKE_READ: Final = 16384
-_INTERNAL_ERROR: Final = b"\x15\x03\x03\x00\x02\x02\x50"  # a fatal alert in clear
+# Fatal alerts in clear.
+_INTERNAL_ERROR: Final = b"\x15\x03\x03\x00\x02\x02\x50"
+_ACCESS_DENIED: Final = b"\x15\x03\x03\x00\x02\x02\x31"
 
 
 class Session(Details):
@@ -90,9 +100,12 @@ class Session(Details):
         "_facts",
         "_head",
         "_held",
+        "_hello",
         "_keep_session",
+        "_name",
         "_need",
         "_no_data",
+        "_opening",
         "_over",
         "_peer_closed",
         "_plain",
@@ -102,6 +115,8 @@ class Session(Details):
         "_resumable",
         "_sendall",
         "_sent_close",
+        "_server",
+        "_sessions",
         "_smooth",
         "_started",
         "_we_finished_last",
@@ -123,25 +138,35 @@ class Session(Details):
         self,
         conn: SSL.Connection,
         facts: Facts,
-        keep_session: Callable[[str, SSL.Session, str], None] | None,
-        resumable: bool,
+        *,
+        server: Server | None = None,
+        sessions: SessionStore | None = None,
+        name: str = "",
+        resumable: bool = False,
     ) -> None:
         from OpenSSL import SSL
 
-        self._conn = conn
-        self._facts = facts
-        self._keep_session = keep_session
+        self.state = "handshake"
+        self._use(conn, facts)
+        self._server = server  # whose certificate we show
+        self._hello = None if server is None else HelloReader()
+        self._opening = b""  # the records of the ClientHello, until it is answered
+        self._sessions = sessions
+        self._name = name  # what sessions are kept under
+        self._keep_session: Callable[[str, SSL.Session, str], None] | None = None
+        if sessions is not None:
+            put = sessions.put
+
+            def keep(name: str, session: SSL.Session, version: str) -> None:
+                put(name, session, version, facts.proof)
+
+            self._keep_session = keep
         self._resumable = resumable
         self._no_data = SSL.WantReadError
         self._zero_return = SSL.ZeroReturnError
         self._error = SSL.Error
-        self._recv = conn.recv
-        self._sendall = conn.sendall
-        self._bio_read = conn.bio_read
-        self._bio_write = conn.bio_write
         self.role = facts.role
         self.peer_name = facts.peer_name
-        self.state = "handshake"
         self.unused_data = b""
         self._batch: list[bytes] = []  # plaintext that was written and is not encrypted yet
         self._plain: list[bytes] = []  # plaintext that was decrypted and is not read yet
@@ -159,6 +184,11 @@ class Session(Details):
         self._peer_closed = False
         self._over = False  # by an error
         self._error_to_tell: TlsError | None = None
+
+    def __del__(self) -> None:
+        if self.state == "established" or self.state == "closing":
+            # Else OpenSSL spoils the session, which may well be resumed (RFC 4346 7.2.1).
+            self._conn.set_shutdown(_BOTH_SHUT)
 
     def __repr__(self) -> str:
         name = f" {self.peer_name!r}" if self.peer_name else ""
@@ -188,7 +218,10 @@ class Session(Details):
         elif self._peer_closed:
             self.unused_data += data
         elif data:
-            self._cut(data)
+            if self._hello is None:
+                self._cut(data)
+            elif self._hello.feed(data):
+                self._answer(self._hello)
             self._smooth = (
                 self.state == "established" or (self.state == "closing" and not self._peer_closed)
             ) and not (self._need or self._head)
@@ -283,6 +316,55 @@ class Session(Details):
         self._close()
 
     # Inside -------------------------------------------------------------------------------
+
+    def _use(self, conn: SSL.Connection, facts: Facts) -> None:
+        self._conn = conn
+        self._facts = facts
+        self._recv = conn.recv
+        self._sendall = conn.sendall
+        self._bio_read = conn.bio_read
+        self._bio_write = conn.bio_write
+
+    def _answer(self, hello: HelloReader) -> None:
+        """Let the right context answer the ClientHello, and go on with what is behind it."""
+        self._hello = None
+        if hello.readable:
+            assert self._server is not None
+            name = None if hello.name is None else hello.name.decode("ascii", "backslashreplace")
+            try:
+                chosen = self._server.choose(name)
+                if chosen is not self._server:
+                    self._server = chosen
+                    self._use(*chosen.begin(self.peer_name))
+            except TlsError as error:
+                self._abandon(error, _INTERNAL_ERROR)
+                return
+            self._facts.server_name = name
+            self._opening = hello.wire
+            self._bio_write(hello.wire)
+            self._shake_hands()
+            self._opening = b""
+            if hello.rest and not self._over:
+                self._cut(hello.rest)
+        else:
+            self._cut(hello.wire)
+
+    def _check_answer(self) -> None:
+        """See whether the answer to a ClientHello may leave, and answer again if not."""
+        server, facts = self._server, self._facts
+        if server is None:
+            return
+        error = server.objection(self._conn, facts)
+        if error is None:
+            return
+        hello, self._opening = self._opening, b""
+        if not hello:  # the second one, or the second try
+            self._abandon(error, _ACCESS_DENIED)
+            return
+        self._use(*server.begin_again(self._conn, self.peer_name))
+        self._facts.server_name = facts.server_name
+        self._bio_write(hello)
+        self._shake_hands()
 
     def _cut(self, data: bytes) -> None:
         """Feed *data* to OpenSSL one record at a time, whatever its borders are."""
@@ -385,16 +467,20 @@ class Session(Details):
             self._conn.do_handshake()
         except self._no_data:
             if facts.error is not None:
-                self._abandon(facts.error)
+                self._abandon(facts.error, _INTERNAL_ERROR)
+            else:
+                self._check_answer()
             return
         except self._error as error:
             self._fail(facts.error or from_openssl(error.args))
             return
-        if facts.verifies and not facts.proved:
-            refused = facts.judge_resumed(self.certificate)
-            if refused is not None:
-                self._fail(refused)
-                return
+        refused = facts.judge_end(self._conn)
+        if refused is not None:
+            self._conn.shutdown()  # too late for an alert in clear, and OpenSSL has no other
+            self._fail(refused)
+            return
+        if self._server is not None:
+            self._server.remember(facts)
         if self._conn.get_protocol_version() < 0x304:
             # Up to TLS 1.2 whoever still has something to say now sends the last Finished.
             self._held = self._fetch(_HANDSHAKE_READ)
@@ -407,11 +493,11 @@ class Session(Details):
 
     def _store(self) -> None:
         """Offer the session for resumption; in TLS 1.3 each ticket makes another one."""
-        if self._keep_session is None or self.peer_name is None:
+        if self._keep_session is None:
             return
         session = self._conn.get_session()
         if session is not None:
-            self._keep_session(self.peer_name, session, self._conn.get_protocol_version_name())
+            self._keep_session(self._name, session, self._conn.get_protocol_version_name())
 
     def _encrypt(self, data: bytes) -> bytes:
         size = len(data)
@@ -473,15 +559,19 @@ class Session(Details):
             text = "the peer closed the connection without a TLS close_notify"
             # TLS 1.1 and later may resume a session that was cut off (RFC 4346 7.2.1).
             self._conn.set_shutdown(_BOTH_SHUT)
+            self._sessions = None
         self._fail(TlsError(text, reason="truncated"))
 
-    def _abandon(self, error: TlsError) -> None:
-        """Fail before our first flight has left: what OpenSSL prepared is thrown away."""
+    def _abandon(self, error: TlsError, alert: bytes) -> None:
+        """Fail before an answer has left: what OpenSSL prepared is thrown away."""
         self._fetch(_HANDSHAKE_READ)
-        self._held = _INTERNAL_ERROR
+        self._held = alert
         self._fail(error)
 
     def _fail(self, error: TlsError) -> None:
+        if self._sessions is not None:
+            # RFC 5246 7.2.2; and OpenSSL has spoilt the newest one.
+            self._sessions.forget(self._name)
         self._over = self._started = True
         self._error_to_tell = error
         self.state = "closed"
