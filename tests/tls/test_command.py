@@ -115,6 +115,65 @@ def test_a_wrong_name_is_refused(
     assert capsys.readouterr().err.endswith("(wrong-name)\n")
 
 
+HOSTILE = "x\x1b[2J\r\x9b\u202ey"
+SHOWN = "x\\x1b[2J\\r\\x9b\\u202ey"
+
+
+def test_what_a_server_chose_is_shown_with_escapes(
+    serve: Serve, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ca = CertificateAuthority(f"CA {HOSTILE}")
+    leaf = ca.issue("a\x1b[2J.example", common_name=HOSTILE)
+    assert main([serve(None, Context(cert=leaf.chain, key=leaf.key)), "--insecure"]) == 0
+    out, err = capsys.readouterr()
+    assert all(line.isprintable() for line in out.splitlines())
+    assert err == ""
+    assert f"0: CN={SHOWN}" in out
+    assert f"   issuer:  CN=CA {SHOWN}" in out
+    assert "   names:   a\\x1b[2J.example" in out
+
+
+def test_what_a_server_says_in_clear_is_shown_with_escapes(
+    serve: Serve, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = [(f"500 {HOSTILE}\r\n".encode(), b"x")]
+    assert main([serve(play(script)), "--starttls", "smtp"]) == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert err.rstrip("\n").isprintable()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_full_disk_is_no_verdict_on_the_server(serve: Serve) -> None:
+    import threading
+
+    import ae_core as ae
+
+    target = serve()
+    command = [sys.executable, "-m", "ae_tls", target, "--insecure"]
+    done = ae.CondVar[None]()
+    backend = ae.detect()
+    found: list[subprocess.CompletedProcess[str]] = []
+
+    def run() -> None:
+        with open("/dev/full", "wb") as full:
+            found.append(
+                subprocess.run(
+                    command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60
+                )
+            )
+        backend.call_threadsafe(done.send)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    done.recv()
+    thread.join()
+    assert (found[0].returncode, found[0].stderr) == (
+        74,
+        "ae_tls: standard output: No space left on device\n",
+    )
+
+
 def test_nobody_there_is_one_line(capsys: pytest.CaptureFixture[str], serve: Serve) -> None:
     import socket
 

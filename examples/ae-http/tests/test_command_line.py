@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +138,60 @@ def test_error_is_one_line_and_status_1(arguments: tuple[str, ...], text: str) -
     assert errors.count("\n") == 1
 
 
+def answering(answer: bytes, *arguments: str, **options: Any) -> Any:
+    """Run the command on a server that says *answer*, whatever it is asked."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            sock, _ = listening.accept()
+            with sock:
+                sock.recv(65536)
+                sock.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/x"
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-m", "ae_http", *arguments, url],
+            check=False,
+            timeout=60,
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
+        )
+        thread.join()
+    return done
+
+
+@pytest.mark.parametrize("status", ["200", "404"])
+def test_what_a_server_chose_is_shown_with_escapes(status: str) -> None:
+    hostile = "\x1b[2J\x9b\u202e"
+    head = f"HTTP/1.1 {status} R{hostile}\r\nX-A: v{hostile}\r\nContent-Length: 0\r\n\r\n"
+    done = answering(head.encode(), "-i")
+    for text in (done.stdout, done.stderr):
+        assert all(line.isprintable() for line in text.decode().splitlines())
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("body", [b"x", b"x" * 1_000_000])
+def test_full_disk_is_no_error_of_the_connection(body: bytes) -> None:
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with open("/dev/full", "wb") as full:
+        done = answering(head + body, stdout=full)
+    assert (done.returncode, done.stderr) == (
+        74,
+        b"ae_http: standard output: No space left on device\n",
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a pipe says so there in another way")
+def test_pipe_that_nobody_reads_ends_the_command_without_a_word() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = answering(head + b"x" * 1_000_000, stdout=writer)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
 def test_progress_bar_on_a_terminal(nginx: Any, tmp_path: Path) -> None:
     pty = pytest.importorskip("pty", reason="there are no pseudo-terminals here")
     program = """
@@ -192,7 +248,6 @@ def test_sizes_for_people() -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be interrupted there")
 def test_interrupted_download_leaves_no_file(tmp_path: Path) -> None:
     import signal
-    import socket
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/x"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -11,8 +12,10 @@ from typing import Any
 
 import pytest
 
-from ae_redis import Redis
+import ae_core as ae
+from ae_redis import Redis, ReplyError
 from ae_redis.__main__ import show
+from ae_redis.testing import FakeServer
 
 Make = Callable[..., Redis]
 
@@ -61,6 +64,41 @@ def test_a_private_authority(secure_server: Any) -> None:
     url = f"rediss://:s3cret%3A%40%2F%25@127.0.0.1:{secure_server.port}"
     assert run(url, "--ca-file", secure_server.ca_file, "PING") == b"PONG\n"
     assert b"cannot connect" in run(url, "PING", status=2)
+
+
+class Terminal(io.TextIOWrapper):
+    """Standard output that says it is one."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_strings_are_escaped_for_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    reply = [b"a\x1b[2J\r\nb\x9b", {"k\x1b": ReplyError("ERR \x1b[2J\u202e")}]
+    assert b"a\x1b[2J\r\nb\x9b" in show(reply)
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", Terminal(raw, encoding="utf-8"))
+    shown = show(reply).decode()
+    assert shown == "1) a\\x1b[2J\\r\\nb\\x9b\n2) k\\x1b => (error) ERR \\x1b[2J\\u202e\n"
+
+
+def test_error_of_a_server_is_escaped_anywhere() -> None:
+    with FakeServer(lambda client, words: "-ERR \x1b[2J\x9b\u202e\r\n".encode()) as server:
+        command = [sys.executable, "-m", "ae_redis", "-u", server.url, "PING"]
+        done = ae.run_cmd(command, stderr=(errors := bytearray()))
+        assert os.waitstatus_to_exitcode(done.recv()) == 1
+    assert errors.decode() == "(error) ERR \\x1b[2J\\x9b\\u202e\n"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_output_that_cannot_be_written_is_no_reply(url: str) -> None:
+    command = [sys.executable, "-W", "error", "-m", "ae_redis", "-u", url, "PING"]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (
+        74,
+        b"ae_redis: standard output: No space left on device\n",
+    )
 
 
 def test_messages_until_interrupted(url: str, make: Make) -> None:

@@ -1,8 +1,8 @@
 """``python -m ae_http URL``: fetch a document.
 
 Writes the body to standard output, or to a file with a progress bar. The exit status is 0 for a
-response below 400, 1 for another one or an error, with one line that says which, and 2 for a wrong
-command.
+response below 400, 1 for another one or an error, with one line that says which, 2 for a wrong
+command, and 74 if the output cannot be written.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ __all__ = ("main",)
 import argparse
 import os
 import shutil
-import signal
 import sys
 from collections.abc import Sequence
 from time import monotonic
@@ -20,6 +19,7 @@ from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 import ae_core as ae
+from ae_core.console import printable, run
 
 from ._client import Client
 from ._errors import HttpError
@@ -37,10 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with _client(options) as client:
             return ae.run(_fetch(client, options))
     except (HttpError, OSError, ValueError) as error:
-        print(f"ae_http: {options.url}: {_printable(str(error))}", file=sys.stderr)
+        print(printable(f"ae_http: {options.url}: {error}"), file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -140,17 +138,15 @@ async def _fetch(client: Client, options: argparse.Namespace) -> int:
                 if bar is not None:
                     bar.finish()
         if not stream.ok:
-            print(
-                f"ae_http: {stream.url}: {stream.status} {_printable(stream.reason)}",
-                file=sys.stderr,
-            )
+            text = f"ae_http: {stream.url}: {stream.status} {stream.reason}"
+            print(printable(text), file=sys.stderr)
         return 0 if stream.ok else 1
 
 
 def _show(head: ResponseHead) -> None:
-    print(f"HTTP/{head.http_version} {head.status} {_printable(head.reason)}")
+    print(printable(f"HTTP/{head.http_version} {head.status} {head.reason}"))
     for name, value in head.headers.raw:
-        print(f"{name}: {_printable(value)}")
+        print(printable(f"{name}: {value}"))
     print(flush=True)
 
 
@@ -193,10 +189,5 @@ class _Bar:
         print(f"\r{line:{width}}", end="", file=sys.stderr, flush=True)
 
 
-def _printable(text: str) -> str:
-    """Keep what a server sent from doing things to the terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    run("ae_http", main)

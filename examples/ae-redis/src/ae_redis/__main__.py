@@ -1,8 +1,9 @@
 """``python -m ae_redis GET key``: one command, its reply on standard output.
 
 ``SUBSCRIBE`` and ``PSUBSCRIBE`` print messages until interrupted. Without a command, commands
-are read from standard input, one a line, quoted as in a shell, and sent in one pipeline. Exit
-status: 0; 1 for an error reply; 2 if there is no server, or it is none.
+are read from standard input, one a line, quoted as in a shell, and sent in one pipeline. Strings
+are written as they are; to a terminal, with what is not printable as escapes. Exit status: 0; 1
+for an error reply; 2 if there is no server, or it is none; 74 if the output cannot be written.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import ae_core as ae
+from ae_core import console
 
 from ._client import Redis
 from ._errors import RedisError, ReplyError
@@ -24,20 +26,27 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+def shown(value: bytes) -> bytes:
+    """Return a string as it is, or for a terminal as one line that does nothing to it."""
+    if not sys.stdout.isatty():
+        return value
+    return console.printable(value.decode(errors="backslashreplace")).encode()
+
+
 def show(reply: Any, indent: str = "") -> bytes:
-    """Return a reply as octets for people; strings as they are."""
+    """Return a reply as octets for people."""
     if reply is None:
         return b"(nil)\n"
     if isinstance(reply, bytes):
-        return reply + b"\n"
+        return shown(reply) + b"\n"
     if isinstance(reply, ReplyError):
-        return f"(error) {reply}\n".encode()
+        return f"(error) {console.printable(str(reply))}\n".encode()
     if isinstance(reply, dict):
         rows = [(show(key, indent).rstrip(b"\n") + b" => ", value) for key, value in reply.items()]
     elif isinstance(reply, (list, tuple, set, frozenset)):
         rows = [(b"%d) " % number, value) for number, value in enumerate(reply, 1)]
     else:
-        return f"{reply}\n".encode()
+        return f"{console.printable(str(reply))}\n".encode()
     if not rows:
         return b"(empty)\n"
     deeper = indent + "   "
@@ -56,7 +65,7 @@ async def listen(redis: Redis, verb: str, names: Sequence[str]) -> None:
     plain = verb == "SUBSCRIBE"
     subscription = redis.subscribe(*(names if plain else ()), patterns=() if plain else names)
     async for message in subscription:
-        write(b"%b: %b\n" % (message.channel, message.data))
+        write(b"%b: %b\n" % (shown(message.channel), shown(message.data)))
 
 
 def run(redis: Redis, command: Sequence[str]) -> int:
@@ -99,14 +108,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with Redis(options.url, tls_context=context, timeout=options.timeout) as redis:
             return run(redis, options.command)
     except ReplyError as error:
-        print(f"(error) {error}", file=sys.stderr)
+        print(console.printable(f"(error) {error}"), file=sys.stderr)
         return 1
     except (RedisError, ValueError, OSError, ImportError) as error:
-        print(f"ae_redis: {error}", file=sys.stderr)
+        print(console.printable(f"ae_redis: {error}"), file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        return 130
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console.run("ae_redis", main)

@@ -112,7 +112,7 @@ class _Output(io.RawIOBase):
             with contextlib.suppress(OSError):
                 print(f"{self._name}: standard output: {error.strerror}", file=sys.stderr)
         # What is left in the buffers is written once more while the interpreter ends.
-        self._raw = open(os.devnull, "wb", buffering=0)  # noqa: SIM115
+        self._raw = io.BytesIO()
         raise SystemExit(status)
 
 

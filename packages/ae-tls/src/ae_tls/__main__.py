@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import ae_core as ae
+from ae_core.console import printable, run
 from ae_handle import Handle
 
 from ._context import Context
@@ -49,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None)
         why = f" ({reason})" if isinstance(reason, str) else ""
-        print(f"ae_tls: {host}: {_one_line(error)}{why}", file=sys.stderr)
+        text = str(error) or type(error).__name__
+        print(printable(f"ae_tls: {host}: {text}{why}"), file=sys.stderr)
         return 1
     return 0
 
@@ -97,7 +99,7 @@ async def _show(
     for depth, certificate in enumerate(session.chain):
         _print_certificate(depth, certificate, verdicts.get(depth))
     refused = [info for info in verdicts.values() if not info.ok]
-    print("verdict:    " + (f"{refused[0].reason}: {refused[0].message}" if refused else "ok"))
+    _say("verdict:    " + (f"{refused[0].reason}: {refused[0].message}" if refused else "ok"))
 
 
 async def _resumes(dialogue: str | None, host: str, port: str) -> bool:
@@ -157,21 +159,26 @@ async def _connect(context: Context, dialogue: str | None, host: str, port: str)
 
 
 def _print_session(session: Session) -> None:
-    print(f"protocol:   {session.version}")
-    print(f"cipher:     {session.cipher} ({session.cipher_bits} bits)")
-    print(f"group:      {session.group or 'not known'}")
-    print(f"alpn:       {session.alpn or 'none'}")
+    _say(f"protocol:   {session.version}")
+    _say(f"cipher:     {session.cipher} ({session.cipher_bits} bits)")
+    _say(f"group:      {session.group or 'not known'}")
+    _say(f"alpn:       {session.alpn or 'none'}")
 
 
 def _print_certificate(depth: int, certificate: Certificate, info: VerifyInfo | None) -> None:
-    print(f"{depth}: {subject_of(certificate)}")
+    _say(f"{depth}: {subject_of(certificate)}")
     names = _names(certificate)
     if names:
-        print(f"   names:   {', '.join(names)}")
-    print(f"   issuer:  {certificate.issuer.rfc4514_string() or 'empty'}")
-    print(f"   valid:   {_dates(certificate)}")
+        _say(f"   names:   {', '.join(names)}")
+    _say(f"   issuer:  {certificate.issuer.rfc4514_string() or 'empty'}")
+    _say(f"   valid:   {_dates(certificate)}")
     if info is not None:
-        print(f"   verdict: {'ok' if info.ok else info.reason}")
+        _say(f"   verdict: {'ok' if info.ok else info.reason}")
+
+
+def _say(line: str) -> None:
+    """Print a line, whatever the server put into it."""
+    print(printable(line))
 
 
 def _names(certificate: Certificate) -> list[str]:
@@ -181,7 +188,7 @@ def _names(certificate: Certificate) -> list[str]:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (x509.ExtensionNotFound, ValueError):
         return []
-    return [_printable(str(name.value)) for name in names]
+    return [str(name.value) for name in names]
 
 
 def _dates(certificate: Certificate) -> str:
@@ -190,14 +197,5 @@ def _dates(certificate: Certificate) -> str:
     return f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC, {days} days left"
 
 
-def _one_line(error: BaseException) -> str:
-    return _printable(str(error) or type(error).__name__)
-
-
-def _printable(text: str) -> str:
-    """Keep what a server sent from doing things to the terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    run("ae_tls", main)
