@@ -11,16 +11,19 @@ runs PATH there, with ``--backend NAME``; ``-m each_backend`` selects what asks 
 from __future__ import annotations
 
 import faulthandler
+import gc
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import count as count_up
 from pathlib import Path
 from textwrap import dedent
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -44,6 +47,7 @@ HANG = 120.0
 
 _failed = pytest.StashKey[bool]()
 _stderr = pytest.StashKey[int]()
+_costs = pytest.StashKey[list[str]]()
 
 # A backend is one row in the table. What makes other loops of it: an id, the library that this
 # needs besides, and the options.
@@ -125,6 +129,7 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError(f"unknown backend {name!r}, expected one of {sorted(known)}")
     config.addinivalue_line("markers", "blocking: leaves out backends on which recv() cannot wait")
     config.addinivalue_line("markers", "each_backend: set on what runs once for each backend")
+    config.stash[_costs] = []
     # output is not captured yet
     config.stash[_stderr] = os.dup(sys.__stderr__.fileno() if sys.__stderr__ else 2)
 
@@ -134,6 +139,83 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     if fd != -1:
         del config.stash[_stderr]
         os.close(fd)
+
+
+# ---------------------------------------------------------------------- cost
+
+#: What a parser's time may grow by when its input is doubled.
+DOUBLING: Final = 2.3
+
+
+@pytest.fixture
+def doubling(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Fail where work takes more than linear time, and note for the summary what it takes.
+
+    ``doubling(make, size)``: ``make(n)`` returns the work for an input of *n*, for an eighth, a
+    quarter, a half and all of *size*. It is the time of the processor, the least of several tries
+    if need be: linear work looks worse when others want the machine, quadratic work never looks
+    linear, for it takes 64 times as long.
+    """
+
+    def check(make: Callable[[int], Callable[[], object]], size: int) -> None:
+        sizes = [size >> 3, size >> 2, size >> 1, size]
+        least = [float("inf")] * len(sizes)
+        for _ in range(8):
+            for index, each in enumerate(sizes):
+                work = make(each)
+                gc.collect()
+                gc.disable()
+                start = time.process_time()
+                work()
+                least[index] = min(least[index], time.process_time() - start)
+                gc.enable()
+            grown = least[3] / max(least[0], 0.001)  # less is the clock's own coarseness
+            if grown <= DOUBLING**3:
+                break
+        row = "".join(f"{1000 * seconds:10.1f}" for seconds in least)
+        request.config.stash[_costs].append(f"{request.node.name:60} {size:10,}{row}")
+        assert grown <= DOUBLING**3, f"ms: {row}"
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def slow_keys() -> Callable[[int], list[int]]:
+    """Return a function that makes so many numbers of which a dict is slow.
+
+    One half fills the path on which CPython looks for the others, a few and often, from near its
+    beginning.
+    """
+
+    def make(count: int) -> list[int]:
+        bits = (3 * count // 4 + 50).bit_length()
+        mask = (1 << bits) - 1
+        path = [1]
+        while len(path) < count // 2:
+            path.append(5 * path[-1] + 1 & mask)
+        where = {slot: index for index, slot in enumerate(path)}
+        late: list[int] = []
+        for high in count_up(1):
+            for start in path[: len(path) // 4 : 7]:
+                slot, perturb = start, high << bits | start
+                while slot in where and perturb >> 5:
+                    perturb >>= 5
+                    slot = 5 * slot + perturb + 1 & mask
+                if where.get(slot, len(path)) < len(path) // 4:
+                    late.append(high << bits | start)
+            if len(late) >= 20:
+                break
+        return path + late[:20] * (count // 40)
+
+    return make
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Print what the tests of costs have measured."""
+    if rows := config.stash.get(_costs, []):
+        terminalreporter.section("cost: ms at 1/8, 1/4, 1/2 and all of the input")
+        for row in rows:
+            terminalreporter.write_line(row)
 
 
 # ---------------------------------------------------------------------- every test

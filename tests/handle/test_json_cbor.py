@@ -130,6 +130,29 @@ def test_an_endless_number_is_refused() -> None:
         Json()(ReadBuffer(b"1" * 10_000))
 
 
+@pytest.mark.parametrize(
+    "number", [b"1e400", b"-1e400", b"1E+309", b"1" + b"0" * 400 + b".5", b"17.98e307"]
+)
+def test_a_number_that_is_too_large_to_be_written_is_refused(number: bytes) -> None:
+    for wire in (b"[" + number + b"]", b'{"a":[0,' + number + b"]}", number + b"\n"):
+        for _ in range(2):
+            with pytest.raises(BadMessage, match="too large a number"):
+                Json()(ReadBuffer(wire))
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [b"1.7976931348623157e308", b"-0.0", b"1e-400", b'"\\ud800"', b'"x\\udc00\\ud800y"',
+     b'{"\\udfff":"\\ud83d\\ude00"}', b"9" * 4300, b"[" * 512 + b"]" * 512],
+    ids=lambda wire: repr(wire[:20]),
+)  # fmt: skip
+def test_what_is_read_can_be_written(wire: bytes) -> None:
+    value = Json()(ReadBuffer(wire + b"\n"))
+    assert value is not NEED_MORE
+    again = Json()(ReadBuffer(Json().encode(value) + b"\n"))
+    assert repr(again) == repr(value)
+
+
 def test_a_number_python_refuses_is_refused() -> None:
     with pytest.raises(BadMessage, match="not JSON"):
         Json()(ReadBuffer(b"[" + b"1" * 5000 + b"]"))
@@ -167,10 +190,12 @@ def test_json_reads_garbage_as_the_decoder_does(data: bytes) -> None:
         assert not accepted
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}, "\ud800"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}])
 def test_what_json_has_not_is_not_written(value: object) -> None:
     with pytest.raises((TypeError, ValueError)):
         Json().encode(value)
+    with pytest.raises((TypeError, ValueError)):
+        Json().encode([value, 10**5000])
 
 
 def test_json_is_compact_and_utf8() -> None:

@@ -101,7 +101,8 @@ class Handle(Settings):
         tls: ``"connect"`` or ``"accept"``: speak TLS from the start.
         tls_context: An ``ae_tls.Context``, an ``ssl.SSLContext`` or an object of that shape
             (:class:`ae_handle.abc.TlsContext`). None asks the installed engine.
-        json, cbor: Objects with ``loads`` and ``dumps`` for the frame types of these names.
+        json, cbor: Objects with ``loads`` and ``dumps`` for the frame types of these names, used as
+            they are: how long they take is their matter.
 
     All options are attributes, and can be changed.
 

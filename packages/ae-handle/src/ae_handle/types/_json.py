@@ -42,6 +42,8 @@ _IN_STRING: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 
 _OPEN: Final = b"[{"
 _CLOSE: Final = b"]}"
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_INFINITE: Final = (float("inf"), float("-inf"))
 _FIRST: Final = frozenset(b'[{"-0123456789tfn')
 
 # How many octets at most a number or word at top level may have: Python refuses integers of more
@@ -63,7 +65,8 @@ class Json(Immutable):
             ``max_read_buffer``.
 
     Refuses (:class:`~ae_handle.BadMessage`, nothing is consumed) what is not JSON in UTF-8:
-    ``NaN`` and ``Infinity`` too, and a byte order mark.
+    ``NaN`` and ``Infinity`` too, and a byte order mark; and numbers that Python cannot hold, or not
+    write again: ``1e400``, and integers of more than 4,300 digits. What is read can be written.
 
     Example:
         >>> from ae_handle import ReadBuffer
@@ -105,9 +108,8 @@ class Json(Immutable):
             TypeError, ValueError: If JSON has no such value.
         """
         if self.coder is None:
-            text: bytes | str = _stdlib()[1](value)
-        else:
-            text = self.coder.dumps(value)
+            return _stdlib()[1](value)
+        text = self.coder.dumps(value)
         return text.encode() if isinstance(text, str) else bytes(text)
 
     def _read(self, buf: ReadBuffer, *, final: bool) -> Any | NeedMore:
@@ -116,23 +118,26 @@ class Json(Immutable):
         scan = buf.state
         if scan is None:
             scan = buf.state = _Scan(self.max_depth)
+        elif isinstance(scan, str):
+            raise BadMessage(scan)  # as before: nothing has been taken away since
         try:
             end = scan.end(buf, final)
-        except BadMessage:
-            buf.state = None  # to be found bad again, should it be asked again
+            if end is None:
+                return NEED_MORE
+            value = self._decode(buf.peek(end)[scan.start :])
+        except BadMessage as error:
+            buf.state = str(error)
             raise
-        if end is None:
-            return NEED_MORE
-        text = buf.peek(end)[scan.start :]
-        loads = _stdlib()[0] if self.coder is None else self.coder.loads
-        try:
-            value = loads(text)
-        except Exception as error:
-            buf.state = None
-            shown = text[:60] + b"..." if len(text) > 60 else text
-            raise BadMessage(f"not JSON: {error}: {shown!r}") from error
         buf.skip(end)
         return value
+
+    def _decode(self, text: bytes) -> Any:
+        loads = _stdlib()[0] if self.coder is None else self.coder.loads
+        try:
+            return loads(text)
+        except Exception as error:
+            shown = text[:60] + b"..." if len(text) > 60 else text
+            raise BadMessage(f"not JSON: {error}: {shown!r}") from error
 
 
 class _Scan:
@@ -208,13 +213,28 @@ class _Scan:
 
 
 @cache
-def _stdlib() -> tuple[Callable[[bytes], Any], Callable[[Any], str]]:
+def _stdlib() -> tuple[Callable[[bytes], Any], Callable[[Any], bytes]]:
     """Return the standard library's two functions, strict; imported at first use."""
-    import json
+    from json import JSONDecoder, JSONEncoder
 
-    decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
-    encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
-    return (lambda text: decode(text.decode())), encode
+    read = JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite).decode
+    write = JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+    def encode(value: Any) -> bytes:
+        text = write(value)
+        try:
+            return text.encode()
+        except UnicodeEncodeError:  # half of a surrogate pair has an escape, but no octets
+            return _SURROGATE.sub(lambda half: f"\\u{ord(half[0]):04x}", text).encode()
+
+    return (lambda text: read(text.decode())), encode
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if number in _INFINITE:
+        raise ValueError(f"{text[:20]} is too large a number")
+    return number
 
 
 def _refuse_constant(name: str) -> NoReturn:
