@@ -288,6 +288,16 @@ def test_a_certificate_is_named_on_one_line(ca: CertificateAuthority) -> None:
     assert certificate_name(ca.cert) == "CN=test CA (issued by CN=test CA)"
 
 
+@pytest.mark.parametrize("names", [(), ("a\x1b[2J.example",)])
+def test_name_of_a_certificate_is_one_line_that_no_terminal_obeys(names: tuple[str, ...]) -> None:
+    ca = CertificateAuthority("CA \x1b[2J\n\u202e")
+    leaf = ca.issue(*names, common_name=None if names else "x\x1b[2J\n\u202ey")
+    text = certificate_name(leaf.cert)
+    assert text.isprintable()
+    assert text.endswith(" (issued by CN=CA \\x1b[2J\\n\\u202e)")
+    assert "\\x1b[2J" in subject_of(leaf.cert)
+
+
 def test_a_long_list_of_names_is_shortened(ca: CertificateAuthority, refusal: Refusal) -> None:
     leaf = ca.issue(*(f"host{n}.example" for n in range(50)))
     error = refusal(Context(ca_cert=ca.cert), Context(cert=leaf.chain, key=leaf.key))

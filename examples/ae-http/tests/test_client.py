@@ -243,10 +243,19 @@ def test_blocking_use(backend: ae.abc.Backend, serve: Any, reply: Any) -> None:
     assert ae_http.get(server.url).recv().text == "hello"
 
 
-def _not_found() -> ResponseHead:
+def _not_found(reason: str = "Not Found") -> ResponseHead:
     from ae_http._message import Head
 
-    return ResponseHead(Head(404, "Not Found", 1, ae_http.Headers(), True), "http://a/", ())
+    return ResponseHead(Head(404, reason, 1, ae_http.Headers(), True), "http://a/", ())
+
+
+def test_reason_of_a_server_does_nothing_to_a_terminal() -> None:
+    head = _not_found("R\x9b2J")
+    with pytest.raises(ae_http.StatusError) as caught:
+        head.raise_for_status()
+    assert str(caught.value) == "404 R\\x9b2J for http://a/"
+    assert repr(head) == "<ResponseHead 404 R\\x9b2J http://a/>"
+    assert head.reason == "R\x9b2J"
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ class Head:
         self.keep_alive: bool = keep_alive
 
     def __repr__(self) -> str:
-        return f"<Head {self.status} {self.reason}>"
+        return f"<Head {self.status} {self.reason!r}>"
 
 
 # What a ResponseReader finds: a head, octets of its body, the trailers if there were some, the end

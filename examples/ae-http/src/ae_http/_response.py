@@ -7,6 +7,8 @@ __all__ = ("Response", "ResponseHead", "ResponseStream")
 from _thread import get_ident
 from typing import TYPE_CHECKING, Any
 
+from ae_core.console import printable
+
 from ._errors import StatusError
 from ._scope import Scope
 
@@ -55,11 +57,11 @@ class ResponseHead:
             StatusError: If it is not.
         """
         if self.status >= 400:
-            raise StatusError(f"{self.status} {self.reason} for {self.url}", self)
+            raise StatusError(f"{self.status} {printable(self.reason)} for {self.url}", self)
         return self
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.status} {self.reason} {self.url}>"
+        return f"<{type(self).__name__} {self.status} {printable(self.reason)} {self.url}>"
 
 
 class Response(ResponseHead):

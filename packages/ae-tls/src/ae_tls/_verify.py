@@ -23,6 +23,8 @@ from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from ae_core.console import printable
+
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address
 
@@ -304,6 +306,8 @@ def _sentence(wanted: str, found: list[str]) -> str:
 def subject_of(certificate: Certificate) -> str:
     """Return the subject on one line, or the first alternative name if the subject is empty.
 
+    Characters that are not printable are escapes.
+
     Perl: the subject half of ``AnyEvent::TLS::certname``
     """
     from cryptography import x509
@@ -311,9 +315,9 @@ def subject_of(certificate: Certificate) -> str:
     try:
         text = certificate.subject.rfc4514_string()
         if text:
-            return text
+            return printable(text)
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        return str(next(iter(names)).value)
+        return printable(str(next(iter(names)).value))
     except (ValueError, x509.ExtensionNotFound, StopIteration):
         return "no subject"
 
@@ -324,4 +328,4 @@ def certificate_name(certificate: Certificate, /) -> str:
     Perl: ``AnyEvent::TLS::certname``
     """
     issuer = certificate.issuer.rfc4514_string() or "nobody"
-    return f"{subject_of(certificate)} (issued by {issuer})"
+    return f"{subject_of(certificate)} (issued by {printable(issuer)})"
