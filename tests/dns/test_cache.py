@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import dns.message
 import pytest
 
 import ae_core as ae
 import ae_dns
+from ae_core.abc import Backend
 from ae_dns import Cache, _wire
 from ae_dns._resolution import Exchange, Reply, Verdict
-from ae_dns.testing import NameServer, parse_records
+from ae_dns.testing import NameServer, Query, Step, parse_records
 
 RECV = 10
 
@@ -183,3 +186,99 @@ def test_caches_may_be_shared(server: NameServer) -> None:
         assert resolver.a("www.demo.test").recv(RECV)
     assert len(server.queries) == 1
     assert ae.backend() == "loop"
+
+
+# ------------------------------------------------------------- other servers
+
+
+@pytest.fixture
+def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "resolv.conf"
+    monkeypatch.setenv("AE_RESOLV_CONF", str(path))
+    return path
+
+
+def test_other_servers_empty_the_cache_of_all_it_has(backend: Backend, conf: Path) -> None:
+    async def main() -> None:
+        with (
+            NameServer("git.corp.test. 3600 A 192.0.2.1") as old,
+            NameServer("git.corp.test. 3600 A 10.0.0.1\nnew.test. A 10.0.0.2") as new,
+        ):
+            conf.write_text(f"nameserver {old.endpoint}\n")
+            resolver = ae_dns.Resolver(cache=True)
+            for _ in range(2):
+                assert await resolver.a("git.corp.test.") == ["192.0.2.1"]
+                assert await resolver.a("new.test.") == []
+            assert len(old.queries) == len(resolver.cache or ()) == 2
+            conf.write_text(f"nameserver {new.endpoint}\n")
+            for _ in range(2):
+                assert await resolver.a("git.corp.test.") == ["10.0.0.1"]
+                assert await resolver.a("new.test.") == ["10.0.0.2"]
+            assert (len(old.queries), len(new.queries)) == (2, 2)
+            conf.write_text(f"nameserver {old.endpoint}\n")
+            assert await resolver.a("git.corp.test.") == ["192.0.2.1"]
+
+    ae.run(main())
+
+
+@pytest.mark.parametrize("options", ["trust-ad", "use-vc", "edns0"])
+def test_options_that_change_how_servers_are_asked_empty_the_cache(
+    server: NameServer, conf: Path, monkeypatch: pytest.MonkeyPatch, options: str
+) -> None:
+    monkeypatch.setenv("AE_EDNS0", "0")
+    conf.write_text(f"nameserver {server.endpoint}\n")
+    resolver = ae_dns.Resolver(cache=True)
+    assert resolver.a("www.demo.test.").recv(RECV)
+    conf.write_text(f"nameserver {server.endpoint}\noptions timeout:9\nsearch a.test\n")
+    assert resolver.a("www.demo.test.").recv(RECV)
+    assert len(server.queries) == 1
+    conf.write_text(f"nameserver {server.endpoint}\noptions {options}\n")
+    assert resolver.a("www.demo.test.").recv(RECV)
+    assert len(server.queries) == 2
+
+
+def test_an_answer_of_the_old_servers_is_not_kept_nor_given_to_who_asks_later(
+    conf: Path,
+) -> None:
+    with NameServer() as old, NameServer("x.test. A 10.0.0.1") as new:
+        conf.write_text(f"nameserver {old.endpoint}\n")
+        resolver = ae_dns.Resolver(cache=True)
+        found: list[ae.CondVar[list[str]]] = []
+
+        def step(_: Query) -> Step:
+            conf.write_text(f"nameserver {new.endpoint}\n")
+            found.append(resolver.a("x.test."))
+            return "x.test. 3600 A 192.0.2.1"
+
+        old.script("x.test", "A", step)
+        assert resolver.a("x.test.").recv(RECV) == ["192.0.2.1"]
+        assert found[0].recv(RECV) == ["10.0.0.1"]
+        assert resolver.a("x.test.").recv(RECV) == ["10.0.0.1"]
+        assert (len(old.queries), len(new.queries)) == (1, 1)
+
+
+@pytest.mark.parametrize("how", ["install", "set_resolver"])
+def test_choosing_a_resolver_empties_its_cache(server: NameServer, how: str) -> None:
+    resolver = ae_dns.Resolver(servers=[server.endpoint], cache=True)
+    ae_dns.set_resolver(resolver)
+    assert ae_dns.a("www.demo.test.").recv(RECV)
+    assert len(resolver.cache or ()) == 1
+    if how == "install":
+        ae_dns.install()
+    else:
+        ae_dns.set_resolver(resolver)
+    assert len(resolver.cache or ()) == 0
+    assert ae_dns.a("www.demo.test.").recv(RECV)
+    assert len(server.queries) == 2
+
+
+def test_clearing_the_cache_concerns_what_is_under_way_as_well(server: NameServer) -> None:
+    cache = Cache()
+    resolver = ae_dns.Resolver(servers=[server.endpoint], cache=cache)
+
+    def step(_: Query) -> None:
+        cache.clear()
+
+    server.script("www.demo.test", "A", step)
+    assert resolver.a("www.demo.test.").recv(RECV)
+    assert (len(cache), cache.generation) == (0, 1)

@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 import ae_dns
 from ae_dns._config import Config, parse_resolv_conf, parse_server
+from ae_dns.testing import NameServer
 
 UPSTREAM = """
 # a comment
@@ -50,7 +52,7 @@ def test_what_upstream_observes() -> None:
         pytest.param("2001:db8::1", "[2001:db8::1]:53", id="ipv6"),
         pytest.param("[2001:db8::1]:5353", "[2001:db8::1]:5353", id="ipv6-port"),
         pytest.param("[2001:db8::1]", "[2001:db8::1]:53", id="ipv6-brackets"),
-        pytest.param("fe80::1%1", "[fe80::1]:53", id="scope"),
+        pytest.param("fe80::1%99999", "[fe80::1%99999]:53", id="scope"),
     ],
 )
 def test_servers(text: str, endpoint: str) -> None:
@@ -60,7 +62,11 @@ def test_servers(text: str, endpoint: str) -> None:
 def test_scopes_are_numbers_or_names_of_interfaces() -> None:
     index, name = socket.if_nameindex()[0]
     for text in (f"fe80::1%{index}", f"fe80::1%{name}", f"[fe80::1%{name}]:53"):
-        assert parse_server(text).sockaddr == ("fe80::1", 53, 0, index)
+        server = parse_server(text)
+        assert server.sockaddr == ("fe80::1", 53, 0, index)
+        assert str(server) == f"[fe80::1%{name}]:53"
+        assert parse_server(str(server)) == server
+    assert ae_dns.Resolver(servers=[f"fe80::1%{name}"]).servers == (f"[fe80::1%{name}]:53",)
 
 
 BAD_SERVERS = [
@@ -160,6 +166,53 @@ def test_any_text_gives_a_configuration(text: str) -> None:
     assert isinstance(parse_resolv_conf(keyworded, res_options=text), Config)
 
 
+BAD_SUFFIXES = [
+    "a..b",
+    ".a",
+    "x" * 64,
+    "y." * 128,
+    "a\\",
+    "a\\999",
+    "\u2100.test",
+    "\ufffd",
+    "a\u200d",
+]
+
+
+@pytest.mark.parametrize("bad", BAD_SUFFIXES, ids=lambda bad: ascii(bad)[:20])
+def test_a_word_that_can_be_part_of_no_name_switches_off_nothing_but_itself(bad: str) -> None:
+    for search in (f"{bad} good.test", f"good.test {bad}", f"good.test {bad} good.test"):
+        config = parse_resolv_conf(f"search {search}\nnameserver 192.0.2.1")
+        assert config.search == ("good.test",)
+        assert len(config.servers) == len(config.complaints) == 1
+        config = parse_resolv_conf("search lost.test", local_domain=search)
+        assert config.search == ("good.test",)
+    config = parse_resolv_conf(f"domain {bad}\noptions ndots:2")
+    assert (config.search, config.ndots) == ((), 2)
+    config = parse_resolv_conf("nameserver 192.0.2.1", host=f"me.{bad}")
+    assert (config.search, len(config.servers)) == ((), 1)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["nameserver a..b", "nameserver", "nameserver fe80::1%nosuch", "options", "options ndots:x",
+     "options timeout:", "options \0 :: :1 ndots", "search", "domain", "sortlist x", "\0", "\x0c",
+     "\x85"],
+    ids=repr,
+)  # fmt: skip
+def test_a_line_that_makes_no_sense_switches_off_nothing_else(line: str) -> None:
+    rest = "nameserver 192.0.2.1\nsearch a.test\noptions attempts:1"
+    config = parse_resolv_conf(f"{line}\n{rest}\n")
+    assert [str(server) for server in config.servers] == ["192.0.2.1:53"]
+    assert (config.search, config.timeouts) == (("a.test",), (2.0,))
+    config = parse_resolv_conf(f"{rest}\n", res_options=f"{line} ndots:4")
+    assert (config.ndots, config.timeouts) == (4, (2.0,))
+
+
+def test_suffixes_outside_ascii_are_mapped() -> None:
+    assert parse_resolv_conf("search fa\xdf.test").search == ("xn--fa-hia.test",)
+
+
 # ------------------------------------------------------------- the file
 
 
@@ -180,6 +233,67 @@ def test_the_file_is_read_again_when_it_changes(conf: Path) -> None:
     conf.write_text("nameserver 192.0.2.22\noptions ndots:2 timeout:9\nsearch b.test\n")
     assert resolver.servers == ("192.0.2.22:53",)
     assert (resolver.search, resolver.ndots, resolver.timeouts) == (("b.test",), 2, (9.0,))
+
+
+def test_the_file_may_change_twice_within_a_tick_of_the_clock(conf: Path) -> None:
+    stamp = time.time_ns()
+    conf.write_text("nameserver 192.0.2.1\n")
+    os.utime(conf, ns=(stamp, stamp))
+    resolver = ae_dns.Resolver()
+    assert resolver.servers == ("192.0.2.1:53",)
+    conf.write_text("nameserver 192.0.2.2\n")
+    os.utime(conf, ns=(stamp, stamp))
+    assert resolver.servers == ("192.0.2.2:53",)
+
+
+SYSTEM_NAMES = ["www", "www.demo.test", "www.demo.test."]
+
+
+@pytest.mark.parametrize("where", ["search", "domain", "LOCALDOMAIN", "host"])
+@pytest.mark.parametrize(
+    "bad", ["a..b", "x" * 64, "\xe4\xdf\u2100", "\udcff"], ids=lambda bad: ascii(bad)[:20]
+)
+def test_names_are_found_whatever_stands_in_the_search_list(
+    conf: Path, monkeypatch: pytest.MonkeyPatch, where: str, bad: str
+) -> None:
+    with NameServer("www.demo.test. A 192.0.2.80\nwww. A 192.0.2.81") as server:
+        text = f"nameserver {server.endpoint}\n"
+        if where in ("search", "domain"):
+            text += f"{where} {bad}\n"
+        elif where == "host":
+            monkeypatch.setattr(socket, "gethostname", lambda: f"me.{bad}")
+        else:
+            monkeypatch.setenv(where, bad)
+        conf.write_text(text, encoding="utf-8", errors="surrogateescape")
+        resolver = ae_dns.Resolver()
+        assert [resolver.a(name).recv(20) for name in SYSTEM_NAMES] == [
+            ["192.0.2.81"],
+            ["192.0.2.80"],
+            ["192.0.2.80"],
+        ]
+        (info,) = resolver.getaddrinfo("www.demo.test", 80, family=4).recv(20)
+        assert info.sockaddr == ("192.0.2.80", 80)
+        assert len(resolver.search) == 0
+
+
+def test_a_host_without_a_name_has_no_domain(conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nameless() -> str:
+        raise OSError("no name")
+
+    monkeypatch.setattr(socket, "gethostname", nameless)
+    conf.write_text("nameserver 192.0.2.1\n")
+    assert ae_dns.Resolver().search == ()
+
+
+@pytest.mark.parametrize("words", ["ipx", "ipv5, IPv4", ",,", " ipv4 "])
+def test_a_word_of_ae_protocols_that_is_none_switches_off_no_names(
+    words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AE_PROTOCOLS", words)
+    with NameServer("www.demo.test. A 192.0.2.80") as server:
+        resolver = ae_dns.Resolver(servers=[server.endpoint])
+        (info,) = resolver.getaddrinfo("www.demo.test", 80).recv(20)
+        assert info.sockaddr == ("192.0.2.80", 80)
 
 
 def test_what_is_not_understood_is_logged(conf: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -259,7 +373,7 @@ def test_windows_is_asked_by_way_of_dnspython(
     import dns.win32util
 
     class Info:
-        nameservers = ["192.0.2.1", "fec0:0:0:ffff::1%1", "junk"]
+        nameservers = ["192.0.2.1", "fec0:0:0:ffff::1%99999", "junk"]
 
     Info.search = [FakeName(each) for each in search]  # type: ignore[attr-defined]
     Info.domain = FakeName(domain) if domain else None  # type: ignore[attr-defined]
@@ -267,7 +381,7 @@ def test_windows_is_asked_by_way_of_dnspython(
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.delenv("AE_RESOLV_CONF", raising=False)
     resolver = ae_dns.Resolver()
-    assert resolver.servers == ("192.0.2.1:53", "[fec0:0:0:ffff::1]:53")
+    assert resolver.servers == ("192.0.2.1:53", "[fec0:0:0:ffff::1%99999]:53")
     assert resolver.search == expected
     Info.nameservers = []
     assert resolver.servers[0] == "192.0.2.1:53", "the registry is not read for every lookup"

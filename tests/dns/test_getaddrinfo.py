@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import socket
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import ae_dns
 import ae_socket
 from ae_dns import _getaddrinfo
 from ae_dns.testing import DROP, NameServer, rcode
+from ae_socket import ThreadResolver
 
 RECV = 10
 
@@ -121,6 +123,26 @@ def test_the_hosts_file_is_read_again_when_it_changes(
     hosts.write_text("127.9.9.10 here.test\n::1 here.test\n")
     os.utime(hosts, ns=(1, 1))
     assert sorted(ask(resolver, "here.test")) == ["127.9.9.10 80", "::1 80"]
+
+
+def test_the_hosts_file_may_change_twice_within_a_tick_of_the_clock(
+    resolver: ae_dns.Resolver, hosts: Path
+) -> None:
+    stamp = time.time_ns()
+    for address in ("127.9.9.1", "127.9.9.2"):
+        hosts.write_text(f"{address} here.test\n")
+        os.utime(hosts, ns=(stamp, stamp))
+        assert ask(resolver, "here.test") == [f"{address} 80"]
+
+
+def test_a_line_of_the_hosts_file_that_makes_no_sense_hides_no_other(
+    resolver: ae_dns.Resolver, hosts: Path
+) -> None:
+    for line in ("127.9.9.8 a..b", "127.9.9.8 \u2100.test", "x here.test", "fe80::1%nosuch", "\0"):
+        hosts.write_text(f"{line}\n127.9.9.9 here.test\n{line} here.test\n", encoding="utf-8")
+        assert "127.9.9.9 80" in ask(resolver, "here.test", family=4)
+        system = ThreadResolver().getaddrinfo("here.test", 80).recv(RECV)
+        assert ("127.9.9.9", 80) in [info.sockaddr for info in system]
 
 
 def test_a_family_that_the_hosts_file_does_not_have_is_asked_for(

@@ -160,7 +160,13 @@ def _addresses(server: str) -> list[str]:
         return [server]
     host, port = ae_socket.parse_host_port(server, "53") or (server, "53")
     infos = ae_socket.resolve(host, port, type="dgram").recv()
-    return [ae_socket.format_host_port(info.sockaddr[0], info.sockaddr[1]) for info in infos]
+    return [_endpoint(info.sockaddr) for info in infos]
+
+
+def _endpoint(sockaddr: Any) -> str:
+    host, port, *rest = sockaddr
+    scope = f"%{rest[1]}" if rest and rest[1] else ""
+    return ae_socket.format_host_port(f"{host}{scope}", port)
 
 
 def _status(trouble: ResolveError | None) -> int:

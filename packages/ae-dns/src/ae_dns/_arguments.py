@@ -17,11 +17,8 @@ from collections.abc import Iterable
 from sys import float_info
 from typing import Final
 
-from ae_socket import host_to_ascii
-
 from ._cache import Cache
-from ._config import Server, parse_server
-from ._resolution import candidate_names
+from ._config import Server, parse_server, parse_suffix
 
 _ANY: Final = 255
 _CLASSES: Final = {"IN": 1, "CH": 3, "HS": 4, "ANY": 255}
@@ -83,9 +80,7 @@ def check_suffixes(suffixes: Iterable[str]) -> tuple[str, ...]:
     checked = []
     for suffix in suffixes:
         check_text("a suffix", suffix)
-        encoded = suffix if suffix.isascii() else host_to_ascii(suffix)
-        candidate_names(encoded, (), 0)
-        checked.append(encoded)
+        checked.append(parse_suffix(suffix))
     return tuple(dict.fromkeys(checked))
 
 

@@ -36,6 +36,7 @@ class Cache:
     Attributes:
         hits: How many questions it could answer.
         misses: How many it could not.
+        generation: How many times it was emptied.
 
     Raises:
         ValueError: If a bound is not positive.
@@ -53,6 +54,7 @@ class Cache:
         self._lock = Lock()
         self.hits: int = 0
         self.misses: int = 0
+        self.generation: int = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -61,10 +63,11 @@ class Cache:
         return f"<Cache {len(self)} entries, {self.hits} hits, {self.misses} misses>"
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget everything, and what has been asked already but not answered."""
         with self._lock:
             self._entries.clear()
             self._octets = 0
+            self.generation += 1
 
     def get(self, question: bytes, now: float) -> tuple[Reply, int] | None:
         """Return the valid reply to *question* and its age in whole seconds, if there is one."""
@@ -82,13 +85,22 @@ class Cache:
             self.hits += 1
             return reply, int(now - stored)
 
-    def put(self, reply: Reply, now: float) -> None:
-        """Store *reply*, unless it is not to be stored."""
+    def put(self, reply: Reply, now: float, generation: int | None = None) -> None:
+        """Store *reply*, unless it is not to be stored.
+
+        Args:
+            reply: The reply.
+            now: The time.
+            generation: :attr:`generation` when the question was asked: an answer to a question
+                from before the last :meth:`clear` is not stored.
+        """
         lifetime, is_negative = reply.lifetime()
         lifetime = min(lifetime, _LONGEST_NEGATIVE if is_negative else _LONGEST)
         if lifetime <= 0:
             return
         with self._lock:
+            if generation is not None and generation != self.generation:
+                return
             if reply.question in self._entries:
                 self._remove(reply.question)
             self._entries[reply.question] = (now, now + lifetime, reply)

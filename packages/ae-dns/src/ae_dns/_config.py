@@ -13,6 +13,7 @@ __all__ = (
     "SystemConfig",
     "parse_resolv_conf",
     "parse_server",
+    "parse_suffix",
     "protocols",
     "variable",
 )
@@ -22,16 +23,22 @@ import socket
 import stat
 import sys
 import time
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 import ae_core as ae
-from ae_socket import address_family, parse_address, parse_host_port
+from ae_socket import address_family, host_to_ascii, parse_address, parse_host_port
+
+from ._wire import encode_name
 
 DEFAULT_TIMEOUTS: Final = (2.0, 5.0, 5.0)
 _MAX_SERVERS: Final = 3  # MAXNS
 _MAX_NDOTS: Final = 15  # RES_MAXNDOTS
 _MAX_TIMEOUT: Final = 30  # RES_MAXRETRANS
 _MAX_ATTEMPTS: Final = 5  # RES_MAXRETRY
+# A file changed so lately may change again without its stamp changing: clocks of file
+# systems tick, FAT's every other second.
+_STAMP_GRAIN: Final = 2_000_000_000
 
 
 class Server(NamedTuple):
@@ -41,8 +48,18 @@ class Server(NamedTuple):
     sockaddr: tuple[str, int] | tuple[str, int, int, int]
 
     def __str__(self) -> str:
-        host, port = self.sockaddr[:2]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        host, port, *rest = self.sockaddr
+        if self.family != socket.AF_INET6:
+            return f"{host}:{port}"
+        scope_id = int(rest[1])
+        return f"[{host}%{_interface_name(scope_id)}]:{port}" if scope_id else f"[{host}]:{port}"
+
+
+def _interface_name(scope_id: int) -> str:
+    try:
+        return socket.if_indextoname(scope_id)
+    except OSError:  # the interface is not there, or not any more
+        return str(scope_id)
 
 
 class Config(NamedTuple):
@@ -85,12 +102,14 @@ def variable(name: str) -> str | None:
 
 
 def protocols() -> tuple[int, ...]:
-    """Return the address families that ``AE_PROTOCOLS`` allows, in its order: 4 and 6."""
+    """Return the address families that ``AE_PROTOCOLS`` allows, in its order: 4 and 6.
+
+    Words that are not understood are skipped, and if none is left, both families are allowed:
+    ``ae_socket`` does so, and says it.
+    """
     known = {"ipv4": 4, "ipv6": 6}
-    text = variable("AE_PROTOCOLS")
-    if not text:
-        return (4, 6)
-    return tuple(known[word] for word in text.lower().split(",") if word in known)
+    words = [word.strip().lower() for word in (variable("AE_PROTOCOLS") or "").split(",")]
+    return tuple(dict.fromkeys(known[word] for word in words if word in known)) or (4, 6)
 
 
 def parse_server(text: str) -> Server:
@@ -130,6 +149,17 @@ def parse_server(text: str) -> Server:
     )
 
 
+def parse_suffix(text: str) -> str:
+    """Return a suffix for a search list in ASCII.
+
+    Raises:
+        ValueError: If it can be part of no name.
+    """
+    encoded = text if text.isascii() else host_to_ascii(text)
+    encode_name(encoded)
+    return encoded
+
+
 def _interface(scope: str) -> int:
     if scope.isascii() and scope.isdigit():
         number = int(scope[:11])
@@ -159,6 +189,7 @@ def parse_resolv_conf(
     *,
     res_options: str | None = None,
     local_domain: str | None = None,
+    host: str = "",
 ) -> Config:
     """Parse the text of a resolv.conf file (resolv.conf(5); upstream: DNS-23).
 
@@ -171,13 +202,14 @@ def parse_resolv_conf(
         base: What holds where the file says nothing.
         res_options: ``RES_OPTIONS`` of the environment: more options, which win.
         local_domain: ``LOCALDOMAIN`` of the environment: replaces the search list.
+        host: The host's name. The domain it is in is the search list where there is no other.
     """
     config = base or Config()
     servers: list[Server] = []
-    search: tuple[str, ...] | None = None
+    search: list[str] | None = None
     options: list[str] = []
     complaints: list[str] = []
-    for line in text.splitlines():
+    for line in text.split("\n"):
         if line[:1] in ("#", ";"):
             continue
         words = line.split()
@@ -196,20 +228,33 @@ def parse_resolv_conf(
                 except ValueError as error:
                     complaints.append(str(error))
         elif keyword == "domain" and values:
-            search = (values[0],)
+            search = values[:1]
         elif keyword == "search":
-            search = tuple(values)
+            search = values
         elif keyword == "options":
             options += values
     if local_domain is not None:
-        search = tuple(local_domain.split())
+        search = local_domain.split()
+    if search is None and host:
+        search = [host.partition(".")[2]]
     if search is not None:
-        search = tuple(suffix for suffix in dict.fromkeys(search) if suffix.strip("."))
-        config = config.but(search=search)
+        config = config.but(search=_usable(search, complaints))
     if servers:
         config = config.but(servers=tuple(servers))
     config = _apply_options(config, options + (res_options or "").split(), complaints)
     return config.but(complaints=tuple(complaints))
+
+
+def _usable(suffixes: Iterable[str], complaints: list[str]) -> tuple[str, ...]:
+    """Return those of *suffixes* that can be part of a name, each once."""
+    usable: dict[str, None] = {}
+    for text in suffixes:
+        if text.strip("."):  # the root adds nothing to a name
+            try:
+                usable[parse_suffix(text)] = None
+            except ValueError as error:
+                complaints.append(f"search list: {error}")
+    return tuple(usable)
 
 
 def _apply_options(config: Config, options: list[str], complaints: list[str]) -> Config:
@@ -248,6 +293,7 @@ class SystemConfig:
     def __init__(self) -> None:
         self._stamp: object = None
         self._config: Config | None = None
+        self._is_young = False  # whether the file may have changed without its stamp changing
 
     def current(self) -> Config:
         """Return what holds now: the same object as long as nothing changed."""
@@ -265,17 +311,21 @@ class SystemConfig:
         path = path or "/etc/resolv.conf"
         res_options, local_domain = variable("RES_OPTIONS"), variable("LOCALDOMAIN")
         stamp = (path, _stamp(path), res_options, local_domain)
-        if self._config is None or stamp != self._stamp:
+        if self._config is None or stamp != self._stamp or self._is_young:
+            is_new = stamp != self._stamp
             self._stamp = stamp
+            self._is_young = abs(time.time_ns() - (stamp[1] or (0,))[0]) < _STAMP_GRAIN
             config = parse_resolv_conf(
                 _text_of(path),
-                Config(servers=(LOCAL_SERVER,), search=_domain_of_host()),
+                Config(servers=(LOCAL_SERVER,)),
                 res_options=res_options,
                 local_domain=local_domain,
+                host=_host_name(),
             )
-            for complaint in config.complaints:
-                ae.log("warn", "%s: %s", path, complaint)
-            self._config = config
+            if is_new or config != self._config:
+                for complaint in config.complaints:
+                    ae.log("warn", "%s: %s", path, complaint)
+                self._config = config
         return self._config
 
 
@@ -304,10 +354,11 @@ def _text_of(path: str) -> str:
         return ""
 
 
-def _domain_of_host() -> tuple[str, ...]:
-    """The search list where the file has none: the domain that the host's name is in."""
-    _host, _, domain = socket.gethostname().partition(".")
-    return (domain,) if domain.strip(".") else ()
+def _host_name() -> str:
+    try:
+        return socket.gethostname()
+    except (OSError, UnicodeError):
+        return ""
 
 
 def _windows_config() -> Config:
@@ -322,5 +373,8 @@ def _windows_config() -> Config:
         except ValueError as error:
             ae.log("warn", "%s", error)
     domains = info.search or ([info.domain] if info.domain else [])
-    search = tuple(domain.to_text(omit_final_dot=True) for domain in domains)
+    complaints: list[str] = []
+    search = _usable((domain.to_text(omit_final_dot=True) for domain in domains), complaints)
+    for complaint in complaints:
+        ae.log("warn", "%s", complaint)
     return Config(servers=tuple(servers) or (LOCAL_SERVER,), search=search)

@@ -88,6 +88,10 @@ class Engine:
         """Return the exchange with the same question that is under way already."""
         return self._by_question.get(question)
 
+    def forget(self) -> None:
+        """Share none of the exchanges under way with who asks from now on. From any thread."""
+        self._by_question.clear()
+
     def submit(self, exchange: Exchange) -> None:
         """Start *exchange*, or queue it; its waiters are told when it is over."""
         self._by_question[exchange.question] = exchange
@@ -104,7 +108,7 @@ class Engine:
         if exchange.waiters:
             return
         if self._by_question.get(exchange.question) is exchange:
-            del self._by_question[exchange.question]
+            self._by_question.pop(exchange.question, None)
         if exchange.bucket is None:
             if exchange in self._queue:
                 self._queue.remove(exchange)
@@ -273,10 +277,10 @@ class Engine:
     def _finish(self, exchange: Exchange) -> None:
         self._release(exchange)
         if self._by_question.get(exchange.question) is exchange:
-            del self._by_question[exchange.question]
+            self._by_question.pop(exchange.question, None)
         try:
             if self.cache is not None and exchange.reply is not None:
-                self.cache.put(exchange.reply, self.clock())
+                self.cache.put(exchange.reply, self.clock(), exchange.generation)
         except Exception as error:
             ae.report_error(error)  # of a cache that somebody made: the answer is there
         if self._queue:

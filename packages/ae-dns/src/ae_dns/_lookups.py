@@ -62,7 +62,7 @@ def resolver() -> Resolver:
 def set_resolver(resolver: Resolver | None) -> None:
     """Let the functions of this module use *resolver* in this thread; ``None``: make a new one.
 
-    Anything that has the methods of :class:`Resolver` will do.
+    Anything that has the methods of :class:`Resolver` will do. Its cache is emptied.
 
     Raises:
         TypeError: If *resolver* is no resolver.
@@ -71,15 +71,20 @@ def set_resolver(resolver: Resolver | None) -> None:
     """
     if resolver is not None and not callable(getattr(resolver, "resolve", None)):
         raise TypeError(f"expected a Resolver or None, got {resolver!r}")
+    if isinstance(resolver, Resolver):
+        resolver.flush()
     _shared.resolver = resolver
 
 
 def install() -> None:
     """Let ``ae_socket`` resolve all names of this thread by :func:`resolver`.
 
-    ``ae_socket.set_resolver(None)`` takes it back.
+    Its cache is emptied. ``ae_socket.set_resolver(None)`` takes it back.
     """
-    ae_socket.set_resolver(resolver())
+    chosen = resolver()
+    if isinstance(chosen, Resolver):
+        chosen.flush()
+    ae_socket.set_resolver(chosen)
 
 
 def a(name: str) -> ae.CondVar[list[str]]:

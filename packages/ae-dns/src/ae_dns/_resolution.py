@@ -158,7 +158,7 @@ class Exchange:
         stream: Whether the present step goes over TCP.
         reply: The reply, once the verdict was ``ANSWERED``.
         rcode: The response code of the last server that answered with one, ``None`` if none did.
-        ident, channel, bucket, waiters: The shell's; the machine does not touch them.
+        ident, channel, bucket, waiters, generation: The shell's; the machine does not touch them.
     """
 
     __slots__ = (
@@ -176,6 +176,7 @@ class Exchange:
         "_trust_ad",
         "bucket",
         "channel",
+        "generation",
         "ident",
         "question",
         "rcode",
@@ -217,6 +218,7 @@ class Exchange:
         self.ident: bytes = b""
         self.channel: Any = None
         self.bucket: Any = None
+        self.generation: int | None = None
         self.waiters: list[Any] = []
 
     def next_step(self) -> bool:

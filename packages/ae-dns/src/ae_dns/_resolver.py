@@ -61,8 +61,8 @@ class Resolver:
         servers: Numeric addresses of name servers, with port if it is not 53
             (``"192.0.2.1"``, ``"[2001:db8::1]:5353"``). ``None``: the system's, that is
             resolv.conf (or the file that ``AE_RESOLV_CONF`` names), read again when it
-            changes; its search list and options hold as well where the arguments below are
-            left alone.
+            changes, and other servers empty the cache; its search list and options hold as well
+            where the arguments below are left alone.
         timeouts: Seconds to wait for a reply. All servers are tried with the first value,
             then all with the second, and so on.
         search: Suffixes for names with fewer than *ndots* dots. ``None``: the system's if the
@@ -364,6 +364,13 @@ class Resolver:
 
     # ------------------------------------------------------------- for this package
 
+    def flush(self) -> None:
+        """Believe nothing that was said, or will be said to a question asked, before this call."""
+        if self._cache is not None:
+            self._cache.clear()
+        for engine in list(self._engines):
+            engine.forget()
+
     def trace(self, trace: Trace) -> None:
         """Call *trace* for whatever happens to the exchanges of this thread's loop."""
         self._here().trace = trace
@@ -434,6 +441,8 @@ class Resolver:
             exchange = Exchange(
                 question, plan, config.edns is not False, config.use_vc, config.trust_ad, coins
             )
+            if self._cache is not None:
+                exchange.generation = self._cache.generation
             exchange.waiters.append(lookup)
             lookup.exchange = exchange
             engine.submit(exchange)
@@ -480,7 +489,10 @@ class Resolver:
         if self._tcp:
             config = config.but(use_vc=True)
         edns = self._edns and (config.edns or variable("AE_EDNS0") != "0")
-        self._effective = config = config.but(edns=edns)
+        config = config.but(edns=edns)
+        if self._plans and _asking(config) != _asking(self._effective):
+            self.flush()
+        self._effective = config
         if self._system is None:
             self._seen = config
         servers = config.servers
@@ -489,6 +501,11 @@ class Resolver:
             make_plan(servers[turn:] + servers[:turn], config.timeouts) for turn in turns
         )
         return config
+
+
+def _asking(config: Config) -> tuple[object, ...]:
+    """Return what of *config* decides who is asked, and so what the answer may be."""
+    return set(config.servers), config.edns, config.trust_ad, config.use_vc
 
 
 _deliver_ns = deliver_texts("ns")

@@ -31,6 +31,8 @@ import dns.rrset
 
 import ae_core as ae
 
+from ._config import Server
+
 
 class _Special(enum.Enum):
     DROP = "no reply at all"
@@ -160,7 +162,7 @@ class NameServer:
         self._udp, self._tcp = _bind(host, port)
         found = self._udp.getsockname()
         self.address: tuple[str, int] = (found[0], found[1])
-        self.endpoint: str = f"[{found[0]}]:{found[1]}" if ":" in host else f"{found[0]}:{found[1]}"
+        self.endpoint: str = str(Server(self._udp.family, found))
         self._watchers: list[ae.Watcher] = []
         try:
             for sock, method in (

@@ -203,15 +203,23 @@ _NO_SUCH_FAMILY: Final = tuple(
 )
 
 
+def _listed(text: str, port: int, kind: SocketType) -> AddressInfo | None:
+    """Return an address of the hosts file; ``None`` if its scope is no interface (any more)."""
+    try:
+        return numeric_info(text, port, kind)
+    except ResolveFailed:
+        return None
+
+
 def _ask(
     hosts: HostsFile, host: str, port: int, family: int, kind: SocketType
 ) -> list[AddressInfo]:
     name = host_to_ascii(host)
     if variable("AE_HOSTS"):
-        listed = [numeric_info(text, port, kind) for text in hosts.addresses(name)]
+        listed = [info for text in hosts.addresses(name) if (info := _listed(text, port, kind))]
         if listed:
             allowed = (_FAMILIES[family],) if family else tuple(_FAMILIES.values())
-            return order_addresses(info for info in listed if info and info.family in allowed)
+            return order_addresses(info for info in listed if info.family in allowed)
     try:
         # Bytes: for a str Python would load its IDNA codec, and refuse names like "_x.org".
         octets = name.encode("ascii")

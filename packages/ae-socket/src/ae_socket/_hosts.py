@@ -8,8 +8,10 @@ from __future__ import annotations
 __all__ = ("HostsFile", "parse_hosts")
 
 import os
+import stat
 import sys
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Final
 
 from ._addresses import UNIX, parse_address
 from ._environment import variable
@@ -17,6 +19,11 @@ from ._host_names import host_to_ascii
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+
+# A file changed so lately may change again without its stamp changing: clocks of file
+# systems tick, FAT's every other second.
+_STAMP_GRAIN: Final = 2_000_000_000
 
 
 def parse_hosts(lines: Iterable[str]) -> dict[str, list[str]]:
@@ -71,12 +78,15 @@ class HostsFile:
         seen, table = self._read
         try:
             status = os.stat(path)
+            if not stat.S_ISREG(status.st_mode):
+                return []  # to open a pipe would block
             # The inode as well: an editor's rename can come within the clock's grain.
             stamp = (path, status.st_mtime_ns, status.st_size, status.st_ino)
             if stamp != seen:
+                is_young = abs(time.time_ns() - status.st_mtime_ns) < _STAMP_GRAIN
                 with open(path, encoding="utf-8", errors="surrogateescape") as lines:
                     table = parse_hosts(lines)
-                self._read = (stamp, table)
+                self._read = (None if is_young else stamp, table)
         except OSError:
             return []
         return list(table.get(_normal(name), ()))
