@@ -101,6 +101,8 @@ def test_identity_from_files_text_and_objects(
         ({"server_names": 7}, TypeError, "server_names must be a mapping"),
         ({"server_names": {"a.example": 7}}, TypeError, "expected a Context for 'a.example'"),
         ({"server_names": {"a b": 7}}, ValueError, "'a b' is not a host name"),
+        ({"server_names": {"127.0.0.1": 7}}, ValueError, "'127.0.0.1' is not a host name"),
+        ({"server_names": {"*.*.a": 7}}, ValueError, r"'\*\.\*\.a' is not a host name"),
         ({"server_names": {7: 7}}, TypeError, "expected a host name, got 7"),
         ({"ocsp": "maybe"}, TypeError, "ocsp: expected .*'maybe'"),
         ({"verify": False, "verify_require_client_cert": True}, ValueError, "contradicts"),

@@ -170,6 +170,24 @@ def test_a_name_nobody_has_is_served_by_the_default_context(
 
 
 @VERSIONS
+@pytest.mark.parametrize("key", [MEMBERS, "Members.EXAMPLE.org.", "*.Example.Org."])
+@pytest.mark.parametrize("asked", [MEMBERS, "MEMBERS.example.ORG", f"{MEMBERS}."])
+def test_a_name_is_found_however_it_is_spelt(
+    ca: CertificateAuthority, serve: Serve, version: str, key: str, asked: str
+) -> None:
+    members = serve(ca_cert=ca.cert, verify_require_client_cert=True)
+    front = serve(server_names={key: members})
+    guest = Guest(ca, version)
+    session = guest.visit(front, "org").session
+    visit = guest.visit(front, asked, session)
+    assert (visit.refused, visit.server.server_name) == ("no-certificate", asked)
+    assert guest.visit(front, f"x.{MEMBERS}").text
+    asked_for: list[str | None] = []
+    guest.visit(serve(server_names=asked_for.append), asked)
+    assert asked_for == [MEMBERS]
+
+
+@VERSIONS
 def test_two_contexts_made_alike_do_not_share_sessions(
     ca: CertificateAuthority, serve: Serve, version: str
 ) -> None:

@@ -10,6 +10,8 @@ __all__ = ("SslContext", "SslSession", "is_ssl_context")
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
+from ae_socket import host_to_ascii, parse_address
+
 from ._errors import TlsError
 
 if TYPE_CHECKING:
@@ -63,16 +65,26 @@ class SslContext:
     def new_session(self, role: TlsRole, peer_name: str | None, /) -> SslSession:
         """Make a session for one connection; see :class:`ae_handle.abc.TlsContext`."""
         ssl = self._ssl
-        name = peer_name or None
-        if role == "connect" and name is None and self.context.check_hostname:
-            raise TlsError(
-                "the peer's name is to be verified, but there is none: pass peer_name=",
-                reason="no-name",
-            )
+        name: str | None = None
+        if role == "connect":
+            checks = self.context.check_hostname
+            if checks and not peer_name:
+                raise TlsError(
+                    "the peer's name is to be verified, but there is none: pass peer_name=",
+                    reason="no-name",
+                )
+            try:
+                name = _reference(peer_name) if peer_name else None
+            except ValueError as error:
+                if checks:
+                    raise TlsError(
+                        f"no certificate can name {peer_name!r}: it is not a host name ({error})",
+                        reason="wrong-name",
+                    ) from error
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         server = role == "accept"
         try:
-            engine = self.context.wrap_bio(incoming, outgoing, server, None if server else name)
+            engine = self.context.wrap_bio(incoming, outgoing, server, name)
         except (ssl.SSLError, ValueError) as error:
             raise _translated(error) from error
         return SslSession(ssl, engine, incoming, outgoing)
@@ -275,6 +287,23 @@ class SslSession:
         except self._ssl.SSLError as error:
             self.state = "closed"
             raise _translated(error) from error
+
+
+def _reference(peer_name: str) -> str:
+    """Return the host as it is sent in SNI and compared with certificates.
+
+    The same for every engine: a name without its final dot, an address without its scope.
+
+    Raises:
+        ValueError: It is no host; or a short form of an address, which no certificate has.
+    """
+    from ipaddress import ip_address
+
+    host = host_to_ascii(peer_name)
+    text = host.partition("%")[0]
+    if parse_address(text) is None:
+        return host.removesuffix(".").lower()
+    return str(ip_address(text))
 
 
 def _translated(error: Exception) -> TlsError:

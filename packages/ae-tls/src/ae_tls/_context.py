@@ -22,7 +22,7 @@ from ._options import alpn_list, ca_source, name_table, ocsp_option, refuse_remo
 from ._resumption import Proof, SessionStore
 from ._server import Server
 from ._session import Session
-from ._verify import NameCheck, VerifyInfo, ascii_host, ip_of, name_check, subject_of
+from ._verify import NameCheck, VerifyInfo, ascii_host, ip_of, name_check, subject_of, why_not
 
 if TYPE_CHECKING:
     from OpenSSL import SSL
@@ -278,7 +278,8 @@ class Context:
                 )
             if host is None and ip_of(peer_name) is None:
                 raise TlsError(
-                    f"no certificate can name {peer_name!r}: it is not a host name",
+                    f"no certificate can name {peer_name!r}: it is not a host name"
+                    f"{why_not(peer_name)}",
                     reason="wrong-name",
                 )
         conn = self._native.begin("connect", facts)

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final, Literal, NoReturn, TypeAlias, TypeVar
 
 from ._material import CaSource, ca_objects
-from ._verify import ascii_host
+from ._verify import ascii_host, why_not
 
 if TYPE_CHECKING:
     from ._material import Path
@@ -95,9 +95,10 @@ def name_table(value: object, kind: type[_T]) -> dict[str, _T]:
         if not isinstance(name, str):
             raise TypeError(f"server_names: expected a host name, got {name!r}")
         wild = name.startswith("*.")
-        host = ascii_host(name[2:] if wild else name)
+        bare = name[2:] if wild else name
+        host = ascii_host(bare)
         if host is None:
-            raise ValueError(f"server_names: {name!r} is not a host name")
+            raise ValueError(f"server_names: {name!r} is not a host name{why_not(bare)}")
         if not isinstance(context, kind):
             raise TypeError(f"server_names: expected a Context for {name!r}, got {context!r}")
         names["*." + host if wild else host] = context

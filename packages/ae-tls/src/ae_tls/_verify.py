@@ -16,6 +16,7 @@ __all__ = (
     "mismatch",
     "name_check",
     "subject_of",
+    "why_not",
 )
 
 import re
@@ -24,6 +25,7 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ae_core.console import printable
+from ae_socket import host_to_ascii, parse_address
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address
@@ -81,8 +83,9 @@ SCHEMES: Final[dict[str, str | None]] = {
 
 NameCheck: TypeAlias = "Callable[[Certificate, str], object]"
 
-# A whole-label wildcard over at least two labels, or plain labels: what a CA may sign.
-_LABEL: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+# A whole-label wildcard over at least two labels, or plain labels: what a CA may sign. Where in
+# a label the hyphens are is no matter (RFC 9525 6.3).
+_LABEL: Final = r"[A-Za-z0-9_-]{1,63}"
 _MAX_NAME: Final = 253
 
 
@@ -135,7 +138,10 @@ class VerifyInfo:
 
 
 def ip_of(name: str) -> IPv4Address | IPv6Address | None:
-    """Return the address if *name* is an IP literal; a scope (``%eth0``) is not part of it.
+    """Return the address if *name* is one as certificates and people write them.
+
+    A scope (``%eth0``) is not part of it, nor are brackets. Short forms (``127.1``) are for
+    connecting only: here they are neither an address nor a name.
 
     Example:
         >>> str(ip_of("fe80::1%eth0"))
@@ -145,12 +151,8 @@ def ip_of(name: str) -> IPv4Address | IPv6Address | None:
     """
     from ipaddress import ip_address
 
-    if name.startswith("[") and name.endswith("]"):
-        name = name[1:-1]
-    if ":" in name:
-        name = name.partition("%")[0]
     try:
-        return ip_address(name)
+        return ip_address(host_to_ascii(name).partition("%")[0])
     except ValueError:
         return None
 
@@ -159,34 +161,31 @@ def ip_of(name: str) -> IPv4Address | IPv6Address | None:
 def ascii_host(name: str) -> str | None:
     """Return *name* as the lower-case A-labels that DNS and SNI carry, or None if it is no name.
 
-    One trailing dot is dropped: it makes a name absolute and is not part of it (RFC 6066 3).
-    Text outside ASCII is mapped by UTS 46 if the ``idna`` package is installed; without it
-    such a name is refused, because the older mapping of the standard library names other
-    hosts (``faß.example``).
+    What a name is called is :func:`ae_socket.host_to_ascii`'s business. Its final dot is dropped:
+    it makes a name absolute and is not part of it (RFC 6066 3).
 
     Example:
         >>> ascii_host("WWW.Example.Org.")
         'www.example.org'
-        >>> ascii_host("unix/") is None
+        >>> ascii_host("unix/") is ascii_host("127.0.0.1") is None
         True
     """
-    if not name.isascii():
-        try:
-            import idna
-        except ImportError:
-            return None
-        try:
-            name = idna.encode(name, uts46=True).decode("ascii")
-        except UnicodeError:
-            return None
-    if name.endswith("."):
-        name = name[:-1]
-    if len(name) > _MAX_NAME or not _reference().match(name):
+    try:
+        host = host_to_ascii(name)
+    except ValueError:
         return None
-    # RFC 1123 2.1 and WHATWG: what ends in a number is an address or a mistake, never a name.
-    if name.rpartition(".")[2].isdigit():
+    if parse_address(host.partition("%")[0]) is not None:
         return None
-    return name.lower()
+    return host.removesuffix(".").lower()
+
+
+def why_not(name: str) -> str:
+    """Return the reason why *name* is no host, to be appended to a sentence that says so."""
+    try:
+        host_to_ascii(name)
+    except ValueError as error:
+        return f" ({error})"
+    return ""
 
 
 def name_check(scheme: str | NameCheck | None) -> str | NameCheck | None:
@@ -221,6 +220,8 @@ def mismatch(certificate: Certificate, peer_name: str, scheme: str) -> str | Non
 
     Source: RFC 9525 6; RFC 4985 for SRV-IDs. Perl: ``AnyEvent::TLS::_verify_hostname``
     """
+    from ipaddress import IPv4Address, IPv6Address
+
     from cryptography import x509
     from service_identity.hazmat import (
         DNS_ID,
@@ -241,12 +242,13 @@ def mismatch(certificate: Certificate, peer_name: str, scheme: str) -> str | Non
     address = ip_of(peer_name)
     if address is not None:
         wanted = IPAddress_ID(address)
-        present = [str(entry) for entry in names.get_values_for_type(x509.IPAddress)]
-        for entry in present:
-            single = ip_of(entry)  # a network, as name constraints have, names no host
-            if single is not None and wanted.verify(IPAddressPattern(single)):
+        present = names.get_values_for_type(x509.IPAddress)
+        for entry in present:  # a network, as name constraints have, names no host
+            if not isinstance(entry, (IPv4Address, IPv6Address)):
+                continue
+            if wanted.verify(IPAddressPattern(entry)):
                 return None
-        return _sentence(peer_name, present)
+        return _sentence(peer_name, [str(entry) for entry in present])
 
     host = ascii_host(peer_name)
     if host is None:
