@@ -28,6 +28,7 @@ from typing import Any, Final
 import pytest
 
 os.environ.setdefault("AE_STRICT", "1")  # read at the first detection
+os.environ.setdefault("AE_STRICT_SLOW", "60")  # the machine may be busy
 
 import ae_core as ae
 from ae_core._backends._multiplexers import MULTIPLEXERS

@@ -31,9 +31,9 @@ def command() -> Command:
 
     def run(arguments: list[str], stdout: Any, **environment: str) -> Any:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("AE_")}
-        close: dict[str, Any] = {} if stdout is not None else {"preexec_fn": lambda: os.close(1)}
+        closing = [] if stdout is not None else ["sh", "-c", 'exec "$@" >&-', "sh"]
         return subprocess.run(
-            [sys.executable, *arguments],
+            [*closing, sys.executable, *arguments],
             env={**inherited, **environment},
             stdin=subprocess.DEVNULL,
             stdout=stdout,
@@ -41,7 +41,6 @@ def command() -> Command:
             text=True,
             timeout=100,
             check=False,
-            **close,
         )
 
     return run

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 
+import ae_core as ae
 from ae_dns.__main__ import main
 from ae_dns.testing import DROP, TRUNCATE, NameServer, rcode
 
@@ -118,6 +120,34 @@ def test_json(server: NameServer, capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(capsys.readouterr().out)
     assert (found["rcode"], found["answers"]) == ("NXDOMAIN", [])
     assert "no such name" in found["error"]
+
+
+def test_what_a_server_chose_is_shown_with_escapes(capsys: pytest.CaptureFixture[str]) -> None:
+    octets = bytes(n for n in range(256) if n not in b'"\\')
+    text = "".join(f"\\{n:03}" for n in octets)
+    zone = f'x.test. 60 IN TXT "{text}"\nx.test. 60 IN CNAME \\027\\155\\127.y.test.\n'
+    zone += f'y.test. 60 IN URI 1 1 "{text[: 31 * 4]}\\127"\n'
+    with NameServer(zone) as server:
+        for name, rdtype in (("x.test", "TXT"), ("x.test", "A"), ("y.test", "URI")):
+            for option in ("--json", "--trace"):
+                run(name, rdtype, f"@{server.endpoint}", option)
+                out, err = capsys.readouterr()
+                assert all(line.isprintable() for line in out.splitlines())
+                assert err == ""
+                if option == "--json":
+                    json.loads(out)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("option", ["--json", "--trace", "--help"])
+def test_full_disk_is_no_answer_of_a_server(server: NameServer, option: str) -> None:
+    command = [sys.executable, "-m", "ae_dns", "www.demo.test", f"@{server.endpoint}", option]
+    with open("/dev/full", "wb") as full:
+        status = ae.run_cmd(command, stdout=full, stderr=(errors := bytearray())).recv()
+    assert (os.waitstatus_to_exitcode(status), errors) == (
+        74,
+        b"ae_dns: standard output: No space left on device\n",
+    )
 
 
 def test_it_runs_as_a_program() -> None:

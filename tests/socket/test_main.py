@@ -95,6 +95,58 @@ def test_connecting_says_where() -> None:
     assert err.decode().splitlines() == [f"connected to 127.0.0.1:{port}"]
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize(
+    ("output", "status", "text"),
+    [("full", 74, b"ae_socket: standard output: No space left on device\n"), ("pipe", 141, b"")],
+)
+def test_output_that_cannot_be_written_ends_it(output: str, status: int, text: bytes) -> None:
+    if output == "full":
+        writer = os.open("/dev/full", os.O_WRONLY)
+    else:
+        reader, writer = os.pipe()
+        os.close(reader)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        child = subprocess.Popen(
+            [*COMMAND, "127.0.0.1", str(server.getsockname()[1])],
+            stdin=subprocess.PIPE, stdout=writer, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        os.close(writer)
+        peer, _ = server.accept()
+        with peer:
+            peer.sendall(b"bye")
+            assert peer.recv(1) == b""
+        _, err = child.communicate(timeout=60)
+    assert (child.returncode, err) == (status, text)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX system")
+def test_closed_standard_output_never_becomes_the_connection() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        child = subprocess.Popen(
+            ["sh", "-c", 'exec "$@" >&-', "sh", *COMMAND, *map(str, server.getsockname())],
+            stdin=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        peer, _ = server.accept()
+        with peer:
+            peer.sendall(b"bye")
+            assert peer.recv(10) == b""  # what it received is not sent back
+        _, err = child.communicate(timeout=60)
+    assert (child.returncode, err) == (74, b"ae_socket: standard output: Bad file descriptor\n")
+
+
+@pytest.mark.unix_sockets
+@pytest.mark.skipif(sys.platform != "linux", reason="needs names of any octets")
+def test_name_of_a_peer_is_shown_with_escapes(tmp_path: Path) -> None:
+    child, _ = listen(str(tmp_path / "s"))
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.bind(f"{tmp_path}/\x1b[2J\n\u202e")
+        peer.connect(str(tmp_path / "s"))
+        line = lines(child.stderr).readline().decode()
+    assert line == f"connection from unix/:{tmp_path}/\\x1b[2J\\n\\u202e\n"
+    finish(child)
+
+
 def test_failures_are_one_line_and_status_one() -> None:
     with refused_address() as (host, port):
         refused = run(host, str(port))

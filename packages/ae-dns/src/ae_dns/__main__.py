@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import ae_core as ae
 import ae_socket
+from ae_core import console
 
 from ._errors import NoData, QueryTimedOut, ResolveError, ServerFailed
 from ._resolution import Exchange, Verdict
@@ -29,7 +30,7 @@ _IMPOSSIBLE = 10
 
 _EXIT_STATUS = """exit status: 0 there is an answer; 1 the name exists but has no such record;
 the response code if it is an error (2 SERVFAIL, 3 NXDOMAIN, 5 REFUSED ...); 9 nobody answered in
-time, or usably; 10 the name is impossible; 64 wrong usage"""
+time, or usably; 10 the name is impossible; 64 wrong usage; 74 the output cannot be written"""
 
 
 class _Log:
@@ -61,10 +62,15 @@ class _Log:
         if self.show:
             detail = f", {len(wire)} octets: {verdict.value}" if verdict is not None else ""
             asked = _asked(exchange)
-            print(
+            _say(
                 f";; {self.milliseconds():8.1f} ms  {what} {asked} ({exchange.server} {transport})"
                 f"{detail}"
             )
+
+
+def _say(line: str) -> None:
+    """Print a line, whatever a server put into it."""
+    print(console.printable(line))
 
 
 def _whole(wire: bytes) -> dns.message.Message:
@@ -95,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         resolver.trace(log)
         found = resolver.resolve(name, rdtype)
     except (ValueError, OSError) as error:
-        print(f"ae_dns: {error}", file=sys.stderr)
+        print(console.printable(f"ae_dns: {error}"), file=sys.stderr)
         return _USAGE
     trouble: ResolveError | None = None
     try:
@@ -103,7 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ResolveError as error:
         trouble = error
     if options.json:
-        print(json.dumps(_as_json(log, name, rdtype, trouble), ensure_ascii=False))
+        text = json.dumps(_as_json(log, name, rdtype, trouble))
+        print(text.replace("\x7f", "\\u007f"))  # the one control character that JSON leaves
     else:
         _show(log, trouble)
     return _status(trouble)
@@ -198,11 +205,11 @@ def _show(log: _Log, trouble: ResolveError | None) -> None:
             if section:
                 print(f"\n;; {title}")
             for rrset in section:
-                text = rrset.to_text()
-                print(f";{text}" if section is reply.question else text)
+                for text in rrset.to_text().split("\n"):
+                    _say(f";{text}" if section is reply.question else text)
         print()
     if trouble is not None:
-        print(f";; {trouble}")
+        _say(f";; {trouble}")
     source = f", {log.server} {log.transport}, {log.octets} octets" if log.server else ""
     plural = "query" if log.queries == 1 else "queries"
     print(f";; {log.queries} {plural}, {log.milliseconds():.1f} ms{source}")
@@ -240,4 +247,4 @@ def _as_json(log: _Log, name: str, rdtype: str, trouble: ResolveError | None) ->
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console.run("ae_dns", main)

@@ -14,6 +14,7 @@ import threading
 from functools import partial
 
 import ae_core as ae
+from ae_core import console
 from ae_core.abc import Backend
 
 from . import ConnectFailed, format_host_port, parse_host_port, tcp_connect, tcp_server
@@ -102,11 +103,8 @@ class Relay:
             if not self._has_input or os.isatty(0):
                 self._end(None)
             return
-        try:
-            while data:
-                data = data[os.write(1, data) :]
-        except OSError as error:  # nobody reads what we print
-            self._end(error)
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
 
     def _end(self, error: OSError | None) -> None:
         self._reader = self._writer = None
@@ -149,7 +147,7 @@ def _arguments(words: list[str]) -> argparse.Namespace:
 
 def _say(options: argparse.Namespace, text: str) -> None:
     if options.verbose:
-        print(text, file=sys.stderr, flush=True)
+        print(console.printable(text), file=sys.stderr, flush=True)
 
 
 def _accept(options: argparse.Namespace) -> socket.socket:
@@ -183,12 +181,10 @@ def main(words: list[str] | None = None) -> int:
         sock = _accept(options) if options.listen else _connect(options)
         Relay(sock).done.recv()
     except (ConnectFailed, OSError, ValueError) as error:
-        print(f"ae_socket: {error}", file=sys.stderr)
+        print(console.printable(f"ae_socket: {error}"), file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 130
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console.run("ae_socket", main)
