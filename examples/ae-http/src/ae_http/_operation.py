@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import ae_core as ae
 
-from ._coding import Decoder, decode_all, decoder_for
+from ._coding import Decoding, decoder_for
 from ._errors import (
     ConnectionLost,
     HttpError,
@@ -120,6 +120,7 @@ class Operation:
         "_retries",
         "_size",
         "_timer",
+        "_unpacked",
         "_waiting",
         "condvar",
         "connection",
@@ -148,7 +149,8 @@ class Operation:
         self._history: tuple[ResponseHead, ...] = ()
         self._pieces: deque[bytes] = deque()
         self._size = 0
-        self._decoder: Decoder | None = None
+        self._decoder: Decoding | None = None
+        self._unpacked = 0
         self._retries = 0
         self._done = False  # nothing is wanted from the network any more
         self._ended = False  # the body is complete
@@ -220,31 +222,34 @@ class Operation:
                 self._serve()
             if self._size > _HIGH and self.connection is not None:
                 self.connection.pause()
+        elif self._decoder is not None:
+            self._size += len(data)
+            self._unpack(data, self._decoder)
         elif options.on_data is not None:
-            if self._decoder is None:
-                self._call(options.on_data, data)
-            else:
-                self._unpack(data, options.on_data)
+            self._call(options.on_data, data)
         else:
             self._size += len(data)
             if options.max_body is not None and self._size > options.max_body:
-                self._give_up(
-                    ResponseTooLarge(
-                        f"the body of the response has more than {options.max_body} octets",
-                        phase="body",
-                    )
-                )
+                self._give_up(_too_large("has", options.max_body))
                 return
             self._pieces.append(data)
 
-    def _unpack(self, data: bytes, callback: Callable[[bytes], object]) -> None:
-        decoder = self._decoder
-        if decoder is None:
-            return
+    def _unpack(self, data: bytes, decoder: Decoding) -> None:
+        """Undo the coding of a piece of the body, now: all of it at the end could take long."""
+        options = self._options
+        limit = options.max_body
         decoder.feed(data)
         try:
             while not self._done and (piece := decoder.read()):
-                self._call(callback, piece)
+                if options.on_data is not None:
+                    self._call(options.on_data, piece)
+                    continue
+                self._unpacked += len(piece)
+                if limit is not None and self._unpacked > limit:
+                    raise _too_large("unpacks to", limit)
+                self._pieces.append(piece)
+            if limit is not None and options.on_data is None and self._size > limit:
+                raise _too_large("has", limit)
         except HttpError as error:
             self._give_up(error)
 
@@ -266,13 +271,9 @@ class Operation:
             return
         pieces = self._pieces
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        decoder = self._decoder
-        if decoder is not None:
+        if self._decoder is not None:
             try:
-                if self._options.on_data is not None:
-                    decoder.finish()
-                else:
-                    body = decode_all(decoder, body, self._options.max_body)
+                self._decoder.finish()
             except HttpError as error:
                 self._fail(error)
                 return
@@ -422,9 +423,7 @@ class Operation:
         while piece := await self.next_piece():
             size += len(piece)
             if limit is not None and size > limit:
-                error = ResponseTooLarge(
-                    f"the body of the response has more than {limit} octets", phase="body"
-                )
+                error = _too_large("has", limit)
                 self._give_up(error)
                 raise error
             pieces.append(piece)
@@ -496,3 +495,9 @@ class Operation:
             callback(argument)
         except BaseException as error:
             ae.report_error(error)
+
+
+def _too_large(what: str, limit: int) -> ResponseTooLarge:
+    return ResponseTooLarge(
+        f"the body of the response {what} more than {limit} octets", phase="body"
+    )
