@@ -398,14 +398,19 @@ class Unthreaded(LoopBackend):
         callback()
 
 
-class Backwards(LoopBackend):
-    """Runs the last call first."""
+class Shallow(LoopBackend):
+    """Does nothing inside a callback, although it says that it can be run there."""
 
-    name = "backwards"
+    name = "shallow"
+    inside = False
 
-    def call_threadsafe(self, callback: Callable[[], None]) -> None:
-        self._remote.appendleft(callback)
-        self._wakeup.notify()
+    def _turn(self, block: bool) -> None:
+        if not self.inside:
+            self.inside = True
+            try:
+                super()._turn(block)
+            finally:
+                self.inside = False
 
 
 @pytest.mark.parametrize(
@@ -421,7 +426,7 @@ class Backwards(LoopBackend):
         (Eager, "task: it starts in a later turn", "expected ['spawned'"),
         (OneSided, "io: one shot write watchers", "nothing came for"),
         (Unthreaded, "call: a call from the loops own thread", "expected ['made'"),
-        (Backwards, "call: calls from another thread keep", "expected [0, 1"),
+        (Shallow, "nested: what one event owes", "timers: expected ['first begins', 'second"),
     ],
     ids=lambda value: getattr(value, "name", None),
 )

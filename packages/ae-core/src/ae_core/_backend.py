@@ -29,6 +29,10 @@ class Backend(ABC):
     through: ``KeyboardInterrupt`` and ``SystemExit``, when the program rather than
     :meth:`run_until` runs the loop. All methods except :meth:`call_threadsafe` are called in
     the backend's own thread only.
+
+    A callback may run the loop inside itself, by :meth:`poll` or, if the loop is not ours alone, in
+    whatever ways the loop has. What a turn has not called yet when that happens, the inner
+    turn calls: so a backend keeps it in an attribute, and takes out one at a time.
     """
 
     __slots__ = ("__dict__", "__weakref__", "on_deadline")
@@ -43,6 +47,8 @@ class Backend(ABC):
     ends_by_itself: ClassVar[bool] = False
     #: True if several :meth:`run_until` may be active at once, each on a stack of its own.
     many_waits: ClassVar[bool] = False
+    #: True if :meth:`poll` may be called inside a callback, which then runs a loop in the loop.
+    nests: ClassVar[bool] = False
     #: False if descriptors are watched by another thread, which comes to its turn when it does.
     prompt_io: bool = True
     #: True if the loop waits in C without returning to the interpreter, so that Python's signal

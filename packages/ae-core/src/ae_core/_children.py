@@ -11,8 +11,8 @@ __all__ = ("AnyChildRecord", "ChildRecord", "watch_child")
 import os
 import sys
 from contextlib import suppress
+from functools import partial
 
-from ._interrupt import batch
 from ._thread_identity import bystander
 
 TYPE_CHECKING = False
@@ -98,23 +98,25 @@ class AnyChildRecord:
 
     def look(self) -> None:
         """Reap every child that has ended, one by one."""
-        with batch(self.core):
-            self._look()
+        self._next()
+        self.core.serve()
 
-    def _look(self) -> None:
-        while self.active:
-            # looked at before it is reaped, so that a watcher of its own gets it too
-            pid = _any_ended()
-            if pid is None:
-                return
-            own = _exits(self.core).get(pid)
-            status = _reap(pid)
-            if status is None:
-                return  # another thread was quicker
-            if own is not None:
-                own.finish(status)
-            else:
-                _tell_all(self.core, pid, status)
+    def _next(self) -> None:
+        if not self.active:
+            return
+        # looked at before it is reaped, so that a watcher of its own gets it too
+        pid = _any_ended()
+        if pid is None:
+            return
+        own = _exits(self.core).get(pid)
+        status = _reap(pid)
+        if status is None:
+            return  # another thread was quicker
+        if own is not None:
+            own.tell(status)
+        else:
+            _tell_all(self.core, pid, status)
+        self.core.owed.append(self._next)
 
     def deliver(self, pid: int, status: int) -> None:
         if self.active:
@@ -133,9 +135,14 @@ def _call_of(callback: Callable[[int, int], object], pid: int, status: int) -> A
 
 
 def _tell_all(core: Core, pid: int, status: int) -> None:
-    """Tell the watchers for any child; they come after those for this one."""
-    for record in [other for other in core.others if isinstance(other, AnyChildRecord)]:
-        record.deliver(pid, status)
+    """Have the watchers for any child called; they come after those for this one."""
+    core.owed.extend(
+        [
+            partial(other.deliver, pid, status)
+            for other in core.others
+            if isinstance(other, AnyChildRecord)
+        ]
+    )
 
 
 def _any_ended() -> int | None:
@@ -222,12 +229,17 @@ class Exit:
         self.finish(status)
 
     def finish(self, status: int) -> None:
-        records, self.records = self.records, []
+        self.tell(status)
+        self.core.serve()
+
+    def tell(self, status: int) -> None:
+        """Have everybody called who waits for this child."""
+        self.core.owed.extend(
+            [partial(record.deliver, self.pid, status) for record in self.records]
+        )
+        self.records = []
         self.stop()
-        with batch(self.core):
-            for record in records:
-                record.deliver(self.pid, status)
-            _tell_all(self.core, self.pid, status)
+        _tell_all(self.core, self.pid, status)
 
     def remove(self, record: ChildRecord) -> None:
         if record in self.records:

@@ -18,12 +18,16 @@ from ._thread_identity import get_ident
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Callable, Generator
     from types import TracebackType
     from typing import Any, Final, Generic, Literal, TypeVar
 
+    from ._core import Core
+
     T = TypeVar("T")
 else:
+    from _collections import deque
     from types import GenericAlias
 
     class Generic:
@@ -106,7 +110,7 @@ class CondVar(Generic[T]):
 
     _state: int
     _value: Any
-    _callbacks: list[Callable[[CondVar[T]], object]] | None
+    _callbacks: list[Callable[[CondVar[T]], object]] | deque[Callable[[CondVar[T]], object]] | None
     _group_callback: Callable[[CondVar[T]], object] | None
     _traceback: TracebackType | None
     _unseen: _Unseen | None
@@ -212,18 +216,27 @@ class CondVar(Generic[T]):
         """
 
     def _run_callbacks(self) -> None:
+        callbacks: Any = self._callbacks
+        core = None
+        if len(callbacks) > 1:
+            if callbacks.__class__ is list:
+                callbacks = self._callbacks = deque(callbacks)
+            core = _bound()
+            if core is not None:
+                core.owe(self._run_callbacks)  # a loop inside one of them goes on with the others
         interrupt: BaseException | None = None
-        while self._callbacks:
-            # taken out first: each is called once, whatever it does
-            callbacks, self._callbacks = self._callbacks, None
-            for callback in callbacks:
+        while callbacks:
+            callback = callbacks[0]
+            del callbacks[0]  # taken out first: each is called once, whatever it does
+            try:
+                callback(self)
+            except BaseException as error:
                 try:
-                    callback(self)
-                except BaseException as error:
-                    try:
-                        _failed(error)
-                    except BaseException as leaves:
-                        interrupt = leaves  # when the others have been called
+                    _failed(error)
+                except BaseException as leaves:
+                    interrupt = leaves  # when the others have been called
+        if core is not None:
+            core.owe_no_more(self._run_callbacks)
         if interrupt is not None:
             raise interrupt
 
@@ -446,6 +459,14 @@ def _check_timeout(timeout: float) -> float:
     if timeout == inf:
         return 1e9
     return min(max(check_seconds(timeout, "time-out"), 0.0), 1e9)
+
+
+def _bound() -> Core | None:
+    """Return this thread's core, if it is alive."""
+    from ._detect import bound
+
+    core = bound()
+    return None if core is None or core.closed else core
 
 
 def _failed(error: BaseException) -> None:

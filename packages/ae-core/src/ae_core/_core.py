@@ -7,15 +7,15 @@ its single native deadline, the postponed queue. The backend below only waits.
 
 from __future__ import annotations
 
-__all__ = ("Core", "IoRecord")
+__all__ = ("Core",)
 
 import time
 from math import inf
 
 from ._backend import Backend
 from ._blocking import stuck_for
-from ._interrupt import batch
-from ._thread_identity import get_ident, wrong_thread
+from ._io import AlwaysReady, IoRecord
+from ._thread_identity import get_ident
 from ._timers import TimerEntry, TimerQueue
 
 TYPE_CHECKING = False  # typing itself costs more to import than all of ae_core
@@ -30,19 +30,31 @@ else:  # the C modules themselves: their wrappers cost 2 ms
 
 # Theory of operation
 # -------------------
-# A watcher is two objects. The *record* (IoRecord here, a number for a timer) is owned by the core
-# for as long as the interest lasts. The *guard* (`_watcher.Watcher`) is owned by the user, refers
-# to the record and cancels it when it is dropped. Nothing in the core refers to a guard.
+# A watcher is two objects. The *record* (an IoRecord, say, or a number for a timer) is owned by
+# the core for as long as the interest lasts. The *guard* (`_watcher.Watcher`) is owned by the user,
+# refers to the record and cancels it when it is dropped. Nothing in the core refers to a guard.
 #
 # Every callback runs in the context variables of the place that registered it. Nearly always
 # these are empty, and then the callback runs in `blank`, an empty Context that is used again as
 # long as it stays empty (38 ns, against 28 for a copy plus its memory). A Context cannot be
-# entered twice, and GUI loops do nest, so `blank` is taken out while it is in use.
+# entered twice, and a callback may run a loop, so `blank` is taken out while it is in use.
+#
+# One event of the loop may owe many calls: due timers, postponed calls, several watchers of a
+# descriptor. A callback may run a loop inside itself (a modal dialog, nest_asyncio), and a signal
+# handler may raise between any two calls of ours. So what is owed is never in a local variable: it
+# is in `due`, `owed`, `remote` and `posted`, each is taken out just before it is called, and
+# whoever comes next goes on. Whether anybody comes is the other half:
+#
+# * Where others may run the loop inside a callback (`eager`), the loop is told of what is still
+#   owed before each call: `rearm` for timers, `expect` for the rest. It then finds nothing left
+#   to do in the common case; "nothing twice" follows from the queues, not from who is told.
+# * Everything else begins in `resume`, which tells the loop of all that there is: each wait, and
+#   each `poll`, which is how a loop of our own is run inside a callback.
 #
 # KeyboardInterrupt and SystemExit leave recv() exactly once: if they come out of a callback while
 # recv() blocks, they are kept in `interrupt`, the others are called, and recv() raises them. If
 # nobody blocks, they leave through whoever runs the loop, and the others come in a later turn; or
-# before, in a `batch`, where there is no later turn for them.
+# before, if one event owes them, of which nobody might hear again.
 
 # Waiting longer than this at once buys nothing, and some loops refuse it.
 LONGEST_WAIT: Final = 86_400.0
@@ -50,83 +62,6 @@ LONGEST_WAIT: Final = 86_400.0
 # How many postponed callbacks one turn runs. Callbacks that are postponed meanwhile belong to
 # the same turn (upstream's rule), but an endless chain of them must not starve I/O.
 POSTPONED_PER_TURN: Final = 10_000
-
-
-class IoRecord:
-    """The interest of one watcher in one direction of one descriptor.
-
-    The backend gets the first record of a descriptor and direction as its callback.
-    """
-
-    __slots__ = ("callback", "context", "core", "fd", "peers", "token")
-
-    callback: Callable[[], object] | None  # None: cancelled
-    context: Context | None
-    core: Core
-    fd: int  # ~fd for writing
-    peers: list[IoRecord] | None  # on the first record of a descriptor: itself and the others
-    token: Any
-
-    kind = "io"
-
-    @property
-    def active(self) -> bool:
-        return self.callback is not None
-
-    def __call__(self) -> None:
-        """Called by the backend: the descriptor is ready."""
-        if self.peers is not None:
-            with batch(self.core):
-                for record in self.peers.copy():
-                    if record.callback is not None:
-                        self.core.call(record.callback, record.context, record)
-            return
-        # Core.call(), written out: 60 ns of the 3 us that an event costs
-        core = self.core
-        callback: Any = self.callback
-        if callback is None:
-            return  # cancelled, and the backend had found it ready before
-        try:
-            if self.context is None:
-                blank = core.blank
-                if blank is None:
-                    blank = Context()
-                core.blank = None
-                blank.run(callback)
-                if not blank:
-                    core.blank = blank
-            else:
-                self.context.copy().run(callback)
-        except BaseException as error:
-            core.failed(error, (self, callback))
-
-    def cancel(self) -> None:
-        if self.callback is None:
-            return
-        core = self.core
-        if core.thread != get_ident():
-            wrong_thread()
-        self.callback = None
-        fd = self.fd
-        if fd < 0:
-            fd = ~fd
-            side = core.writers
-        else:
-            side = core.readers
-        first = side[fd]
-        if first.peers is not None:
-            first.peers.remove(self)
-            if first.peers:
-                return
-        del side[fd]
-        token = first.token
-        if token.__class__ is _AlwaysReady:
-            token.stop()
-        else:
-            core.backend.io_stop(token)
-
-    def describe(self) -> str:
-        return f" {~self.fd} w" if self.fd < 0 else f" {self.fd} r"
 
 
 class Core(TimerQueue):
@@ -137,16 +72,18 @@ class Core(TimerQueue):
         "alone",
         "armed",
         "backend",
-        "batches",
         "blank",
         "blocked",
         "clock",
         "closed",
         "closers",
+        "eager",
+        "expected",
         "interrupt",
         "others",
+        "owed",
         "posted",
-        "posted_scheduled",
+        "raw_poll",
         "raw_threadsafe",
         "readers",
         "remote",
@@ -158,22 +95,24 @@ class Core(TimerQueue):
 
     backend: Backend
     clock: Callable[[], float]
+    raw_poll: Callable[[bool], None]
     raw_threadsafe: Callable[[Callable[[], None]], None]
 
     def __init__(self) -> None:
         super().__init__()
-        self.armed = inf  # the time the backend is armed for
+        self.armed = inf  # the time the backend is armed for; -inf: it need not be
+        self.eager = True  # others may run the loop inside a callback
         self.readers: dict[int, IoRecord] = {}  # the first record of each descriptor
         self.writers: dict[int, IoRecord] = {}
         self.others: set[Any] = set()  # live signal, child, idle records; pending operations
         self.closers: list[Callable[[], object]] = []  # called by close()
         self.rooms: dict[str, Any] = {}  # what other files keep per loop, by their own key
+        self.owed: deque[Callable[[], object]] = deque()  # the rest of an event's calls
         self.posted: deque[tuple[Callable[[], object], Context | None]] = deque()
-        self.posted_scheduled = False
-        self.remote: deque[None] = deque()  # one for each call from a thread that is under way
+        self.remote: deque[tuple[Callable[[], object], Context | None]] = deque()  # from threads
+        self.expected = False  # the loop was asked to call run_posted()
         self.blank: Context | None = Context()
         self.blocked = 0  # how many recv() of this thread wait
-        self.batches = 0  # how many `_interrupt.batch` are under way
         self.interrupt: BaseException | None = None
         self.task: object | None = None  # the coroutine of ours that runs right now
         self.thread = get_ident()
@@ -188,6 +127,7 @@ class Core(TimerQueue):
             backend.clock = time.monotonic  # type: ignore[method-assign]
         self.clock = backend.clock
         self.alone = backend.owns_wait
+        self.eager = not backend.owns_wait
         backend.on_ready = self.io_ready  # type: ignore[method-assign]
         backend.on_refused = self.io_refused
         backend.on_stuck = lambda: stuck_for(self)
@@ -195,6 +135,72 @@ class Core(TimerQueue):
         # are not asked to cope with that.
         self.raw_threadsafe = backend.call_threadsafe
         backend.call_threadsafe = self.call_threadsafe  # type: ignore[method-assign]
+        self.raw_poll = backend.poll
+        backend.poll = self.poll  # type: ignore[method-assign]
+
+    # ------------------------------------------------------------------ going on
+
+    def resume(self) -> None:
+        """Have the loop call us for all that is still to be done, whatever it knows of it."""
+        if self.owed or self.posted or self.remote:
+            self.backend.call_soon(self.run_posted)
+            self.expected = True
+        self.resume_timers()
+
+    def resume_timers(self) -> None:
+        """Have the backend armed for the earliest timer, whatever it is armed for."""
+        at = self.due[-1][0] if self.due else self.next_at()
+        if at is None:
+            if self.armed != inf:
+                self.armed = inf
+                self.backend.arm(None)
+        elif not self.clock() < self.armed <= at:
+            self.rearm(at)
+
+    def poll(self, block: bool) -> None:
+        """Run one turn of the loop, also inside a callback."""
+        self.resume()
+        self.raw_poll(block)
+
+    def expect(self) -> None:
+        """Have the loop call :meth:`run_posted` once."""
+        if not self.expected:
+            self.backend.call_soon(self.run_posted)
+            self.expected = True
+
+    def owe(self, call: Callable[[], object]) -> None:
+        """Have *call* made by whoever comes next: a loop inside a callback, or the next turn."""
+        self.owed.append(call)
+        if self.eager:
+            self.expect()
+
+    def owe_no_more(self, call: Callable[[], object]) -> None:
+        """Take :meth:`owe` back, if it was not made."""
+        if call in self.owed:
+            self.owed.remove(call)
+
+    def serve(self) -> None:
+        """Make the calls that are owed, also those of an outer turn.
+
+        An interrupt out of one leaves when the others have been made.
+        """
+        owed = self.owed
+        interrupt: BaseException | None = None
+        try:
+            while owed:
+                if self.eager and len(owed) > 1:
+                    self.expect()  # a loop inside the call goes on with the others
+                fire = owed[0]
+                del owed[0]
+                try:
+                    fire()
+                except (KeyboardInterrupt, SystemExit) as error:
+                    interrupt = interrupt or error
+        finally:
+            if owed:
+                self.expect()
+        if interrupt is not None:
+            raise interrupt
 
     # ------------------------------------------------------------------ calling back
 
@@ -227,12 +233,11 @@ class Core(TimerQueue):
                 return
             except (KeyboardInterrupt, SystemExit) as leaves:
                 error = leaves  # it came out of the hook
-        if not self.blocked and not self.batches:
+        if not self.blocked:
             raise error
         if self.interrupt is None:
             self.interrupt = error
-        if self.blocked:
-            self.backend.wake()
+        self.backend.wake()
 
     # ------------------------------------------------------------------ descriptors
 
@@ -256,7 +261,7 @@ class Core(TimerQueue):
             try:
                 record.token = self.backend.io_start(fd, write, record)
             except PermissionError:
-                record.token = _AlwaysReady(self, record)
+                record.token = AlwaysReady(self, record)
             side[fd] = record
         else:
             first = side[fd]
@@ -337,9 +342,11 @@ class Core(TimerQueue):
 
     def rearm(self, at: float) -> None:
         """Have the backend call :meth:`on_deadline` at *at*, the new earliest time."""
-        self.armed = at
+        # until it is done: what is said to be armed always is, wherever an exception strikes
+        self.armed = inf
         latest = self.clock() + LONGEST_WAIT
         self.backend.arm(at if at < latest else latest)
+        self.armed = at
 
     def disarm(self) -> None:
         """Have the backend forget the time, which no timer needs any more."""
@@ -348,31 +355,51 @@ class Core(TimerQueue):
             self.backend.arm(None)
 
     def on_deadline(self) -> None:
-        """Called by the backend: run every timer that is due now, then arm for the next."""
+        """Called by the backend: run every timer that is due now."""
         if self.closed:
             return
         live = self.live
-        self.armed = -inf  # no arming for timers that are made meanwhile: it happens below
-        waiting: Iterator[tuple[float, int]] = iter(())
+        self.armed = inf  # the backend has called, so it is armed no more
+        only = False
         try:
             now = self.clock()
-            waiting = iter(self.take_due(now))
-            for at, number in waiting:
-                entry = live.get(number)
-                if entry is None:
+            due = self.take_due(now)
+            only = len(due) == 1
+            if len(due) > 1:
+                if self.eager:
+                    self.rearm(now)
+                else:
+                    self.armed = -inf  # no arming for what is made meanwhile: it happens below
+            while due:
+                at, number = due[-1]
+                if number not in live:
+                    del due[-1]
                     continue  # cancelled by a callback before it
+                entry = live[number]
                 context = None
-                callback: Any
+                callback: Any = entry
                 if isinstance(entry, TimerEntry):
                     callback = entry.callback
                     context = entry.context
                     if entry.interval:
+                        if entry.at != at:
+                            del due[-1]
+                            continue  # met for the second time
                         # planned before the call, from the planned time, at most one behind
-                        self.again(max(at + entry.interval, now), number)
+                        again = at + entry.interval
+                        if again < now:
+                            again = now
+                        self.again(again, number)
+                        entry.at = again
                     else:
-                        del live[number]
-                else:
-                    callback = entry
+                        entry = callback
+                if self.armed == inf:
+                    # before the call: a loop inside it has its timers, too
+                    next_at = due[-2][0] if len(due) > 1 else self.next_at()
+                    if next_at is not None:
+                        self.rearm(next_at)
+                del due[-1]
+                if entry is callback:
                     del live[number]
                 # call(), written out, as in IoRecord
                 try:
@@ -389,14 +416,8 @@ class Core(TimerQueue):
                 except BaseException as error:
                     self.failed(error, (number, callback))
         finally:
-            for at, number in waiting:  # an interrupt came between
-                self.again(at, number)
-            next_at = self.next_at()
-            if next_at is not None:
-                self.rearm(next_at)
-            else:
-                self.armed = inf
-                self.backend.arm(None)
+            if (self.due or not only) and not self.closed:
+                self.resume_timers()  # else that was done before the call
 
     def timer(self, after: float, callback: Callable[[], object]) -> int:
         """Make a timer that the core itself owns, in empty context variables.
@@ -419,24 +440,35 @@ class Core(TimerQueue):
         """Call *callback* in the next turn, in the caller's context variables."""
         context = copy_context()
         self.posted.append((callback, context if context else None))
-        if not self.posted_scheduled:
-            self.posted_scheduled = True
-            self.backend.call_soon(self.run_posted)
+        if not self.expected:
+            self.expect()
 
     def run_posted(self) -> None:
+        """Called by the backend: make the calls that are owed, and those that were postponed."""
+        eager = self.eager
+        if eager:
+            self.expected = False  # so that the loop is asked again
         posted = self.posted
         try:
+            if self.owed:
+                self.serve()
+            if self.remote:
+                self.run_remote()
             for _ in range(POSTPONED_PER_TURN):
                 if not posted:
                     break
-                callback, context = posted.popleft()
+                if eager and len(posted) > 1:
+                    self.expect()  # a loop inside the call goes on with the others
+                callback, context = posted[0]
+                del posted[0]
                 self.call(callback, context, None)
         finally:
-            if posted:
+            if not eager:
+                self.expected = False
+            if (posted or self.owed or self.remote) and not self.expected:
                 # a timer, not call_soon: other events get their chance in between on every loop
+                self.expected = True
                 self.timer(0.0, self.run_posted)
-            else:
-                self.posted_scheduled = False
 
     def call_threadsafe(self, callback: Callable[[], object]) -> None:
         """Call *callback* in the loop's thread; from any thread.
@@ -450,18 +482,26 @@ class Core(TimerQueue):
         if self.closed:
             raise RuntimeError(f"the {self.backend.name} loop has ended")
         context = copy_context()
-        remote = self.remote
-
-        def run() -> None:
-            remote.popleft()
-            self.call(callback, context if context else None, None)
-
-        remote.append(None)  # counts; appending and taking are atomic
+        item = (callback, context if context else None)
+        self.remote.append(item)
         try:
-            self.raw_threadsafe(run)
+            self.raw_threadsafe(self.run_remote)
         except BaseException:
-            remote.pop()
+            if item in self.remote:
+                self.remote.remove(item)
             raise
+
+    def run_remote(self) -> None:
+        """Called by the backend: make the calls that came from threads so far."""
+        remote = self.remote
+        for _ in range(len(remote)):
+            if not remote:
+                break  # a loop inside a call has made the others
+            if self.eager and len(remote) > 1:
+                self.expect()
+            callback, context = remote[0]
+            del remote[0]
+            self.call(callback, context, None)
 
     # ------------------------------------------------------------------ the end
 
@@ -488,25 +528,3 @@ class Core(TimerQueue):
             self.backend.after_fork()
         else:
             self.backend.close()
-
-
-class _AlwaysReady:
-    """Readiness for what a loop cannot wait for, a regular file: ready once a turn."""
-
-    __slots__ = ("core", "fire", "stopped", "timer")
-
-    def __init__(self, core: Core, fire: Callable[[], object]) -> None:
-        self.core = core
-        self.fire = fire
-        self.stopped = False
-        # a timer, not call_soon: other events get their chance in between on every loop
-        self.timer = core.timer(0.0, self.turn)
-
-    def turn(self) -> None:
-        self.fire()
-        if not self.stopped and not self.core.closed:
-            self.timer = self.core.timer(0.0, self.turn)
-
-    def stop(self) -> None:
-        self.stopped = True
-        self.core.cancel_timer(self.timer)

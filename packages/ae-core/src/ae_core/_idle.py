@@ -25,7 +25,7 @@ LONGEST_PAUSE: Final = 5.0
 class IdleRecord:
     """The interest of one watcher in idle time."""
 
-    __slots__ = ("active", "callback", "context", "core", "timer", "token")
+    __slots__ = ("active", "callback", "context", "core", "running", "timer", "token")
 
     kind = "idle"
 
@@ -34,6 +34,7 @@ class IdleRecord:
         self.callback = callback
         self.context = context
         self.active = True
+        self.running = False
         self.timer: Any = None
         self.token: Any = None
         if core.backend.strict_idle:
@@ -43,8 +44,13 @@ class IdleRecord:
         core.others.add(self)
 
     def fire(self) -> None:
-        if self.active:
-            self.core.call(self.callback, self.context, self)
+        if self.active and not self.running:
+            # a loop inside the callback has nothing to do either, and would call it for ever
+            self.running = True
+            try:
+                self.core.call(self.callback, self.context, self)
+            finally:
+                self.running = False
 
     def fire_emulated(self) -> None:
         if not self.active:

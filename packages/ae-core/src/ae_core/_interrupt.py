@@ -1,4 +1,4 @@
-"""Ctrl-C while ``recv()`` or ``run()`` blocks, and what else interrupts a callback.
+"""Ctrl-C while ``recv()`` or ``run()`` blocks.
 
 Python's own handler raises ``KeyboardInterrupt`` between any two instructions, which may be in
 the middle of our bookkeeping. So while we block, the first SIGINT is only noted and ends the
@@ -7,7 +7,7 @@ wait in good order; a second one raises at once, for a callback that never retur
 
 from __future__ import annotations
 
-__all__ = ("after_fork", "batch", "catching_sigint")
+__all__ = ("after_fork", "catching_sigint")
 
 import _signal  # type: ignore[import-not-found]
 import os
@@ -85,34 +85,6 @@ class catching_sigint:
             raise KeyboardInterrupt
         core.interrupt = KeyboardInterrupt()
         core.backend.call_threadsafe(core.backend.wake)
-
-
-class batch:
-    """While active, what interrupts a callback of *core* is kept; it leaves with the block.
-
-    For one event that has several callbacks: the others are called all the same. Of most such
-    events nobody would hear again.
-    """
-
-    __slots__ = ("_core",)
-
-    def __init__(self, core: Core) -> None:
-        self._core = core
-
-    def __enter__(self) -> None:
-        self._core.batches += 1
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        core = self._core
-        core.batches -= 1
-        if not core.batches and not core.blocked and core.interrupt is not None:
-            interrupt, core.interrupt = core.interrupt, None
-            raise interrupt
 
 
 class _Waker:

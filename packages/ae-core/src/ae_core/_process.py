@@ -13,18 +13,19 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ._condvar import CondVar
 from ._detect import current
-from ._interrupt import batch
 from ._redirect import Existing, Named, Sink, Source, parse_redirects
 
 if TYPE_CHECKING:
     from contextvars import Context
 
     from ._children import AnyChildRecord, ChildRecord
-    from ._core import Core, IoRecord
+    from ._core import Core
+    from ._io import IoRecord
     from ._redirect import Redirect
 
 #: How long a cancelled program may take to end, in seconds.
@@ -395,10 +396,11 @@ def _refused(process: Process, program: bytes, error: OSError) -> None:
     log("error", "cannot start %r: %s", os.fsdecode(program), error, context="ae_core")
     no_descriptors = error.errno in (errno.EMFILE, errno.ENFILE)
     process._status = (124 if no_descriptors else 126) << 8
-    with batch(process._core):
-        for stream in process._streams.copy():
-            process._core.call(stream.end, stream.record.context, None)
-        process._settle()
+    core = process._core
+    for stream in process._streams:
+        core.owed.append(partial(core.call, stream.end, stream.record.context, None))
+    core.owed.append(process._settle)
+    core.serve()
 
 
 # ---------------------------------------------------------------------- arguments

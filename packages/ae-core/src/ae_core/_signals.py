@@ -13,8 +13,6 @@ import os
 import socket
 import sys
 
-from ._interrupt import batch
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,6 +57,10 @@ class SignalRecord:
             self.active = False
             self.core.others.discard(self)
             _hub.remove(self)
+
+    def fire(self) -> None:
+        if self.active:
+            self.core.call(self.callback, self.context, self)
 
     def describe(self) -> str:
         return f" {_NAMES.get(self.number, self.number)}"
@@ -187,14 +189,13 @@ class _Hub:
             numbers = data.replace(b"\0", b"")
             if numbers:
                 _forward(self._forward, numbers)
-        if self._core is None:
-            return
-        with batch(self._core):
-            while self._pending:  # one that arrives during the calls is served in this turn too
-                number = self._pending.pop()
-                for record in tuple(self._records.get(number, ())):
-                    if record.active:
-                        record.core.call(record.callback, record.context, record)
+        core = self._core
+        while core is not None and self._pending:
+            # one that arrives during the calls is served in this turn too
+            for number in tuple(self._pending):
+                core.owed.extend([record.fire for record in self._records.get(number, ())])
+                self._pending.discard(number)
+            core.serve()
 
     def after_fork(self) -> None:
         """Give the signals back in a child: its parent's watchers are dead there."""

@@ -29,7 +29,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
     from contextvars import Context, copy_context
-    from typing import Any, TypeVar, overload
+    from types import FrameType
+    from typing import Any, Final, TypeVar, overload
 
     from ._core import Core
 
@@ -48,6 +49,11 @@ _modules = sys.modules
 # which registers the task with it and resumes the coroutine from the postponed queue: a chain of
 # completions becomes a chain of turns, never of nested calls. In a task of asyncio or trio it
 # yields what that library's own future yields.
+
+
+# Libraries that drive coroutines, too, and the flags of frames of generators and coroutines.
+_DRIVERS: Final = frozenset({"asyncio", "trio", "twisted.internet.defer"})
+_IN_COROUTINE: Final = 0x20 | 0x80 | 0x200
 
 
 class Task(CondVar[T]):
@@ -275,6 +281,22 @@ def _drain(task: CondVar[Any]) -> None:
         return  # the interrupt is what the caller hears of
 
 
+def _is_ours() -> bool:
+    """Return whether our driver drives the coroutine that runs, while one of ours does.
+
+    It may have begun a loop in which somebody else's runs now. Who drives is the first frame up
+    the stack, above that coroutine, that is none of a generator or a coroutine.
+    """
+    if _modules.keys().isdisjoint(_DRIVERS):
+        return True
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and not frame.f_code.co_flags & _IN_COROUTINE:
+        frame = frame.f_back
+    while frame is not None and frame.f_code.co_flags & _IN_COROUTINE:
+        frame = frame.f_back
+    return frame is not None and frame.f_code is Task._step.__code__
+
+
 def driver() -> str | None:
     """Return what drives the coroutine that runs now.
 
@@ -282,7 +304,7 @@ def driver() -> str | None:
         ``"asyncio"``, ``"trio"``, ``"ours"``, or None: no coroutine of these runs.
     """
     core = bound()
-    if core is not None and core.task is not None:
+    if core is not None and core.task is not None and _is_ours():
         return "ours"
     trio: Any = getattr(_modules.get("trio._core._run"), "GLOBAL_RUN_CONTEXT", None)
     in_trio = getattr(trio, "task", None) is not None

@@ -13,12 +13,16 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Generator
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from .._backend import Backend
 from .._condvar import CondVar
 from .._errors import BlockingNotAllowed, CancelledError
 from ._select_thread import SelectThread
+
+# What a loop that cannot be run inside a callback has.
+_RUN_ONCE: Final = asyncio.BaseEventLoop._run_once  # type: ignore[attr-defined]
+_RUN_FOREVER: Final = asyncio.BaseEventLoop.run_forever
 
 
 class AsyncioBackend(Backend):
@@ -73,10 +77,22 @@ class AsyncioBackend(Backend):
         # the core multiplexes: one reader and one writer per descriptor is all asyncio allows
         if self._threaded is not None:
             self._threaded.start(fd, write, callback)
-        elif write:
-            self._loop.add_writer(fd, callback)
-        else:
-            self._loop.add_reader(fd, callback)
+            return (fd, write)
+        loop = self._loop
+        watch = loop.add_writer if write else loop.add_reader
+        if not isinstance(loop, asyncio.BaseEventLoop):
+            watch(fd, callback)  # uvloop, which cannot be run inside a callback
+            return (fd, write)
+        kind: Any = type(loop)
+
+        def ready() -> None:
+            if kind._run_once is not _RUN_ONCE or kind.run_forever is not _RUN_FOREVER:
+                # nest_asyncio, or Qt below: a loop may run inside the callback. A handle enters its
+                # context, and cannot be called again meanwhile: that takes another one.
+                watch(fd, ready)
+            callback()
+
+        watch(fd, ready)
         return (fd, write)
 
     def io_stop(self, token: tuple[int, bool]) -> None:

@@ -113,12 +113,15 @@ class GeventBackend(GeventLoop):
         self._waiters: list[Any] = []
         self._keeper: Any = None
 
-    def run_until(self, done: Callable[[], bool]) -> None:
+    def _check_greenlet(self) -> None:
         if gevent.getcurrent() is self._hub:
             raise RecursiveWait(
                 "recursive blocking wait attempted: a callback runs in gevent's hub and must not "
                 "block; use gevent.spawn or 'await cv'"
             )
+
+    def run_until(self, done: Callable[[], bool]) -> None:
+        self._check_greenlet()
         while not done():
             waiter: Any = Waiter(self._hub)
             self._waiters.append(waiter)
@@ -153,20 +156,17 @@ class GeventBackend(GeventLoop):
             self._loop.run_callback(waiter.switch, None)
 
     def poll(self, block: bool) -> None:
-        if block:
-            turns = iter((False, True))
-            self.call_soon_when_busy()
-            self.run_until(lambda: next(turns, True))
-        else:
-            gevent.sleep(0)
-
-    def call_soon_when_busy(self) -> None:
-        """End a blocking :meth:`poll` after the first turn in which something happened."""
+        self._check_greenlet()
+        waiter: Any = Waiter(self._hub)
+        # called after the wait of a turn, and has us called after all events of that turn
         check = self._loop.check()
-
-        def ended() -> None:
-            check.stop()
-            check.close()
-            self.wake()
-
-        check.start(ended)
+        check.start(self._loop.run_callback, waiter.switch, None)
+        idle = None if block else self._loop.idle()
+        if idle is not None:
+            idle.start(int)  # while there is one, a turn does not wait
+        try:
+            waiter.get()
+        finally:
+            for watcher in filter(None, (check, idle)):
+                watcher.stop()
+                watcher.close()

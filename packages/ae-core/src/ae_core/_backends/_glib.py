@@ -23,6 +23,7 @@ class GlibBackend(Backend):
 
     name = "glib"
     strict_idle = True
+    nests = True
 
     def __init__(self, on_deadline: Callable[[], None]) -> None:
         super().__init__(on_deadline)
@@ -44,6 +45,9 @@ class GlibBackend(Backend):
         source: int = GLib.unix_fd_add_full(
             GLib.PRIORITY_DEFAULT, fd, condition, self._repeat(callback)
         )
+        # A loop inside the callback would not watch the descriptor at all, which others may wait
+        # for (signals come by one, and several watchers share one).
+        self._context.find_source_by_id(source).set_can_recurse(True)
         return source
 
     def io_stop(self, token: int) -> None:

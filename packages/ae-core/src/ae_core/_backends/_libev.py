@@ -19,6 +19,7 @@ class LibevBackend(GeventLoop):
 
     name = "libev"
     owns_wait = True
+    nests = True
 
     def __init__(self, on_deadline: Callable[[], None]) -> None:
         super().__init__(on_deadline, make_loop(default=False))

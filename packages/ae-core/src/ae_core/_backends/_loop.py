@@ -59,6 +59,7 @@ class LoopBackend(Backend):
     name = "loop"
     strict_idle = True
     owns_wait = True
+    nests = True
 
     def __init__(self, on_deadline: Callable[[], None], *, multiplexer: str | None = None) -> None:
         super().__init__(on_deadline)
@@ -80,6 +81,7 @@ class LoopBackend(Backend):
         self._remote: deque[Callable[[], None]] = deque()  # filled by other threads
         self._signalled = False
         self._idle: dict[object, Callable[[], None]] = {}
+        self._batch: list[Callable[[], None]] = []  # what is ready in this turn
         self._now: float | None = None  # wall-clock time of this turn, once somebody asked
         self._closed = False
         self._wakeup = Wakeup()
@@ -208,7 +210,8 @@ class LoopBackend(Backend):
         remote = self._remote
         try:
             for _ in range(len(remote)):
-                remote.popleft()()
+                if remote:  # a turn inside a call may have made the others
+                    remote.popleft()()
         finally:
             if remote and not self._signalled:  # an interrupt came between
                 self._signalled = True
@@ -287,8 +290,13 @@ class LoopBackend(Backend):
                 timeout = 0.0
         events = self._mux.wait_also(timeout, guests) if guests else self._mux.wait(timeout)
         self._now = None
+        if self._batch:
+            # of a turn that this one is inside of: what is still ready has been reported again
+            self._batch.clear()
         if events or self._always:
-            self.on_ready(self._ready(events))
+            self._batch = self._ready(events)
+            self.on_ready(self._batch)
+            self._batch = []
         worked = bool(events or self._soon)
         at = self._at
         if at is not None and at <= time.monotonic():
@@ -297,7 +305,8 @@ class LoopBackend(Backend):
             self.on_deadline()
         soon = self._soon
         for _ in range(len(soon)):
-            soon.popleft()()
+            if soon:  # a turn inside a call may have made the others
+                soon.popleft()()
         if self._idle and not worked:
             for callback in list(self._idle.values()):
                 callback()

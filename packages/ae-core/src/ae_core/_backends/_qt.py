@@ -51,6 +51,7 @@ class QtBackend(Backend):
 
     name = "qt"
     waits_in_c = True
+    nests = True
 
     def __init__(self, on_deadline: Callable[[], None]) -> None:
         super().__init__(on_deadline)

@@ -35,6 +35,7 @@ class TkBackend(Backend):
 
     name = "tk"
     waits_in_c = True
+    nests = True
 
     def __init__(self, on_deadline: Callable[[], None], *, root: Any = None) -> None:
         super().__init__(on_deadline)
@@ -48,6 +49,7 @@ class TkBackend(Backend):
         self._soon: Any = None
         self._queue: deque[Callable[[], None]] = deque()
         self._remote: deque[Callable[[], None]] = deque()
+        self._events = 0  # how many events of descriptors there were
         self._depth = 0  # how many of our handlers are on the stack
         self._closed = False
         # another thread must not call Tcl: it would wait for a main loop that may not run
@@ -79,8 +81,11 @@ class TkBackend(Backend):
             self._tk.deletefilehandler(fd)
 
     def _on_file(self, fd: int, mask: int) -> None:
+        self._events += 1
+        event = self._events
         for bit, side in ((_tkinter.WRITABLE, self._writers), (_tkinter.READABLE, self._readers)):
-            if mask & bit:
+            # a loop inside the first call has asked the system anew
+            if mask & bit and event == self._events:
                 callback = side.get(fd)
                 if callback is not None:
                     self._enter(callback)
@@ -115,16 +120,25 @@ class TkBackend(Backend):
     def _run_soon(self) -> None:
         self._soon = None
         for _ in range(len(self._queue)):
-            self._enter(self._queue.popleft())
+            if not self._queue:
+                break  # a loop inside a call has made the others
+            callback = self._queue.popleft()
+            if self._queue and self._soon is None:
+                self._soon = self._tk.createtimerhandler(0, self._run_soon)
+            self._enter(callback)
 
     def call_threadsafe(self, callback: Callable[[], None]) -> None:
         self._remote.append(callback)
         self._wakeup.notify()
 
     def _run_remote(self) -> None:
+        # one an event: a loop inside the call goes on with the others
         self._wakeup.drain()
-        for _ in range(len(self._remote)):
-            self._enter(self._remote.popleft())
+        if self._remote:
+            callback = self._remote.popleft()
+            if self._remote:
+                self._wakeup.notify()
+            self._enter(callback)
 
     # ------------------------------------------------------------------ running
 

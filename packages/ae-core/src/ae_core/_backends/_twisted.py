@@ -23,24 +23,31 @@ if TYPE_CHECKING:
 class _Descriptor:
     """What a reactor calls a reader or writer: one object for both, it goes by the number."""
 
-    __slots__ = ("__weakref__", "_backend", "_fd", "on_read", "on_write")
+    __slots__ = ("__weakref__", "_backend", "_fd", "on_read", "on_write", "turn")
 
     def __init__(self, backend: TwistedBackend, fd: int) -> None:
         self._backend = backend
         self._fd = fd
         self.on_read: Callable[[], None] | None = None
         self.on_write: Callable[[], None] | None = None
+        self.turn = 0  # in which the last call was
 
     def fileno(self) -> int:
         return self._fd
 
     def doRead(self) -> None:
-        if self.on_read is not None:
+        if self.on_read is not None and self._is_news():
             self.on_read()
 
     def doWrite(self) -> None:
-        if self.on_write is not None:
+        if self.on_write is not None and self._is_news():
             self.on_write()
+
+    def _is_news(self) -> bool:
+        """Return False if a turn inside this one has called already: it asked the system anew."""
+        stale = self.turn > self._backend.turn
+        self.turn = self._backend.turn
+        return not stale
 
     def connectionLost(self, reason: Any) -> None:
         # a hang-up, after which the reactor has dropped us, or a descriptor that was closed
@@ -58,6 +65,7 @@ class TwistedBackend(Backend):
     """The installed reactor."""
 
     name = "twisted"
+    nests = True
 
     def __init__(self, on_deadline: Callable[[], None]) -> None:
         super().__init__(on_deadline)
@@ -66,6 +74,8 @@ class TwistedBackend(Backend):
         self._reactor: Any = reactor
         self._timer: Any = None
         self._descriptors: dict[int, _Descriptor] = {}
+        self._turns = 0
+        self.turn = 0  # the one that runs
 
     def io_start(self, fd: int, write: bool, callback: Callable[[], None]) -> tuple[int, bool]:
         if stat.S_ISREG(os.fstat(fd).st_mode):
@@ -160,8 +170,13 @@ class TwistedBackend(Backend):
     def _turn(self, timeout: float | None) -> None:
         # in this order: the other way round, a call from a thread that arrives in
         # runUntilCurrent() would be waited for in doIteration(None)
-        self._reactor.doIteration(timeout)
-        self._reactor.runUntilCurrent()
+        outer = self.turn
+        self.turn = self._turns = self._turns + 1
+        try:
+            self._reactor.doIteration(timeout)
+            self._reactor.runUntilCurrent()
+        finally:
+            self.turn = outer
 
     def wake(self) -> None:
         return None  # `done` is asked after every turn

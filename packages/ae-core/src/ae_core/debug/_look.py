@@ -82,7 +82,7 @@ def timers() -> str:
 
 
 def _timers(core: Core) -> Iterator[tuple[float, object, str]]:
-    for at, number in [*core.heap, *((at, number) for number, at in core.unsorted())]:
+    for at, number in [*core.due, *core.heap, *((at, n) for n, at in core.unsorted())]:
         entry = core.live.get(number)
         if isinstance(entry, TimerEntry):
             every = f", every {entry.interval:g} s" if entry.interval else ""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from .. import _api as ae
 from .._condvar import CondVar
-from ._scene import Scene, case, expect, expect_equal
+from ._scene import BLOCKING, CaseSkipped, Scene, case, expect, expect_equal
 
 if TYPE_CHECKING:
     from .._watcher import Watcher
@@ -281,3 +281,23 @@ async def now_follows_time(scene: Scene) -> None:
     expect(ae.now() - before >= 0.02, "now_update() brings it up to date")
     await scene.turns(1)
     expect(ae.now() - before >= 0.02, "it does not go back")
+
+
+@case("timer")
+async def a_turn_that_does_not_wait_does_what_there_is_to_do(scene: Scene) -> None:
+    backend = scene.backend
+    if backend.own_run or (scene.way != BLOCKING and not backend.nests):
+        raise CaseSkipped(f"{backend.name} cannot be run turn by turn here")
+    left, right = scene.pair()
+    trace = scene.trace
+    held = [
+        ae.timer(0, trace.recorder("timer")),
+        ae.io(right, "r", lambda: trace(right.recv(1))),
+    ]
+    left.send(b"x")
+    ae.postpone(trace.recorder("postponed"))
+    backend.call_threadsafe(trace.recorder("from a thread"))
+    for _ in range(20):  # some loops serve one event a turn
+        backend.poll(False)
+    expect_equal(len(trace), 4, f"calls so far {list(trace)!r}")
+    held.clear()

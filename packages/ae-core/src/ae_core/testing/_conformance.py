@@ -21,6 +21,7 @@ from .._detect import load
 from . import _cases_cancel as _cases_cancel
 from . import _cases_condvar as _cases_condvar
 from . import _cases_io as _cases_io
+from . import _cases_nested as _cases_nested
 from . import _cases_process as _cases_process
 from . import _cases_timer as _cases_timer
 from . import _cases_waiting as _cases_waiting

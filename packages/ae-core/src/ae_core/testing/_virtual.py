@@ -62,6 +62,7 @@ class VirtualBackend(Backend):
     name = "virtual"
     strict_idle = True
     owns_wait = True
+    nests = True
 
     def __init__(
         self,
@@ -86,6 +87,7 @@ class VirtualBackend(Backend):
         self._soon: deque[Callable[[], None]] = deque()
         self._remote: deque[Callable[[], None]] = deque()
         self._idle: dict[object, Callable[[], None]] = {}
+        self._batch: list[Callable[[], None]] = []  # what is ready in this turn
         self._closed = False
         self._wakeup = Wakeup()
         self.io_start(self._wakeup.fd, False, self._run_remote)
@@ -173,7 +175,8 @@ class VirtualBackend(Backend):
     def _run_remote(self) -> None:
         self._wakeup.drain()
         for _ in range(len(self._remote)):
-            self._remote.popleft()()
+            if self._remote:  # a turn inside a call may have made the others
+                self._remote.popleft()()
 
     def idle_start(self, callback: Callable[[], None]) -> object:
         token = object()
@@ -213,7 +216,8 @@ class VirtualBackend(Backend):
             self.on_deadline()
         for _ in range(len(self._soon)):
             worked = True
-            self._soon.popleft()()
+            if self._soon:  # a turn inside a call may have made the others
+                self._soon.popleft()()
         if worked:
             self._busy += 1
             if self._busy >= BUSY and self._at < inf:
@@ -250,12 +254,13 @@ class VirtualBackend(Backend):
             for key, mask in found
             if mask & _bit(write)
         ]
-        called = False
-        for token in (*ready, *scripted):
-            callback = self._callbacks.get(token)
-            if callback is not None:
-                called = True
-                callback()
+        # of a turn that this one is inside of: what is still ready has been found again
+        self._batch.clear()
+        self._batch = [
+            self._callbacks[token] for token in (*ready, *scripted) if token in self._callbacks
+        ]
+        called = bool(self._batch)
+        self.on_ready(self._batch)
         return called
 
     def statistics(self) -> dict[str, object]:
