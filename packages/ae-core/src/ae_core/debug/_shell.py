@@ -327,17 +327,16 @@ class _Connection:
             if end < 0:
                 reason = binary(self._input, self._looked_at)
                 self._looked_at = len(self._input)
-            else:
-                line = bytes(self._input[:end])
-                del self._input[: end + 1]
-                self._looked_at = 0
-                reason = refusal(line)
-            if reason is not None:
-                log("warn", "debug shell: a client is refused: %s", reason, context="ae_core.debug")
-                self._refuse(reason)
+                if reason is not None:
+                    self._refuse_line(reason)
                 return
-            if end < 0:
-                break
+            line = bytes(self._input[:end])
+            del self._input[: end + 1]
+            self._looked_at = 0
+            reason = refusal(line)
+            if reason is not None:
+                self._refuse_line(reason)
+                return
             self._run(line.decode())
         if len(self._output) >= MOST_OUTPUT:
             self._reader = None
@@ -350,6 +349,10 @@ class _Connection:
     def _prompt(self) -> None:
         self._write("> ")
         self._at_prompt = True
+
+    def _refuse_line(self, reason: str) -> None:
+        log("warn", "debug shell: a client is refused: %s", reason, context="ae_core.debug")
+        self._refuse(reason)
 
     def _refuse(self, reason: str) -> None:
         self._write(f"refused: {reason}\n")
