@@ -106,12 +106,33 @@ _running_loop: Callable[[], Any] | None = None
 _run_context: Any = None
 
 
-def asyncio_runs() -> bool:
-    """Return whether an asyncio loop runs in this thread."""
+#: Loops that another loop, the one that serves the thread, runs inside its callbacks.
+guests: Any = ()
+
+
+def asyncio_runs(guest: bool = False) -> bool:
+    """Return whether an asyncio loop runs in this thread; a guest counts if *guest* is true."""
     global _running_loop
     if _running_loop is None:
         _running_loop = getattr(_modules.get("asyncio.events"), "_get_running_loop", None)
-    return _running_loop is not None and _running_loop() is not None
+        if _running_loop is None:
+            return False
+    running = _running_loop()
+    return running is not None and (guest or running not in guests)
+
+
+def add_guest(loop: object) -> None:
+    """Make known that *loop* runs inside callbacks of the loop that serves the thread.
+
+    For authors of loops whose waiting is done by ``ae_core``: while *loop* is asyncio's running
+    loop, watchers and the rules for ``recv()`` follow the loop below it. Kept weakly.
+    """
+    global guests
+    from weakref import WeakSet
+
+    if not guests:
+        guests = WeakSet()
+    guests.add(loop)
 
 
 def trio_runs() -> bool:

@@ -308,7 +308,7 @@ def driver() -> str | None:
         return "ours"
     trio: Any = getattr(_modules.get("trio._core._run"), "GLOBAL_RUN_CONTEXT", None)
     in_trio = getattr(trio, "task", None) is not None
-    if asyncio_runs() and not (in_trio and trio.runner.is_guest):
+    if asyncio_runs(guest=True) and not (in_trio and trio.runner.is_guest):
         return "asyncio"
     return "trio" if in_trio else None
 

@@ -1,0 +1,401 @@
+"""An asyncio loop that is a guest: another loop, found or chosen by ``ae_core``, does its waiting.
+
+Everything but the waiting is Python's own: sockets, transports, TLS, pipes, executors, debug mode.
+Here stand a turn of the guest, what asks the host for one, and what a guest does about signals
+and children.
+"""
+
+from __future__ import annotations
+
+__all__ = ("GuestLoop",)
+
+import asyncio
+import heapq
+import os
+import signal
+import sys
+import threading
+from asyncio import events, tasks
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import ae_core as ae
+
+from ._selector import watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextvars import Context
+
+# Theory of operation
+# -------------------
+# The guest keeps its own selector, and the host watches the selector's descriptor: epoll and
+# kqueue are readable when something registered in them is. So a descriptor costs the host
+# nothing, whatever the host is; a watcher per descriptor costs 1.3 to 5.9 times as much.
+#
+# The host calls `_serve` when the selector is readable, when the guest's earliest timer is due,
+# and when somebody outside of the guest's turns has given it something to do. `_serve` makes
+# turns as long as there is work, 5 ms at most, and then lets the host in.
+#
+# One turn is what asyncio's `_run_once` does, with two differences. It is divided: what is left of
+# a turn, after 5 ms or because a nested loop came between, is counted in `_left` and done before
+# the next turn begins. And it may be entered again: where a callback opens a nested loop of the
+# host (a modal dialog), the running task is left, the guest goes on inside, and the task is
+# entered again before the callback goes on. Most hosts do not say that a nested loop began, so
+# each `_serve` leaves a timer with the host, the probe, which only a nested loop can ever run.
+
+#: How long the guest keeps the host waiting, in seconds.
+LONGEST_SERVICE: Final = 0.005
+#: So many callbacks run between two looks at the clock.
+CALLS_PER_LOOK: Final = 32
+#: Cancelled timers are swept out when there are more than so many, and more than half of all.
+MANY_TIMERS: Final = 100
+
+_get_ident = threading.get_ident
+
+#: The guests of this process whose callbacks are on the stack, once for each call.
+_serving: list[GuestLoop] = []
+#: True in a child that was forked inside a guest's callback: the host is on the stack there and
+#: never comes back, so a loop of that child waits by itself, as asyncio's own does.
+_forked_inside = False
+
+
+def _after_fork_in_child() -> None:
+    global _forked_inside
+    if _serving:
+        _forked_inside = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+class GuestLoop(asyncio.SelectorEventLoop):
+    """asyncio's selector loop, waiting in the loop that ``ae_core`` is bound to in this thread."""
+
+    def __init__(self, selector: Any = None, *, backend: str | None = None) -> None:
+        super().__init__(selector)
+        self._backend_name = backend
+        self._depth = 0  # how many _serve() are on the stack
+        self._left = 0  # callbacks of the turn under way that were not run yet
+        self._wanted = False  # a turn has been asked for and has not begun
+        self._host_timer: Any = None  # the watcher of the earliest timer ...
+        self._host_timer_at = 0.0  # ... and its time
+        self._soon: Any = None  # the watcher that begins the turn asked for
+        self._watch: Any = None  # ends the watching of the selector
+        self._on_stop: Callable[[], None] | None = None
+        self._raised: BaseException | None = None
+        self._saved_wakeup: int | None = None
+        self._signal_watchers: dict[int, Any] = {}
+        self._child_watchers: dict[int, Any] = {}
+
+    # ------------------------------------------------------------------ running
+
+    def run_forever(self) -> None:
+        """Run until :meth:`stop` is called; the host runs meanwhile."""
+        self._check_closed()
+        self._check_running()
+        if events._get_running_loop() is not None:
+            raise RuntimeError("Cannot run the event loop while another loop is running")
+        if _forked_inside:
+            super().run_forever()
+            return
+        if self._backend_name is not None:
+            ae.use(self._backend_name)
+        stopped: ae.CondVar[None] = ae.CondVar()
+        self._begin(stopped.send)
+        try:
+            stopped.recv()
+        finally:
+            self._end()
+
+    def _begin(self, on_stop: Callable[[], None]) -> None:
+        """Have the host watch the selector, and make the first turn soon."""
+        self._thread_id = _get_ident()
+        self._on_stop = on_stop
+        ae.abc.add_guest(self)
+        try:
+            self._watch = watch(self._selector, self._serve)
+        except BaseException:
+            self._thread_id = None
+            raise
+        if threading.current_thread() is threading.main_thread():
+            # a host that waits in C runs Python's signal handlers when a descriptor wakes it
+            previous = signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
+            if previous == -1:
+                self._saved_wakeup = self._csock.fileno()
+            else:
+                signal.set_wakeup_fd(previous, warn_on_full_buffer=False)
+        self._ask()
+
+    def _end(self) -> None:
+        """Stop being a guest: the host watches nothing of ours any more."""
+        self._stopping = False
+        self._thread_id = None
+        self._on_stop = None
+        self._left = 0
+        for name in ("_soon", "_host_timer"):
+            watcher = getattr(self, name)
+            if watcher is not None:
+                watcher.cancel()
+                setattr(self, name, None)
+        self._wanted = False
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        if self._saved_wakeup is not None:
+            current = signal.set_wakeup_fd(-1)
+            if current != self._saved_wakeup:
+                signal.set_wakeup_fd(current)
+            self._saved_wakeup = None
+
+    def stop(self) -> None:
+        """End :meth:`run_forever` after the turn under way, as asyncio does."""
+        super().stop()
+        if not self._depth:
+            self._ask()
+
+    def close(self) -> None:
+        """Close the loop. It must not be running."""
+        if self.is_running():
+            raise RuntimeError("Cannot close a running event loop")
+        for number in list(self._signal_watchers):
+            self.remove_signal_handler(number)
+        super().close()
+
+    # ------------------------------------------------------------------ asking for a turn
+
+    def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> events.Handle:
+        """As in asyncio; wakes the guest if a callback of the host calls it."""
+        if self._closed:
+            self._check_closed()
+        if self._debug:
+            self._check_thread()
+            self._check_callback(callback, "call_soon")
+        handle = events.Handle(callback, args, self, context)
+        if handle._source_traceback:
+            del handle._source_traceback[-1]
+        self._ready.append(handle)
+        if not self._depth:
+            self._ask()
+        return handle
+
+    def call_at(
+        self, when: float, callback: Any, *args: Any, context: Context | None = None
+    ) -> events.TimerHandle:
+        """As in asyncio; wakes the guest if a callback of the host calls it."""
+        timer = super().call_at(when, callback, *args, context=context)
+        if timer._source_traceback:
+            del timer._source_traceback[-1]
+        if not self._depth and self._scheduled[0] is timer:
+            self._ask()
+        return timer
+
+    def _ask(self) -> None:
+        """Have the host begin a turn: something has come from outside of the guest's turns."""
+        if self._wanted or self._on_stop is None:
+            return
+        if _get_ident() != self._thread_id:
+            self._write_to_self()  # another thread's mistake, as harmless as with asyncio
+            return
+        self._wanted = True
+        self._soon = ae.timer(0, self._serve)
+
+    # ------------------------------------------------------------------ turns
+
+    def _serve(self) -> None:
+        """Called by the host: make turns while there is work, 5 ms at most."""
+        if self._on_stop is None:
+            return  # it has ended, or been stopped in this turn of the host
+        outer = self._enter()
+        probe = ae.timer(0, self._serve)
+        self._wanted = False
+        try:
+            stopped = self._make_turns()
+        finally:
+            self._depth -= 1
+            _serving.pop()
+            probe.cancel()
+            self._leave(outer)
+        if stopped and not self._depth:
+            on_stop, self._on_stop = self._on_stop, None
+            if on_stop is not None:
+                on_stop()
+            return
+        self._arm()
+
+    def _make_turns(self) -> bool:
+        """Make turns; return whether the loop has been stopped."""
+        clock = self.time
+        end = clock() + LONGEST_SERVICE
+        ready = self._ready
+        while True:
+            if not self._left:
+                self._collect()
+                self._left = len(ready)
+                if not self._left and not self._stopping:
+                    return False
+            if self._run(end):
+                return False
+            if self._stopping:
+                return True
+            if clock() >= end:
+                return False
+
+    def _collect(self) -> None:
+        """Begin a turn: move to the ready queue what has happened and what is due."""
+        scheduled = self._scheduled
+        if (
+            self._timer_cancelled_count > MANY_TIMERS // 2
+            and self._timer_cancelled_count * 2 > len(scheduled)
+        ):
+            alive = []
+            for timer in scheduled:
+                if timer._cancelled:
+                    timer._scheduled = False
+                else:
+                    alive.append(timer)
+            heapq.heapify(alive)
+            self._scheduled = scheduled = alive
+            self._timer_cancelled_count = 0
+        happened = self._selector.select(0)
+        if happened:
+            self._process_events(happened)
+        if scheduled:
+            due = self.time() + self._clock_resolution
+            while scheduled and (scheduled[0]._when < due or scheduled[0]._cancelled):
+                timer = heapq.heappop(scheduled)
+                timer._scheduled = False
+                if timer._cancelled:
+                    self._timer_cancelled_count -= 1
+                else:
+                    self._ready.append(timer)
+
+    def _run(self, end: float) -> bool:
+        """Run what is left of the turn; return whether time is up before its end."""
+        ready = self._ready
+        until_look = CALLS_PER_LOOK
+        while self._left > 0 and ready:
+            self._left -= 1
+            handle = ready.popleft()
+            if handle._cancelled:
+                continue
+            if self._depth > 1 or self._debug:
+                self._run_carefully(handle)
+            else:
+                handle._run()
+            until_look -= 1
+            if not until_look:
+                if self._left and self.time() >= end:
+                    return True
+                until_look = CALLS_PER_LOOK
+        self._left = 0
+        return False
+
+    def _run_carefully(self, handle: events.Handle) -> None:
+        """Run *handle* inside a nested loop, or in debug mode."""
+        if self._depth > 1:
+            try:
+                handle._context.run(int)
+            except RuntimeError:  # it is in use further up the stack
+                handle._context = handle._context.copy()
+        if not self._debug:
+            handle._run()
+            return
+        before = self._current_handle
+        started = self.time()
+        try:
+            self._current_handle = handle
+            handle._run()
+            took = self.time() - started
+            if took >= self.slow_callback_duration:
+                asyncio.base_events.logger.warning(
+                    "Executing %s took %.3f seconds",
+                    asyncio.base_events._format_handle(handle),
+                    took,
+                )
+        finally:
+            self._current_handle = before
+
+    def _enter(self) -> tuple[Any, ...]:
+        """Make this the running loop; return what :meth:`_leave` puts back."""
+        self._depth += 1
+        _serving.append(self)
+        running = events._get_running_loop()
+        task = tasks.current_task(self) if running is self else None
+        if task is not None:
+            tasks._leave_task(self, task)
+        events._set_running_loop(self)
+        hooks = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(
+            firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook
+        )
+        depth = None
+        if self._debug:
+            depth = sys.get_coroutine_origin_tracking_depth()
+            sys.set_coroutine_origin_tracking_depth(asyncio.constants.DEBUG_STACK_DEPTH)
+        self._coroutine_origin_tracking_enabled = self._debug
+        return running, task, hooks, depth
+
+    def _leave(self, outer: tuple[Any, ...]) -> None:
+        running, task, hooks, depth = outer
+        if self._coroutine_origin_tracking_enabled:
+            sys.set_coroutine_origin_tracking_depth(depth or 0)
+        sys.set_asyncgen_hooks(*hooks)
+        events._set_running_loop(running)
+        if task is not None:
+            tasks._enter_task(self, task)
+
+    def _arm(self) -> None:
+        """Have the host come back when there is, or will be, something to do."""
+        if self._ready or self._stopping:
+            self._ask()
+        scheduled = self._scheduled
+        while scheduled and scheduled[0]._cancelled:
+            self._timer_cancelled_count -= 1
+            heapq.heappop(scheduled)._scheduled = False
+        if not scheduled:
+            if self._host_timer is not None:
+                self._host_timer.cancel()
+                self._host_timer = None
+            return
+        at = scheduled[0]._when
+        if self._host_timer is not None:
+            if self._host_timer_at == at:
+                return
+            self._host_timer.cancel()
+        self._host_timer_at = at
+        self._host_timer = ae.timer(at - self.time(), self._timer_due)
+
+    def _timer_due(self) -> None:
+        self._host_timer = None
+        self._serve()
+
+    # ------------------------------------------------------------------ signals, children
+
+    def add_signal_handler(self, sig: int, callback: Any, *args: Any) -> None:
+        """Call *callback* in the loop when *sig* arrives; other watchers of it hear it, too."""
+        if asyncio.iscoroutine(callback) or asyncio.iscoroutinefunction(callback):
+            raise TypeError("coroutines cannot be used with add_signal_handler()")
+        self._check_signal(sig)
+        self._check_closed()
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError("signals are handled in the main thread only")
+        self._signal_handlers[sig] = events.Handle(callback, args, self, None)
+        if sig in self._signal_watchers:
+            return
+        try:
+            self._signal_watchers[sig] = ae.signal(sig, partial(self._handle_signal, sig))
+        except (OSError, ValueError):
+            del self._signal_handlers[sig]
+            raise RuntimeError(f"sig {sig} cannot be caught") from None
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        """Take the handler back; return whether there was one."""
+        self._check_signal(sig)
+        if self._signal_handlers.pop(sig, None) is None:
+            return False
+        watcher = self._signal_watchers.pop(sig, None)
+        if watcher is not None:
+            watcher.cancel()
+        return True
