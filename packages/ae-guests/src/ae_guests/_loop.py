@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 import threading
-from asyncio import events, tasks
+from asyncio import events, tasks, unix_events
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -399,3 +399,54 @@ class GuestLoop(asyncio.SelectorEventLoop):
         if watcher is not None:
             watcher.cancel()
         return True
+
+    async def _make_subprocess_transport(
+        self,
+        protocol: Any,
+        args: Any,
+        shell: bool,
+        stdin: Any,
+        stdout: Any,
+        stderr: Any,
+        bufsize: int,
+        extra: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As in asyncio, where the end of the program is told by ``ae_core.child``."""
+        waiter = self.create_future()
+        transport = unix_events._UnixSubprocessTransport(
+            self,
+            protocol,
+            args,
+            shell,
+            stdin,
+            stdout,
+            stderr,
+            bufsize,
+            waiter=waiter,
+            extra=extra,
+            **kwargs,
+        )
+        self._watch_child(transport)
+        try:
+            await waiter
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException:
+            transport.close()
+            await transport._wait()
+            raise
+        return transport
+
+    def _watch_child(self, transport: Any) -> None:
+        pid = transport.get_pid()
+
+        def ended(_: int, status: int) -> None:
+            del self._child_watchers[pid]
+            if not self._closed:
+                self.call_soon(transport._process_exited, os.waitstatus_to_exitcode(status))
+
+        try:
+            self._child_watchers[pid] = ae.child(pid, ended)
+        except ChildProcessError:  # somebody else has waited for it; 255, as asyncio says
+            self.call_soon(transport._process_exited, 255)

@@ -1,0 +1,35 @@
+"""Fixtures for guests: one host after another, all but those that are asyncio or trio themselves."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import ae_core as ae
+import ae_guests
+
+NO_HOSTS = {"asyncio", "trio"}
+
+
+@pytest.fixture
+def host(backend: ae.abc.Backend) -> Iterator[ae.abc.Backend]:
+    """Bind the thread to a loop that can have an asyncio guest."""
+    if backend.name in NO_HOSTS:
+        pytest.skip(f"{backend.name} is no host of an asyncio guest")
+    yield backend
+    gc.collect()
+
+
+@pytest.fixture
+def run() -> Callable[[Any], Any]:
+    """Run a coroutine as ``asyncio.run`` does, in a new guest loop."""
+    import asyncio
+
+    def call(coroutine: Any) -> Any:
+        with asyncio.Runner(loop_factory=ae_guests.new_event_loop) as runner:
+            return runner.run(coroutine)
+
+    return call
