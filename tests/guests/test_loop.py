@@ -450,3 +450,46 @@ def test_tls_streams(host: Any, run: Run) -> None:
         return line
 
     assert run(main()) == b"over TLS\n"
+
+
+def test_asyncio_itself_is_no_host(unbound: None) -> None:
+    ae.use("asyncio")
+    loop = ae_guests.new_event_loop()
+    try:
+        with pytest.raises(RuntimeError, match="asyncio cannot be the host"):
+            loop.run_forever()
+    finally:
+        loop.close()
+
+
+def test_a_backend_can_be_named(unbound: None) -> None:
+    async def main() -> str:
+        return ae.detect().name
+
+    with asyncio.Runner(loop_factory=lambda: ae_guests.new_event_loop("loop")) as runner:
+        assert runner.run(main()) == "loop"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_forked_inside_a_callback_runs_loops_of_its_own(host: Any, run: Run) -> None:
+    async def child() -> int:
+        await asyncio.sleep(0.001)
+        return 7
+
+    async def main() -> int:
+        pid = os.fork()
+        if not pid:
+            status = 1
+            try:
+                asyncio._set_running_loop(None)  # as a new process of multiprocessing does
+                loop = ae_guests.new_event_loop()
+                status = loop.run_until_complete(child())
+            finally:
+                os._exit(status)
+        done: ae.CondVar[int] = ae.CondVar()
+        watcher = ae.child(pid, lambda pid, status: done.send(status))
+        status = await done
+        watcher.cancel()
+        return os.waitstatus_to_exitcode(status)
+
+    assert run(main()) == 7

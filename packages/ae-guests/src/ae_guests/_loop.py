@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 # entered again before the callback goes on. Most hosts do not say that a nested loop began, so
 # each `_serve` leaves a timer with the host, the probe, which only a nested loop can ever run.
 
+#: asyncio needs no guest of its own kind; trio's host loop lets nobody wait inside it.
+NO_HOSTS: Final = ("asyncio", "trio")
 #: How long the guest keeps the host waiting, in seconds.
 LONGEST_SERVICE: Final = 0.005
 #: So many callbacks run between two looks at the clock.
@@ -102,6 +104,11 @@ class GuestLoop(asyncio.SelectorEventLoop):
             return
         if self._backend_name is not None:
             ae.use(self._backend_name)
+        if ae.detect().name in NO_HOSTS:
+            raise RuntimeError(
+                f"{ae.detect().name} cannot be the host of an asyncio guest "
+                f"({ae.detect().reason}); use asyncio's own loop, or another backend"
+            )
         stopped: ae.CondVar[None] = ae.CondVar()
         self._begin(stopped.send)
         try:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 import ae_core as ae
 
-from ._loop import GuestLoop
+from ._loop import NO_HOSTS, GuestLoop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -128,7 +128,7 @@ def start_asyncio(coroutine: Coroutine[Any, Any, T], *, debug: bool | None = Non
     host = ae.detect().name
     if host == "asyncio":
         return ae.spawn(coroutine)
-    if host == "trio":
+    if host in NO_HOSTS:
         coroutine.close()
         raise RuntimeError("trio cannot be the host of an asyncio guest: use asyncio, or trio alone")
     guest = _thread.guest

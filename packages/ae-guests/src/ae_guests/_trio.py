@@ -28,7 +28,7 @@ class _Run(ae.CondVar[T]):
             self._cancel()
 
     def _end(self, outcome: Any) -> None:
-        del self._guard
+        self._guard.cancel()
         error = getattr(outcome, "error", None)
         if error is not None:
             self.throw(error)
@@ -81,6 +81,6 @@ def start_trio(function: Callable[..., Awaitable[T]], *args: Any) -> ae.CondVar[
             host_uses_signal_set_wakeup_fd=True,
         )
     except BaseException:
-        del run._guard
+        run._guard.cancel()
         raise
     return run

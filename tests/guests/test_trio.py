@@ -1,0 +1,100 @@
+"""``start_trio``: runs of trio as operations of the host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import ae_core as ae
+from ae_guests import start_trio
+
+trio = pytest.importorskip("trio")
+
+
+def test_the_value_of_the_main_function_is_the_operations(host: Any) -> None:
+    async def main(a: int, b: int) -> int:
+        await trio.sleep(0.001)
+        return a + b
+
+    assert start_trio(main, 1, 2).recv() == 3
+    assert start_trio(main, 3, 4).recv() == 7
+
+
+def test_the_error_of_the_main_function_is_the_operations(host: Any) -> None:
+    async def main() -> None:
+        await trio.sleep(0)
+        raise LookupError("trio")
+
+    with pytest.raises(LookupError, match="trio"):
+        start_trio(main).recv()
+
+
+def test_cancelling_ends_the_run_after_its_clean_up(host: Any, trace: Any) -> None:
+    async def main() -> None:
+        try:
+            trace("began")
+            await trio.sleep(60)
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(0.001)
+            trace("cleaned up")
+
+    run = start_trio(main)
+    trace.run_until(1)
+    run.cancel()
+    with pytest.raises(ae.CancelledError):
+        run.recv()
+    assert run.cancelled
+    assert trace == ["began", "cleaned up"]
+
+
+def test_one_cancelled_before_it_began_does_not_hang(host: Any) -> None:
+    async def main() -> None:
+        await trio.sleep(60)
+
+    run = start_trio(main)
+    run.cancel()
+    with pytest.raises(ae.CancelledError):
+        run.recv()
+
+
+def test_sockets_of_trio_and_condvars_of_ours_work_side_by_side(host: Any) -> None:
+    async def main() -> bytes:
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        port = listeners[0].socket.getsockname()[1]
+
+        async def serve(stream: Any) -> None:
+            await stream.send_all(await stream.receive_some(100))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.serve_listeners, serve, listeners)
+            stream = await trio.open_tcp_stream("127.0.0.1", port)
+            await stream.send_all(b"hello")
+            data: bytes = await stream.receive_some(100)
+            await stream.aclose()
+            await ae.sleep(0.001)
+            nursery.cancel_scope.cancel()
+        return data
+
+    ticks: list[int] = []
+    with ae.timer(0.0, lambda: ticks.append(1), interval=0.001):
+        assert start_trio(main).recv() == b"hello"
+    assert ticks
+
+
+def test_a_second_run_in_the_thread_is_refused(host: Any) -> None:
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match="inside a"):
+            start_trio(main)
+
+    start_trio(main).recv()
+
+
+def test_under_trio_it_is_refused() -> None:
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match="trio runs in this thread"):
+            start_trio(main)
+
+    ae.testing.release()
+    trio.run(main)
