@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,6 +12,16 @@ import ae_core as ae
 from ae_guests import start_trio
 
 trio = pytest.importorskip("trio")
+
+
+@pytest.fixture(autouse=True)
+def _threads_of_trio_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """trio keeps the thread that waited for another 10 s: here it ends at once."""
+    monkeypatch.setattr(trio._core._thread_cache, "IDLE_TIMEOUT", 0.01)
+    yield
+    for thread in threading.enumerate():
+        if thread.name.startswith("Trio"):
+            thread.join(30)
 
 
 def test_the_value_of_the_main_function_is_the_operations(host: Any) -> None:
