@@ -45,7 +45,6 @@ def put_in_place(host: str) -> None:
     from asyncio import unix_events
 
     import ae_core as ae
-
     from ae_guests._loop import GuestLoop
 
     if host == "tk":
@@ -88,7 +87,9 @@ class Outcome(unittest.TestResult):
         super().addError(test, error)
         self.bad[test.id()] = self.errors[-1][1]
 
-    def addSubTest(self, test: unittest.TestCase, subtest: unittest.TestCase, error: object) -> None:
+    def addSubTest(
+        self, test: unittest.TestCase, subtest: unittest.TestCase, error: object
+    ) -> None:
         super().addSubTest(test, subtest, error)
         if error is not None:
             self.bad[test.id()] = repr(error)

@@ -180,7 +180,12 @@ async def use_asyncpg(postgres_port: int, **_: Any) -> None:
     import asyncpg
 
     pool = await asyncpg.create_pool(
-        host="127.0.0.1", port=postgres_port, user="tester", database="postgres", min_size=1, max_size=4
+        host="127.0.0.1",
+        port=postgres_port,
+        user="tester",
+        database="postgres",
+        min_size=1,
+        max_size=4,
     )
     async with pool:
         rows = await asyncio.gather(*(pool.fetchval("SELECT $1::int * 2", n) for n in range(20)))
@@ -250,9 +255,7 @@ async def everything(known: dict[str, Any]) -> None:
         await runner.setup()
         port = free_port()
         await web.TCPSite(runner, "localhost", port, ssl_context=known["server_tls"]).start()
-        await ae_guests.start_trio(
-            use_trio_httpx, f"https://localhost:{port}", known["client_tls"]
-        )
+        await ae_guests.start_trio(use_trio_httpx, f"https://localhost:{port}", known["client_tls"])
         await runner.cleanup()
 
     ticks: list[float] = []

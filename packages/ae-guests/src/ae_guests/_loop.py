@@ -252,9 +252,8 @@ class GuestLoop(asyncio.SelectorEventLoop):
     def _collect(self) -> None:
         """Begin a turn: move to the ready queue what has happened and what is due."""
         scheduled = self._scheduled
-        if (
-            self._timer_cancelled_count > MANY_TIMERS // 2
-            and self._timer_cancelled_count * 2 > len(scheduled)
+        if self._timer_cancelled_count > MANY_TIMERS // 2 and self._timer_cancelled_count * 2 > len(
+            scheduled
         ):
             alive = []
             for timer in scheduled:

@@ -130,7 +130,9 @@ def start_asyncio(coroutine: Coroutine[Any, Any, T], *, debug: bool | None = Non
         return ae.spawn(coroutine)
     if host in NO_HOSTS:
         coroutine.close()
-        raise RuntimeError("trio cannot be the host of an asyncio guest: use asyncio, or trio alone")
+        raise RuntimeError(
+            "trio cannot be the host of an asyncio guest: use asyncio, or trio alone"
+        )
     guest = _thread.guest
     if guest is None:
         guest = _thread.guest = _Guest()
