@@ -29,6 +29,7 @@ BELOW: Final = {
     "ae-dns": ("ae-core", "ae-socket"),
     "ae-handle": ("ae-core", "ae-socket"),
     "ae-tls": ("ae-core", "ae-socket", "ae-handle"),
+    "ae-guests": ("ae-core",),
     "ae-redis": ("ae-core", "ae-socket", "ae-handle"),
     "ae-http": ("ae-core", "ae-socket", "ae-handle"),
 }

@@ -64,7 +64,6 @@ def host_run(
         outcome = done.recv()
     finally:
         mark.cancel()
-        del done
     if left:
         release()  # the host ends with what it was to call, as trio's does
         error = left.pop()

@@ -1,4 +1,4 @@
-"""Fixtures for guests: one host after another, all but those that are asyncio or trio themselves."""
+"""Fixtures for guests: one host after another, all loops but asyncio and trio."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("ae_core", "ae_socket", "ae_dns", "ae_handle", "ae_tls")
+PACKAGES = ("ae_core", "ae_socket", "ae_dns", "ae_handle", "ae_tls", "ae_guests")
 PROTOCOLS = ("ae_redis", "ae_http")  # examples that are distributions
 
 
@@ -47,7 +47,7 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def packages() -> tuple[str, ...]:
-    """The five import names, the lowest layer first."""
+    """The import names, the lowest layer first; ``ae_guests`` stands beside, on ``ae_core``."""
     return PACKAGES
 
 

@@ -20,6 +20,7 @@ MAY_IMPORT = {  # extras: cbor2, certifi, idna (for ae_socket), ae_tls and ae_dn
     "ae_dns": {"ae_core", "ae_socket", "dns", "idna"},
     "ae_handle": {"ae_core", "ae_socket", "cbor2"},
     "ae_tls": {"ae_core", "ae_socket", "ae_handle", *TLS_LIBRARIES},
+    "ae_guests": {"ae_core", "trio"},
     "ae_redis": {"ae_core", "ae_socket", "ae_handle", "ae_tls", "ae_dns"},
     "ae_http": {"ae_core", "ae_socket", "ae_handle", "ae_tls", "ae_dns"},
 }

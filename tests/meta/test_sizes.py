@@ -11,7 +11,6 @@ ROOT = Path(__file__).resolve().parents[2]
 WATCHED = ("packages", "examples", "tests", "tools", "bench")
 NEEDS_A_REASON = 600
 TOO_LONG = 800
-META_TEST = 80
 
 
 def python_files() -> list[Path]:
@@ -34,11 +33,6 @@ def test_no_file_is_longer_than_its_header_allows() -> None:
     found = {str(p.relative_to(ROOT)): complaint(p.read_text("utf-8")) for p in python_files()}
     assert len(found) > 40
     assert {name: why for name, why in found.items() if why} == {}
-
-
-def test_meta_tests_stay_short() -> None:
-    files = Path(__file__).parent.glob("test_*.py")
-    assert {f.name for f in files if len(f.read_text("utf-8").splitlines()) >= META_TEST} == set()
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ REQUIRES: dict[str, set[str]] = {  # of ours
     "packages/ae-dns": {"ae-core", "ae-socket"},
     "packages/ae-handle": {"ae-core", "ae-socket"},
     "packages/ae-tls": {"ae-core", "ae-socket", "ae-handle"},
+    "packages/ae-guests": {"ae-core"},
     "examples/ae-redis": {"ae-handle"},
     "examples/ae-http": {"ae-handle"},
 }

@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ("Backend", "add_guest")
 
 from ._backend import Backend as Backend
-
 from ._detect import add_guest as add_guest
 
 add_guest.__module__ = __name__

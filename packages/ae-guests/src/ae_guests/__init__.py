@@ -13,3 +13,7 @@ from ._version import __version__
 def new_event_loop(backend: str | None = None) -> GuestLoop:
     """Return a new asyncio loop whose waiting is done by ``ae_core``'s loop."""
     return GuestLoop(backend=backend)
+
+
+for _name in ("async_slot", "start_asyncio", "start_trio"):
+    globals()[_name].__module__ = __name__
