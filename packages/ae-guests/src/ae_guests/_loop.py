@@ -72,8 +72,22 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-class GuestLoop(asyncio.SelectorEventLoop):
+# What asyncio's own loop classes share with each other has no types, and stays as it is for years.
+_Base: Any = asyncio.SelectorEventLoop
+_events: Any = events
+_tasks: Any = tasks
+_unix_events: Any = unix_events
+_base_events: Any = asyncio.base_events
+
+
+class GuestLoop(_Base):  # type: ignore[misc]
     """asyncio's selector loop, waiting in the loop that ``ae_core`` is bound to in this thread."""
+
+    # asyncio's own
+    _thread_id: int | None
+    _scheduled: list[Any]
+    _timer_cancelled_count: int
+    _current_handle: Any
 
     def __init__(self, selector: Any = None, *, backend: str | None = None) -> None:
         super().__init__(selector)
@@ -97,7 +111,7 @@ class GuestLoop(asyncio.SelectorEventLoop):
         """Run until :meth:`stop` is called; the host runs meanwhile."""
         self._check_closed()
         self._check_running()
-        if events._get_running_loop() is not None:
+        if _events._get_running_loop() is not None:
             raise RuntimeError("Cannot run the event loop while another loop is running")
         if _forked_inside:
             super().run_forever()
@@ -172,14 +186,14 @@ class GuestLoop(asyncio.SelectorEventLoop):
 
     # ------------------------------------------------------------------ asking for a turn
 
-    def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> events.Handle:
+    def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> Any:
         """As in asyncio; wakes the guest if a callback of the host calls it."""
         if self._closed:
             self._check_closed()
         if self._debug:
             self._check_thread()
             self._check_callback(callback, "call_soon")
-        handle = events.Handle(callback, args, self, context)
+        handle: Any = events.Handle(callback, args, self, context)
         if handle._source_traceback:
             del handle._source_traceback[-1]
         self._ready.append(handle)
@@ -189,7 +203,7 @@ class GuestLoop(asyncio.SelectorEventLoop):
 
     def call_at(
         self, when: float, callback: Any, *args: Any, context: Context | None = None
-    ) -> events.TimerHandle:
+    ) -> Any:
         """As in asyncio; wakes the guest if a callback of the host calls it."""
         timer = super().call_at(when, callback, *args, context=context)
         if timer._source_traceback:
@@ -298,7 +312,7 @@ class GuestLoop(asyncio.SelectorEventLoop):
         self._left = 0
         return False
 
-    def _run_carefully(self, handle: events.Handle) -> None:
+    def _run_carefully(self, handle: Any) -> None:
         """Run *handle* inside a nested loop, or in debug mode."""
         if self._depth > 1:
             try:
@@ -315,9 +329,9 @@ class GuestLoop(asyncio.SelectorEventLoop):
             handle._run()
             took = self.time() - started
             if took >= self.slow_callback_duration:
-                asyncio.base_events.logger.warning(
+                _base_events.logger.warning(
                     "Executing %s took %.3f seconds",
-                    asyncio.base_events._format_handle(handle),
+                    _base_events._format_handle(handle),
                     took,
                 )
         finally:
@@ -327,11 +341,11 @@ class GuestLoop(asyncio.SelectorEventLoop):
         """Make this the running loop; return what :meth:`_leave` puts back."""
         self._depth += 1
         _serving.append(self)
-        running = events._get_running_loop()
+        running = _events._get_running_loop()
         task = tasks.current_task(self) if running is self else None
         if task is not None:
-            tasks._leave_task(self, task)
-        events._set_running_loop(self)
+            _tasks._leave_task(self, task)
+        _events._set_running_loop(self)
         hooks = sys.get_asyncgen_hooks()
         sys.set_asyncgen_hooks(
             firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook
@@ -339,7 +353,7 @@ class GuestLoop(asyncio.SelectorEventLoop):
         depth = None
         if self._debug:
             depth = sys.get_coroutine_origin_tracking_depth()
-            sys.set_coroutine_origin_tracking_depth(asyncio.constants.DEBUG_STACK_DEPTH)
+            sys.set_coroutine_origin_tracking_depth(_base_events.constants.DEBUG_STACK_DEPTH)
         self._coroutine_origin_tracking_enabled = self._debug
         return running, task, hooks, depth
 
@@ -348,9 +362,9 @@ class GuestLoop(asyncio.SelectorEventLoop):
         if self._coroutine_origin_tracking_enabled:
             sys.set_coroutine_origin_tracking_depth(depth or 0)
         sys.set_asyncgen_hooks(*hooks)
-        events._set_running_loop(running)
+        _events._set_running_loop(running)
         if task is not None:
-            tasks._enter_task(self, task)
+            _tasks._enter_task(self, task)
 
     def _arm(self) -> None:
         """Have the host come back when there is, or will be, something to do."""
@@ -420,7 +434,7 @@ class GuestLoop(asyncio.SelectorEventLoop):
     ) -> Any:
         """As in asyncio, where the end of the program is told by ``ae_core.child``."""
         waiter = self.create_future()
-        transport = unix_events._UnixSubprocessTransport(
+        transport = _unix_events._UnixSubprocessTransport(
             self,
             protocol,
             args,

@@ -5,12 +5,17 @@ from __future__ import annotations
 __all__ = ("watch",)
 
 from selectors import EVENT_READ, EVENT_WRITE
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import ae_core as ae
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_DIRECTIONS: Final[tuple[tuple[Literal["r", "w"], int], ...]] = (
+    ("r", EVENT_READ),
+    ("w", EVENT_WRITE),
+)
 
 
 def watch(selector: Any, callback: Callable[[], object]) -> Any:
@@ -46,7 +51,7 @@ class _Mirror:
         return call
 
     def _follow(self, fd: int, events: int) -> None:
-        for direction, bit in (("r", EVENT_READ), ("w", EVENT_WRITE)):
+        for direction, bit in _DIRECTIONS:
             watcher = self._watchers.pop((fd, direction), None)
             if watcher is not None:
                 watcher.cancel()

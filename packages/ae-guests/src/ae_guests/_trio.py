@@ -55,7 +55,7 @@ def start_trio(function: Callable[..., Awaitable[T]], *args: Any) -> ae.CondVar[
     """
     import trio
 
-    backend = ae.detect()
+    backend: Any = ae.detect()
     if backend.name == "trio":
         raise RuntimeError("trio runs in this thread: await the function, or use a nursery")
     run: _Run[T] = _Run()

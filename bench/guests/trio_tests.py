@@ -1,6 +1,6 @@
 """Runs trio's own tests of its guest mode with each of our loops as the host.
 
-    python tools/guest_trio_tests.py [--hosts loop,tk,...]
+    python bench/guests/trio_tests.py [--hosts loop,tk,...]
 
 trio's tests bring a host of their own, a queue; here a loop of ours takes its place. A line for
 each host says what came of it, beside what trio's own host gives.

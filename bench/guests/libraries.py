@@ -1,6 +1,6 @@
 """Runs libraries written for asyncio inside other loops, against real servers.
 
-    python tools/guest_libraries.py [--hosts tk,qt,glib,twisted,gevent,loop]
+    python bench/guests/libraries.py [--hosts tk,qt,glib,twisted,gevent,loop]
 
 Each host gets a process of its own, in which the program's main loop is the host's own
 (``mainloop``, ``exec``, ``reactor.run`` ...) and all libraries are used at once, beside a handle

@@ -1,6 +1,6 @@
 """Measures guest loops beside plain asyncio and beside other asyncio loops inside GUIs.
 
-    python tools/guest_bench.py [--rounds 5] [--kinds asyncio,guest-tk,qasync,...]
+    python bench/guests/measure.py [--rounds 5] [--kinds asyncio,guest-tk,qasync,...]
 
 Every figure is processor time divided by that of plain asyncio in the same round, the median of
 the rounds; each kind runs in a process of its own, the kinds interleaved. The last columns are

@@ -1,6 +1,6 @@
 """Runs CPython's own tests of asyncio with the guest loop in place, on one host after another.
 
-    python tools/guest_cpython_tests.py [--hosts loop,tk,...] [--modules test_events,...]
+    python bench/guests/cpython_tests.py [--hosts loop,tk,...] [--modules test_events,...]
 
 Each module runs in a process of its own, once with asyncio's own loop and once on each host, and
 a line says what came of it. What the stock loop fails, or skips, is not held against the guest.
