@@ -14,6 +14,7 @@ import argparse
 import sys
 
 import ae_core as ae
+from ae_core.console import printable, run
 from ae_handle import NEED_MORE, BadMessage, Handle, NeedMore, ReadBuffer
 
 _MAX_ITEM = 4096
@@ -73,9 +74,9 @@ def main() -> None:
     try:
         items = even_colon_items(options.host, options.port).recv()
     except (OSError, ValueError) as error:
-        sys.exit(f"even_colon: {options.host}: {error}")
+        sys.exit(printable(f"even_colon: {options.host}: {error}"))
     sys.stdout.buffer.write(b"".join(item + b"\n" for item in items))
 
 
 if __name__ == "__main__":
-    main()
+    run("even_colon", main)

@@ -18,11 +18,14 @@ import sys
 from typing import Final
 
 import ae_core as ae
+from ae_core.console import printable, run
 from ae_socket import tcp_connect
 
 _MAX_REPLY: Final = 1 << 20
 # RFC 1288, 3.3: what is not printable must not reach the user's terminal.
-_UNPRINTABLE: Final = re.compile(r"[^\t\n\r\f -~\xa0-\U0010ffff]")
+_UNPRINTABLE: Final = re.compile(
+    r"[^\t\n\r\f -~\xa0-\U0010ffff]|\r(?!\n)|[\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
+)
 
 
 class FingerError(ValueError):
@@ -112,8 +115,8 @@ def main() -> None:
         else:
             print(f"{user}@{options.host}:", text.rstrip(), sep="\n", end="\n\n")
     if failures:
-        sys.exit(f"finger: {options.host}: {failures[0]}")
+        sys.exit(printable(f"finger: {options.host}: {failures[0]}"))
 
 
 if __name__ == "__main__":
-    main()
+    run("finger", main)

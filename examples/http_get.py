@@ -19,6 +19,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import ae_core as ae
+from ae_core.console import printable, run
 from ae_handle import Handle, Regex
 from ae_handle.abc import TlsContext
 from ae_tls import Context
@@ -136,12 +137,12 @@ def main() -> None:
         context = Context(ca_file=options.ca_file) if options.ca_file else None
         reply = http_get(options.url, tls_context=context).recv()
     except (OSError, ValueError) as error:
-        sys.exit(f"http_get: {options.url}: {error}")
-    print(reply.status, reply.reason, file=sys.stderr)
+        sys.exit(printable(f"http_get: {options.url}: {error}"))
+    print(printable(f"{reply.status} {reply.reason}"), file=sys.stderr)
     for name, value in reply.headers.items():
-        print(f"{name}: {value}", file=sys.stderr)
+        print(printable(f"{name}: {value}"), file=sys.stderr)
     sys.stdout.buffer.write(reply.body)
 
 
 if __name__ == "__main__":
-    main()
+    run("http_get", main)

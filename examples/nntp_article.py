@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 import ae_core as ae
+from ae_core.console import printable, run
 from ae_handle import Handle, Regex
 from ae_handle.abc import TlsContext
 from ae_tls import Context
@@ -119,9 +120,9 @@ def main() -> None:
             )
         )
     except (OSError, ValueError) as error:
-        sys.exit(f"nntp_article: {options.host}: {error}")
+        sys.exit(printable(f"nntp_article: {options.host}: {error}"))
     sys.stdout.buffer.write(b"\n".join((*article.header, b"", *article.body, b"")))
 
 
 if __name__ == "__main__":
-    main()
+    run("nntp_article", main)

@@ -20,6 +20,7 @@ import sys
 from typing import NamedTuple
 
 import ae_core as ae
+from ae_core.console import printable, run
 from ae_handle import NEED_MORE, BadMessage, Handle, NeedMore, ReadBuffer, register_frame_type
 from ae_socket import Server, tcp_server
 
@@ -112,7 +113,7 @@ async def _main(host: str | None, service: str | None) -> None:
         host, service = str(server.address[0]), str(server.address[1])
     answers = await talk(host, service, [Record(1, b"stressed"), Record(2, b""), Record(3, b"ab")])
     for record in answers:
-        print(f"tag {record.tag}: {record.value.decode(errors='replace')}")
+        print(printable(f"tag {record.tag}: {record.value.decode(errors='replace')}"))
     if server is not None:
         server.cancel()
 
@@ -126,8 +127,8 @@ def main() -> None:
     try:
         ae.run(_main(options.host, options.port))
     except (OSError, ValueError) as error:
-        sys.exit(f"own_frame_type: {error}")
+        sys.exit(printable(f"own_frame_type: {error}"))
 
 
 if __name__ == "__main__":
-    main()
+    run("own_frame_type", main)

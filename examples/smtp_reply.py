@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 import ae_core as ae
+from ae_core.console import printable, run
 from ae_handle import Handle, HandleError
 from ae_handle.abc import TlsContext
 from ae_tls import Context
@@ -153,13 +154,12 @@ def main() -> None:
     options = parser.parse_args()
     try:
         context = Context(ca_file=options.ca_file) if options.ca_file else None
-        print(
-            *ae.run(smtp_hello(options.host, options.port, tls=options.tls, tls_context=context)),
-            sep="\n",
-        )
+        hello = smtp_hello(options.host, options.port, tls=options.tls, tls_context=context)
+        for reply in ae.run(hello):
+            print("\n".join(map(printable, str(reply).split("\n"))))
     except (OSError, ValueError) as error:
-        sys.exit(f"smtp_reply: {options.host}: {error}")
+        sys.exit(printable(f"smtp_reply: {options.host}: {error}"))
 
 
 if __name__ == "__main__":
-    main()
+    run("smtp_reply", main)

@@ -103,6 +103,58 @@ def test_http_get_prints_the_body(world: World) -> None:
     assert err.startswith("200 OK\n")
 
 
+HOSTILE = "\x1b[2J\r\x85\u202e".encode()
+
+
+@pytest.mark.parametrize(
+    ("program", "answer"),
+    [
+        ("http_get", b"HTTP/1.0 200 \x9b\r\nX-A: %b\r\n\r\n" % HOSTILE),
+        ("http_get", b"HTTP/1.0 %b\r\n\r\n" % HOSTILE),
+        ("smtp_reply", b"220-%b\r\n220 x\r\n250 %b\r\n221 x\r\n" % (HOSTILE, HOSTILE)),
+        ("smtp_reply", b"500 %b\r\n" % HOSTILE),
+        ("nntp_article", b"500 %b\r\n" % HOSTILE),
+        ("finger", b"Login\r\n%b\r\n" % HOSTILE),
+        ("finger", "a\u202eb\r\n".encode()),
+        ("own_frame_type", b"\x01" + bytes([0, len(HOSTILE)]) + HOSTILE),
+        ("even_colon", HOSTILE),
+    ],
+)
+def test_what_a_server_says_does_nothing_to_the_terminal(
+    program: str, answer: bytes, world: World
+) -> None:
+    kept = []
+
+    def accepted(sock: Any, host: str, port: Any) -> None:
+        handle = Handle(sock, on_error=lambda handle, error: None, on_read=lambda handle: None)
+        handle.push_write(answer)
+        handle.push_shutdown()
+        kept.append(handle)
+
+    with tcp_server("127.0.0.1", 0, accepted) as server:
+        where: list[object] = list(server.address)
+        if program == "http_get":
+            where = [f"http://127.0.0.1:{server.address[1]}/"]
+        elif program == "nntp_article":
+            where += ["misc.test"]
+        status, out, err = world.run(program, *where)
+    for handle in kept:
+        handle.destroy()
+    assert out or err or status
+    assert [line for line in (out + err).split("\n") if not line.isprintable()] == []
+    assert "Traceback" not in err
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_output_that_cannot_be_written_is_one_line(world: World) -> None:
+    words = ["sh", "-c", 'exec "$@" > /dev/full', "sh", sys.executable]
+    program = str(world.examples / "smtp_reply.py")
+    command = [*words, program, "mail.demo.test", str(world.servers.smtp.port)]
+    process = ae.run_cmd(command, stderr=(err := bytearray()), env=world.environment)
+    assert os.waitstatus_to_exitcode(process.recv(LIMIT)) == 74
+    assert err == b"smtp_reply: standard output: No space left on device\n"
+
+
 def test_https_needs_only_the_authority(world: World) -> None:
     port = world.servers.https.port
     url = f"https://www.demo.test:{port}/"

@@ -24,12 +24,13 @@ _CLOSED_PIPE = 128 + 13
 _NOT_WRITTEN = 74  # EX_IOERR of sysexits.h
 
 
-def run(name: str, main: Callable[[], int]) -> NoReturn:
+def run(name: str, main: Callable[[], int | None]) -> NoReturn:
     """Call *main*, end the process with the status that it returns, and see to its output.
 
     Args:
         name: Of the command, for what has to be said about standard output.
-        main: The command. It prints to ``sys.stdout`` as usual and need not catch anything.
+        main: The command. It prints to ``sys.stdout`` as usual and need not catch anything; it
+            returns its status, or None for 0, or calls :func:`sys.exit`.
 
     What cannot be written ends the command at once, by a :exc:`SystemExit` that passes every
     ``except OSError`` on the way, so a full disk is not taken for an error of a connection:
@@ -49,6 +50,7 @@ def run(name: str, main: Callable[[], int]) -> NoReturn:
     output = sys.stdout
     if isinstance(output, io.TextIOWrapper):
         sys.stdout = _guarded(name, output)
+    status: int | None
     try:
         status = main()
         sys.stdout.flush()
