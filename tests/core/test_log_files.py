@@ -311,6 +311,40 @@ def test_fifo_that_nobody_reads_blocks_nobody(
     assert got[0].count(b"long") == 100_000
 
 
+@posix
+def test_message_of_a_signal_handler_is_not_lost_in_the_middle_of_another(
+    tmp_path: Path, lines: Lines
+) -> None:
+    """Wherever the signal strikes: each of 500 handlers says something."""
+    path = tmp_path / "log"
+    logs.LOG.log_to_file(path)
+    said: list[bool] = []
+    before = signal.signal(signal.SIGALRM, lambda *args: said.append(log("error", "handler")))
+    signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+    try:
+        others = 0
+        while len(said) < 500:
+            log("error", "main")
+            others += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert all(said)
+    got = lines(path)
+    assert got.count(f"error {__name__}: handler") == len(said)
+    assert got.count(f"error {__name__}: main") == others
+
+
+def test_format_function_that_logs_does_not_recurse(tmp_path: Path, lines: Lines) -> None:
+    def talking(when: float, context: logs.Context, level: int, message: str) -> str:
+        log("error", "from the format function")
+        return f"{message}\n"
+
+    logs.LOG.log_to_file(tmp_path / "log").format_callback(talking)
+    log("error", "x")
+    assert lines(tmp_path / "log") == ["x"]
+
+
 @forking
 @posix
 def test_fork_while_another_thread_writes_leaves_no_lock_behind(

@@ -44,7 +44,9 @@ if TYPE_CHECKING:
 # debug messages. A context sees a message once, so diamonds and cycles are harmless.
 #
 # Each thread that is inside a target is remembered: what a target logs itself - its own errors,
-# above all - passes by that target and reaches the others, so nothing recurses.
+# above all - passes by that target and reaches the others, so nothing recurses. A file runs nothing
+# of the program's: what is logged inside it comes from a signal handler or a finalizer, and would
+# be lost.
 #
 # FILTER starts *implicit*. Without AE_VERBOSE and without a word from the program it stops what
 # is less important than an error, but only for our own stderr output: a program that has put
@@ -471,7 +473,11 @@ def _walk(
         seen.add(context)
         shown = max(shown, context._cap)
         target = context._target
-        if target is not None and (target.is_stdlib or not stdlib_only) and me not in context._busy:
+        if (
+            target is not None
+            and (target.is_stdlib or not stdlib_only)
+            and (me not in context._busy or _may_nest(context, target))
+        ):
             if entry is None:
                 entry = Entry(origin, _now(), message, args, error, frame)
             context._busy.add(me)
@@ -490,6 +496,14 @@ def _walk(
         _targets.flush(5.0)
         fatal_exit()
     return logged
+
+
+def _may_nest(context: Context, target: _targets.Target) -> bool:
+    own = context._format is None and default_format is _default_format
+    return own and format_time is _format_time and isinstance(target, _targets.File)
+
+
+_default_format, _format_time = default_format, format_time
 
 
 def _report(error: Exception) -> None:
