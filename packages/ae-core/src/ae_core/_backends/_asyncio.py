@@ -19,6 +19,7 @@ from .._backend import Backend
 from .._condvar import CondVar
 from .._errors import BlockingNotAllowed, CancelledError
 from ._select_thread import SelectThread
+from ._uvloop_polls import UvloopPolls
 
 # What a loop that cannot be run inside a callback has.
 _RUN_ONCE: Final = asyncio.BaseEventLoop._run_once  # type: ignore[attr-defined]
@@ -58,10 +59,12 @@ class AsyncioBackend(Backend):
             self._ours = False
         else:
             self._loop = (loop_factory or asyncio.new_event_loop)()
-        self._threaded: SelectThread | None = None
+        self._threaded: SelectThread | UvloopPolls | None = None
         if select_thread or type(self._loop).add_reader is asyncio.AbstractEventLoop.add_reader:
             self._threaded = SelectThread(self._loop.call_soon_threadsafe, self._refuse)
             self.prompt_io = False
+        elif type(self._loop).__module__ == "uvloop":
+            self._threaded = UvloopPolls(self._loop)
         self._timer: asyncio.TimerHandle | None = None
         self._at: float | None = None
         self._waiters: list[asyncio.Future[None]] = []

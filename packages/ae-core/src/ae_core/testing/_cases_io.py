@@ -6,6 +6,7 @@ __all__ = ()
 
 import os
 import socket
+import struct
 import tempfile
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,29 @@ async def readiness_is_reported_again_until_it_is_used_up(scene: Scene) -> None:
     left.send(b"x")
     with ae.io(right, "r", scene.trace.recorder("readable")):
         await scene.wait_until(3)
+
+
+@case("io")
+async def a_connection_that_was_reset_is_readable_until_the_error_is_read(scene: Scene) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        left = socket.create_connection(server.getsockname())
+        right, _ = server.accept()
+    left.setblocking(False)
+    # a zero time to linger: close() resets the connection
+    linger = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
+    right.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    right.send(b"data")
+    right.close()
+
+    def readable() -> None:
+        try:
+            scene.trace(left.recv(1))
+        except ConnectionResetError:
+            scene.trace("reset")
+
+    with left, ae.io(left, "r", readable):
+        await scene.wait_until(5)
+    expect_equal(scene.trace[:5], [b"d", b"a", b"t", b"a", "reset"])
 
 
 @case("io")
