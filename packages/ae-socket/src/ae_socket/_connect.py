@@ -210,6 +210,10 @@ class _Attempt:
             peer = sock.getpeername()
         except OSError as error:
             code = _pending_error(sock, error.errno)
+        else:
+            code = None
+        if code is not None:
+            # not inside the except clause: what callers raise from here is no consequence of it
             if code:
                 self._lost(code)
             return  # else a spurious wake-up: go on waiting
