@@ -145,6 +145,34 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return Certificates(tmp_path_factory.mktemp("certificates"))
 
 
+@pytest.fixture(params=["ssl", "ae_tls"])
+def engine(request: pytest.FixtureRequest) -> str:
+    """The name of a TLS engine."""
+    return str(request.param)
+
+
+@pytest.fixture
+def contexts(certificates: Certificates) -> Callable[[str], tuple[Any, Any]]:
+    """Make the contexts of a client and a server, of the engine of the given name."""
+
+    def make(engine: str) -> tuple[Any, Any]:
+        if engine == "ssl":
+            return certificates.client(), certificates.server()
+        tls = pytest.importorskip("ae_tls", reason="the engine of ae_tls needs ae_tls")
+        client = tls.Context(ca_cert=Path(certificates.ca).read_text())
+        return client, tls.Context(cert_file=certificates.cert, key_file=certificates.key)
+
+    return make
+
+
+@pytest.fixture
+def hooked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the exception hook was given, as texts."""
+    errors: list[str] = []
+    monkeypatch.setattr(ae, "exception_hook", lambda error, watcher: errors.append(repr(error)))
+    return errors
+
+
 @pytest.fixture
 def join_tls(join: Callable[..., Pair], certificates: Certificates) -> Callable[..., Pair]:
     """Make a pair of handles that speak TLS: the client, then the server."""

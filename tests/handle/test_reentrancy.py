@@ -321,6 +321,10 @@ def test_every_action_is_allowed_in_every_callback(
         if action is throw:
             assert hooked[0] == "the test's own"
             assert set(hooked) <= {"the test's own", "the stream ended inside a request"}
+        elif action is forget and scenario == "on_tls_stopped":
+            # the peer had something to say in clear, and is forgotten as well
+            assert len(hooked) == 1
+            assert hooked[0].startswith("4 bytes to ")
         else:
             assert hooked == []
             assert "action done" in after

@@ -297,6 +297,8 @@ class Connection:
             uploading.cancel()
         if not sent or not head.keep_alive or not self._host.pool.keeps:
             # the server has answered without reading everything, or closes
+            if not sent:
+                handle.linger = 0
             self._close()
         elif self._exchanges:
             handle.timeout_reset()
@@ -395,9 +397,11 @@ class Connection:
             self._opening.cancel()
             self._opening = None
         handle, self._handle = self._handle, None
-        if handle is not None:
-            handle.destroy()
         uploading, self._uploading = self._uploading, None
+        if handle is not None:
+            if self._exchanges or uploading is not None:
+                handle.linger = 0  # who asked is told; the rest of the request helps nobody
+            handle.destroy()
         if uploading is not None:
             uploading.cancel()
         if stale is None:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 __all__ = ("END", "Awaited", "Each", "Next")
 
+from _thread import get_ident
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import ae_core as ae
 from ae_core import CondVar
 
-from ._buffer import NEED_MORE
+from ._buffer import NEED_MORE, ReadBuffer
 from ._errors import UnexpectedEOF
+from ._registry import LINE
 
 if TYPE_CHECKING:
     from ._handle import Handle
@@ -30,6 +32,10 @@ class _End(Enum):
 #: What an iterator is told when the stream has ended between items.
 END: Final = _End.END
 
+# In how many turns of the loop a coroutine that awaited an item has asked for the next one, also if
+# each comes through a task or two of its own. asyncio needs 1 to 5, trio up to twice as many.
+_TURNS: Final = 16
+
 
 class Awaited:
     """The callback of a request that was made without one."""
@@ -43,6 +49,7 @@ class Awaited:
 
     def __call__(self, handle: Handle, value: Any) -> None:
         """The item is there."""
+        handle._grace = _TURNS
         self._release()
         try:
             self.condvar.send(value)
@@ -71,21 +78,77 @@ class Awaited:
             handle._release()
 
 
+# Theory of operation of ``each``
+# -------------------------------
+# An item is taken when `await` returns to the coroutine. One whose task is cancelled between the
+# two would be lost, so its octets go back to the front of the buffer, and whatever is in front
+# then reads them anew. That is right only as long as nothing behind them was consumed: from the
+# delivery on the handle has the request in `_untaken`, until anything else wants the buffer. If
+# something did, the iterator keeps the item for its own next round.
+
+
+class _Remembering:
+    """The reader of an iterator, which remembers what it consumed."""
+
+    __slots__ = ("_before", "_read", "_size")
+
+    def __init__(self, reader: Any) -> None:
+        self._read = reader
+        self._before: Any = None
+        self._size = 0
+
+    def __call__(self, buf: ReadBuffer) -> Any:
+        return self._remember(buf, self._read)
+
+    def at_eof(self, buf: ReadBuffer) -> Any:
+        """Return what only the end of the stream makes complete."""
+        at_eof = getattr(self._read, "at_eof", None)
+        return NEED_MORE if at_eof is None else self._remember(buf, at_eof)
+
+    def _remember(self, buf: ReadBuffer, read: Any) -> Any:
+        size = len(buf)
+        before = buf.mark()
+        value = read(buf)
+        if value is not NEED_MORE:
+            self._before = before
+            self._size = size - len(buf)
+        return value
+
+    def consumed(self) -> bytes:
+        """Return the octets of the last item."""
+        octets = ReadBuffer.since(self._before, self._size)
+        self._before = None
+        return octets
+
+    def forget(self) -> None:
+        """The item is taken."""
+        self._before = None
+
+
 class Next(Awaited):
     """The request of an iterator: the end of the stream between items is no error for it."""
 
     __slots__ = ()
 
+    def __call__(self, handle: Handle, value: Any) -> None:
+        """The item is there."""
+        if handle._queue.reader is None and handle._each_reader is None and handle._on_read is None:
+            handle._untaken = self
+        super().__call__(handle, value)
+
 
 class Each(Generic[T]):
     """The asynchronous iterator of :meth:`Handle.each`."""
 
-    __slots__ = ("_ended", "_handle", "_reader")
+    __slots__ = ("_ended", "_handle", "_kept", "_reader", "_remembering")
 
     def __init__(self, handle: Handle, reader: Any) -> None:
-        self._handle = handle
-        self._reader = reader
         self._ended = False
+        self._handle = handle
+        self._kept: Any = NEED_MORE
+        self._reader = reader
+        self._remembering = _Remembering(reader)
+        handle._iterators += 1
 
     def __aiter__(self) -> Each[T]:
         return self
@@ -93,25 +156,58 @@ class Each(Generic[T]):
     async def __anext__(self) -> T:
         if self._ended:
             raise StopAsyncIteration
-        ready = self._handle._read_now(self._reader)
-        if ready is not NEED_MORE:
-            item: T = ready
-            return item
-        condvar: CondVar[Any] = self._handle._request_next(self._reader)
+        handle = self._handle
+        value: Any
+        if self._kept is not NEED_MORE:
+            value, self._kept = self._kept, NEED_MORE
+            result: T = value
+            return result
+        value = handle._read_now(self._reader)
+        if value is not NEED_MORE:
+            result = value
+            return result
+        request = Next(handle)
+        condvar = handle._request_next(self._remembering, request, self._reader is LINE)
         try:
             value = await condvar
         except UnexpectedEOF:
-            self._ended = True
+            self._end()
             raise
         except BaseException:
-            condvar.cancel()  # the task was cancelled: the item stays for the next reader
+            if not condvar.ready:
+                condvar.cancel()
+            elif not condvar.cancelled and condvar.error is None:
+                self._give_back(request, condvar.recv())
             raise
+        if handle._untaken is request:
+            handle._untaken = None
+        self._remembering.forget()
         if value is END:
-            self._ended = True
+            self._end()
             raise StopAsyncIteration
-        result: T = value
+        result = value
         return result
+
+    def _give_back(self, request: Next, value: Any) -> None:
+        """The task was cancelled when the item had come: keep it for the next reader."""
+        handle = self._handle
+        untaken = handle._untaken is request
+        if untaken:
+            handle._untaken = None
+        if value is END:
+            return  # and the next one is told it anew
+        if not untaken or not handle._unread(self._remembering.consumed()):
+            self._kept = value
 
     async def aclose(self) -> None:
         """End the iteration; the handle lives on."""
-        self._ended = True
+        self._end()
+
+    def __del__(self) -> None:
+        if self._handle._thread == get_ident():
+            self._end()
+
+    def _end(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self._handle._iterator_ended()

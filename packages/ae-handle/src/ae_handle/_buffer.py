@@ -46,6 +46,8 @@ class _Need(Enum):
 NEED_MORE: Final = _Need.MORE
 NeedMore: TypeAlias = Literal[_Need.MORE]
 
+Mark: TypeAlias = "tuple[bytes | bytearray, int, tuple[bytes, ...] | None]"
+
 
 class ReadBuffer:
     """Unread octets, with the operations a reader needs.
@@ -297,9 +299,25 @@ class ReadBuffer:
         self._sought = None
         self._others = None
 
+    def mark(self) -> Mark:
+        """Return where the front is, for :meth:`since`. Copies nothing."""
+        return self._data, self._pos, None if self._more is None else tuple(self._more)
+
+    @staticmethod
+    def since(mark: Mark, size: int) -> bytes:
+        """Return the *size* octets that were consumed from *mark* on."""
+        data, pos, more = mark
+        # what was pieces then may have been appended to the very same object since
+        with memoryview(data) as view, view[pos : pos + size] as front:
+            if more is None or len(front) == size:
+                return bytes(front)
+            return b"".join((front, *more))[:size]
+
     def unread(self, data: bytes) -> None:
         """Put *data* back at the front."""
-        self._data = b"".join((data, memoryview(self._data)[self._pos :]))
+        if self._data:
+            data = b"".join((data, memoryview(self._data)[self._pos :]))
+        self._data = data
         self._pos = 0
         self.reset_scan()
 

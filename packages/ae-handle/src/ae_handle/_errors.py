@@ -9,7 +9,7 @@ written against ``ae_handle`` catches the errors of every TLS engine::
         ├── BufferLimitExceeded  ENOSPC     max_read_buffer or max_write_buffer
         ├── BadMessage           EBADMSG    the peer sent what the reader refuses; not fatal
         ├── TransportError       any        what the operating system said
-        ├── HandleTimedOut       ETIMEDOUT  a time-out without a callback; not fatal
+        ├── HandleTimedOut       ETIMEDOUT  a time-out without a callback, not fatal; a handshake
         ├── TlsError             EPROTO     .reason says which check failed
         │   └── TlsUnavailable   EPROTO     no TLS engine is installed
         └── HandleDestroyed      ECANCELED  the handle was destroyed under a pending operation
@@ -115,11 +115,17 @@ class TransportError(HandleError):
 
 
 class HandleTimedOut(HandleError, TimeoutError):
-    """``timeout``, ``read_timeout`` or ``write_timeout`` passed, and it has no callback."""
+    """A time-out has passed: one of ``timeout`` and its kin without a callback, or the handshake.
+
+    Attributes:
+        reason: ``"timed-out"``, always: as that of a :class:`TlsError`, for those who are told
+            how a handshake failed.
+    """
 
     default_errno: ClassVar[int] = _errno.ETIMEDOUT
     default_fatal: ClassVar[bool] = False
     default_message: ClassVar[str] = "timed out"
+    reason: ClassVar[str] = "timed-out"
 
 
 class TlsError(HandleError):

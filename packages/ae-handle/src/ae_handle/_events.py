@@ -14,6 +14,7 @@ import ae_core as ae
 
 from . import _lifecycle, _reading, _tls, _writing
 from ._registry import LINE
+from ._states import DUE_READ
 
 if TYPE_CHECKING:
     from ._handle import Handle
@@ -191,6 +192,14 @@ class Events(ref["Handle"]):
         h = self()
         if h is not None:
             h._again = None
+            _lifecycle.do_due(h)
+
+    def look_again(self) -> None:
+        """Offer the rest of the buffer of a broken handle once more, and tell the error."""
+        h = self()
+        if h is not None:
+            h._again = None
+            h._due |= DUE_READ
             _lifecycle.do_due(h)
 
     def tick(self) -> None:

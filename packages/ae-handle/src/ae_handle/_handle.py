@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
 
 import ae_core as ae
 
-from . import _events, _lifecycle, _linger, _reading, _tls, _writing
-from ._awaited import Awaited, Each, Next
+from . import _ending, _events, _lifecycle, _reading, _tls, _writing
+from ._awaited import Awaited, Each
 from ._buffer import NEED_MORE, ReadBuffer
-from ._errors import HandleDestroyed, HandleError
+from ._errors import HandleError
 from ._octets import octets
 from ._read_queue import ReadQueue
 from ._registry import LINE, resolve_frame
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from ae_core import CondVar
 
+    from ._tls_layer import Tls
     from .abc import Frame, Reader, TlsRole, TlsSession
 
 T = TypeVar("T")
@@ -65,10 +66,12 @@ class Handle(Settings):
             connection up for the next address; everything queued is lost.
         on_connect_error: ``(handle, error)``: no address answered. The handle is destroyed
             afterwards. Without it, ``on_error`` is called.
-        on_error: ``(handle, error)``: see :class:`HandleError`. If ``error.fatal``, the handle
-            is destroyed afterwards; meanwhile ``read_buffer`` holds what is unread, reads and
-            writes are ignored. Without it every error is fatal, and goes to
-            ``ae_core.exception_hook`` unless an awaited operation was told.
+        on_error: ``(handle, error)``: see :class:`HandleError`; called when the readers have had
+            what arrived before. If ``error.fatal``, the handle is destroyed afterwards;
+            ``read_buffer`` holds what is unread, writes are ignored, and reads raise the error,
+            also later ones. Without it every error is fatal. It waits until later reads have
+            read the buffer out, and raise it; if there are none until the handle goes, it goes
+            to ``ae_core.exception_hook``.
         on_read: ``(handle)``: something is in the read buffer and no request waits for it.
             Called again as long as it consumes something.
         on_eof: ``(handle)``: the peer has sent everything and no request waits. Once. Without
@@ -138,8 +141,10 @@ class Handle(Settings):
         "_eof",
         "_error",
         "_events",
+        "_grace",
         "_holds",
         "_io",
+        "_iterators",
         "_later",
         "_may_burst",
         "_out",
@@ -156,6 +161,7 @@ class Handle(Settings):
         "_timer_at",
         "_tls",
         "_turn_posted",
+        "_untaken",
         "_write_error",
         "_writing",
         "_wrote_at",
@@ -195,8 +201,11 @@ class Handle(Settings):
         self._stopped = False
         self._shutdown = 0
         self._holds = 0
+        self._grace = 0
+        self._iterators = 0
+        self._untaken: Any = None
         self._drained: list[Awaited] | None = None
-        self._tls: _tls.Tls | None = None
+        self._tls: Tls | None = None
         self._error: HandleError | None = None
         self._write_error: HandleError | None = None
         if connect is not None:
@@ -212,7 +221,7 @@ class Handle(Settings):
 
     def clear_callbacks(self) -> None:
         """Set all callbacks to None, for a handle that changes hands. Requests stay queued."""
-        _lifecycle.forget_callbacks(self)
+        _ending.forget_callbacks(self)
         if self._phase == OPEN:
             _reading.unburst(self)
             _writing.refresh(self)
@@ -235,6 +244,7 @@ class Handle(Settings):
         """What has arrived and was not read. Take from it in on_read, on_eof and on_error only."""
         if self._burst is not None:
             _reading.unburst(self)
+        self._untaken = None
         return self._buf
 
     @property
@@ -372,6 +382,7 @@ class Handle(Settings):
         if self._phase >= FAILED:
             return
         _reading.unburst(self)
+        self._untaken = None
         self._on_read = None
         self._buf.reset_scan()
         self._each_reader = reader
@@ -431,6 +442,8 @@ class Handle(Settings):
             return
         if self._burst is not None:
             _reading.unburst(self)
+        if self._untaken is not None:
+            self._untaken = None
         queue = self._queue
         buf = self._buf
         if queue.reader is None:
@@ -465,15 +478,20 @@ class Handle(Settings):
 
     def _request(self, reader: Any, awaited: Awaited, *, front: bool) -> CondVar[Any]:
         if self._phase >= FAILED:
-            error = self._error or HandleDestroyed()
-            ae.postpone(lambda: awaited.throw(error))
+            ae.postpone(_ending.Throw([awaited], _ending.reason(self)))
         else:
             self._enqueue(reader, awaited, front)
         return awaited.condvar
 
-    def _request_next(self, reader: Any) -> CondVar[Any]:
-        """For ``Each``: ask for one item; the end of the stream is one as well."""
-        return self._request(reader, Next(self), front=False)
+    def _request_next(self, reader: Any, awaited: Awaited, of_line: bool) -> CondVar[Any]:
+        """For ``Each``: as ``_request``, but a line is not looked for where nothing is."""
+        if not of_line or self._stopped or self._buf._data or self._eof or self._phase != OPEN:
+            return self._request(reader, awaited, front=False)
+        self._untaken = None
+        self._queue.push(reader, awaited)
+        if self._reading is None and not self._busy:
+            _reading.update_interest(self)
+        return awaited.condvar
 
     def _read_now(self, reader: Any) -> Any:
         """For ``Each``: an item that is buffered already, or NEED_MORE."""
@@ -486,7 +504,23 @@ class Handle(Settings):
             or self._on_read is not None
         ):
             return NEED_MORE
+        self._untaken = None
         return reader(self._buf)
+
+    def _unread(self, octets: bytes) -> bool:
+        """For ``Each``: put the octets of an item back in front; return whether it was done."""
+        if self._phase != OPEN:
+            return False
+        _reading.unburst(self)
+        self._buf.unread(octets)
+        self._make_due(DUE_READ)
+        return True
+
+    def _iterator_ended(self) -> None:
+        """For ``Each``: it will not ask for anything more."""
+        self._iterators -= 1
+        if self._eof and not self._iterators:
+            self._make_due(DUE_READ)
 
     def _forget_request(self, awaited: Awaited) -> None:
         """The user cancelled the condition variable of *awaited*."""
@@ -598,9 +632,8 @@ class Handle(Settings):
         """
         awaited = Awaited(self)
         condvar: CondVar[None] = awaited.condvar
-        if self._phase >= FAILED:
-            error = self._error or HandleDestroyed()
-            ae.postpone(lambda: awaited.throw(error))
+        if self._phase >= FAILED or self._write_error is not None:
+            ae.postpone(_ending.Throw([awaited], _ending.reason(self)))
             return condvar
         if self._drained is None:
             self._drained = []
@@ -671,30 +704,21 @@ class Handle(Settings):
     def destroy(self) -> None:
         """End the handle: nothing is called back any more. Idempotent, allowed everywhere.
 
-        Unsent octets are sent in the background (``linger``), then the stream is closed. Later
+        Unsent octets are sent in the background (``linger``), then the stream is closed; what
+        cannot be sent is reported to ``ae_core.exception_hook``, unless *linger* is 0. Later
         calls of other methods are ignored; awaited operations, also pending ones, raise
-        :class:`HandleDestroyed`.
+        :class:`HandleDestroyed`, or what had ended the handle before.
 
         Perl: ``$handle->destroy``
         """
-        _lifecycle.destroy(self)
+        _ending.destroy(self)
 
     def __del__(self, _destroyed: int = DESTROYED) -> None:
         if getattr(self, "_phase", _destroyed) == _destroyed:
             return  # or it was never made
-        destroy = getattr(_lifecycle, "destroy", None)
-        if destroy is None:
-            return  # the interpreter is going down, and has taken the modules apart
-        if self._thread == get_ident():
-            destroy(self)
-        elif self._io is not None:
-            # collected in another thread: the loop's own thread has to let go of the stream
-            io, out, linger, loop = self._io, self._out, self._linger, self._loop
-            session = None if self._tls is None else self._tls.session
-            try:
-                loop.call_threadsafe(lambda: _linger.let_go(io, out, session, linger, loop=loop))
-            except RuntimeError:
-                io.close()  # the loop has ended
+        forgotten = getattr(_ending, "forgotten", None)
+        if forgotten is not None:  # else the interpreter is going down: the modules are apart
+            forgotten(self)
 
     def __enter__(self) -> Self:
         return self

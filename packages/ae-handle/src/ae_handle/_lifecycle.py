@@ -1,19 +1,11 @@
-"""A handle's life: connecting, starting, failing, ending; and what is due in between.
-
-A handle ends in one of three ways: its user destroys it, its user forgets it, or a fatal error
-was reported. In each of them what is unsent lingers (``_linger``), without the handle.
-"""
+"""A handle's life: connecting, starting; and what is due in between. Its end is in ``_ending``."""
 
 from __future__ import annotations
 
 __all__ = (
     "arm",
     "connect",
-    "destroy",
-    "disable",
     "do_due",
-    "fail",
-    "forget_callbacks",
     "hold",
     "note",
     "note_failure",
@@ -32,20 +24,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import ae_core as ae
 
-from . import _reading, _tls, _writing
+from . import _ending, _reading, _tls, _writing
 from ._awaited import Awaited
-from ._errors import HandleDestroyed, HandleError, HandleTimedOut, TlsError, TransportError
-from ._linger import close, let_go
+from ._errors import HandleError, HandleTimedOut, TlsError, TransportError
 from ._states import (
+    BROKEN,
     CONNECTING,
-    DESTROYED,
     DUE_DRAIN,
     DUE_DRAINED,
     DUE_FAIL,
     DUE_READ,
     DUE_TLS,
     DUE_WRITE,
-    FAILED,
     OPEN,
 )
 
@@ -55,6 +45,7 @@ if TYPE_CHECKING:
     from ae_core import CondVar
 
     from ._handle import Handle
+    from ._tls_layer import Tls
 
 # How many things may become due within one event before other events get their turn.
 _ROUNDS: Final = 32
@@ -88,7 +79,7 @@ def note(h: Handle, bit: int) -> None:
 
 
 def note_failure(h: Handle, error: HandleError) -> None:
-    """Remember that *error* is to be reported."""
+    """Remember that *error* is to end the handle."""
     if h._error is None:
         h._error = error
     h._due |= DUE_FAIL
@@ -149,24 +140,21 @@ def do_due(h: Handle) -> None:
 
 def _report_failure(h: Handle) -> None:
     error = h._error
-    h._error = None
-    if error is None:
-        return
+    if error is None or h._eof >= BROKEN:
+        return  # it has ended otherwise meanwhile
     if error is h._write_error:
         _rescue_input(h)
-        if h._phase != OPEN:
+        if h._phase != OPEN or h._eof >= BROKEN:
             return
         if h._tls is not None and not h._tls.announced:
             _tls.lost(h, error)
             return
-    fail(h, error)
+    _ending.fail(h, error)
 
 
 def _rescue_input(h: Handle) -> None:
-    """Read and deliver what the peer sent before our write failed."""
+    """Read and deliver what the peer sent before our write failed, also if nobody reads now."""
     for _ in range(_RESCUES):
-        if h._phase != OPEN or h._stopped or h._eof or not _reading.has_reader(h):
-            return
         try:
             data = h._io.recv(h._max_read_size)
         except OSError:
@@ -174,6 +162,8 @@ def _rescue_input(h: Handle) -> None:
         if not data:
             return
         _tls.receive(h, data)
+        if h._phase != OPEN or h._eof:
+            return
 
 
 def tick(h: Handle) -> None:
@@ -191,7 +181,7 @@ def tick(h: Handle) -> None:
             ("write_timeout", h._on_write_timeout),
         )[kind]
         if callback is None:
-            fail(h, HandleTimedOut(f"{name} of {timeouts.periods[kind]:g} s has passed"))
+            _ending.fail(h, HandleTimedOut(f"{name} of {timeouts.periods[kind]:g} s has passed"))
         else:
             try:
                 callback(h)
@@ -206,6 +196,8 @@ def tick(h: Handle) -> None:
 def arm(h: Handle) -> None:
     """Have ``tick`` called when the next time-out is due, or earlier."""
     timeouts = h._timeouts
+    if h._eof >= BROKEN:
+        return
     at = inf if timeouts is None else timeouts.next_at(h._read_at, h._wrote_at)
     if at == inf:
         h._timer = None
@@ -217,7 +209,7 @@ def arm(h: Handle) -> None:
 # ---------------------------------------------------------------------- the beginning
 
 
-def start(h: Handle, io: Any, session: _tls.Tls | None) -> None:
+def start(h: Handle, io: Any, session: Tls | None) -> None:
     """Begin to work on *io*, in TLS if there is a *session*. Calls nobody back."""
     h._io = io
     h._phase = OPEN
@@ -346,7 +338,7 @@ def _try_next(h: Handle, sock: socket.socket, retry: Callable[[], CondVar[Any]])
     """The user does not like this connection: on to the next address."""
     if h._phase != OPEN or h._io is not sock:
         return
-    _quieten(h)
+    _ending.quieten(h)
     waiting = [callback for callback in h._queue.clear() if isinstance(callback, Awaited)]
     h._buf.clear()
     h._out.clear()
@@ -372,7 +364,7 @@ def _try_next(h: Handle, sock: socket.socket, retry: Callable[[], CondVar[Any]])
         given_up = TransportError(
             "the connection was given up for the next address", errno=errno.ECONNABORTED
         )
-        ae.postpone(_Throw(waiting, given_up))
+        ae.postpone(_ending.Throw(waiting, given_up))
 
 
 def _connect_done(h: Handle, condvar: CondVar[Any]) -> None:
@@ -392,143 +384,6 @@ def _connect_done(h: Handle, condvar: CondVar[Any]) -> None:
                     getattr(error, "strerror", None) or str(error), errno=number
                 )
                 failure.__cause__ = error.with_traceback(None)
-                fail(h, failure)
+                _ending.fail(h, failure)
     finally:
         release(h)
-
-
-# ---------------------------------------------------------------------- the end
-
-
-def fail(h: Handle, error: HandleError) -> None:
-    """Report *error*; destroy the handle if it is fatal, or if there is nobody to tell."""
-    phase = h._phase
-    if phase >= FAILED:
-        return
-    if not error.fatal:
-        if h._on_error is not None:
-            try:
-                h._on_error(h, error)
-            except BaseException as raised:
-                ae.report_error(raised)
-            return
-        error.fatal = True
-    callback: Any = h._on_error
-    if phase == CONNECTING and h._on_connect_error is not None:
-        callback = h._on_connect_error
-    heard = disable(h, error)
-    if callback is not None:
-        try:
-            callback(h, error)
-        except BaseException as raised:
-            ae.report_error(raised)
-    elif not heard:
-        ae.report_error(error)
-    if h._phase != DESTROYED:
-        destroy(h)
-
-
-def disable(h: Handle, error: HandleError) -> bool:
-    """End all activity because of *error*; tell who waits, return whether there was anybody."""
-    if h._burst is not None:
-        _reading.unburst(h)
-    h._phase = FAILED
-    h._error = error
-    _quieten(h)
-    waiting = _take_waiting(h)
-    for awaited in waiting:
-        awaited.throw(error)
-    return bool(waiting)
-
-
-def _take_waiting(h: Handle) -> list[Awaited]:
-    """Empty the read queue; return who waits for something in it, or for it to be sent."""
-    waiting: list[Awaited] = []
-    for callback in h._queue.clear():
-        if isinstance(callback, Awaited):
-            waiting.append(callback)
-    if h._drained is not None:
-        waiting += h._drained
-        h._drained = None
-    return waiting
-
-
-def _quieten(h: Handle) -> None:
-    """Cancel all watchers and timers, and leave the shortcuts."""
-    if h._reading is not None:
-        h._reading.cancel()
-        h._reading = None
-    if h._writing is not None:
-        h._writing.cancel()
-        h._writing = None
-    # dropping these cancels them, and nobody else refers to them
-    h._timer = h._again = None
-    if h._tls is not None:
-        h._tls.timer = None  # dropping it cancels it
-    h._busy = 0
-    h._later = h._simple = False
-
-
-def destroy(h: Handle) -> None:
-    """End *h*, from wherever. Calls nobody back."""
-    phase = h._phase
-    if phase == DESTROYED:
-        return
-    waiting: list[Awaited] = []
-    if phase != FAILED:  # or that is done
-        if phase == OPEN:
-            _reading.unburst(h)
-        _quieten(h)
-        waiting = _take_waiting(h)
-    h._phase = DESTROYED
-    if h._connecting is not None:
-        operation, h._connecting = h._connecting, None
-        operation.cancel()
-    io = h._io
-    if io is not None:
-        h._io = None
-        out = h._out
-        tls = h._tls
-        error = h._error
-        if h._eof and tls is None and not out.pieces and not out.block:
-            close(io)  # the most frequent end: nothing to be done any more
-        else:
-            h._tls = None
-            broken = h._write_error is not None or isinstance(error, TransportError)
-            session = None if tls is None or isinstance(error, TlsError) else tls.session
-            linger = 0.0 if broken else h._linger
-            let_go(io, out, session, linger, loop=h._loop, ended=h._eof != 0)
-    h._error = h._write_error = None  # they refer to frames, and these to the handle
-    buf = h._buf
-    if buf._data or buf.state is not None:
-        buf.clear()
-    forget_callbacks(h)
-    if waiting:
-        throw = _Throw(waiting, HandleDestroyed())
-        if ae.backend() is None:
-            throw()  # the loop has ended: there is no next turn
-        else:
-            ae.postpone(throw)
-
-
-def forget_callbacks(h: Handle) -> None:
-    """Set all callbacks to None."""
-    h._on_prepare = h._on_connect = h._on_connect_error = None
-    h._on_error = h._on_eof = h._on_drain = h._on_read = None
-    h._on_timeout = h._on_read_timeout = h._on_write_timeout = None
-    h._on_tls_started = h._on_tls_stopped = None
-    h._each_reader = h._each_callback = None
-
-
-class _Throw:
-    """Ends what waits, in the next turn."""
-
-    __slots__ = ("_error", "_waiting")
-
-    def __init__(self, waiting: list[Awaited], error: HandleError) -> None:
-        self._waiting = waiting
-        self._error = error
-
-    def __call__(self) -> None:
-        for awaited in self._waiting:
-            awaited.throw(self._error)

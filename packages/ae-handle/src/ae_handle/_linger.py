@@ -1,24 +1,27 @@
 """What outlives a handle: its unsent octets, until the peer has them.
 
-Owned by the loop: nobody refers to a lingering stream, and it calls nobody back.
+Owned by the loop: nobody refers to a lingering stream, and it calls nobody back. What can no
+longer be sent is reported to the exception hook, once, unless the handle's own error has said it.
 """
 
 from __future__ import annotations
 
-__all__ = ("Linger", "close", "end_lingering", "let_go", "lingering")
+__all__ = ("Linger", "close", "end_lingering", "let_go", "lingering", "peer_text", "report_loss")
 
+import errno
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet, ref
 
 import ae_core as ae
 
-from ._streams import DescriptorStream, shut_down, watch
+from ._errors import HandleError, HandleTimedOut, TlsError, TransportError
+from ._streams import DescriptorStream, own, peer_address, shut_down, watch
 
 if TYPE_CHECKING:
     from ae_core.abc import Backend
 
+    from ._tls_layer import Tls
     from ._write_queue import WriteQueue
-    from .abc import TlsSession
 
 # The special problem of closing without losing data
 # --------------------------------------------------
@@ -30,11 +33,20 @@ if TYPE_CHECKING:
 # closes too. Input is dropped from the first step on, or two sides that write to each other wait
 # for ever. A stream without unsent octets only drops what has arrived, and is closed at once.
 #
-# `linger` bounds all of it. The last step has its own bound as well: a peer that neither sends
-# nor closes has nothing left that a reset could destroy.
+# TLS that is to stop comes first: after our close_notify, what was pushed behind `stop_tls` waits
+# for the peer's, as on a live handle, and leaves in clear then; also when the peer does not answer
+# in time, or ends its side instead. What was to be encrypted never leaves in clear.
+#
+# `linger` bounds all of it. A handshake has its own bound besides, and so has the last step: a peer
+# that neither sends nor closes has nothing left that a reset could destroy.
 
 _QUIET: Final = 5.0
 _PIECE: Final = 1 << 16
+
+# What has become of the write side
+_OPEN: Final = 0
+_CLOSING: Final = 1  # close_notify is queued
+_SHUT: Final = 2
 
 # A lingering stream is held by its watchers, that is, by the loop. When the loop ends it is
 # closed at once: of the mark that tells the loop about it (`ae.pending`) only the loop knows, and
@@ -66,27 +78,46 @@ def _of_this_loop() -> list[Linger]:
 def let_go(
     io: Any,
     out: WriteQueue,
-    session: TlsSession | None,
+    tls: Tls | None,
     seconds: float,
     *,
+    peer: str | None,
     loop: Backend,
     ended: bool = False,
+    told: bool = False,
 ) -> None:
     """Close *io*, after what is to be sent is sent, in *seconds* at most.
 
-    If the peer has *ended* its side, there is nothing to wait for when everything is sent.
+    If the peer has *ended* its side, there is nothing to wait for when everything is sent. If
+    the program was *told* of an error already, the loss of octets is not reported besides.
     """
-    if session is not None and session.state == "closed":
-        session = None
-    if session is None and not (out.pieces or out.block):
+    if tls is not None and (tls.over or tls.session.state == "closed"):
+        if not tls.stopping:  # else the pieces are clear text
+            out.drop_pieces()
+        tls = None
+    if tls is None and not (out.pieces or out.block):
         if not ended and seconds > 0 and not isinstance(io, DescriptorStream):
             _drop_arrived(io)
         close(io)
-    elif seconds <= 0 or ae.backend() is None or ae.detect() is not loop:
-        out.clear()  # nobody is there to send it later
+    elif seconds <= 0:
+        out.clear()
         close(io)
+    elif ae.backend() is None or ae.detect() is not loop:
+        count = 0 if told else _count(out, tls)
+        name = peer_text(peer, io)
+        out.clear()
+        close(io)
+        report_loss(count, name, _loop_has_ended())
     else:
-        Linger(io, out, session, seconds, loop, ended)
+        Linger(io, out, tls, seconds, None if told else peer_text(peer, io), loop, ended)
+
+
+def peer_text(name: str | None, io: Any) -> str:
+    """Say who the peer is, for people."""
+    address = peer_address(io)
+    if address is None:
+        return name or repr(io)
+    return address if name is None or address.startswith(name) else f"{name} ({address})"
 
 
 def _drop_arrived(io: Any) -> None:
@@ -106,19 +137,51 @@ def close(io: Any) -> None:
         ae.log("trace", "close of %r: %s", io, error)
 
 
+def _count(out: WriteQueue, tls: Tls | None) -> int:
+    """How many octets of the program's are unsent."""
+    return out.owed + (tls.kept if tls is not None and tls.in_handshake else 0)
+
+
+def report_loss(count: int, peer: str, error: BaseException) -> None:
+    """Tell the exception hook that *count* octets were not sent, because of *error*."""
+    if not count:
+        return
+    why = getattr(error, "strerror", None) or str(error)
+    text = f"{count} bytes to {peer} were not sent: {why}"
+    loss: HandleError
+    if isinstance(error, TlsError):
+        loss = TlsError(text, reason=error.reason)
+    elif isinstance(error, HandleTimedOut):
+        loss = HandleTimedOut(text, fatal=True)
+    else:
+        loss = TransportError(text, errno=getattr(error, "errno", None) or errno.ECONNABORTED)
+    if not isinstance(error, HandleError):
+        loss.__cause__ = error.with_traceback(None)
+    else:
+        loss.__cause__ = error.__cause__
+    ae.report_error(loss)
+
+
+def _loop_has_ended() -> HandleError:
+    return TransportError("the loop has ended", errno=errno.ECANCELED)
+
+
 class Linger:
     """A stream whose handle has gone."""
 
     __slots__ = (
         "__weakref__",
-        "_done",
+        "_bound",
         "_io",
         "_mark",
         "_out",
+        "_peer",
         "_reading",
-        "_session",
+        "_seconds",
         "_timer",
+        "_tls",
         "_until",
+        "_writes",
         "_writing",
         "loop",
     )
@@ -127,57 +190,94 @@ class Linger:
         self,
         io: Any,
         out: WriteQueue,
-        session: TlsSession | None,
+        tls: Tls | None,
         seconds: float,
+        peer: str | None,
         loop: Backend,
         ended: bool,
     ) -> None:
         self.loop = loop
         self._io = io
         self._out = out
-        self._session = session
-        self._done = 0  # 1: close_notify is queued; 2: the write side is shut down
+        self._tls = tls  # None when everything that is left leaves as it is
+        self._peer = peer  # None: no loss is to be reported
+        self._seconds = seconds
+        self._writes = _OPEN
         self._writing: Any = None
         self._reading: Any = None
         self._timer: Any = None
+        self._bound: Any = None  # of the handshake, or of the wait for the peer's close_notify
         self._mark: Any = None
         self._until = loop.clock() + seconds
         try:
+            self._io = own(io)
             if ended:
+                self._peer_ended()
                 self._flush()  # a close_notify, most often, and with that it is over
-                if self._done == 2:
+                if self._writes == _SHUT:
                     return
-            self._timer = ae.timer(seconds, self.close)
+            self._timer = ae.timer(seconds, self._time_is_over)
             self._mark = ref(ae.pending(), self._loop_ended)
-            if not ended and not isinstance(io, DescriptorStream):
-                self._reading = watch(io, "r", self._drop)
-        except (ae.WrongLoop, OSError, ValueError):
+            if not ended and (tls is not None or not isinstance(io, DescriptorStream)):
+                self._reading = watch(self._io, "r", self._readable)
+            self._set_bound()
+        except (ae.WrongLoop, OSError, ValueError) as error:
             # another loop runs in this thread by now; or the stream was closed behind our back,
             # as the garbage collector does at the interpreter's end
-            self.close()
+            self._lose(error)
             return
         _all.add(self)
-        try:
-            self._flush()
-        except OSError:
-            self.close()
+        self._writable()
 
     def close(self) -> None:
         """Close the stream now."""
         _all.discard(self)
-        for watcher in (self._timer, self._reading, self._writing):
+        for watcher in (self._timer, self._bound, self._reading, self._writing):
             if watcher is not None:
                 watcher.cancel()
-        self._timer = self._reading = self._writing = None
+        self._timer = self._bound = self._reading = self._writing = None
         mark = None if self._mark is None else self._mark()
         self._mark = None
         if mark is not None:
             mark.cancel()
         close(self._io)
 
+    # ------------------------------------------------------------------ why it may end early
+
+    def _lose(self, error: BaseException) -> None:
+        """Close the stream, and report what was not sent because of *error*."""
+        count = _count(self._out, self._tls)
+        self._out.clear()
+        self._tls = None
+        self.close()
+        if self._peer is not None:
+            report_loss(count, self._peer, error)
+
+    def _time_is_over(self) -> None:
+        self._lose(HandleTimedOut(f"linger of {self._seconds:g} s has passed"))
+
     def _loop_ended(self, mark: object) -> None:
-        self._timer = self._reading = self._writing = self._mark = None
-        close(self._io)
+        self._timer = self._bound = self._reading = self._writing = self._mark = None
+        self._lose(_loop_has_ended())
+
+    def _refuse(self, error: TlsError) -> None:
+        """TLS has failed: only its alert is sent, and what was to be encrypted is lost."""
+        tls, self._tls = self._tls, None
+        assert tls is not None
+        out = self._out
+        count = _count(out, tls)
+        out.clear()
+        out.append_block(tls.session.drain(), overhead=True)
+        self._bound = None
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
+            _drop_arrived(self._io)
+        self._writable()
+        if self._peer is not None:
+            report_loss(count, self._peer, error)
+
+    # ------------------------------------------------------------------ sending
 
     def _flush(self) -> None:
         out = self._out
@@ -198,27 +298,49 @@ class Linger:
         if self._writing is not None:
             self._writing.cancel()
             self._writing = None
-        if self._session is not None and self._done == 0:
-            return  # the handshake goes on
-        self._end_writes()
+        if not self._waits_for_peer():
+            self._end_writes()
+
+    def _waits_for_peer(self) -> bool:
+        """Whether something is left that may be sent only when the peer has said more."""
+        tls = self._tls
+        return tls is not None and (
+            tls.in_handshake or (tls.stopping == 2 and bool(self._out.pieces))
+        )
 
     def _next_block(self) -> bytes:
-        session = self._session
-        if session is None:
-            return self._out.next()
-        if session.state == "handshake":
-            return session.drain()
-        if self._out.pieces:
-            session.write(self._out.next())
-        elif self._done == 0:
-            self._done = 1
-            session.shutdown()
+        tls = self._tls
+        out = self._out
+        if tls is None:
+            out.overhead = False
+            return out.next()
+        session = tls.session
+        out.overhead = True
+        if not tls.in_handshake:
+            if tls.stopping == 1:
+                tls.begin_stop(out, self.loop.clock())
+                self._set_bound()
+                block, out.block = out.block, b""
+                return bytes(block)
+            elif tls.stopping:
+                if session.state == "closed":
+                    self._go_on_in_clear()
+                    return self._next_block()
+            elif out.pieces:
+                out.overhead = False
+                session.write(out.next())
+            elif self._writes == _OPEN:
+                self._writes = _CLOSING
+                session.shutdown()
         return session.drain()
 
+    def _go_on_in_clear(self) -> None:
+        self._tls = self._bound = None
+
     def _end_writes(self) -> None:
-        if self._done == 2:
+        if self._writes == _SHUT:
             return
-        self._done = 2
+        self._writes = _SHUT
         shut_down(self._io)
         if self._reading is None:  # not a socket, or at its end
             self.close()
@@ -230,25 +352,82 @@ class Linger:
     def _writable(self) -> None:
         try:
             self._flush()
-        except OSError:
-            self.close()
+        except TlsError as error:
+            self._refuse(error)
+        except OSError as error:
+            self._lose(error)
 
-    def _drop(self) -> None:
-        """Read, and drop what was read."""
+    # ------------------------------------------------------------------ waiting for the peer
+
+    def _set_bound(self) -> None:
+        """Bound the handshake, or the wait for the peer's close_notify."""
+        tls = self._tls
+        self._bound = None
+        if tls is not None and tls.until is not None and self._waits_for_peer():
+            left = max(0.0, tls.until - self.loop.clock())
+            self._bound = ae.timer(left, self._bound_passed)
+
+    def _bound_passed(self) -> None:
+        tls = self._tls
+        if tls is None:
+            return
+        if tls.in_handshake:
+            self._lose(HandleTimedOut("the TLS handshake took too long"))
+        else:
+            self._go_on_in_clear()
+            self._writable()
+
+    def _readable(self) -> None:
+        """Read, and drop what was read unless TLS needs it."""
         try:
             data = self._io.recv(_PIECE)
-            session = self._session
-            if session is not None and session.state == "handshake":
-                session.feed(data)
-                self._flush()
         except (BlockingIOError, InterruptedError):
             return
-        except OSError:
-            self.close()
+        except OSError as error:
+            self._lose(error)
             return
         if not data:
-            if self._done == 2 or (session is not None and session.state == "handshake"):
-                self.close()
-            elif self._reading is not None:
-                self._reading.cancel()
-                self._reading = None
+            self._end_of_stream()
+        elif self._waits_for_peer():
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        """Give TLS what it waits for."""
+        tls = self._tls
+        assert tls is not None
+        shaking = tls.in_handshake
+        try:
+            tls.feed(data, [])  # nobody is there to read what it decrypts
+        except TlsError as error:
+            self._refuse(error)
+            return
+        if shaking and not tls.in_handshake:
+            self._bound = None
+        self._writable()
+
+    def _end_of_stream(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
+        if self._writes == _SHUT:
+            self.close()
+        elif self._waits_for_peer():
+            try:
+                self._peer_ended()
+            except TlsError as error:
+                self._lose(error)
+            else:
+                self._writable()
+
+    def _peer_ended(self) -> None:
+        """The peer will not answer any more.
+
+        Raises:
+            TlsError: If nothing can be sent without its answer.
+        """
+        tls = self._tls
+        if tls is not None and tls.in_handshake:
+            text = "the connection was closed during the TLS handshake"
+            raise TlsError(text, reason="truncated")
+        if tls is not None and tls.stopping:
+            self._go_on_in_clear()

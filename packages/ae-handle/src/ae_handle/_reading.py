@@ -7,6 +7,7 @@ Runs in events only, never inside a call of the user. The queue and the buffer a
 from __future__ import annotations
 
 __all__ = (
+    "at_end",
     "burst",
     "call",
     "drain",
@@ -23,12 +24,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import ae_core as ae
 
-from . import _lifecycle, _tls, _writing
+from . import _ending, _lifecycle, _tls, _writing
 from ._awaited import END, Awaited, Next
 from ._buffer import NEED_MORE
 from ._errors import BadMessage, BufferLimitExceeded, TransportError, UnexpectedEOF
 from ._registry import LINE
-from ._states import DUE_READ, OPEN
+from ._states import BROKEN, DUE_READ, OPEN, TOLD
 from ._streams import watch
 from .types import TlsAutostart
 
@@ -181,7 +182,7 @@ def _serve_each(h: Handle, buf: ReadBuffer) -> bool:
     try:
         value = reader(buf)
     except BadMessage as error:
-        _lifecycle.fail(h, error)
+        _ending.fail(h, error)
         return h._each_reader is not reader or len(buf) != before or h._queue.reader is not None
     except BaseException as error:
         # a bug in the reader: asking it again would not end
@@ -322,7 +323,7 @@ def _refused(h: Handle, queue: ReadQueue, buf: ReadBuffer, error: BaseException)
         callback.throw(error)
         return True
     before = len(buf)
-    _lifecycle.fail(h, error)
+    _ending.fail(h, error)
     return queue.callback is not callback or len(buf) != before
 
 
@@ -337,14 +338,14 @@ def _settle(h: Handle) -> None:
         return
     _writing.settle(h)
     if h._eof:
-        _at_end(h)
+        at_end(h)
     elif (
         h._max_read_buffer is not None
         and h._buf
         and len(h._buf) > h._max_read_buffer
         and has_reader(h)
     ):
-        _lifecycle.fail(
+        _ending.fail(
             h,
             BufferLimitExceeded(
                 f"{len(h._buf)} bytes are unread, max_read_buffer is {h._max_read_buffer}"
@@ -409,7 +410,7 @@ def receive_failed(h: Handle, error: OSError) -> None:
         return
     failure = TransportError(error.strerror or str(error), errno=error.errno)
     failure.__cause__ = error.with_traceback(None)
-    _lifecycle.fail(h, failure)
+    _ending.fail(h, failure)
 
 
 def end_of_stream(h: Handle) -> None:
@@ -422,19 +423,19 @@ def end_of_stream(h: Handle) -> None:
     if h._buf._data or h._due or h._tls is not None:
         drain(h)
     elif not h._busy:  # the readers have seen all there is
-        _at_end(h)
+        at_end(h)
         if h._phase == OPEN:
             _after_event(h)
 
 
-def _at_end(h: Handle) -> None:
-    """The stream has ended, and the readers have had their chance.
-
-    ``_eof`` is 1 until ``on_eof`` was called, then 2.
-    """
+def at_end(h: Handle) -> None:
+    """The stream has ended, and the readers have had their chance."""
     queue = h._queue
     buf = h._buf
     while h._phase == OPEN and not h._busy:
+        if h._eof >= BROKEN:
+            _ending.tell(h)
+            return
         reader = queue.reader
         if reader is not None:
             value = _finish(reader, buf) if buf._data else END
@@ -442,28 +443,28 @@ def _at_end(h: Handle) -> None:
                 call(h, queue.advance(), value)
             elif isinstance(queue.callback, Next) and not buf._data:
                 if h._on_eof is None:
-                    h._eof = 2  # the iterator has been told
+                    h._eof = TOLD  # the iterator has been
                 call(h, queue.advance(), END)
             else:
                 why = "the stream ended inside a request"
-                _lifecycle.fail(h, UnexpectedEOF(_left(why, buf) if buf._data else why))
+                _ending.fail(h, UnexpectedEOF(_left(why, buf) if buf._data else why))
                 return
         elif h._each_reader is not None and buf._data:
             value = _finish(h._each_reader, buf)
             if value is not END:
                 call(h, h._each_callback, value)
             elif buf._data:
-                _lifecycle.fail(h, UnexpectedEOF(_left("the stream ended inside a frame", buf)))
+                _ending.fail(h, UnexpectedEOF(_left("the stream ended inside a frame", buf)))
                 return
         elif h._on_read is not None and buf:
-            _lifecycle.fail(h, UnexpectedEOF(_left("the stream ended with unread data", buf)))
+            _ending.fail(h, UnexpectedEOF(_left("the stream ended with unread data", buf)))
             return
-        elif h._eof == 1:
+        elif h._eof != TOLD:
             if h._on_eof is not None:
-                h._eof = 2
+                h._eof = TOLD
                 call(h, h._on_eof)
-            elif has_reader(h) or h._watch_eof:
-                _lifecycle.fail(h, UnexpectedEOF())
+            elif has_reader(h) or _ending.is_untold(h):
+                _ending.fail(h, UnexpectedEOF())
                 return
             else:
                 return  # nobody has asked: it will be told to whoever does

@@ -45,12 +45,14 @@ _MAX_READ_BUFFER: Final = 1 << 20
 _MAX_READ_SIZE: Final = 65_536
 _LOW_WATER_MARK: Final = 0
 _LINGER: Final = 3600.0
+_HANDSHAKE_TIMEOUT: Final = 60.0
 
 _is_callable: Final[Callable[[object], bool]] = callable  # whatever the annotation says
 
 
 def _reader_changed(h: Handle) -> None:
     _reading.unburst(h)
+    h._untaken = None
     h._each_reader = h._each_callback = None
     if h._on_read is not None:
         h._wake_reading()
@@ -65,6 +67,11 @@ def _interest_changed(h: Handle) -> None:
 
 def _eof_changed(h: Handle) -> None:
     if h._eof == 1 and h._on_eof is not None:
+        h._make_due(DUE_READ)
+
+
+def _error_changed(h: Handle) -> None:
+    if h._eof and h._on_error is not None:
         h._make_due(DUE_READ)
 
 
@@ -96,6 +103,12 @@ def _read_size_changed(h: Handle) -> None:
     h._read_size = min(h._read_size, h._max_read_size)
 
 
+def _handshake_timeout_changed(h: Handle) -> None:
+    tls = h._tls
+    if tls is not None and not tls.announced and h._phase == OPEN:
+        _tls.bound_handshake(h, tls)
+
+
 def _socket_option_changed(h: Handle) -> None:
     _lifecycle.set_options(h)
 
@@ -122,6 +135,7 @@ class Settings:
         "_autocork",
         "_clock",
         "_frames",
+        "_handshake_timeout",
         "_keepalive",
         "_linger",
         "_loop",
@@ -155,7 +169,7 @@ class Settings:
     on_prepare: Callback[OnPrepare] = Callback("Before each attempt to connect.")
     on_connect: Callback[OnConnect] = Callback("The connection is there.")
     on_connect_error: Callback[OnError] = Callback("No address has answered.")
-    on_error: Callback[OnError] = Callback("Something went wrong.")
+    on_error: Callback[OnError] = Callback("Something went wrong.", _error_changed)
     on_read: Callback[OnEvent] = Callback(
         "Something is unread, and no request waits. Setting it ends ``read_each``.",
         _reader_changed,
@@ -189,6 +203,11 @@ class Settings:
     )
     linger: Option[float] = Option(
         check_period, "For how many seconds unsent octets may outlive the handle."
+    )
+    handshake_timeout: Option[float] = Option(
+        check_period,
+        "How many seconds a TLS handshake may take; 0 for no limit.",
+        _handshake_timeout_changed,
     )
     autocork: Flag = Flag("Whether writes wait for the next turn.")
     watch_eof: Flag = Flag(
@@ -231,6 +250,7 @@ class Settings:
         max_read_size: int = _MAX_READ_SIZE,
         low_water_mark: int = _LOW_WATER_MARK,
         linger: float = _LINGER,
+        handshake_timeout: float | None = _HANDSHAKE_TIMEOUT,
         watch_eof: bool = False,
         allow_truncated: bool = False,
         peer_name: str | None = None,
@@ -297,6 +317,9 @@ class Settings:
         if linger is not _LINGER:
             linger = check_period("linger", linger)
         self._linger = linger
+        if handshake_timeout is not _HANDSHAKE_TIMEOUT:
+            handshake_timeout = check_period("handshake_timeout", handshake_timeout)
+        self._handshake_timeout = handshake_timeout
         self._autocork = autocork
         self._no_delay = no_delay
         self._keepalive = keepalive

@@ -1,4 +1,4 @@
-"""The phases of a handle, and the bits of what is due on it: numbers only.
+"""The phases of a handle, how its input ended, and the bits of what is due: numbers only.
 
 Leaf: imports nothing of this package, so that every room can take the names as they are.
 """
@@ -6,6 +6,8 @@ Leaf: imports nothing of this package, so that every room can take the names as 
 from __future__ import annotations
 
 __all__ = (
+    "BROKEN",
+    "BROKEN_TOLD",
     "CONNECTING",
     "DESTROYED",
     "DUE_DRAIN",
@@ -16,6 +18,7 @@ __all__ = (
     "DUE_WRITE",
     "FAILED",
     "OPEN",
+    "TOLD",
 )
 
 from typing import Final
@@ -25,6 +28,11 @@ CONNECTING: Final = 1
 OPEN: Final = 2
 FAILED: Final = 3  # a fatal error was, or is being, reported; reads and writes are ignored
 DESTROYED: Final = 4
+
+# Values of `_eof` behind 0 (input goes on) and 1 (it has ended well)
+TOLD: Final = 2  # and somebody was told, by on_eof for example
+BROKEN: Final = 3  # input has ended because of `_error`, which is told behind what has arrived
+BROKEN_TOLD: Final = 4  # and some operation has raised it
 
 # Bits of `_due`
 DUE_READ: Final = 1  # offer the buffer to the queue

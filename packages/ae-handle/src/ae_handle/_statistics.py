@@ -10,7 +10,7 @@ __all__ = ("HandleStatistics", "describe", "statistics")
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from . import _reading
-from ._states import OPEN
+from ._states import BROKEN, OPEN
 
 if TYPE_CHECKING:
     from ._handle import Handle
@@ -45,12 +45,16 @@ def statistics(h: Handle) -> HandleStatistics:
         _reading.unburst(h)
     return HandleStatistics(
         h._peer_name,
-        "ended" if h._eof and h._phase == OPEN else _PHASES[h._phase],
+        _ended(h._eof) if h._eof and h._phase == OPEN else _PHASES[h._phase],
         len(h._queue),
         len(h._buf),
         len(h._out),
         None if h._tls is None else h._tls.session.state,
     )
+
+
+def _ended(how: int) -> str:
+    return "failed" if how >= BROKEN else "ended"
 
 
 def describe(h: Handle) -> str:

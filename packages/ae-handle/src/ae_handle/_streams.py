@@ -6,7 +6,16 @@ so a socket serves as it is. Everything else is adapted here.
 
 from __future__ import annotations
 
-__all__ = ("BorrowedSocket", "DescriptorStream", "NestedStream", "adapt", "shut_down", "watch")
+__all__ = (
+    "BorrowedSocket",
+    "DescriptorStream",
+    "NestedStream",
+    "adapt",
+    "own",
+    "peer_address",
+    "shut_down",
+    "watch",
+)
 
 import os
 import socket
@@ -86,6 +95,25 @@ def watch(stream: Any, direction: Any, callback: Callable[[], object]) -> Any:
         if own is not None:
             return own(direction, callback)
     return ae.io(stream.fileno(), direction, callback)
+
+
+def own(stream: Any) -> Any:
+    """Return *stream* as one that nobody else can close."""
+    return stream
+
+
+def peer_address(stream: Any) -> str | None:
+    """Return the address of the other side of a socket, None if it has none."""
+    if not isinstance(stream, socket.socket):
+        return None
+    try:
+        address: Any = stream.getpeername()
+    except OSError:
+        return None
+    if isinstance(address, tuple):
+        host, port = address[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return str(address) or None
 
 
 def shut_down(stream: Any) -> None:
@@ -190,7 +218,7 @@ class NestedStream:
     only while the outer one wants to, and takes only so much unsent data.
     """
 
-    __slots__ = ("_broken", "_ended", "_handle", "_readable", "_writable")
+    __slots__ = ("_broken", "_ended", "_handle", "_readable", "_rest", "_writable")
 
     _LIMIT = 1 << 18
 
@@ -200,6 +228,7 @@ class NestedStream:
         self._handle = handle
         self._ended = False
         self._broken: OSError | None = None
+        self._rest = b""  # what the inner handle had not handed out when it broke
         self._readable: _NestedWatcher | None = None
         self._writable: _NestedWatcher | None = None
         handle.on_read = None
@@ -212,6 +241,9 @@ class NestedStream:
         buf = self._handle.read_buffer
         if buf:
             return buf.take(min(size, len(buf)))
+        if self._rest:
+            data, self._rest = self._rest[:size], self._rest[size:]
+            return data
         if self._broken is not None:
             raise self._broken
         if self._ended:
@@ -281,6 +313,7 @@ class NestedStream:
     def _on_error(self, handle: Handle, error: OSError) -> None:
         if getattr(error, "fatal", True):
             self._broken = error
+            self._rest = handle.read_buffer.take()
             for watcher in (self._readable, self._writable):
                 if watcher is not None:
                     watcher.fire()

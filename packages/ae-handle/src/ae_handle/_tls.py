@@ -7,10 +7,13 @@ is, is said in ``abc``; nothing here knows OpenSSL.
 from __future__ import annotations
 
 __all__ = (
-    "Tls",
     "autostart",
+    "begin",
+    "bound_handshake",
+    "check_role",
     "due",
     "end_of_stream",
+    "fail_session",
     "find_context",
     "lost",
     "make",
@@ -26,18 +29,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import ae_core as ae
 
-from . import _lifecycle, _reading, _writing
-from ._errors import TlsError, TlsUnavailable, UnexpectedEOF
+from . import _ending, _lifecycle, _reading, _writing
+from ._errors import HandleTimedOut, TlsError, TlsUnavailable, UnexpectedEOF
 from ._registry import LINE
 from ._ssl import SslContext, is_ssl_context
-from ._states import DUE_FAIL, DUE_TLS, OPEN
+from ._states import BROKEN, DUE_FAIL, DUE_READ, DUE_TLS, OPEN
+from ._tls_layer import ANSWER, Tls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from ._errors import HandleError
     from ._handle import Handle
-    from ._write_queue import WriteQueue
-    from .abc import TlsContext, TlsRole, TlsSession
+    from .abc import TlsContext, TlsRole
     from .types import TlsAutostart
 
 # Theory of operation
@@ -61,10 +63,19 @@ if TYPE_CHECKING:
 # The octets behind that alert are clear text already: `unused_data` of the session. To one
 # without that, ciphertext is then fed record by record (their length is in the header). The side
 # that did not ask answers with its own close_notify if it has an on_tls_stopped; else the alert
-# is its end of stream.
+# is its end of stream. In on_tls_stopped the session that ended can still be looked at, and TLS
+# can be started again: the octets behind the alert are in the read buffer by then, which `start`
+# gives to the new session.
+#
+# A session that has failed is marked (`fail_session`) before anything is delivered or told: what
+# callbacks write from then on, and what waited to be encrypted, must not leave in clear.
 
-# How long a close_notify of ours may go unanswered, in seconds.
-_ANSWER: Final = 10.0
+_ROLES: Final = ("connect", "accept")
+
+_TRUNCATED: Final = (
+    "the stream was truncated: the connection was closed without close_notify, "
+    "so data may be missing"
+)
 
 # How much more than max_read_size is read while data streams in, and the most.
 _STREAM_FACTOR: Final = 4
@@ -73,54 +84,6 @@ _STREAM_SIZE: Final = 1 << 18
 # Buffers for that: one, unless a callback runs the loop, or other threads have loops.
 _buffers: Final[list[memoryview]] = []
 _MOST_BUFFERS: Final = 2
-
-_ROLES: Final = ("connect", "accept")
-
-
-class Tls:
-    """One session on one handle."""
-
-    __slots__ = (
-        "announced",
-        "held",
-        "read_pieces",
-        "recv_into",
-        "role",
-        "sent_close",
-        "session",
-        "stopping",
-        "streaming",
-        "timer",
-    )
-
-    def __init__(self, session: TlsSession, role: TlsRole) -> None:
-        self.session = session
-        # what an engine may offer besides: everything decrypted, in the pieces it came in
-        self.read_pieces: Callable[[], list[bytes]] | None = getattr(session, "read_pieces", None)
-        self.role = role
-        self.announced = False  # on_tls_started was called, or there was none
-        self.sent_close = False  # our close_notify is out, or queued
-        self.stopping = 0  # 1: stop() waits for the handshake; 2: our close_notify is out
-        self.held = b""  # an incomplete record, while we feed record by record
-        self.recv_into: Callable[[memoryview, int], int] | None = None  # if there may be much
-        self.streaming = False  # the last read came back full
-        self.timer: Any = None
-
-    @property
-    def in_handshake(self) -> bool:
-        """Whether the peer is not known yet, so that nothing may be sent to it."""
-        return self.session.state == "handshake"
-
-    def next_block(self, out: WriteQueue) -> bytes:
-        """Return the next ciphertext to be sent, encrypting what waits in *out*.
-
-        Raises:
-            TlsError: If the session does.
-        """
-        session = self.session
-        if out.pieces and not self.stopping and self.announced and session.state != "handshake":
-            session.write(out.next())
-        return session.drain()
 
 
 def find_context(context: Any) -> TlsContext:
@@ -175,7 +138,7 @@ def make(h: Handle, role: TlsRole, context: Any) -> Tls:
         TlsError: If the engine refuses.
     """
     check_role(role)
-    if h._tls is not None:
+    if h._tls is not None and not h._tls.over:
         raise ValueError("TLS is active already on this handle")
     settings = h._tls_context if context is None else None
     if settings is None:
@@ -189,14 +152,7 @@ def start(h: Handle, tls: Tls) -> None:
     out = h._out
     while out.pieces:  # pushed before: it leaves in clear
         out.append_block(out.next())
-    h._tls = tls
-    if isinstance(h._io, socket.socket) and getattr(tls.session, "copies_input", False):
-        tls.recv_into = h._io.recv_into
-    h._simple = False
-    h._may_burst = True
-    if h._reading is not None:  # another callback reads from now on
-        h._reading.cancel()
-        h._reading = None
+    begin(h, tls)
     if h._buf:
         # clear text behind the STARTTLS command: the engine's, never the application's
         tls.held = h._buf.take(len(h._buf))
@@ -205,15 +161,39 @@ def start(h: Handle, tls: Tls) -> None:
     _reading.update_interest(h)
 
 
+def begin(h: Handle, tls: Tls) -> None:
+    """Have *tls* carry what is read, and what is pushed, from now on."""
+    h._tls = tls
+    if isinstance(h._io, socket.socket) and getattr(tls.session, "copies_input", False):
+        tls.recv_into = h._io.recv_into
+    h._simple = False
+    h._may_burst = True
+    if h._reading is not None:  # another callback reads from now on
+        h._reading.cancel()
+        h._reading = None
+    tls.since = h._clock()
+    bound_handshake(h, tls)
+
+
+def bound_handshake(h: Handle, tls: Tls) -> None:
+    """Have the handshake end in ``handshake_timeout`` seconds at most."""
+    seconds = h._handshake_timeout
+    if seconds:
+        tls.until = tls.since + seconds
+        tls.timer = ae.timer(max(0.0, tls.until - h._clock()), _TooLong(h))
+    else:
+        tls.until = tls.timer = None
+
+
 def due(h: Handle) -> None:
     """Do what ``start`` left to do, in an event."""
     tls = h._tls
-    if tls is not None:
+    if tls is not None and h._eof < BROKEN:
         early, tls.held = tls.held, b""
         if early:
             receive(h, early)
         elif tls.stopping == 2 and tls.session.state == "closed":
-            _stopped(h, tls, _unused(tls.session))
+            _stopped(h, tls, tls.unused)
 
 
 def receive_much(h: Handle, tls: Tls) -> None:
@@ -254,10 +234,10 @@ def receive(h: Handle, data: Any) -> None:
     rest = b""
     try:
         if tls.stopping == 2:
-            rest = _feed_records(tls, tls.held + data, plain)
+            rest = tls.feed(data, plain)
         else:
             session.feed(data)
-            _read_all(tls, plain)
+            tls.read_all(plain)
     except TlsError as caught:
         error = caught
     if not tls.announced and not _announce(h, tls, error, bool(plain)):
@@ -270,14 +250,18 @@ def receive(h: Handle, data: Any) -> None:
             h._buf.feed(b"".join(plain))  # it would be joined for the search, less well
         else:
             h._buf.feed_pieces(plain)
-        _reading.drain(h)
-    elif not h._busy:
+        if error is None:
+            _reading.drain(h)
+        else:
+            h._due |= DUE_READ
+    elif not h._busy and error is None:
         _writing.flush(h)
-    if h._tls is not tls or h._phase != OPEN:
-        return
     if error is not None:
-        _writing.flush(h)
-        _lifecycle.fail(h, error)
+        fail_session(h, tls)
+        _writing.flush(h)  # the alert
+        _ending.fail(h, error)
+        return
+    if h._tls is not tls or h._phase != OPEN or h._eof >= BROKEN:
         return
     if h._due & DUE_FAIL:  # the session did, while it was encrypting
         _lifecycle.do_due(h)
@@ -291,41 +275,12 @@ def receive(h: Handle, data: Any) -> None:
             _lifecycle.do_due(h)
 
 
-def _read_all(tls: Tls, plain: list[bytes]) -> None:
-    """Move everything decrypted to *plain*; raise what ended it, after that."""
-    if tls.read_pieces is not None:
-        while pieces := tls.read_pieces():
-            plain += pieces
-    else:
-        while data := tls.session.read():
-            plain.append(data)
-
-
-def _feed_records(tls: Tls, data: bytes, plain: list[bytes]) -> bytes:
-    """Feed one record at a time until the peer's close_notify; return what lies behind it."""
-    session = tls.session
-    if getattr(session, "unused_data", None) is not None:
-        session.feed(data)
-        _read_all(tls, plain)
-        return _unused(session) if session.state == "closed" else b""
-    while len(data) >= 5:
-        size = 5 + int.from_bytes(data[3:5], "big")
-        if len(data) < size:
-            break
-        record, data = data[:size], data[size:]
-        session.feed(record)
-        _read_all(tls, plain)
-        if session.state == "closed":
-            tls.held = b""
-            return _unused(session) + data
-    tls.held = data
-    return b""
-
-
-def _unused(session: TlsSession) -> bytes:
-    """Return what was fed and lies behind the peer's close_notify, if the session keeps it."""
-    data: bytes = getattr(session, "unused_data", b"")
-    return data
+def fail_session(h: Handle, tls: Tls) -> None:
+    """Note that *tls* can send nothing more but its alert."""
+    tls.over = True
+    tls.stopping = 0
+    h._out.lost += h._out.waiting
+    h._out.drop_pieces()
 
 
 def _announce(h: Handle, tls: Tls, error: TlsError | None, has_data: bool) -> bool:
@@ -340,6 +295,7 @@ def _announce(h: Handle, tls: Tls, error: TlsError | None, has_data: bool) -> bo
                 _lifecycle.do_due(h)
         return False
     tls.announced = True
+    tls.timer = tls.until = None
     if h._on_tls_started is not None:
         _reading.call(h, h._on_tls_started, None)
     if h._phase != OPEN or h._tls is not tls:
@@ -353,6 +309,9 @@ def autostart(h: Handle, request: TlsAutostart, version: tuple[int, int] | None)
     """Start TLS for a ``TlsAutostart`` request, if the peer has."""
     if version is None or h._phase != OPEN:
         return
+    if h._eof >= BROKEN:
+        h._buf.clear()  # the engine's, never the application's
+        return
     try:
         start(h, make(h, request.mode, request.context))
     except TlsError as error:
@@ -361,26 +320,44 @@ def autostart(h: Handle, request: TlsAutostart, version: tuple[int, int] | None)
         ae.report_error(error)
 
 
-def refuse(h: Handle, error: TlsError) -> None:
+def refuse(h: Handle, error: HandleError) -> None:
     """There will be no TLS, because of *error*: say so as after a failed handshake."""
+    error.fatal = True
     callback = h._on_tls_started
     if callback is None:
-        _lifecycle.fail(h, error)
+        _ending.fail(h, error)
         return
-    _lifecycle.disable(h, error)
+    _ending.disable(h, error)
     try:
         callback(h, error)
     except BaseException as raised:
         ae.report_error(raised)
 
 
-def _handshake_failed(h: Handle, tls: Tls, error: TlsError) -> None:
-    """The peer is not who it should be, or does not speak TLS."""
+def _handshake_failed(h: Handle, tls: Tls, error: HandleError) -> None:
+    """The peer is not who it should be, or does not speak TLS, or not in time."""
     tls.announced = True
-    h._out.clear()
-    h._out.append_block(tls.session.drain())  # the alert
-    _writing.flush_alert(h)
+    fail_session(h, tls)
+    h._out.lose()
+    if isinstance(error, TlsError):
+        h._out.append_block(tls.session.drain(), overhead=True)  # the alert
+        _writing.flush_alert(h)
     refuse(h, error)
+
+
+class _TooLong:
+    """Ends a handshake that is not done in time."""
+
+    __slots__ = ("_events",)
+
+    def __init__(self, h: Handle) -> None:
+        self._events = h._events
+
+    def __call__(self) -> None:
+        h = self._events()
+        if h is not None and h._tls is not None and not h._tls.announced and h._phase == OPEN:
+            text = f"handshake_timeout of {h._handshake_timeout:g} s has passed"
+            _handshake_failed(h, h._tls, HandleTimedOut(text))
 
 
 def lost(h: Handle, error: OSError) -> None:
@@ -411,7 +388,7 @@ def end_of_stream(h: Handle) -> None:
     error: TlsError | None = None
     try:
         tls.session.feed(b"")
-        _read_all(tls, plain)
+        tls.read_all(plain)
     except TlsError as caught:
         error = caught
     if not tls.announced:
@@ -423,45 +400,42 @@ def end_of_stream(h: Handle) -> None:
         return
     for piece in plain:
         h._buf.feed(piece)
-    if plain:
-        _reading.drain(h)
-    if h._tls is not tls or h._phase != OPEN:
-        return
     if tls.stopping == 2:
         # it took our close_notify for the end of everything
-        h._eof = 1
-        _stopped(h, tls, b"")
-    else:
-        _lifecycle.fail(
-            h, UnexpectedEOF("the connection was closed without close_notify: data may be missing")
-        )
+        if plain:
+            _reading.drain(h)
+        if h._tls is tls and h._phase == OPEN and h._eof < BROKEN:
+            h._eof = 1
+            _stopped(h, tls, b"")
+        return
+    if plain:
+        h._due |= DUE_READ
+    fail_session(h, tls)
+    _ending.fail(h, UnexpectedEOF(_TRUNCATED))
 
 
 def stop(h: Handle) -> None:
     """Send close_notify; clear text goes on after the peer's. Calls nobody back."""
     tls = h._tls
-    if tls is None or tls.stopping == 2 or (tls.stopping and not tls.announced):
+    if tls is None or tls.over or tls.stopping == 2 or (tls.stopping and not tls.announced):
         return
     out = h._out
     try:
-        while out.pieces and not tls.stopping:
-            tls.session.write(out.next())  # kept there until the handshake is done
+        if not tls.stopping:
+            tls.encrypt_rest(out)
         if not tls.announced:
             tls.stopping = 1
             return
-        tls.session.shutdown()
-        out.append_block(tls.session.drain())
+        tls.begin_stop(out, h._clock())
     except TlsError as error:
+        fail_session(h, tls)
         _lifecycle.note_failure(h, error)
         return
-    tls.stopping = 2
-    tls.sent_close = True
     _writing.flush(h)
     if tls.session.state == "closed":
         _lifecycle.note(h, DUE_TLS)
         return
-    timer = _Unanswered(h)
-    tls.timer = ae.timer(_ANSWER, timer)
+    tls.timer = ae.timer(ANSWER, _Unanswered(h))
 
 
 class _Unanswered:
@@ -475,7 +449,8 @@ class _Unanswered:
     def __call__(self) -> None:
         h = self._events()
         if h is not None and h._tls is not None and h._phase == OPEN:
-            _lifecycle.fail(h, TlsError("the peer did not answer close_notify", reason="timeout"))
+            h._tls.over = True
+            _ending.fail(h, TlsError("the peer did not answer close_notify", reason="timeout"))
 
 
 def _peer_closed(h: Handle, tls: Tls, rest: bytes) -> None:
@@ -488,31 +463,33 @@ def _peer_closed(h: Handle, tls: Tls, rest: bytes) -> None:
             _reading.update_interest(h)
             _reading.drain(h)
     else:
-        out = h._out
         try:
-            while out.pieces:
-                tls.session.write(out.next())
-            tls.session.shutdown()
-            out.append_block(tls.session.drain())
+            tls.encrypt_rest(h._out)
+            tls.close(h._out)
         except TlsError as error:
-            _lifecycle.fail(h, error)
+            fail_session(h, tls)
+            _ending.fail(h, error)
             return
         _writing.flush(h)
-        _stopped(h, tls, _unused(tls.session))
+        _stopped(h, tls, tls.unused)
 
 
 def _stopped(h: Handle, tls: Tls, rest: bytes) -> None:
-    """TLS is over: say so, and go on in clear."""
+    """TLS is over: say so, and go on in clear, or in TLS anew if it was started again."""
     tls.timer = None
-    if h._on_tls_stopped is not None:
-        _reading.call(h, h._on_tls_stopped)
-    if h._phase != OPEN or h._tls is not tls:
-        return
-    h._tls = None
-    if h._reading is not None:
-        h._reading.cancel()
-        h._reading = None
-    _writing.refresh(h)
+    tls.over = True
+    tls.stopping = 2
     if rest:
         h._buf.feed(rest)
+    if h._on_tls_stopped is not None:
+        _reading.call(h, h._on_tls_stopped)
+    if h._phase != OPEN:
+        return
+    if h._tls is tls:
+        h._tls = None
+        h._out.overhead = False
+        if h._reading is not None:
+            h._reading.cancel()
+            h._reading = None
+        _writing.refresh(h)
     _reading.drain(h)

@@ -23,13 +23,16 @@ _BLOCK: Final = 1 << 18
 class WriteQueue:
     """Unsent octets: ``pieces``, and before them the unsent rest of ``block``."""
 
-    __slots__ = ("_counted", "_size", "block", "pieces")
+    __slots__ = ("_counted", "_size", "block", "lost", "overhead", "pieces")
 
     block: bytes | memoryview
+    overhead: bool
 
     def __init__(self) -> None:
         self.pieces: list[bytes] = []
         self.block = b""
+        self.lost = 0  # how many octets of the program's cannot be sent any more
+        self.overhead = False  # nothing in `block` is the program's: a handshake, an alert
         self._counted = 0  # how many of `pieces` are in `_size`; whoever pops one resets it
         self._size = 0
 
@@ -39,6 +42,11 @@ class WriteQueue:
 
     def __bool__(self) -> bool:
         return bool(self.block or self.pieces)
+
+    @property
+    def owed(self) -> int:
+        """How many octets of the program's are unsent, as they leave."""
+        return self.waiting + (0 if self.overhead else len(self.block))
 
     @property
     def waiting(self) -> int:
@@ -84,13 +92,23 @@ class WriteQueue:
         elif size:
             self.block = memoryview(block)[size:]
 
-    def append_block(self, data: bytes) -> None:
+    def append_block(self, data: bytes, *, overhead: bool = False) -> None:
         """Put *data* behind the block and before the pieces."""
         if data:
+            self.overhead = overhead and (self.overhead or not self.block)
             self.block = b"".join((self.block, data)) if self.block else data
+
+    def drop_pieces(self) -> None:
+        """Forget everything behind the block."""
+        self.pieces.clear()
+        self._counted = self._size = 0
+
+    def lose(self) -> None:
+        """Forget everything, and count it as lost."""
+        self.lost += self.owed
+        self.clear()
 
     def clear(self) -> None:
         """Forget everything."""
-        self.pieces.clear()
+        self.drop_pieces()
         self.block = b""
-        self._counted = self._size = 0

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 import ae_core as ae
 
-from . import _lifecycle
+from . import _lifecycle, _tls
 from ._errors import BufferLimitExceeded, TlsError, TransportError
 from ._states import DUE_DRAIN, DUE_DRAINED, OPEN
 from ._streams import shut_down, watch
@@ -75,6 +75,7 @@ def flush(h: Handle) -> None:
         return
     if h._write_error is not None:
         out.clear()
+        h._later = False
         return
     progress = False
     full = False
@@ -87,6 +88,7 @@ def flush(h: Handle) -> None:
                 try:
                     block = tls.next_block(out)
                 except TlsError as error:
+                    _tls.fail_session(h, tls)
                     _lifecycle.note_failure(h, error)
                     break
             if not block:
@@ -164,7 +166,8 @@ def send_failed(h: Handle, data: bytes, error: OSError) -> None:
         return
     # What the peer sent before it went away is worth more than what we could not send: it is
     # read and delivered first (in the next turn), then the error is reported.
-    h._out.clear()
+    h._out.lost += len(data)
+    h._out.lose()
     if h._writing is not None:
         h._writing.cancel()
         h._writing = None
@@ -217,12 +220,11 @@ def _shut_down(h: Handle) -> None:
             h._armed = True  # come again when that is over
             return
         try:
-            tls.session.shutdown()
-            h._out.append_block(tls.session.drain())
+            tls.close(h._out)
         except TlsError as error:
+            _tls.fail_session(h, tls)
             _lifecycle.note_failure(h, error)
             return
-        tls.sent_close = True
         h._shutdown = 2  # close_notify is on its way
         flush(h)
     if h._out:
