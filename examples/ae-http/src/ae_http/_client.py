@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
 
 from ._coding import ACCEPTED
 from ._errors import ClientClosed
-from ._headers import HeadersInput, encode_fields
+from ._headers import HeadersInput
 from ._operation import Operation, Options
 from ._pool import Pool
 from ._proxy import ProxyChoice, choose_proxy
-from ._request import Request, make_request
+from ._request import Request, check_fields, make_request
 from ._response import Response, ResponseHead, ResponseStream
 from ._scope import Scope
 from ._upload import UploadInput
@@ -71,8 +71,10 @@ class Client(Scope):
     """An HTTP/1.1 client, which keeps connections for the next request.
 
     Args:
-        headers: Fields for all requests; those of a request replace them. ``User-Agent``,
-            ``Accept`` and ``Accept-Encoding`` have defaults.
+        headers: Fields for all requests, under the same rules as those of one; those of a request
+            replace them, and so does the user of its URL. ``User-Agent``, ``Accept`` and
+            ``Accept-Encoding`` have defaults. ``Authorization``, ``Cookie`` and ``Host`` go to the
+            origin that was asked, and where that redirects to itself, not to others.
         timeout: Seconds for a whole request, redirects and body included; None for no limit.
         connect_timeout: Seconds for a connection: resolving, proxy and TLS included.
         read_timeout: Seconds in which nothing is sent or received.
@@ -99,6 +101,7 @@ class Client(Scope):
     it is forgotten instead, what is under way goes on, and idle connections are closed.
 
     Raises:
+        InvalidRequest: If one of *headers* is none that callers may set, or not in a client.
         TypeError, ValueError: If an argument is of the wrong kind, or out of range.
 
     Perl: ``AnyEvent::HTTP``
@@ -124,7 +127,7 @@ class Client(Scope):
         tls_context: Any = None,
         connector: Connector | None = None,
     ) -> None:
-        given = encode_fields(headers)
+        given = check_fields(headers, of_client=True)
         names = {name.lower() for name, _ in given}
         agent = f"ae-http/{__version__}"
         defaults = [("User-Agent", agent), ("Accept", "*/*")]

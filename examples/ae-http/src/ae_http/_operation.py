@@ -21,7 +21,7 @@ from ._errors import (
     ResponseTooLarge,
 )
 from ._proxy import ProxyChoice, choose_proxy
-from ._redirect import follow, is_redirect
+from ._redirect import follow, is_redirect, public
 from ._request import IDEMPOTENT, Request, make_request
 from ._response import Response, ResponseHead, ResponseStream
 
@@ -114,6 +114,7 @@ class Operation:
         "_history",
         "_mark",
         "_options",
+        "_origin",
         "_pieces",
         "_pool",
         "_redirect",
@@ -137,6 +138,7 @@ class Operation:
     ) -> None:
         self._pool = pool
         self.request: Request = request
+        self._origin = request.target.origin  # the client's credentials are for this one
         self.proxy: Target | None = proxy
         self._options = options
         self.read_timeout: float | None = options.read_timeout
@@ -337,18 +339,21 @@ class Operation:
                 raise RedirectRefused(f"more than {options.max_redirects} redirects", phase="done")
             method, target, fields, with_body = follow(
                 head.status,
-                head.headers["location"],
+                _location(head.headers),
                 request.method,
                 request.target,
                 request.fields,
             )
+            if target.origin == request.target.origin:  # the user in a URL is for its origin, too
+                target = target._replace(credentials=request.target.credentials)
             self.proxy = choose_proxy(options.proxy, target)
+            defaults = self._pool.defaults
             self.request = make_request(
                 method,
                 target,
                 fields,
                 request.body if with_body else None,
-                self._pool.defaults,
+                defaults if target.origin == self._origin else public(defaults),
                 proxy=self.proxy if target.scheme == "http" else None,
                 close=not self._pool.keeps,
             )
@@ -501,3 +506,11 @@ def _too_large(what: str, limit: int) -> ResponseTooLarge:
     return ResponseTooLarge(
         f"the body of the response {what} more than {limit} octets", phase="body"
     )
+
+
+def _location(headers: Headers) -> str:
+    """Return where a redirect leads; said twice, it must be the same."""
+    first, *others = headers.get_all("location")
+    if any(other != first for other in others):
+        raise RedirectRefused("a redirect to several locations", phase="done")
+    return first

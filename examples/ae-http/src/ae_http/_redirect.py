@@ -5,7 +5,7 @@ Sans-I/O.
 
 from __future__ import annotations
 
-__all__ = ("follow", "is_redirect")
+__all__ = ("follow", "is_redirect", "public")
 
 from typing import TYPE_CHECKING, Final
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 _STATUSES: Final = frozenset({301, 302, 303, 307, 308})
 # What proves who we are is for one origin only; what describes a body goes with the body.
-_CREDENTIALS: Final = frozenset({"authorization", "cookie", "proxy-authorization"})
+# "host" is for the first one, too, if the caller has set it.
+_OF_ORIGIN: Final = frozenset({"authorization", "cookie", "cookie2", "host", "proxy-authorization"})
 _OF_THE_BODY: Final = frozenset(
     {"content-encoding", "content-language", "content-length", "content-location", "content-type"}
 )
@@ -49,11 +50,17 @@ def follow(
         next_target = parse_url(join(target.url, location))
     except (InvalidRequest, ValueError) as error:
         raise RedirectRefused(f"a redirect to {location[:200]!r}: {error}", phase="done") from None
+    if next_target.authority == target.authority:  # which has no zone
+        next_target = next_target._replace(host=target.host)
     # 303 says so; for 301 and 302 it is what all clients do with POST (RFC 9110 15.4.2)
     to_get = (status == 303 and method != "HEAD") or (status in (301, 302) and method == "POST")
     gone: frozenset[str] = _OF_THE_BODY if to_get else frozenset()
     if next_target.origin != target.origin:
-        # "host" was for the first one, if the caller has set it
-        gone |= _CREDENTIALS | {"host"}
+        gone |= _OF_ORIGIN
     kept = [pair for pair in fields if pair[0].lower() not in gone]
     return "GET" if to_get else method, next_target, kept, not to_get
+
+
+def public(fields: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return those of a client's own *fields* that everybody may see."""
+    return [pair for pair in fields if pair[0].lower() not in _OF_ORIGIN]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ("IDEMPOTENT", "Request", "make_request")
+__all__ = ("IDEMPOTENT", "Request", "check_fields", "make_request")
 
 import re
 from typing import TYPE_CHECKING, Any, Final
@@ -34,6 +34,8 @@ _OURS: Final = frozenset(
         "transfer-encoding",
     }
 )
+# Whoever gets one of these twice may heed the first or the last
+_ONCE: Final = frozenset({"authorization", "content-length", "host"})
 _PROTOCOL: Final = re.compile(f"{TOKEN.pattern}(?:/{TOKEN.pattern})?")
 _JOIN: Final = 65536  # a body up to this size is sent in one piece with the head
 
@@ -77,6 +79,34 @@ class Request:
         return self.body if isinstance(self.body, Upload) else None
 
 
+def check_fields(
+    headers: HeadersInput, *, upgrade: bool = False, of_client: bool = False
+) -> list[tuple[str, str]]:
+    """Return the fields that a caller has given.
+
+    Args:
+        headers: These.
+        upgrade: They may name the protocol that is asked for.
+        of_client: They are for all requests of a client.
+
+    Raises:
+        InvalidRequest: If they cannot be sent.
+        TypeError: If one is no field at all.
+    """
+    fields = encode_fields(headers)
+    seen = set()
+    for spelled, _ in fields:
+        name = spelled.lower()
+        if name in _OURS or (name == "upgrade" and not upgrade):
+            raise InvalidRequest(f"the field {name!r} is set by the client itself, not by callers")
+        if of_client and name == "content-length":
+            raise InvalidRequest(f"the field {name!r} is for one request, not for all of a client")
+        if name in _ONCE and name in seen:
+            raise InvalidRequest(f"expected one {spelled}, got several")
+        seen.add(name)
+    return fields
+
+
 def make_request(
     method: str,
     target: Target,
@@ -108,32 +138,27 @@ def make_request(
         raise InvalidRequest(f"expected a method such as 'GET', got {method!r}")
     if upgrade is not None and not _PROTOCOL.fullmatch(upgrade):
         raise InvalidRequest(f"expected a protocol such as 'websocket', got {upgrade!r}")
-    fields = encode_fields(headers)
-    given = set()
+    fields = check_fields(headers, upgrade=upgrade is not None)
+    given = {name.lower(): value for name, value in fields}
     length: int | None = None
-    for spelled, value in fields:
-        name = spelled.lower()
-        if name in _OURS or (name == "upgrade" and upgrade is None):
-            raise InvalidRequest(f"the field {name!r} is set by the client itself, not by callers")
-        if name == "content-length":
-            if name in given or not value.isdecimal() or not value.isascii():
-                raise InvalidRequest(f"expected one Content-Length, a number, got {value!r}")
-            length = int(value)
-        if name == "host" and name in given:
-            raise InvalidRequest("expected one Host, got several")
-        given.add(name)
+    if "content-length" in given:
+        value = given["content-length"]
+        if not value.isdecimal() or not value.isascii():
+            raise InvalidRequest(f"expected Content-Length as a number, got {value!r}")
+        length = int(value)
     if isinstance(body, Upload):
         if body.started:
             raise InvalidRequest("the request body cannot be produced a second time")
     else:
         body = make_upload(body, length)
-    wire_fields = []
-    if "host" not in given:
-        wire_fields.append(("Host", target.authority))
-    wire_fields += [pair for pair in defaults if pair[0].lower() not in given]
-    wire_fields += fields
+    own = [*fields]
     if target.credentials is not None and "authorization" not in given:
-        wire_fields.append(("Authorization", target.credentials))
+        own.append(("Authorization", target.credentials))
+    names = {name.lower() for name, _ in own}
+    wire_fields = [pair for pair in defaults if pair[0].lower() not in names]
+    if not any(name.lower() == "host" for name, _ in (*own, *wire_fields)):
+        wire_fields.insert(0, ("Host", target.authority))
+    wire_fields += own
     if proxy is not None and proxy.credentials is not None:
         wire_fields.append(("Proxy-Authorization", proxy.credentials))
     if isinstance(body, Upload):
