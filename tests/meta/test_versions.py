@@ -20,7 +20,7 @@ REQUIRES: dict[str, set[str]] = {  # of ours
     "packages/ae-tls": {"ae-core", "ae-socket", "ae-handle"},
     "packages/ae-guests": {"ae-core"},
     "examples/ae-redis": {"ae-handle"},
-    "examples/ae-http": {"ae-handle"},
+    "examples/ae-http": {"ae-socket", "ae-handle"},
 }
 FOLDERS = {Path(folder).name: ROOT / folder for folder in REQUIRES}
 DISTRIBUTIONS = tuple(FOLDERS)

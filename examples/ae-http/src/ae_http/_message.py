@@ -103,7 +103,7 @@ class ResponseReader:
         >>> reader = ResponseReader()
         >>> reader.expect("GET")
         >>> reader.feed(b"HTTP/1.1 200 OK\\r\\nContent-Length: 5\\r\\n\\r\\nhello")
-        [<Head 200 OK>, b'hello', <End.END: 'end'>]
+        [<Head 200 'OK'>, b'hello', <End.END: 'end'>]
     """
 
     __slots__ = (
