@@ -15,8 +15,9 @@ import pytest
 import ae_core as ae
 import ae_dns
 import ae_socket
+from ae_core.abc import Backend
 from ae_dns import _getaddrinfo
-from ae_dns.testing import DROP, NameServer, rcode
+from ae_dns.testing import DROP, NameServer, Query, Step, rcode
 from ae_socket import ThreadResolver
 
 RECV = 10
@@ -221,6 +222,112 @@ def test_unknown_services_are_an_error(resolver: ae_dns.Resolver, server: NameSe
         with pytest.raises(ValueError):
             found.recv(RECV)
     assert server.queries == []
+
+
+# ------------------------------------------------------------- one family keeps silent
+
+LONG = 60.0  # a time-out that nobody waits for
+
+
+@pytest.mark.parametrize(("silent", "host"), [("AAAA", "192.0.2.80"), ("A", "2001:db8::80")])
+def test_a_family_that_keeps_silent_costs_a_moment(
+    backend: Backend, silent: str, host: str
+) -> None:
+    async def main() -> None:
+        with NameServer(f"www.demo.test. {'A' if '.' in host else 'AAAA'} {host}") as server:
+            server.script("www.demo.test", silent, *[DROP] * 9)
+            resolver = ae_dns.Resolver(servers=[server.endpoint], timeouts=(LONG,))
+            started = ae.time()
+            [info] = await resolver.getaddrinfo("www.demo.test.", 80)
+            assert ae.time() - started >= _getaddrinfo.RESOLUTION_DELAY
+            assert info.sockaddr[0] == host
+            assert resolver.statistics()["outstanding"] == 0
+
+    ae.run(main())
+
+
+def test_connecting_does_not_wait_for_a_family_that_keeps_silent(backend: Backend) -> None:
+    async def main() -> None:
+        with NameServer("v4.demo.test. A 127.0.0.1") as server:
+            server.script("v4.demo.test", "AAAA", *[DROP] * 9)
+            ae_dns.set_resolver(ae_dns.Resolver(servers=[server.endpoint], timeouts=(LONG,)))
+            ae_dns.install()
+            accepted: list[socket.socket] = []
+            listener = ae_socket.tcp_server("127.0.0.1", 0, lambda sock, *_: accepted.append(sock))
+            for service in (listener.address[1], f"odd={listener.address[1]}"):
+                infos = await ae_socket.resolve("v4.demo.test", service)
+                assert [info.sockaddr[0] for info in infos] == ["127.0.0.1"]
+                (await ae_socket.tcp_connect("v4.demo.test", service)).close()
+            listener.cancel()
+            for sock in accepted:
+                sock.close()
+
+    ae.run(main())
+
+
+def test_no_clock_starts_with_a_family_that_is_empty_or_failed(server: NameServer) -> None:
+    for step in (None, rcode("REFUSED")):
+        server.script("only4.demo.test", "AAAA", *[step or (lambda _: None)] * 2)
+        server.script("only4.demo.test", "A", DROP)
+        server.add("only4.demo.test. A 192.0.2.4")
+        seconds = 4 * _getaddrinfo.RESOLUTION_DELAY
+        resolver = ae_dns.Resolver(servers=[server.endpoint], timeouts=(seconds, LONG))
+        assert ask(resolver, "only4.demo.test.") == ["192.0.2.4 80"]
+
+
+def test_a_family_that_comes_within_the_moment_counts(
+    resolver: ae_dns.Resolver, server: NameServer
+) -> None:
+    seen: list[object] = []
+
+    def later(query: Query) -> Step:
+        # The reply to the other question is on its way already, and arrives first.
+        seen.append(ae.timer(0.001, lambda: reply(query)))
+        return DROP
+
+    def reply(query: Query) -> None:
+        records = query.reply("www.demo.test. AAAA 2001:db8::80")
+        server._udp.sendto(records.to_wire(), query.source)
+
+    server.script("www.demo.test", "AAAA", later)
+    found = ask(resolver, "www.demo.test")
+    assert sorted(found) == ["192.0.2.80 80", "192.0.2.81 80", "2001:db8::80 80"]
+
+
+def test_a_silent_family_does_not_hold_up_a_name_of_the_search_list(server: NameServer) -> None:
+    server.script("www.demo.test", "AAAA", *[DROP] * 9)
+    resolver = ae_dns.Resolver(
+        servers=[server.endpoint], timeouts=(LONG,), search=["none.test", "demo.test"]
+    )
+    assert ask(resolver, "www") == ["192.0.2.80 80", "192.0.2.81 80"]
+
+
+def test_families_asked_one_after_the_other_have_the_same_moment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: NameServer
+) -> None:
+    conf = tmp_path / "resolv.conf"
+    conf.write_text(f"nameserver {server.endpoint}\noptions single-request\n")
+    monkeypatch.setenv("AE_RESOLV_CONF", str(conf))
+    server.script("www.demo.test", "AAAA", *[DROP] * 9)
+    resolver = ae_dns.Resolver(timeouts=(LONG,))
+    assert ask(resolver, "www.demo.test.") == ["192.0.2.80 80", "192.0.2.81 80"]
+
+
+@pytest.mark.parametrize("where", ["on_all", "on_one", "try_next", "texts"])
+def test_what_goes_wrong_inside_is_the_outcome(
+    resolver: ae_dns.Resolver, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def surprise(*_: object) -> None:
+        raise RuntimeError("nobody thought of it")
+
+    monkeypatch.setattr(_getaddrinfo._HostLookup, where, surprise)
+    for service in (80, "xmpp-client=1"):
+        for host in ("www.demo.test", "demo.test"):
+            with pytest.raises(RuntimeError, match="nobody"):
+                resolver.getaddrinfo(host, service).recv(RECV)
+    monkeypatch.setattr(_getaddrinfo._hosts, "addresses", surprise)
+    with pytest.raises(RuntimeError, match="nobody"):
+        resolver.getaddrinfo("www.demo.test", 80).recv(RECV)
 
 
 # ------------------------------------------------------------- failures

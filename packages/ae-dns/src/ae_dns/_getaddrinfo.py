@@ -10,6 +10,7 @@ __all__ = ("getaddrinfo",)
 
 import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import ae_core as ae
@@ -40,6 +41,11 @@ if TYPE_CHECKING:
 # suffix (glibc takes the same care). Where both fail the one error that says most is
 # thrown; where one fails, the other's addresses are the answer.
 #
+# Firewalls and home routers drop questions for AAAA records, which would cost every connection
+# the time-outs of a whole plan. So when one family has brought addresses, the other has 50 ms
+# more (RFC 8305, 3). Nothing is gained by hurrying while there is nothing to connect to: an
+# empty or failed family starts no clock.
+#
 # `.local` belongs to multicast DNS (RFC 6762), which the system's resolver may know about
 # (nss-mdns) and which must not leak to name servers.
 
@@ -49,6 +55,9 @@ _TYPES: Final = {
     "stream": (socket.SOCK_STREAM, socket.IPPROTO_TCP, "tcp"),
     "dgram": (socket.SOCK_DGRAM, socket.IPPROTO_UDP, "udp"),
 }
+RESOLUTION_DELAY: Final = 0.05
+"""Seconds that one family is waited for when the other has brought addresses."""
+
 _hosts = HostsFile()
 _system = ThreadResolver()
 
@@ -122,12 +131,12 @@ class _Question:
             if self.result.ready:
                 return
             try:
-                value = part.recv()
+                callback(part.recv())
             except Exception as error:
+                if self.result.ready:
+                    raise
                 # Its traceback leads here, and from here back to it.
                 self.result.throw(error.with_traceback(None))
-            else:
-                callback(value)
 
         self.parts = [part]
         part.on_ready(ready)
@@ -146,10 +155,8 @@ class _Question:
         found = [info for text in _hosts.addresses(self.host) if (info := self.info(text))]
         if found:
             self.finish([found])
-        elif self.host.lower().removesuffix(".").endswith(".local"):
-            family = self.families[0] if len(self.families) == 1 else 0
-            part = _system.getaddrinfo(self.host, self.port, family=family, type=self.type)
-            self.then(part, self.result.send)
+        elif _is_local(self.host):
+            self.then(self.ask_system(self.host, self.port), self.result.send)
         elif self.service is not None:
             protocol = _TYPES[self.type][2]
             self.then(self.resolver.srv(self.service, protocol, self.host), self.on_srv)
@@ -169,42 +176,45 @@ class _Question:
 
     def ask_for(self, targets: Sequence[tuple[str, int]]) -> None:
         """Look up the addresses of every target; they stay in the order of the targets."""
-        parts = self.parts = [self.addresses(host) for host, _port in targets]
-        left = len(parts)
+        parts = self.parts = [self.addresses(host, port) for host, port in targets]
+        together: ae.CondVar[None] = ae.CondVar()
+        with together.group():
+            for part in parts:
+                together.begin()
+                part.on_ready(lambda _: together.end())
+        self.then(together, lambda _: self.on_addresses(parts))
+        self.parts = parts
 
-        def on_part(_: object) -> None:
-            nonlocal left
-            left -= 1
-            if left == 0 and not self.result.ready:
-                self.on_addresses(targets, parts)
-
-        for part in parts:
-            part.on_ready(on_part)
-
-    def on_addresses(
-        self, targets: Sequence[tuple[str, int]], parts: list[ae.CondVar[list[str]]]
-    ) -> None:
+    def on_addresses(self, parts: Sequence[ae.CondVar[Infos]]) -> None:
         groups = []
-        trouble: ResolveError | None = None
-        for (_host, port), part in zip(targets, parts, strict=True):
+        trouble: Exception | None = None
+        for part in parts:
             try:
-                addresses = part.recv()
-            except ResolveError as error:
+                groups.append(part.recv())
+            except OSError as error:
                 trouble = trouble or error.with_traceback(None)
-                continue
-            groups.append([info for text in addresses if (info := self.info(text, port))])
         if trouble is not None and not any(groups):
-            self.result.throw(trouble)
-        else:
-            self.finish(groups)
+            raise trouble
+        self.finish(groups)
 
-    def addresses(self, host: str) -> ae.CondVar[list[str]]:
-        texts = [text for text in _hosts.addresses(host) if self.info(text)]
-        if texts:
-            known: ae.CondVar[list[str]] = ae.CondVar()
-            known.send(texts)
+    def addresses(self, host: str, port: int) -> ae.CondVar[Infos]:
+        """Look up one target: in the hosts file, by the system, or by A and AAAA records."""
+        infos = [info for text in _hosts.addresses(host) if (info := self.info(text, port))]
+        if infos:
+            known: ae.CondVar[Infos] = ae.CondVar()
+            known.send(infos)
             return known
-        return _HostLookup(self.resolver, host, self.families).result
+        if _is_local(host):
+            return self.ask_system(host, port)
+
+        def infos_of(texts: list[str]) -> Infos:
+            return [info for text in texts if (info := self.info(text, port))]
+
+        return _HostLookup(self.resolver, host, self.families, infos_of).result
+
+    def ask_system(self, host: str, port: int) -> ae.CondVar[Infos]:
+        family = self.families[0] if len(self.families) == 1 else 0
+        return _system.getaddrinfo(host, port, family=family, type=self.type)
 
     def info(self, text: str, port: int | None = None) -> AddressInfo | None:
         """Return an address with our port and type, unless its family is not wanted."""
@@ -242,14 +252,26 @@ def _scope_id(scope: str) -> int:
         return 0
 
 
+def _is_local(host: str) -> bool:
+    return host.lower().removesuffix(".").endswith(".local")
+
+
 class _HostLookup:
     """A and AAAA records of one host: candidate by candidate, both types at once."""
 
-    def __init__(self, resolver: Resolver, host: str, families: Sequence[int]) -> None:
+    def __init__(
+        self,
+        resolver: Resolver,
+        host: str,
+        families: Sequence[int],
+        infos_of: Callable[[list[str]], Infos],
+    ) -> None:
         self.resolver = resolver
-        self.result: ae.CondVar[list[str]] = ae.CondVar(self.on_result)
+        self.infos_of = infos_of
+        self.result: ae.CondVar[Infos] = ae.CondVar(self.on_result)
         self.trouble: ResolveError | None = None
         self.lookups: list[Lookup] = []
+        self.delay: ae.Watcher | None = None
         config = resolver.configure()
         rdtypes = [_RDTYPE[family] for family in families]
         if config.no_aaaa and A in rdtypes:
@@ -261,15 +283,23 @@ class _HostLookup:
         except ValueError as error:
             self.names = []
             self.trouble = ResolveError(str(error))
-        ae.postpone(self.try_next)
+        ae.postpone(partial(self.go_on, self.try_next))
 
-    def try_next(self) -> None:
+    def go_on(self, step: Callable[[], None]) -> None:
+        """Take a step; whatever becomes of it, there is an outcome."""
         if self.result.ready:
             return
+        try:
+            step()
+        except Exception as error:
+            if self.result.ready:
+                raise
+            self.result.throw(error.with_traceback(None))
+
+    def try_next(self) -> None:
         if not self.names:
             assert self.trouble is not None
-            self.result.throw(self.trouble)
-            return
+            raise self.trouble
         name = self.names.pop(0)
         self.lookups = []
         for rdtype in self.rdtypes[: 1 if self.one_by_one else None]:
@@ -278,27 +308,34 @@ class _HostLookup:
 
     def on_lookup(self, lookup: Lookup) -> None:
         lookup.condvar.send(None)
-        if self.result.ready:
-            return
+        self.go_on(self.on_one)
+
+    def on_one(self) -> None:
+        """Take it that the lookup of one type is over."""
         if len(self.lookups) < len(self.rdtypes):
             rdtype = self.rdtypes[len(self.lookups)]
             self.lookups.append(self.resolver.start([self.name], rdtype, self.on_lookup))
-            return
         if all(each.condvar.ready for each in self.lookups):
             self.on_all()
+        elif self.delay is None and self.texts():
+            self.delay = ae.timer(RESOLUTION_DELAY, partial(self.go_on, self.on_all))
 
-    def on_all(self) -> None:
-        lookups, self.lookups = self.lookups, []
-        texts = [
+    def texts(self) -> list[str]:
+        """Return the addresses so far, in the order of the families."""
+        return [
             str(value)
-            for lookup in lookups
+            for lookup in self.lookups
             if lookup.reading is not None
             for value in lookup.reading.values
         ]
+
+    def on_all(self) -> None:
+        """Finish with the addresses there are; if there are none, see what is left to try."""
+        texts = self.texts()
         if texts:
-            self.result.send(texts)
+            self.result.send(self.infos_of(texts))
             return
-        for lookup in lookups:
+        for lookup in self.lookups:
             trouble = lookup.error()
             if self.trouble is None or weight(trouble) > weight(self.trouble):
                 self.trouble = trouble
@@ -306,7 +343,8 @@ class _HostLookup:
                 self.names.clear()
         self.try_next()
 
-    def on_result(self, result: ae.CondVar[list[str]]) -> None:
-        if result.cancelled:
-            for lookup in self.lookups:
-                lookup.condvar.cancel()
+    def on_result(self, _: object) -> None:
+        self.delay = None
+        lookups, self.lookups = self.lookups, []  # they refer to this object
+        for lookup in lookups:
+            lookup.condvar.cancel()

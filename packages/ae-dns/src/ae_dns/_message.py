@@ -22,6 +22,7 @@ from ._wire import (
     A,
     Reading,
     Undecided,
+    is_special,
     names_in_question,
     read_name,
     skip_name,
@@ -206,7 +207,10 @@ def _count_strings(wire: bytes, pos: int, end: int) -> int:
 
 
 def _follow(message: Message, question: bytes, accept: Collection[int] | None) -> Reading:
-    """Follow the aliases from the name in *question*; the values are records."""
+    """Follow the aliases from the name in *question*; the values are records.
+
+    They are not followed into a special name: who is asked next knows better than the reply.
+    """
     name = question[:-4]
     rdclass = question[-2] << 8 | question[-1]
     by_owner: dict[bytes, list[Record]] = {}
@@ -235,6 +239,8 @@ def _follow(message: Message, question: bytes, accept: Collection[int] | None) -
             seen.append(name)
             break
         seen.append(name)
+        if is_special(name):
+            return Reading(0, len(seen) - 1, name, [], ttl, None)
     return Reading(
         message.rcode, len(seen) - 1, name, list[Any](found), ttl, message.negative_ttl, endless
     )

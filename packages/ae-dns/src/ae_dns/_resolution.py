@@ -33,6 +33,7 @@ from ._wire import (
     decode_name,
     encode_name,
     is_reply_to,
+    is_special,
     make_question,
     randomize_case,
     read_addresses,
@@ -478,13 +479,13 @@ def candidate_names(
     A name with a final dot is tried as it is. An *explicit* list of suffixes replaces
     everything, and without the bare name unless it is empty. Otherwise the bare name
     comes first if it has at least *ndots* dots, and last if not. A suffix that makes
-    the name too long is left out.
+    the name too long is left out. A special name (``localhost``) is itself and no other.
 
     Raises:
         ValueError: If the name itself is impossible.
     """
     bare = encode_name(name)
-    if name.endswith("."):
+    if name.endswith(".") or is_special(bare):
         return [bare]
     suffixes = search if explicit is None else explicit
     if not suffixes:

@@ -13,6 +13,7 @@ from weakref import WeakSet
 import ae_core as ae
 from ae_socket import AddressInfo, host_to_ascii
 
+from . import _special_names
 from ._answers import Answer, Srv
 from ._arguments import (
     check_count,
@@ -83,6 +84,9 @@ class Resolver:
 
     It may be used from several loops and threads; each has its own sockets. Nothing is open
     while nothing is asked.
+
+    ``localhost`` and names below it are answered without asking anybody, in all types, and names
+    below ``invalid`` do not exist (RFC 6761).
 
     Every lookup returns a condvar. **When**: it is never ready inside the call, cached or
     impossible names included. **Lifetime**: a lookup goes on when the condvar, or the resolver,
@@ -342,6 +346,8 @@ class Resolver:
             ``AE_PROTOCOLS`` says); ``[]`` if the service is decidedly not offered or the
             address is of another family.
 
+        When one family has brought addresses, the other is waited for 50 ms longer (RFC 8305).
+
         Raises:
             ResolveError: Through the condvar: there is no such host.
             ValueError: Through the condvar: there is no such service.
@@ -417,9 +423,13 @@ class Resolver:
         return lookup
 
     def _ask(self, lookup: Lookup) -> None:
-        """Find the reply to the lookup's question: in the cache, under way, or by asking."""
+        """Find the reply to the lookup's question: known, in the cache, under way, or by asking."""
         question = lookup.question
         engine = lookup.engine
+        known = _special_names.answer(question)
+        if known is not None:
+            lookup.cached(known, 0)
+            return
         if self._cache is not None:
             hit = self._cache.get(question, engine.clock())
             if hit is not None:

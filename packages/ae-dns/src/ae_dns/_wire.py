@@ -21,6 +21,7 @@ __all__ = (
     "decode_name",
     "encode_name",
     "is_reply_to",
+    "is_special",
     "make_question",
     "names_in_question",
     "randomize_case",
@@ -197,6 +198,24 @@ def decode_name(wire: bytes) -> str:
     return ".".join(labels) or "."
 
 
+_SPECIAL_NAMES: Final = (b"\x09localhost\0", b"\x07invalid\0")
+
+
+def is_special(name: bytes) -> bool:
+    """Say whether a lower-case name in wire form is ``localhost``, ``invalid`` or below them.
+
+    No server is asked about these, or believed (RFC 6761).
+    """
+    if not name.endswith(_SPECIAL_NAMES):
+        return False
+    pos = 0  # that was by octets, this is by labels
+    while name[pos:] not in _SPECIAL_NAMES:
+        if not name[pos]:
+            return False
+        pos += 1 + name[pos]
+    return True
+
+
 def make_question(name: bytes, rdtype: int, rdclass: int = _IN) -> bytes:
     """Return the question section for a wire-form *name*."""
     return b"%b%c%c%c%c" % (name, rdtype >> 8, rdtype & 255, rdclass >> 8, rdclass & 255)
@@ -354,7 +373,7 @@ def _read_addresses(wire: bytes, question: bytes, rdtype: int) -> Reading | None
                 values.append(inet_ntop(AF_INET6, wire[pos:end]))
         elif kind == _CNAME and not values and len(names) <= MAX_HOPS:
             name, stop = read_name(wire, pos)
-            if stop != end or name in names:
+            if stop != end or name in names or is_special(name):
                 return None
             names.append(name)
             pointer = 0xC000 | pos if pos < 0x4000 else 0

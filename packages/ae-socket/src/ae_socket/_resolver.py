@@ -54,7 +54,7 @@ class Resolver(Protocol):
 
     A resolver that also has ``srv(service, protocol, domain) -> CondVar[list]``, whose items
     have ``port`` and ``target`` and come in the order to try them, is asked for SRV records
-    first whenever the service was given by name.
+    first whenever the service was given by name; not for names below ``.local``.
     """
 
     def getaddrinfo(
@@ -256,8 +256,10 @@ class _Question:
         resolver = self.resolver = self.resolver or default_resolver()
         self.result.on_ready(self.on_result)
         srv = getattr(resolver, "srv", None) if name else None
-        # the hosts file answers for good: a silent name server must not be waited for first
-        if srv is None or _hosts.addresses(host):
+        # The hosts file answers for good: a silent name server must not be waited for first. And
+        # names below .local are multicast DNS's (RFC 6762), so no name server hears of them.
+        is_local = host.lower().removesuffix(".").endswith(".local")
+        if srv is None or is_local or _hosts.addresses(host):
             self.ask([(host, port)])
         else:
             records = srv(name, _PROTOCOL[self.kind], host)
