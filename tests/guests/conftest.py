@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 import ae_core as ae
 import ae_guests
+from ae_guests._loop import GuestLoop
 
 NO_HOSTS = {"asyncio", "trio"}
 
@@ -33,3 +35,16 @@ def run() -> Callable[[Any], Any]:
             return runner.run(coroutine)
 
     return call
+
+
+@pytest.fixture
+def until_closed() -> Callable[[], None]:
+    """Run the host until every guest loop that the test made has ended."""
+
+    def wait() -> None:
+        give_up = time.monotonic() + 30
+        while any(isinstance(o, GuestLoop) and not o.is_closed() for o in gc.get_objects()):
+            assert time.monotonic() < give_up, "a guest loop was not closed"
+            ae.sleep(0.001).recv()
+
+    return wait

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 import ae_core as ae
 from ae_guests import async_slot, start_asyncio
-from ae_guests._operations import _thread
 
 
 async def double(value: int) -> int:
@@ -17,15 +17,16 @@ async def double(value: int) -> int:
     return 2 * value
 
 
-def wait_for_the_end() -> None:
-    """Run the host until no guest loop is left."""
-    for _ in range(1000):
-        ae.sleep(0).recv()
+@pytest.fixture(autouse=True)
+def _all_end(request: pytest.FixtureRequest) -> Iterator[None]:
+    hosted = "host" in request.fixturenames
+    wait = request.getfixturevalue("until_closed") if hosted else int
+    yield
+    wait()
 
 
 def test_the_value_of_a_coroutine_is_the_operations(host: Any) -> None:
     assert start_asyncio(double(4)).recv() == 8
-    wait_for_the_end()
 
 
 def test_the_error_of_a_coroutine_is_the_operations(host: Any) -> None:
@@ -35,7 +36,6 @@ def test_the_error_of_a_coroutine_is_the_operations(host: Any) -> None:
 
     with pytest.raises(LookupError, match="no"):
         start_asyncio(failing()).recv()
-    wait_for_the_end()
 
 
 def test_it_starts_in_a_later_turn(host: Any, trace: Any) -> None:
@@ -46,10 +46,9 @@ def test_it_starts_in_a_later_turn(host: Any, trace: Any) -> None:
     trace("returned")
     operation.recv()
     assert trace == ["returned", "started"]
-    wait_for_the_end()
 
 
-def test_many_share_one_loop_which_ends_with_the_last(host: Any) -> None:
+def test_many_share_one_loop_which_ends_with_the_last(host: Any, until_closed: Any) -> None:
     loops = set()
 
     async def which(delay: float) -> None:
@@ -60,11 +59,9 @@ def test_many_share_one_loop_which_ends_with_the_last(host: Any) -> None:
     for operation in operations:
         operation.recv()
     assert len(loops) == 1
-    assert _thread.guest is None
-    wait_for_the_end()
+    until_closed()
     assert loops.pop().is_closed()
     assert start_asyncio(double(1)).recv() == 2
-    wait_for_the_end()
 
 
 def test_cancelling_is_a_request_that_the_task_cleans_up_after(host: Any, trace: Any) -> None:
@@ -83,10 +80,11 @@ def test_cancelling_is_a_request_that_the_task_cleans_up_after(host: Any, trace:
         operation.recv()
     assert operation.cancelled
     assert trace == ["cleaned up"]
-    wait_for_the_end()
 
 
-def test_what_an_operation_leaves_behind_is_cancelled(host: Any, trace: Any) -> None:
+def test_what_an_operation_leaves_behind_is_cancelled(
+    host: Any, trace: Any, until_closed: Any
+) -> None:
     async def background() -> None:
         try:
             await asyncio.sleep(60)
@@ -99,7 +97,7 @@ def test_what_an_operation_leaves_behind_is_cancelled(host: Any, trace: Any) -> 
         trace(f"done: {task.done()}")
 
     start_asyncio(main()).recv()
-    wait_for_the_end()
+    until_closed()
     assert trace == ["done: False", "cancelled"]
 
 
@@ -113,7 +111,6 @@ def test_an_operation_awaits_what_is_ours(host: Any) -> None:
         return "ours"
 
     assert start_asyncio(main()).recv() == "ours"
-    wait_for_the_end()
 
 
 def test_a_coroutine_of_ours_awaits_an_operation(host: Any) -> None:
@@ -121,7 +118,6 @@ def test_a_coroutine_of_ours_awaits_an_operation(host: Any) -> None:
         return await start_asyncio(double(21))
 
     assert ae.spawn(main()).recv() == 42
-    wait_for_the_end()
 
 
 def test_a_slot_is_a_plain_function_that_starts_a_coroutine(host: Any) -> None:
@@ -137,10 +133,11 @@ def test_a_slot_is_a_plain_function_that_starts_a_coroutine(host: Any) -> None:
     assert clicked.__doc__ == "Say so."
     assert clicked("a", times=2).recv() == 2
     assert seen == ["aa"]
-    wait_for_the_end()
 
 
-def test_the_error_of_a_slot_goes_to_the_hook(host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_of_a_slot_goes_to_the_hook(
+    host: Any, monkeypatch: pytest.MonkeyPatch, until_closed: Any
+) -> None:
     errors: list[BaseException] = []
     monkeypatch.setattr(ae, "exception_hook", lambda error, watcher: errors.append(error))
 
@@ -149,7 +146,7 @@ def test_the_error_of_a_slot_goes_to_the_hook(host: Any, monkeypatch: pytest.Mon
         raise LookupError("slot")
 
     failing()
-    wait_for_the_end()
+    until_closed()
     assert [str(error) for error in errors] == ["slot"]
 
 
