@@ -212,6 +212,103 @@ def test_the_directory_and_the_environment_are_those_of_the_call(
     assert call(os.getenv, "AE_TEST_VARIABLE") == "value"
 
 
+def leave_traces(directory: str) -> int:
+    os.chdir(directory)
+    os.umask(0o077)
+    os.environ["AE_TEST_VARIABLE"] = "left"
+    del os.environ["PATH"]
+    return os.getpid()
+
+
+def place() -> tuple[int, str | None, int, str | None, bool]:
+    mask = os.umask(0)
+    try:
+        directory: str | None = os.getcwd()
+    except FileNotFoundError:
+        directory = None
+    variable = os.environ.get("AE_TEST_VARIABLE")
+    return os.getpid(), directory, mask, variable, "PATH" in os.environ
+
+
+counted: list[None] = []
+
+
+def count() -> int:
+    counted.append(None)
+    return len(counted)
+
+
+def test_what_a_call_does_to_directory_umask_and_environment_is_undone_for_the_next(
+    kept: None,
+) -> None:
+    mask = os.umask(0o027)
+    try:
+        pid = call(leave_traces, "/")
+        assert call(place) == (pid, os.getcwd(), 0o027, None, True)
+        assert call(place) == (pid, os.getcwd(), 0o027, None, True)
+    finally:
+        os.umask(mask)
+
+
+def test_what_a_call_assigns_in_a_module_stays_for_the_next(kept: None) -> None:
+    assert [call(count), call(count)] == [1, 2]
+    assert counted == []
+
+
+def test_our_umask_of_the_call_is_the_childs(kept: None) -> None:
+    mask = os.umask(0o022)
+    try:
+        for ours in (0o027, 0o077, 0o000):
+            os.umask(ours)
+            assert call(place)[2] == ours
+    finally:
+        os.umask(mask)
+
+
+def test_a_call_that_had_to_wait_finds_what_there_was_when_it_was_made(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AE_MAX_FORKS", "1")
+    monkeypatch.setenv("AE_TEST_VARIABLE", "then")
+    here = os.getcwd()
+    mask = os.umask(0o027)
+    try:
+        first = gate.call()
+        waiting = ae.fork_call(place)
+        os.umask(0o077)
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("AE_TEST_VARIABLE", "now")
+        gate.begun(0)
+        gate.go(0, "go")
+        assert first.recv(PATIENCE) == "go"
+        assert waiting.recv(PATIENCE)[1:] == (here, 0o027, "then", True)
+        assert call(place)[1:] == (str(tmp_path), 0o077, "now", True)
+    finally:
+        os.umask(mask)
+
+
+def test_a_directory_that_was_removed_is_left_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kept: None
+) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        (tmp_path / name).rmdir()
+        assert call(place)[1] is None
+        assert call(place)[1] is None
+
+
+def test_a_directory_that_was_renamed_is_found(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kept: None
+) -> None:
+    (tmp_path / "closed" / "here").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "closed" / "here")
+    assert call(place)[1] == str(tmp_path / "closed" / "here")
+    call(leave_traces, "/")
+    (tmp_path / "closed").rename(tmp_path / "renamed")
+    assert call(place)[1] == str(tmp_path / "renamed" / "here")
+
+
 def test_failing_to_start_is_an_error_only_if_nothing_runs(
     gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ._condvar import CondVar
 from ._detect import bound, current
 from ._errors import AEError
-from ._fork_pool import pool_of
+from ._fork_pool import Surroundings, pool_of
 
 if TYPE_CHECKING:
     from ._core import Core
@@ -71,10 +71,11 @@ def fork_call(function: Callable[..., T], *args: Any) -> CondVar[T]:
         args: What can be pickled, as must be the result. They are pickled now.
 
     At most ``AE_MAX_FORKS`` (10) calls run at once in a loop, the others wait in order. The child
-    is a fresh interpreter with our current directory and environment, not a copy of this
-    process: it imports the module again, and does not see what was assigned to its variables
-    here. It may have served other calls before. A script has to start its own work under
-    ``if __name__ == "__main__":``.
+    is a fresh interpreter, not a copy of this process: it imports the module again, and does not
+    see what was assigned to its variables here. It may have served other calls before, and what
+    these assigned to variables of modules is still there; but each call finds the working
+    directory, the umask and the environment that we have now. A script has to start its own work
+    under ``if __name__ == "__main__":``.
 
     Returns:
         A condition variable with the function's result. ``recv()`` and ``await`` raise the
@@ -103,9 +104,10 @@ def fork_call(function: Callable[..., T], *args: Any) -> CondVar[T]:
             "fork_call() in the top-level code of a script that its own child imports: "
             'put that code under if __name__ == "__main__":'
         )
-    frame = _frame(function, args)
+    surroundings = Surroundings.now()
+    frame = _frame(function, args, surroundings)
     core = current()
-    call = _Call(core, frame)
+    call = _Call(core, frame, surroundings)
     pool_of(core).submit(core, call)
     condvar: CondVar[T] = call.condvar
     return condvar
@@ -124,11 +126,12 @@ def shutdown() -> None:
 class _Call:
     """One call, from its pickle to its outcome. Stands in ``core.others`` while it is pending."""
 
-    __slots__ = ("attempts", "condvar", "core", "frame", "worker")
+    __slots__ = ("attempts", "condvar", "core", "frame", "surroundings", "worker")
 
-    def __init__(self, core: Core, frame: bytes) -> None:
+    def __init__(self, core: Core, frame: bytes, surroundings: Surroundings) -> None:
         self.core = core
         self.frame = frame
+        self.surroundings = surroundings
         self.attempts = 0  # workers that ended before they took it
         self.worker: AnyWorker | None = None
         self.condvar: CondVar[Any] = CondVar(self.settled)
@@ -182,7 +185,9 @@ class _Call:
             self.condvar.throw(ForkCallError(f"the child gave no result: {how}", status=status))
 
 
-def _frame(function: Callable[..., Any], args: tuple[Any, ...]) -> bytes:
+def _frame(
+    function: Callable[..., Any], args: tuple[Any, ...], surroundings: Surroundings
+) -> bytes:
     buffer = io.BytesIO()
     pickler = _Pickler(buffer)
     try:
@@ -194,7 +199,9 @@ def _frame(function: Callable[..., Any], args: tuple[Any, ...]) -> bytes:
     script = None
     if "__main__" in pickler.modules:
         script = _script()
-    return marshal.dumps((buffer.getvalue(), script, pickler.files()))
+    # those of the surroundings that a function may change, and another call finds restored
+    place = (surroundings.directory, surroundings.umask, surroundings.environ)
+    return marshal.dumps((place, buffer.getvalue(), script, pickler.files()))
 
 
 class _Pickler(pickle.Pickler):

@@ -5,7 +5,7 @@ Carries octets: a request to a worker, an answer back. What they mean is ``_fork
 
 from __future__ import annotations
 
-__all__ = ("AnyWorker", "Call", "Pool", "Worker", "command", "pool_of")
+__all__ = ("AnyWorker", "Call", "Pool", "Surroundings", "Worker", "command", "pool_of")
 
 import os
 import signal
@@ -14,7 +14,7 @@ import sys
 from collections import deque
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from . import _environ
 
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 # meanwhile, the next call finds out: the worker says "S" when it has taken a call, and a call that
 # no worker has taken is given to another one. After the "S" the call may have had effects; if the
 # worker then ends without an answer, that is the outcome.
+#
+# A call finds the directory, the file mode mask and the environment that we had when it was made:
+# it carries them, and the worker takes them on before it takes the call. A worker that was started
+# under others is not used for it, as some of them count only when an interpreter starts.
 
 #: How long an idle worker stays, in seconds: from one call of a sequence to the next.
 IDLE: Final = 1.0
@@ -54,6 +58,7 @@ class Call(Protocol):
     """What the pool knows of a call."""
 
     frame: bytes
+    surroundings: Surroundings
     attempts: int
     worker: AnyWorker | None
 
@@ -94,7 +99,7 @@ class Pool:
             if not call.wanted:
                 continue  # cancelled while it waited
             try:
-                worker = self.take()
+                worker = self.take(call.surroundings)
             except OSError as refusal:
                 if self.busy:  # wait until one of those is free (UTIL-03)
                     self.queue.appendleft(call)
@@ -110,16 +115,17 @@ class Pool:
                 call.cancel()
                 raise
 
-    def take(self) -> AnyWorker:
+    def take(self, surroundings: Surroundings) -> AnyWorker:
         """Return an idle worker, or a new one."""
         if os.name == "nt":
             from ._fork_threads import ThreadWorker
 
-            return ThreadWorker()
-        surroundings = _surroundings()
+            return ThreadWorker(surroundings)
         while self.idle:
             worker = self.idle.pop()
-            if worker.surroundings == surroundings and not worker.has_ended():
+            # two directories that were removed need not be the same
+            same = worker.surroundings == surroundings and surroundings.directory is not None
+            if same and not worker.has_ended():
                 return worker
             worker.end()
         return Worker(surroundings)
@@ -160,7 +166,7 @@ class Pool:
 class Worker:
     """One worker process, and the call that it does if it is busy."""
 
-    def __init__(self, surroundings: tuple[object, ...]) -> None:
+    def __init__(self, surroundings: Surroundings) -> None:
         import socket
 
         from ._spawn import spawn
@@ -178,8 +184,15 @@ class Worker:
         with theirs:
             self.fd = ours.detach()
             os.set_blocking(self.fd, False)
-            environment = {os.fsencode(k): os.fsencode(v) for k, v in os.environ.items()}
-            plan = Plan(command(duplex=True), environment, moves=[(0, theirs.fileno())])
+            environment = {os.fsencode(k): os.fsencode(v) for k, v in surroundings.environ.items()}
+            directory = surroundings.directory
+            plan = Plan(
+                command(surroundings, duplex=True),
+                environment,
+                # no other than ours: it need not be named, and perhaps could not be
+                None if directory in (None, _directory()) else os.fsencode(directory),
+                moves=[(0, theirs.fileno())],
+            )
             plan.close_all = True  # or it would keep open what somebody waits for to be closed
             self.pid = spawn(plan)
         self.alive = True
@@ -341,21 +354,49 @@ def _warn_once(value: str) -> None:
         log("warn", "AE_MAX_FORKS: expected a number, got %r", value, context="ae_core")
 
 
-def _surroundings() -> tuple[object, ...]:
-    """What a worker has taken over from us, and must still be true."""
+class Surroundings(NamedTuple):
+    """What a call finds as it was here when the call was made."""
+
+    directory: str | None  # None: it was removed
+    umask: int
+    environ: dict[str, str]
+    path: list[str]
+    executable: str
+
+    @classmethod
+    def now(cls) -> Surroundings:
+        """Return ours."""
+        path = [entry for entry in sys.path if isinstance(entry, str)]
+        return cls(_directory(), _umask(), os.environ.copy(), path, sys.executable)
+
+
+def _directory() -> str | None:
     try:
-        directory = os.getcwd()
+        return os.getcwd()
     except OSError:
-        directory = ""  # it was removed
-    return directory, os.environ.copy(), sys.path.copy(), sys.executable
+        return None
 
 
-def command(duplex: bool) -> list[bytes]:
-    if not sys.executable:
+def _umask() -> int:
+    # Linux tells; elsewhere the only way to ask is to set it, for all threads, for a moment
+    try:
+        fd = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            status = os.read(fd, 1024)
+        finally:
+            os.close(fd)
+        return int(status.partition(b"\nUmask:")[2].split(maxsplit=1)[0], 8)
+    except (AttributeError, OSError, IndexError):
+        mask = os.umask(0o077)
+        os.umask(mask)
+        return mask
+
+
+def command(surroundings: Surroundings, duplex: bool) -> list[bytes]:
+    if not surroundings.executable:
         raise RuntimeError("fork_call needs a Python interpreter to run; sys.executable is empty")
-    path = [entry for entry in sys.path if isinstance(entry, str)]
-    code = _BOOTSTRAP.format(path=path, duplex=duplex)
-    return [os.fsencode(part) for part in (sys.executable, *_flags(), "-c", code)]
+    code = _BOOTSTRAP.format(path=surroundings.path, duplex=duplex)
+    return [os.fsencode(part) for part in (surroundings.executable, *_flags(), "-c", code)]
 
 
 def _flags() -> list[str]:

@@ -18,15 +18,16 @@ from ._fork_pool import command
 
 if TYPE_CHECKING:
     from ._core import Core
-    from ._fork_pool import Call, Pool
+    from ._fork_pool import Call, Pool, Surroundings
 
 
 class ThreadWorker:
     """Serves one call and is gone."""
 
-    def __init__(self) -> None:
+    def __init__(self, surroundings: Surroundings) -> None:
         self.process = subprocess.Popen(
-            [os.fsdecode(part) for part in command(duplex=False)],
+            [os.fsdecode(part) for part in command(surroundings, duplex=False)],
+            env=surroundings.environ,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )

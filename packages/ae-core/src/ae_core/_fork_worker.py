@@ -101,11 +101,31 @@ def _invent_packages(name: str) -> None:
         setattr(sys.modules[name], attribute, child)
 
 
-def _serve(frame: bytes) -> bytes:
+def _move_to(directory: str | None, umask: int, environ: dict[str, str]) -> None:
+    """Take on what the parent had when it made the call, whatever an earlier call has changed.
+
+    Raises:
+        OSError: The directory cannot be entered.
+    """
+    if directory is not None and _directory() != directory:
+        os.chdir(directory)
+    os.umask(umask)
+    if os.environ != environ:
+        os.environ.clear()
+        os.environ.update(environ)
+
+
+def _directory() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:
+        return None  # it was removed
+
+
+def _serve(call: bytes, script: tuple[str, str] | None, files: dict[str, str]) -> bytes:
     """Do one call; return ``marshal`` of ``(result, failure)``, one of them None."""
     stage = "call"
     try:
-        call, script, files = marshal.loads(frame)
         loaded: tuple[Any, tuple[Any, ...]] = _Loader(call, script, files).load()
         function, args = loaded
         stage = "function"
@@ -191,11 +211,15 @@ def main(duplex: bool) -> NoReturn:
             frame = _read(reader, *struct.unpack("<Q", head))
             if not frame:
                 break
+            place, *call = marshal.loads(frame)
+            _move_to(*place)
             _write(writer, b"S")  # from here on it may have had effects, and is not tried again
-            reply = _serve(frame)
+            reply = _serve(*call)
             _flush()
             _write(writer, struct.pack("<Q", len(reply)) + reply)
     except OSError:
-        os._exit(0)  # the parent is gone, or has lost interest
+        # the parent is gone, or has lost interest; or its directory is out of reach, and the call
+        # is better off in a worker that begins there
+        os._exit(0)
     _flush()
     os._exit(0)
