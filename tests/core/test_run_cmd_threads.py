@@ -144,7 +144,7 @@ def test_cancel_ends_the_program() -> None:
 
 @pytest.fixture
 def with_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_fork_pool.Pool, "take", lambda pool: ThreadWorker())
+    monkeypatch.setattr(_fork_pool.Pool, "take", lambda pool, place: ThreadWorker(place))
 
 
 def test_fork_call(with_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import sys
 from contextlib import suppress
 from functools import partial
 
+from ._closing import close_descriptor
 from ._thread_identity import bystander
 
 TYPE_CHECKING = False
@@ -195,7 +196,7 @@ class Exit:
                     self.record = self.core.io_own(self.pidfd, self.on_end)
                 except BaseException:
                     pidfd, self.pidfd = self.pidfd, -1
-                    os.close(pidfd)
+                    close_descriptor(pidfd)
                     raise
                 return
         self.waiter = _Waiter(self)
@@ -250,9 +251,9 @@ class Exit:
     def stop(self) -> None:
         _exits(self.core).pop(self.pid, None)
         if self.pidfd != -1:
+            pidfd, self.pidfd = self.pidfd, -1
             self.core.io_own_end(self.record)
-            os.close(self.pidfd)
-            self.pidfd = -1
+            close_descriptor(pidfd)
         if self.waiter is not None:
             self.waiter.stop()
             self.waiter = None

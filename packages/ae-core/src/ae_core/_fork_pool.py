@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from . import _environ
+from ._closing import close_descriptor, close_socket
 
 if TYPE_CHECKING:
     from ._core import Core
@@ -181,7 +182,7 @@ class Worker:
         self.pool: Pool | None = None  # while busy
         self.records: list[Any] = []  # while busy: child, reader, writer
         ours, theirs = socket.socketpair()
-        with theirs:
+        try:
             self.fd = ours.detach()
             os.set_blocking(self.fd, False)
             environment = {os.fsencode(k): os.fsencode(v) for k, v in surroundings.environ.items()}
@@ -195,6 +196,8 @@ class Worker:
             )
             plan.close_all = True  # or it would keep open what somebody waits for to be closed
             self.pid = spawn(plan)
+        finally:
+            close_socket(theirs)
         self.alive = True
 
     # busy
@@ -325,8 +328,8 @@ class Worker:
 
     def close(self) -> None:
         if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+            fd, self.fd = self.fd, -1
+            close_descriptor(fd)
 
     def __del__(self) -> None:
         if getattr(self, "fd", -1) >= 0:
@@ -384,7 +387,7 @@ def _umask() -> int:
         try:
             status = os.read(fd, 1024)
         finally:
-            os.close(fd)
+            close_descriptor(fd)
         return int(status.partition(b"\nUmask:")[2].split(maxsplit=1)[0], 8)
     except (AttributeError, OSError, IndexError):
         mask = os.umask(0o077)

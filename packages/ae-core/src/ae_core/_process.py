@@ -16,6 +16,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from ._closing import close_descriptor
 from ._condvar import CondVar
 from ._detect import current
 from ._redirect import Existing, Named, Sink, Source, parse_redirects
@@ -175,9 +176,9 @@ class _Feed:
 
     def close(self) -> None:
         if self.fd >= 0:
+            fd, self.fd = self.fd, -1
             self.record.cancel()
-            os.close(self.fd)
-            self.fd = -1
+            close_descriptor(fd)
 
     def __del__(self) -> None:
         if self.fd >= 0:  # the loop has ended
@@ -222,9 +223,9 @@ class _Drain:
 
     def close(self) -> None:
         if self.fd >= 0:
+            fd, self.fd = self.fd, -1
             self.record.cancel()
-            os.close(self.fd)
-            self.fd = -1
+            close_descriptor(fd)
 
     def __del__(self) -> None:
         if self.fd >= 0:  # the loop has ended
@@ -365,7 +366,7 @@ def _start(
         raise
     finally:
         for fd in theirs:
-            os.close(fd)
+            close_descriptor(fd)
     try:
         process._child = watch_child(process._core, process._pid, process._ended, None)
     except ChildProcessError:  # SIGCHLD is ignored, or somebody waits for every child
@@ -383,7 +384,7 @@ def _adopt(process: Process, kind: Any, fd: int, redirect: Redirect, context: An
     try:
         process._streams.append(kind(process, fd, redirect, context))
     except BaseException:
-        os.close(fd)
+        close_descriptor(fd)
         raise
 
 

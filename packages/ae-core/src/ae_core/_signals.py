@@ -13,6 +13,8 @@ import os
 import socket
 import sys
 
+from ._closing import close_socket
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -162,7 +164,7 @@ class _Hub:
     def _close(self) -> None:
         for end in (self._ours, self._theirs):
             if end is not None:
-                end.close()
+                close_socket(end)
         self._ours = self._theirs = None
         self._forward = -1
 

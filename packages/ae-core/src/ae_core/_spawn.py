@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from . import _spawn_helper
+from ._closing import close_descriptor
 from ._spawn_helper import DUP2_FAILED, DUP_FAILED, EXEC_FAILED, Plan, become
 
 # Theory of operation
@@ -100,7 +101,7 @@ def _directly(plan: Plan) -> int | None:
         return None
     finally:
         for fd in opened:
-            os.close(fd)
+            close_descriptor(fd)
 
 
 def _opens_at_once(path: bytes) -> bool:
@@ -136,7 +137,7 @@ def _posix_spawn(plan: Plan, moves: list[tuple[int, int]]) -> int | None:
         return None
     finally:
         for fd in spare:
-            os.close(fd)
+            close_descriptor(fd)
 
 
 def _executables(plan: Plan) -> Iterator[bytes]:
@@ -201,9 +202,9 @@ def _through_helper(plan: Plan) -> int:
         return os.posix_spawn(sys.executable, argv, os.environ, file_actions=actions, setsigmask=())
     finally:
         for fd in passing:
-            os.close(fd)
+            close_descriptor(fd)
         if file >= 0:
-            os.close(file)
+            close_descriptor(file)
 
 
 def _duplicate(fd: int, unwanted: set[int]) -> int:
@@ -217,7 +218,7 @@ def _duplicate(fd: int, unwanted: set[int]) -> int:
         return fd
     finally:
         for passed in on_the_way:
-            os.close(passed)
+            close_descriptor(passed)
 
 
 def _anonymous_file(plan: Plan) -> int:
@@ -238,7 +239,7 @@ def _anonymous_file(plan: Plan) -> int:
             data = data[os.write(fd, data) :]
         os.lseek(fd, 0, os.SEEK_SET)
     except BaseException:
-        os.close(fd)
+        close_descriptor(fd)
         raise
     return fd
 

@@ -111,7 +111,12 @@ class _Job:
         if self.error is not None:
             self.error = None
         elif self.undo is not None:
-            self.undo(self.result)
+            try:
+                self.undo(self.result)
+            except Exception as error:  # nobody asks for it any more, and the thread goes on
+                from ._log import log
+
+                log("warn", "a result that nobody takes", context="ae_core", error=error)
 
 
 class _Pool:

@@ -17,7 +17,7 @@ from ae_core.abc import Backend
 from ._cache import Cache
 from ._config import Server
 from ._resolution import Exchange, Verdict
-from ._transport import StreamChannel, UdpPool
+from ._transport import StreamChannel, UdpPool, close
 
 # Theory of operation
 # -------------------
@@ -155,7 +155,7 @@ class Engine:
             channels.update(each.channel for each in bucket if each.channel is not None)
         for channel in channels:
             if channel.sock is not None:
-                channel.sock.close()
+                close(channel.sock)
 
     # ------------------------------------------------------------- for the channels
 

@@ -6,7 +6,7 @@ The only file here that touches sockets. It hands what arrives to the ``Engine``
 
 from __future__ import annotations
 
-__all__ = ("Channel", "Owner", "StreamChannel", "UdpPool")
+__all__ = ("Channel", "Owner", "StreamChannel", "UdpPool", "close")
 
 import secrets
 import socket
@@ -146,6 +146,14 @@ class UdpPool:
         self.sharing.clear()
 
 
+def close(sock: socket.socket) -> None:
+    """Close a socket; an error is logged, and nobody's outcome."""
+    try:
+        sock.close()
+    except OSError as error:
+        ae.log("warn", "closing a socket: %s", error, context="ae_dns")
+
+
 def _open(server: Server) -> socket.socket:
     """Return a non-blocking UDP socket on a random port, connected to *server*."""
     sock = socket.socket(server.family, socket.SOCK_DGRAM)
@@ -160,7 +168,7 @@ def _open(server: Server) -> socket.socket:
         # Eight in a row: then connect() makes the kernel choose, also at random.
         sock.connect(server.sockaddr)
     except BaseException:
-        sock.close()
+        close(sock)
         raise
     return sock
 
@@ -181,7 +189,7 @@ class UdpChannel:
         try:
             self.watcher = ae.io(self.sock, "r", self._readable)
         except BaseException:
-            self.sock.close()
+            close(self.sock)
             raise
 
     def forget(self, exchange: Exchange) -> None:
@@ -198,7 +206,7 @@ class UdpChannel:
 
     def close(self) -> None:
         self.watcher.cancel()
-        self.sock.close()
+        close(self.sock)
 
     def retire(self) -> None:
         if self.uses < USES:
@@ -313,7 +321,7 @@ class StreamChannel:
                 watcher.cancel()
         self._reader = self._writer = None
         if self.sock is not None:
-            self.sock.close()
+            close(self.sock)
             self.sock = None
 
     def _connected(self, connecting: ae.CondVar[socket.socket]) -> None:

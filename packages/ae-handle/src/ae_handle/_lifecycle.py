@@ -27,6 +27,7 @@ import ae_core as ae
 from . import _ending, _reading, _tls, _writing
 from ._awaited import Awaited
 from ._errors import HandleError, HandleTimedOut, TlsError, TransportError
+from ._linger import close
 from ._states import (
     BROKEN,
     CONNECTING,
@@ -307,7 +308,7 @@ def _connected(
 ) -> None:
     """A connection is there: first what was pushed meanwhile, then on_connect."""
     if h._phase != CONNECTING:
-        sock.close()
+        close(sock)
         return
     session = None
     if h._tls_role is not None:
@@ -355,7 +356,7 @@ def _try_next(h: Handle, sock: socket.socket, retry: Callable[[], CondVar[Any]])
     h._phase = CONNECTING
     h._later = h._max_write_buffer is None
     operation = retry()
-    sock.close()
+    close(sock)
     if operation is not h._connecting:
         hold(h)
         h._connecting = operation

@@ -14,6 +14,7 @@ import stat
 from typing import TYPE_CHECKING, Any, Final
 
 from . import _windows
+from ._closing import close_socket
 from ._environment import protocols
 from ._services import parse_service
 from ._sockaddr import AddressInfo, host_and_port, numeric_info, target_text, unix_info
@@ -78,7 +79,7 @@ class Bound:
         file, self._file = self._file, None
         if file is not None and self._process == os.getpid():
             _unlink_same(*file)
-        self.sock.close()
+        close_socket(self.sock)
 
 
 def _unlink_same(path: str, device: int, inode: int) -> None:
@@ -201,7 +202,7 @@ def bind_info(info: AddressInfo, *, reuse_port: bool = False, dual_stack: bool =
             raise _named(error, info) from None
         return Bound(sock)
     except BaseException:
-        sock.close()
+        close_socket(sock)
         raise
 
 

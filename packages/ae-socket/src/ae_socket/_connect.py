@@ -18,6 +18,7 @@ import ae_core as ae
 
 from . import _windows
 from ._addresses import format_host_port
+from ._closing import close_socket
 from ._errors import ConnectFailed
 from ._eyeballs import Schedule
 from ._resolver import check_target, known_infos, lookup
@@ -147,7 +148,7 @@ class _Attempt:
     def close(self) -> None:
         sock = self.release()
         if sock is not None:
-            sock.close()
+            close_socket(sock)
 
     def start(self, local: AddressInfo | None, on_prepare: OnPrepare | None) -> None:
         """Open the socket and connect."""
@@ -478,5 +479,5 @@ class _Retry:
         if self.is_used:
             return self._operation.result
         self.is_used = True
-        self._sock.close()
+        close_socket(self._sock)
         return self._operation.retry(self._attempt)

@@ -16,6 +16,7 @@ import ae_core as ae
 
 from . import _windows
 from ._binding import Bound, bind_info
+from ._closing import close_socket
 from ._environment import protocols
 from ._held import Held, Readable
 from ._services import parse_service
@@ -245,7 +246,7 @@ def _connect(bound: Bound | None, remote: AddressInfo) -> Bound:
         return bound
     except BaseException as error:
         if bound is None:
-            sock.close()
+            close_socket(sock)
         if not isinstance(error, OSError):
             raise
         code = error.errno or errno.EINVAL
