@@ -48,8 +48,8 @@ class Window(QWidget):
         self.table = QTableWidget()
         self.label = QLabel("nothing asked yet")
         start, stop = QPushButton("Ask"), QPushButton("Stop")
-        start.clicked.connect(lambda: self.ask())
-        stop.clicked.connect(lambda: self.stop())
+        start.clicked.connect(self.ask)
+        stop.clicked.connect(self.stop)
         buttons = QHBoxLayout()
         for widget in (start, stop, self.label):
             buttons.addWidget(widget)
