@@ -276,3 +276,80 @@ def test_guests_that_are_too_many_are_called_all_the_same(
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     watchers.clear()
+
+
+# ---------------------------------------------------------------------- no room in the kernel
+
+
+def full(*_: int) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_what_the_kernel_has_no_room_for_is_waited_for_beside_the_set(
+    host: Any, trace: Trace, readable: list[socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = readable[0].fileno()
+    with monkeypatch.context() as patched:
+        patched.setattr(host, "_register", full)
+        watcher = ae.io(number, "r", trace.recorder("called"))
+        for _ in range(3):
+            host.poll(block=True)
+        assert trace == ["called"] * 3
+        spy = Spy(host, patched)
+        watcher.cancel()
+        assert spy.told == []  # it does not know the descriptor
+        watcher = ae.io(number, "r", trace.recorder("called"))
+        host.poll(block=True)
+    spy = Spy(host, monkeypatch)
+    for _ in range(3):
+        host.poll(block=True)
+    assert spy.told == [f"register {number}"]  # once there is room
+    watcher.cancel()
+
+
+def test_a_direction_that_the_kernel_refuses_beside_one_that_it_knows(
+    host: Any, trace: Trace, readable: list[socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = readable[0].fileno()
+    with ae.io(number, "r", trace.recorder("r")):
+        host.poll(block=True)
+        host.poll(block=True)
+        trace.clear()
+        monkeypatch.setattr(host._mux, "change", full)
+        monkeypatch.setattr(host, "_register", full)
+        with ae.io(number, "w", trace.recorder("w")):
+            host.poll(block=True)
+        assert sorted(trace) == ["r", "w"]  # each once
+        trace.clear()
+        host.poll(block=True)
+        assert trace == ["r"]
+
+
+def test_a_multiplexer_without_guests_tells_of_the_refusal(
+    unbound: None, readable: list[socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(ae, "exception_hook", lambda error, watcher: seen.append(error.errno))
+    ae.use("loop", multiplexer=list(MULTIPLEXERS)[-1])
+    loop: Any = ae.detect()
+    loop.poll(block=False)
+    monkeypatch.setattr(loop, "_register", full)
+    watcher = ae.io(readable[0], "r", print)
+    loop.poll(block=False)
+    assert seen == [errno.ENOSPC]
+    assert not watcher.active
+
+
+@pytest.mark.skipif("select" not in MULTIPLEXERS, reason="needs select()")
+def test_a_loop_that_could_not_be_woken_is_not_made(
+    unbound: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_high(self: object, fd: int) -> None:
+        raise OSError(errno.EMFILE, "too high")
+
+    monkeypatch.setattr(MULTIPLEXERS["select"], "check", too_high)
+    ae.use("loop", multiplexer="select")
+    with pytest.raises(OSError, match="too high"):
+        ae.detect()
+    monkeypatch.undo()
+    ae.detect()

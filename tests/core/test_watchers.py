@@ -645,7 +645,7 @@ def test_select_refuses_what_it_cannot_wait_for(
         watcher = ae.io(high, "r", trace.recorder("called"))
         settle()
         assert [str(error) for error, _ in errors] == [
-            "[Errno 9] select cannot wait for descriptor 1100, its limit is 1023"
+            "[Errno 24] select cannot wait for descriptor 1100, its limit is 1023"
         ]
         assert not watcher.active
     finally:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import signal as _stdlib_signal
     from collections.abc import Callable
     from contextvars import copy_context
-    from typing import Any, Literal, Protocol
+    from typing import Any, Final, Literal, Protocol
 
     from ._core import Core
 
@@ -107,6 +107,9 @@ def _unlayered(make: Callable[..., Any], *args: Any, **options: Any) -> Any:
     finally:
         _layers = layers
 
+
+# a C int, as everywhere; on Windows, where it is a handle, the system knows which there are
+HIGHEST_FD: Final = 0x7FFFFFFF if sys.platform != "win32" else inf
 
 _modules = sys.modules
 _MINUS_INF = -inf
@@ -187,7 +190,11 @@ def _layered_timer(after: float, callback: Callable[[], object], interval: float
 
 
 def io(
-    fd: int | HasFileno, direction: Literal["r", "w"], callback: Callable[[], object]
+    fd: int | HasFileno,
+    direction: Literal["r", "w"],
+    callback: Callable[[], object],
+    *,
+    on_refused: Callable[[OSError], object] | None = None,
 ) -> Watcher:
     """Call *callback* whenever *fd* is ready.
 
@@ -196,6 +203,9 @@ def io(
             regular file is always ready. It must stay open as long as the watcher is active.
         direction: ``"r"``: readable, at its end, or broken. ``"w"``: writable, or broken.
         callback: Called without arguments; its return value is ignored.
+        on_refused: Called with the error, once, in a later turn, if the descriptor cannot be
+            watched: the kernel or the loop refuses it, or it is not open. The watcher has ended
+            then. For libraries, whose operation shall end with that error on every loop alike.
 
     Returns:
         The watcher. Any number may watch the same descriptor and direction; all are called.
@@ -206,15 +216,18 @@ def io(
     **Lifetime**: dropping the watcher cancels it.
 
     Raises:
-        TypeError, ValueError: If an argument is of the wrong kind, or *fd* is a closed object.
-        OSError: EBADF, if *fd* is not open and the loop finds out at once. If it finds out only
-            later, it ends the watcher and gives this error to ``exception_hook``.
+        TypeError, ValueError: If an argument is of the wrong kind, *fd* is a closed object, or no
+            descriptor has such a number.
+        OSError: Without *on_refused*, if the loop finds out at once that it cannot watch *fd*:
+            EBADF, it is not open; ENOSPC or ENOMEM, the kernel has no room; EMFILE, the number is
+            too high for this loop. If it finds out only later, it ends the watcher and gives this
+            error to ``exception_hook``.
         WrongLoop: If another loop runs in this thread.
 
     Perl: ``AnyEvent->io``, ``AE::io``
     """
     if _layers is not None:
-        return _layered_io(fd, direction, callback)
+        return _layered_io(fd, direction, callback, on_refused)
     try:
         core = tls.core
         if "contextvars" in _modules and ("asyncio" in _modules or "trio" in _modules):
@@ -222,28 +235,33 @@ def io(
     except AttributeError:
         core = current()
     number: int = fd if fd.__class__ is int else _fileno(fd)  # pyright: ignore[reportAssignmentType]
-    if number < 0:
+    if not 0 <= number <= HIGHEST_FD:
         raise ValueError(f"expected an open descriptor, got {fd!r}")
     if direction != "r" and direction != "w":
         raise ValueError(f'expected "r" or "w", got {direction!r}')
     if not callable(callback):
         raise TypeError(f"expected a callable, got {callback!r}")
+    if on_refused is not None and not callable(on_refused):
+        raise TypeError(f"on_refused: expected a callable or None, got {on_refused!r}")
     context = copy_context()
     watcher = IoWatcher()
     watcher._record = core.io_start(
-        number, direction == "w", callback, context if context else None
+        number, direction == "w", callback, context if context else None, on_refused
     )
     return watcher
 
 
 def _layered_io(
-    fd: int | HasFileno, direction: Literal["r", "w"], callback: Callable[[], object]
+    fd: int | HasFileno,
+    direction: Literal["r", "w"],
+    callback: Callable[[], object],
+    on_refused: Callable[[OSError], object] | None,
 ) -> Watcher:
     made: Watcher = _through_layers(
         "io",
         {"fd": fd, "direction": direction},
         callback,
-        lambda callback: _unlayered(io, fd, direction, callback),
+        lambda callback: _unlayered(io, fd, direction, callback, on_refused=on_refused),
     )
     return made
 

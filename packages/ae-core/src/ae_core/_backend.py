@@ -82,7 +82,9 @@ class Backend(ABC):
         Raises:
             PermissionError: If the loop cannot wait for this kind of file. The core then
                 treats it as always ready.
-            OSError: If the descriptor is not open.
+            OSError: If it cannot wait for this descriptor: it is not open, the kernel refuses,
+                or the number is too high (EMFILE). What it finds out later goes to
+                ``on_refused``.
         """
 
     def on_ready(self, callbacks: list[Callable[[], None]]) -> None:

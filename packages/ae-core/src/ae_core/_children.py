@@ -192,14 +192,20 @@ class Exit:
             except OSError:
                 self.pidfd = -1  # an old kernel or a sandbox: the other ways need no pidfd
             else:
-                try:
-                    self.record = self.core.io_own(self.pidfd, self.on_end)
-                except BaseException:
-                    pidfd, self.pidfd = self.pidfd, -1
-                    close_descriptor(pidfd)
-                    raise
+                self.record = self.core.io_own(self.pidfd, self.on_end, self._refused)
                 return
         self.waiter = _Waiter(self)
+
+    def _refused(self, error: OSError) -> None:
+        """The kernel does not let the loop wait for the pidfd: a thread does."""
+        pidfd, self.pidfd = self.pidfd, -1
+        close_descriptor(pidfd)
+        try:
+            self.waiter = _Waiter(self)
+        except RuntimeError:  # nor has the system a thread for us
+            for record in self.records.copy():
+                record.cancel()
+                self.core.failed(error, (record, record.callback))
 
     def on_end(self) -> None:
         """The child has ended: reap it and tell everybody."""

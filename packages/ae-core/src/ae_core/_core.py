@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Callable, Iterable, Iterator
     from contextvars import Context, copy_context
+    from functools import partial
     from typing import Any, Final
 else:  # the C modules themselves: their wrappers cost 2 ms
     from _collections import deque
     from _contextvars import Context, copy_context
+    from _functools import partial
 
 # Theory of operation
 # -------------------
@@ -82,6 +84,7 @@ class Core(TimerQueue):
         "interrupt",
         "others",
         "owed",
+        "own",
         "posted",
         "raw_poll",
         "raw_threadsafe",
@@ -104,6 +107,7 @@ class Core(TimerQueue):
         self.eager = True  # others may run the loop inside a callback
         self.readers: dict[int, IoRecord] = {}  # the first record of each descriptor
         self.writers: dict[int, IoRecord] = {}
+        self.own: dict[int, IoRecord] = {}  # descriptors of the core's own
         self.others: set[Any] = set()  # live signal, child, idle records; pending operations
         self.closers: list[Callable[[], object]] = []  # called by close()
         self.rooms: dict[str, Any] = {}  # what other files keep per loop, by their own key
@@ -242,14 +246,26 @@ class Core(TimerQueue):
     # ------------------------------------------------------------------ descriptors
 
     def io_start(
-        self, fd: int, write: bool, callback: Callable[[], object], context: Context | None
+        self,
+        fd: int,
+        write: bool,
+        callback: Callable[[], object],
+        context: Context | None,
+        refused: Callable[[OSError], object] | None = None,
     ) -> IoRecord:
-        """Register an interest and return its record."""
+        """Register an interest and return its record.
+
+        What the loop, or the kernel, refuses to watch is told to *refused*, in a later turn.
+
+        Raises:
+            OSError: It was found out at once, and there is no *refused*.
+        """
         record = IoRecord()
         record.core = self
         record.callback = callback
         record.context = context
         record.peers = None
+        record.refused = refused
         record.token = None
         if write:
             record.fd = ~fd
@@ -260,39 +276,103 @@ class Core(TimerQueue):
         if fd not in side:
             try:
                 record.token = self.backend.io_start(fd, write, record)
-            except PermissionError:
-                record.token = AlwaysReady(self, record)
+            except OSError as error:
+                record.token = self._io_refused_at_once(record, error)
             side[fd] = record
         else:
             first = side[fd]
             if first.peers is None:
                 first.peers = [first]
             first.peers.append(record)
+            # The number may be that of another file by now: who connects again closes the old
+            # socket and watches the new one, with the same number, before the old watcher goes.
+            self.io_forget(first.token)
+            self._io_again(first)
         return record
 
-    def io_own(self, fd: int, callback: Callable[[], object], *, counts: bool = True) -> IoRecord:
+    def _io_refused_at_once(self, record: IoRecord, error: OSError) -> Any:
+        """Return what stands for the backend's token after an error of its ``io_start``."""
+        write = record.fd < 0
+        fd = ~record.fd if write else record.fd
+        other = (self.readers if write else self.writers).get(fd)
+        if other is not None and not isinstance(error, PermissionError):
+            # watched for the other direction, closed since, and opened again? The loop goes by
+            # the file it knew.
+            self.io_forget(other.token)
+            try:
+                return self.backend.io_start(fd, write, record)
+            except OSError as second:
+                error = second
+            finally:
+                self._io_again(other)
+        if isinstance(error, PermissionError):
+            return AlwaysReady(self, record)
+        if record.refused is None:
+            raise error
+        return AlwaysReady(self, partial(self.io_refused, fd, write, error))
+
+    def _io_again(self, first: IoRecord) -> None:
+        """Have the backend begin anew with a descriptor that it has stopped to watch."""
+        write = first.fd < 0
+        fd = ~first.fd if write else first.fd
+        try:
+            first.token = self.backend.io_start(fd, write, first)
+        except PermissionError:
+            first.token = AlwaysReady(self, first)
+        except OSError as error:
+            first.token = AlwaysReady(self, partial(self.io_refused, fd, write, error))
+
+    def io_forget(self, token: Any) -> None:
+        """End what the token of a record stands for."""
+        if token.__class__ is AlwaysReady:
+            token.stop()
+        else:
+            self.backend.io_stop(token)
+
+    def io_own(
+        self,
+        fd: int,
+        callback: Callable[[], object],
+        refused: Callable[[OSError], object],
+        *,
+        counts: bool = True,
+    ) -> IoRecord:
         """Have *callback* called when *fd* is readable, for the core itself.
 
         No watcher stands for it, nothing that looks for watchers sees it, and only one may be on
-        a descriptor. End it with :meth:`io_own_end`. If it does not count, a loop that ends when
-        it has nothing to wait for does not wait for this.
+        a descriptor. End it with :meth:`io_own_end`. If it cannot be watched, *refused* is called
+        in a later turn. If it does not count, a loop that ends when it has nothing to wait for
+        does not wait for this.
         """
         record = IoRecord()
         record.core = self
         record.callback = callback
         record.context = None
         record.peers = None
+        record.refused = refused
         record.fd = fd
-        record.token = self.backend.io_start(fd, False, record)
-        if not counts:
-            self.backend.io_discount(record.token)
+        try:
+            record.token = self.backend.io_start(fd, False, record)
+            if not counts:
+                self.backend.io_discount(record.token)
+        except OSError as error:
+            record.token = self._io_refused_at_once(record, error)
+        self.own[fd] = record
         return record
 
     def io_own_end(self, record: IoRecord) -> None:
-        """End what :meth:`io_own` began."""
-        record.callback = None
-        if not self.closed:
-            self.backend.io_stop(record.token)
+        """End what :meth:`io_own` began, if it was not refused."""
+        if record.callback is not None:
+            record.callback = None
+            if not self.closed:
+                del self.own[record.fd]
+                self.io_forget(record.token)
+
+    def io_own_close(self, record: IoRecord) -> None:
+        """Do so while the core is being closed."""
+        if record.callback is not None:
+            record.callback = None
+            self.io_forget(record.token)
 
     def io_ready(self, callbacks: Iterable[Callable[[], None]]) -> None:
         """Called by the backend, with what it was given: run all callbacks."""
@@ -328,15 +408,30 @@ class Core(TimerQueue):
         return True
 
     def io_refused(self, fd: int, write: bool, error: OSError) -> None:
-        """The backend found out late that it cannot watch *fd*: end all its watchers."""
+        """The backend found out late that it cannot watch *fd*: end all its watchers.
+
+        A PermissionError means, as with ``io_start``, that it is always ready.
+        """
         side = self.writers if write else self.readers
-        first = side.pop(fd, None)
+        first = side.pop(fd, None) or (None if write else self.own.pop(fd, None))
         if first is None:
             return
-        for record in first.peers or [first]:
-            callback, record.callback = record.callback, None
-            if callback is not None:
+        if first.token.__class__ is AlwaysReady:
+            first.token.stop()
+        elif isinstance(error, PermissionError):
+            first.token = AlwaysReady(self, first)
+            side[fd] = first
+            return
+        ended = []
+        for record in first.peers or (first,):
+            if record.callback is not None:
+                ended.append((record, record.callback))
+                record.callback = None
+        for record, callback in ended:
+            if record.refused is None:
                 self.failed(error, (record, callback))
+            else:
+                self.call(partial(record.refused, error), record.context, record)
 
     # ------------------------------------------------------------------ timers
 
@@ -516,6 +611,7 @@ class Core(TimerQueue):
                 for record in first.peers or (first,):
                     record.callback = None
             side.clear()
+        self.own.clear()
         self.clear()
         self.posted.clear()
         for other in list(self.others):

@@ -1,17 +1,25 @@
-"""Whether a descriptor is open.
+"""Which descriptors there are, and which a loop can take.
 
 On Windows sockets are handles, which nothing in ``os`` takes, and loops wait for nothing else.
 """
 
 from __future__ import annotations
 
-__all__ = ("check_open",)
+__all__ = ("check_open", "check_select", "check_waitable")
 
+import errno
 import os
+import select
+import stat
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+FD_SETSIZE: Final = 1024
+
 if sys.platform == "win32":
-    import errno
     import socket
 
     def check_open(fd: int) -> None:
@@ -24,3 +32,30 @@ if sys.platform == "win32":
 
 else:
     check_open = os.fstat
+
+
+def check_select(fd: int, who: str) -> None:
+    """Raise OSError, EMFILE, if the select() by which *who* waits cannot take *fd*."""
+    if fd >= FD_SETSIZE and sys.platform != "win32":  # which counts sockets instead
+        raise OSError(
+            errno.EMFILE, f"{who} cannot wait for descriptor {fd}, its limit is {FD_SETSIZE - 1}"
+        )
+
+
+def check_waitable(fd: int) -> None:
+    """Raise PermissionError if *fd* is of a kind that is always ready, and nothing to wait for.
+
+    Regular files, directories, disks, and those character devices for which their driver has no
+    answer, /dev/null being one: what epoll refuses. For loops that would not say so themselves.
+    """
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISBLK(mode):
+        raise PermissionError(errno.EPERM, f"descriptor {fd} is a file that is always ready")
+    if stat.S_ISCHR(mode) and hasattr(select, "epoll"):
+        try:
+            with select.epoll() as probe:
+                probe.register(fd, 0)
+        except PermissionError:
+            raise
+        except OSError:
+            return  # no room to ask: the loop will see

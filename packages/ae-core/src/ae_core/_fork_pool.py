@@ -215,9 +215,16 @@ class Worker:
         self.rest = memoryview(struct.pack("<Q", len(call.frame)) + call.frame)
         self.records = [
             watch_child(core, self.pid, self.on_end, None),
-            core.io_start(self.fd, False, self.on_readable, None),
-            core.io_start(self.fd, True, self.on_writable, None),
+            core.io_start(self.fd, False, self.on_readable, None, self.on_refused),
+            core.io_start(self.fd, True, self.on_writable, None, self.on_refused),
         ]
+
+    def on_refused(self, error: OSError) -> None:
+        """The loop cannot watch the socket: nobody would hear of an answer."""
+        call = self.call
+        self.kill()  # on_end() frees the place
+        if call is not None and call.wanted:
+            call.refuse(error)
 
     def on_writable(self) -> None:
         try:

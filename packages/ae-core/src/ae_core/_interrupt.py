@@ -111,9 +111,15 @@ class _Waker:
             os.set_blocking(reader, False)
             os.set_blocking(self.fd, False)
         self.fds: tuple[int, int] = (reader, self.fd)
-        record = core.io_own(reader, self._drain, counts=False)
+        # refused: then a signal ends no wait early, and its handler runs when something else does
+        record = core.io_own(reader, self._drain, self._refused, counts=False)
         # some loops outlive the core, and would watch what is closed
-        core.closers.append(lambda: core.backend.io_stop(record.token))
+        core.closers.append(lambda: core.io_own_close(record))
+
+    def _refused(self, error: OSError) -> None:
+        from ._log import log
+
+        log("warn", "signals cannot end a wait: %s", error, context="ae_core")
 
     def _drain(self) -> None:
         reader = self._ends[0]

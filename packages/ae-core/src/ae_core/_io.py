@@ -26,13 +26,14 @@ class IoRecord:
     The backend gets the first record of a descriptor and direction as its callback.
     """
 
-    __slots__ = ("callback", "context", "core", "fd", "peers", "token")
+    __slots__ = ("callback", "context", "core", "fd", "peers", "refused", "token")
 
     callback: Callable[[], object] | None  # None: cancelled
     context: Context | None
     core: Core
     fd: int  # ~fd for writing
     peers: list[IoRecord] | None  # on the first record of a descriptor: itself and the others
+    refused: Callable[[OSError], object] | None  # None: the exception hook
     token: Any
 
     kind = "io"

@@ -86,6 +86,12 @@ class Process(CondVar[int]):
             self._signal(signal.SIGTERM)
             self._killer = self._core.timer(PATIENCE, self._kill)
 
+    def _cannot_watch(self, error: OSError) -> None:
+        """One of the streams cannot be watched: the program is ended, and the error is ours."""
+        if not self.ready:
+            self._end_operation()
+            self.throw(error)
+
     def _kill(self) -> None:
         self._killer = None
         self._signal(getattr(signal, "SIGKILL", signal.SIGTERM))
@@ -145,7 +151,10 @@ class _Feed:
         self.rest = memoryview(source.data)
         self.callback = source.callback
         os.set_blocking(fd, False)
-        self.record: IoRecord = process._core.io_start(fd, True, self.on_writable, context)
+        core = process._core
+        self.record: IoRecord = core.io_start(
+            fd, True, self.on_writable, context, process._cannot_watch
+        )
         self.fd = fd
 
     def on_writable(self) -> None:
@@ -196,7 +205,10 @@ class _Drain:
         self.buffer = sink.buffer
         self.callback = sink.callback
         os.set_blocking(fd, False)
-        self.record: IoRecord = process._core.io_start(fd, False, self.on_readable, context)
+        core = process._core
+        self.record: IoRecord = core.io_start(
+            fd, False, self.on_readable, context, process._cannot_watch
+        )
         self.fd = fd
 
     def on_readable(self) -> None:
@@ -282,7 +294,9 @@ def run_cmd(
         A condition variable with the raw wait status (see :class:`Process`): exit code 3 is 768.
         It cannot be started: exit code 126 (no such program or directory), 125 (a file could not
         be opened), 124 or 123 (a descriptor could not be duplicated), 123 (*on_prepare* raised;
-        the traceback is on the program's stderr). These are never exceptions.
+        the traceback is on the program's stderr). These are never exceptions. If the system or
+        the loop refuses to watch one of its streams, the program is ended as by ``cancel()``, and
+        ``recv()`` and ``await`` raise that :class:`OSError`.
 
     **When**: the program starts at once; callbacks run in the loop, never inside this call. What
     they raise goes to ``exception_hook``; an output is emptied all the same, an input ends.

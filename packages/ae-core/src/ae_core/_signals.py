@@ -80,6 +80,7 @@ class _Hub:
         self._forward = -1  # the wake-up descriptor that was set before ours
         self._core: Core | None = None  # the one that watches `_ours`
         self._record: Any = None
+        self._is_watched = True
 
     def add(self, record: SignalRecord) -> None:
         self._attach(record.core)
@@ -136,7 +137,13 @@ class _Hub:
         if before != self._theirs.fileno():
             self._forward = before
         self._core = core
-        self._record = core.io_own(self._ours.fileno(), self._on_readable)
+        self._is_watched = True
+        self._record = core.io_own(self._ours.fileno(), self._on_readable, self._refused)
+
+    def _refused(self, error: OSError) -> None:
+        """The loop cannot watch `_ours`: our handler wakes it, as another thread would."""
+        self._is_watched = False
+        self._on_readable()
 
     def _detach_if_unused(self) -> None:
         if self._records or self._ours is None or self._theirs is None:
@@ -171,7 +178,9 @@ class _Hub:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if number not in self._pending:
             self._pending.add(number)
-            if self._theirs is not None:
+            if not self._is_watched and self._core is not None:
+                self._core.raw_threadsafe(self._on_readable)
+            elif self._theirs is not None:
                 try:
                     self._theirs.send(b"\0")
                 except BlockingIOError:

@@ -149,7 +149,7 @@ def _check_callback(callback: object, arguments: int) -> None:
 
 def _check_descriptor(fd: object, number: int) -> tuple[int, int] | None:
     """Return what file *fd*, descriptor *number*, is; None where that cannot be told."""
-    if number < 0:
+    if not 0 <= number <= _api.HIGHEST_FD:
         raise ValueError(f"expected an open descriptor, got {fd!r}")
     if sys.platform == "win32":
         try:

@@ -187,7 +187,7 @@ class UdpChannel:
         self.noise = 0
         self.sock: socket.socket = _open(pool.server)
         try:
-            self.watcher = ae.io(self.sock, "r", self._readable)
+            self.watcher = ae.io(self.sock, "r", self._readable, on_refused=self._on_refused)
         except BaseException:
             close(self.sock)
             raise
@@ -234,6 +234,10 @@ class UdpChannel:
                 arrived(exchange, wire)
             if not pending:
                 return
+
+    def _on_refused(self, error: OSError) -> None:
+        self._failed(error)
+        self.close()
 
     def _failed(self, error: OSError) -> None:
         self.retire()
@@ -334,7 +338,7 @@ class StreamChannel:
             self._failed(error.strerror or str(error))
             return
         self.sock = sock
-        self._reader = ae.io(sock, "r", self._readable)
+        self._reader = ae.io(sock, "r", self._readable, on_refused=self._on_refused)
         self._flush()
 
     def _flush(self) -> None:
@@ -345,7 +349,7 @@ class StreamChannel:
                 del self._outgoing[: sock.send(self._outgoing)]
         except (BlockingIOError, InterruptedError):
             if self._writer is None:
-                self._writer = ae.io(sock, "w", self._flush)
+                self._writer = ae.io(sock, "w", self._flush, on_refused=self._on_refused)
             return
         except OSError:
             # What the server said before it went may still be waiting to be read.
@@ -388,6 +392,9 @@ class StreamChannel:
         except BaseException:
             ae.postpone(self._hand_over)  # the messages behind have their turn all the same
             raise
+
+    def _on_refused(self, error: OSError) -> None:
+        self._failed(f"{self._server} over TCP: {error.strerror or error}")
 
     def _failed(self, reason: str) -> None:
         exchanges = list(self.pending.values())

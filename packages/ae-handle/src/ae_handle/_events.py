@@ -180,6 +180,20 @@ class Events(ref["Handle"]):
             if h._due:
                 _lifecycle.do_due(h)
 
+    def read_refused(self, error: OSError) -> None:
+        """The loop cannot watch the stream for input."""
+        h = self()
+        if h is not None:
+            _reading.receive_failed(h, error)
+
+    def write_refused(self, error: OSError) -> None:
+        """The loop cannot watch the stream for room."""
+        h = self()
+        if h is not None:
+            _writing.send_failed(h, b"", error)
+            if h._due:
+                _lifecycle.do_due(h)
+
     def turn(self) -> None:
         """Do what was found to be due inside a call."""
         h = self()

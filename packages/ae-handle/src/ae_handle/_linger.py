@@ -219,7 +219,7 @@ class Linger:
             self._timer = ae.timer(seconds, self._time_is_over)
             self._mark = ref(ae.pending(), self._loop_ended)
             if not ended and (tls is not None or not isinstance(io, DescriptorStream)):
-                self._reading = watch(self._io, "r", self._readable)
+                self._reading = watch(self._io, "r", self._readable, self._lose)
             self._set_bound()
         except (ae.WrongLoop, OSError, ValueError) as error:
             # another loop runs in this thread by now; or the stream was closed behind our back,
@@ -293,7 +293,7 @@ class Linger:
             out.sent(sent)
             if out.block:
                 if self._writing is None:
-                    self._writing = watch(self._io, "w", self._writable)
+                    self._writing = watch(self._io, "w", self._writable, self._lose)
                 return
         if self._writing is not None:
             self._writing.cancel()

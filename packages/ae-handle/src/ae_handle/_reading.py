@@ -387,7 +387,7 @@ def update_interest(h: Handle) -> None:
         if h._reading is None:
             events = h._events
             callback = events.readable if tls is None else events.readable_tls
-            h._reading = watch(h._io, "r", callback)
+            h._reading = watch(h._io, "r", callback, events.read_refused)
             if not h._simple:
                 _writing.refresh(h)
     elif h._reading is not None:

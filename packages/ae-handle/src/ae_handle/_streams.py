@@ -88,13 +88,21 @@ def _is_handle(stream: Any) -> bool:
     return isinstance(stream, Handle)
 
 
-def watch(stream: Any, direction: Any, callback: Callable[[], object]) -> Any:
-    """Call *callback* whenever *stream* is ready; return the watcher."""
+def watch(
+    stream: Any,
+    direction: Any,
+    callback: Callable[[], object],
+    refused: Callable[[OSError], object],
+) -> Any:
+    """Call *callback* whenever *stream* is ready; return the watcher.
+
+    If the loop cannot watch it, *refused* is called with the error, in a later turn.
+    """
     if stream.__class__ is not socket.socket:
         own = getattr(stream, "watch", None)
         if own is not None:
             return own(direction, callback)
-    return ae.io(stream.fileno(), direction, callback)
+    return ae.io(stream.fileno(), direction, callback, on_refused=refused)
 
 
 def own(stream: Any) -> Any:

@@ -113,7 +113,7 @@ def flush(h: Handle) -> None:
         h._wrote_at = h._clock()
     if full:
         if h._writing is None:
-            h._writing = watch(h._io, "w", h._events.writable)
+            h._writing = watch(h._io, "w", h._events.writable, h._events.write_refused)
             h._simple = False
     elif h._writing is not None:
         h._writing.cancel()
@@ -158,7 +158,7 @@ def send_failed(h: Handle, data: bytes, error: OSError) -> None:
         if data:
             h._out.block = data
         if h._writing is None:
-            h._writing = watch(h._io, "w", h._events.writable)
+            h._writing = watch(h._io, "w", h._events.writable, h._events.write_refused)
             h._simple = False
         h._later = h._max_write_buffer is None
         h._armed = True

@@ -36,7 +36,7 @@ class Relay:
         self._has_input = True
         self._input = ae.pending()  # the thread's work is something to wait for
         self._room = threading.Semaphore(0)
-        self._reader: ae.Watcher | None = ae.io(sock, "r", self._on_readable)
+        self._reader: ae.Watcher | None = ae.io(sock, "r", self._on_readable, on_refused=self._end)
         self._writer: ae.Watcher | None = None
         # A thread, because no loop can wait for a file, and on Windows for no terminal or pipe
         # either. A daemon: a read from a terminal cannot be interrupted.
@@ -81,7 +81,7 @@ class Relay:
                 self._unsent = self._unsent[self._sock.send(self._unsent) :]
         except BlockingIOError:
             if self._writer is None:
-                self._writer = ae.io(self._sock, "w", self._flush)
+                self._writer = ae.io(self._sock, "w", self._flush, on_refused=self._end)
             return
         except OSError as error:
             # A peer that has said good-bye need not listen to the rest.

@@ -197,7 +197,7 @@ class _Attempt:
             self._on_writable()
         elif _windows.is_started(code) if _windows.ACTIVE else code in _STARTED:
             watch = _windows.watch_connect if _windows.ACTIVE else _watch_writable
-            self._watch = watch(sock, self._on_writable)
+            self._watch = watch(sock, self._on_writable, self._on_refused)
         elif code == errno.EAGAIN and self.info.family == _windows.AF_UNIX:
             self._watch = ae.timer(self._pause, self._connect)
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)
@@ -226,6 +226,9 @@ class _Attempt:
         else:
             self.operation.won(self, peer)
 
+    def _on_refused(self, error: OSError) -> None:
+        self._lost(error.errno or errno.EIO, error.strerror)
+
     def _on_timeout(self) -> None:
         self._lost(errno.ETIMEDOUT)
 
@@ -234,8 +237,10 @@ class _Attempt:
         self.operation.lost(self, _failure(code, self.info, text))
 
 
-def _watch_writable(sock: socket.socket, callback: Callable[[], None]) -> ae.Watcher:
-    return ae.io(sock, "w", callback)
+def _watch_writable(
+    sock: socket.socket, callback: Callable[[], None], refused: Callable[[OSError], None]
+) -> ae.Watcher:
+    return ae.io(sock, "w", callback, on_refused=refused)
 
 
 def _pending_error(sock: socket.socket, code: int | None) -> int:

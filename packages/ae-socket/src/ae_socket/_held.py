@@ -31,7 +31,12 @@ class Readable:
         self._look()
 
     def _look(self) -> None:
-        self._watch = ae.io(self._bound.sock, "r", self._on_readable)
+        self._watch = ae.io(self._bound.sock, "r", self._on_readable, on_refused=self._on_refused)
+
+    def _on_refused(self, error: OSError) -> None:
+        """Nothing that arrives would be heard of: the peers shall see that at once."""
+        self.close()
+        ae.report_error(error)
 
     def _on_readable(self) -> None:
         raise NotImplementedError

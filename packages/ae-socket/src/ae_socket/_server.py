@@ -197,6 +197,9 @@ def tcp_server(
         OSError: If the address cannot be had: EADDRINUSE, EADDRNOTAVAIL, EACCES; EEXIST if the
             path is a file of another kind. A socket file nobody listens on is replaced.
 
+    If the loop cannot watch the socket, which may be found out only later, it is closed and the
+    error goes to ``ae_core.exception_hook``.
+
     The path of a UNIX socket must not come from an untrusted source: a socket file is removed.
 
     Perl: ``tcp_server $host, $service, $accept_cb, $prepare_cb``

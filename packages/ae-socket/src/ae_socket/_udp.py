@@ -80,6 +80,13 @@ class _Reader(Readable):
             if self._watch is None:
                 return  # the callback has closed the endpoint
 
+    def _on_refused(self, error: OSError) -> None:
+        if self._on_error is None:
+            super()._on_refused(error)
+        else:
+            self.close()
+            self._on_error(error)
+
     def report(self, error: OSError) -> None:
         if self._watch is None:
             return
@@ -183,7 +190,8 @@ def udp_endpoint(
         remote_address: Send to, and receive from, this ``(address, port)`` only. The kernel
             then also reports when nobody listens there.
         on_error: Called with an ``OSError`` that an earlier datagram met with (ECONNREFUSED);
-            logged at debug level otherwise. The endpoint stays open.
+            logged at debug level otherwise. The endpoint stays open. Also called if the loop
+            cannot watch the socket, which is closed then.
 
     Returns:
         The endpoint. **Lifetime**: hold it. **When**: no callback runs inside this call, nor

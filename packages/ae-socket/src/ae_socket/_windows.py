@@ -128,10 +128,16 @@ class ConnectWatch:
 
     __slots__ = ("__weakref__", "_poller", "callback", "sock", "watch")
 
-    def __init__(self, sock: socket.socket, callback: Callable[[], None], poller: _Poller) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        callback: Callable[[], None],
+        refused: Callable[[OSError], None],
+        poller: _Poller,
+    ) -> None:
         self.sock = sock
         self.callback = callback
-        self.watch: ae.Watcher | None = ae.io(sock, "w", callback)
+        self.watch: ae.Watcher | None = ae.io(sock, "w", callback, on_refused=refused)
         self._poller = poller
 
     def cancel(self) -> None:
@@ -148,8 +154,13 @@ class _Poller:
         self._pending: dict[socket.socket, ConnectWatch] = {}
         self._timer: ae.Watcher | None = None
 
-    def add(self, sock: socket.socket, callback: Callable[[], None]) -> ConnectWatch:
-        watch = self._pending[sock] = ConnectWatch(sock, callback, self)
+    def add(
+        self,
+        sock: socket.socket,
+        callback: Callable[[], None],
+        refused: Callable[[OSError], None],
+    ) -> ConnectWatch:
+        watch = self._pending[sock] = ConnectWatch(sock, callback, refused, self)
         if self._timer is None or not self._timer.active:  # inactive: its loop has ended
             self._timer = ae.timer(_POLL_INTERVAL, self._look, interval=_POLL_INTERVAL)
         return watch
@@ -175,6 +186,11 @@ class _Thread(threading.local):
 _thread = _Thread()
 
 
-def watch_connect(sock: socket.socket, callback: Callable[[], None]) -> ConnectWatch:
-    """Call *callback* when the connect of *sock* has ended, even if the loop hides failures."""
-    return _thread.poller.add(sock, callback)
+def watch_connect(
+    sock: socket.socket, callback: Callable[[], None], refused: Callable[[OSError], None]
+) -> ConnectWatch:
+    """Call *callback* when the connect of *sock* has ended, even if the loop hides failures.
+
+    Or *refused* with the error, if the loop cannot watch it.
+    """
+    return _thread.poller.add(sock, callback, refused)

@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = ("AsyncioBackend", "wait_in_task")
 
 import asyncio
+import selectors
 import sys
 import time
 from collections.abc import Callable, Coroutine, Generator
@@ -17,6 +18,7 @@ from typing import Any, Final
 
 from .._backend import Backend
 from .._condvar import CondVar
+from .._descriptors import check_open, check_select
 from .._errors import BlockingNotAllowed, CancelledError
 from ._select_thread import SelectThread
 from ._uvloop_polls import UvloopPolls
@@ -65,6 +67,8 @@ class AsyncioBackend(Backend):
             self.prompt_io = False
         elif type(self._loop).__module__ == "uvloop":
             self._threaded = UvloopPolls(self._loop)
+        selector = getattr(self._loop, "_selector", None)
+        self._selects = isinstance(selector, selectors.SelectSelector)
         self._timer: asyncio.TimerHandle | None = None
         self._at: float | None = None
         self._waiters: list[asyncio.Future[None]] = []
@@ -77,6 +81,9 @@ class AsyncioBackend(Backend):
     # ------------------------------------------------------------------ waiting
 
     def io_start(self, fd: int, write: bool, callback: Callable[[], None]) -> tuple[int, bool]:
+        if self._selects:
+            check_open(fd)
+            check_select(fd, "the loop")
         # the core multiplexes: one reader and one writer per descriptor is all asyncio allows
         if self._threaded is not None:
             self._threaded.start(fd, write, callback)

@@ -8,18 +8,37 @@ from __future__ import annotations
 
 __all__ = ("GeventBackend",)
 
+import errno
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
 import gevent
+from gevent import monkey
 from gevent.exceptions import LoopExit
 from gevent.hub import Waiter, get_hub
 
 from .._backend import Backend
+from .._descriptors import check_open
 from .._errors import Deadlock, RecursiveWait
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+_READ, _WRITE = 1, 2  # EV_READ, EV_WRITE of libev; EV_ERROR is the highest bit of a C int
+
+
+def _refusal(fd: int) -> OSError:
+    """Return why the kernel does not watch *fd*, which libev does not say."""
+    try:
+        with monkey.get_original("select", "epoll")() as probe:
+            probe.register(fd, 0)
+    except OSError as error:
+        return error
+    except AttributeError:  # another system
+        return OSError(errno.ENOMEM, f"the kernel does not watch descriptor {fd}")
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # there is room by now
 
 
 class GeventLoop(Backend):
@@ -35,8 +54,19 @@ class GeventLoop(Backend):
         self._closed = False
 
     def io_start(self, fd: int, write: bool, callback: Callable[[], None]) -> Any:
-        watcher = self._loop.io(fd, 2 if write else 1)
-        watcher.start(callback)
+        check_open(fd)  # libev aborts the process for one that is not
+        watcher = self._loop.io(fd, _WRITE if write else _READ)
+
+        def fire(events: int) -> None:
+            if events > 0:
+                callback()
+            else:
+                # the kernel refuses, and libev has stopped the watcher
+                self.io_stop(watcher)
+                if self.on_refused is not None:
+                    self.on_refused(fd, write, _refusal(fd))
+
+        watcher.start(fire, pass_events=True)
         self._watchers.add(watcher)
         return watcher
 

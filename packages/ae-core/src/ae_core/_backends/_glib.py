@@ -5,14 +5,13 @@ from __future__ import annotations
 __all__ = ("GlibBackend",)
 
 import math
-import os
-import stat
 import time
 from typing import TYPE_CHECKING, Any
 
 from gi.repository import GLib  # pyright: ignore
 
 from .._backend import Backend
+from .._descriptors import check_waitable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,8 +37,7 @@ class GlibBackend(Backend):
         return dispatch
 
     def io_start(self, fd: int, write: bool, callback: Callable[[], None]) -> int:
-        if stat.S_ISREG(os.fstat(fd).st_mode):
-            raise PermissionError(f"GLib cannot wait for the regular file {fd}")
+        check_waitable(fd)
         condition = GLib.IOCondition.OUT if write else GLib.IOCondition.IN | GLib.IOCondition.PRI
         condition |= GLib.IOCondition.HUP | GLib.IOCondition.ERR
         source: int = GLib.unix_fd_add_full(

@@ -85,6 +85,11 @@ class LoopBackend(Backend):
         self._now: float | None = None  # wall-clock time of this turn, once somebody asked
         self._closed = False
         self._wakeup = Wakeup()
+        try:
+            self._mux.check(self._wakeup.fd)  # later it would be refused in silence
+        except OSError:
+            self.close()
+            raise
         self.io_start(self._wakeup.fd, False, self._run_remote)
 
     # ------------------------------------------------------------------ descriptors
@@ -131,7 +136,7 @@ class LoopBackend(Backend):
         """Do what is noted; return the guests of the wait to come, with their interests."""
         changed, self._changed = self._changed, {}
         readers, writers = self._readers, self._writers
-        register, always = self._register, self._always
+        always = self._always
         waits_also = self._mux.waits_also
         guests: dict[int, int] = {}
         for fd, known in changed.items():
@@ -144,28 +149,40 @@ class LoopBackend(Backend):
                 guests[fd] = wanted
                 continue
             try:
-                if known:
-                    self._mux.change(fd, known, wanted)
-                else:
-                    register(fd, wanted)
-            except FileExistsError:
-                # closed and opened again, while a duplicate kept the number in the kernel's set
-                self._mux.change(fd, 0, wanted)
+                self._tell(fd, known, wanted)
             except PermissionError:
                 always.add(fd)
-            except (OSError, ValueError) as error:
-                if isinstance(error, ValueError):
-                    error = OSError(errno.EBADF, str(error))
-                self._give_up(fd, error)
+            except OSError as error:
+                if error.errno == errno.EBADF or not waits_also:
+                    self._give_up(fd, error)
+                else:
+                    # No room in the kernel (max_user_watches), or a file that a set cannot hold:
+                    # it stays a guest, and is asked about again before each wait.
+                    guests[fd] = wanted
+                    try:
+                        if known:
+                            self._unregister(fd)
+                    except OSError:
+                        continue  # nor did it know the file that has the number now
         self._changed.update(dict.fromkeys(guests, 0))
         return guests
 
+    def _tell(self, fd: int, known: int | None, wanted: int) -> None:
+        if not known:
+            try:
+                self._register(fd, wanted)
+            except FileExistsError:
+                # closed and opened again, while a duplicate kept the number in the kernel's set
+                known = wanted
+        if known:
+            self._mux.change(fd, known, wanted)
+
     def _give_up(self, fd: int, error: OSError) -> None:
+        self._soon.append(_nothing)  # no wait in this turn: what is told may be waited for
         for write, side in ((False, self._readers), (True, self._writers)):
-            if fd in side:
-                if self.on_refused is not None:
-                    self.on_refused(fd, write, error)
-                side.pop(fd, None)
+            # first, so that what is told may watch the number anew
+            if side.pop(fd, None) is not None and self.on_refused is not None:
+                self.on_refused(fd, write, error)
 
     def _closed_early(self, fd: int) -> None:
         """poll or select found a descriptor closed that is still watched."""
@@ -329,3 +346,7 @@ class LoopBackend(Backend):
                 mapping.clear()
             self._soon.clear()
             self._remote.clear()
+
+
+def _nothing() -> None:
+    return None

@@ -16,7 +16,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 
-from .._descriptors import check_open
+from .._descriptors import check_open, check_select
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,13 +33,17 @@ class Multiplexer(ABC):
 
     name: ClassVar[str]
 
+    def check(self, fd: int) -> None:
+        """Raise OSError, EMFILE, if the number is too high for this way to wait."""
+        return None
+
     @abstractmethod
     def change(self, fd: int, old: int, new: int) -> None:
         """Tell the kernel that the interest in *fd* is *new* now, after it was *old*.
 
         Raises:
             PermissionError: If this kind of file cannot be waited for.
-            OSError: EBADF if *fd* is not open.
+            OSError: EBADF if *fd* is not open; else the kernel refuses.
         """
 
     def add(self, fd: int, mask: int) -> None:
@@ -195,11 +199,14 @@ class Select(Multiplexer):
         self._read: set[int] = set()
         self._write: set[int] = set()
 
+    def check(self, fd: int) -> None:
+        if not self.windows:
+            check_select(fd, "select")
+
     def change(self, fd: int, old: int, new: int) -> None:
         if new:
             check_open(fd)
-            if fd >= 1024 and not self.windows:
-                raise ValueError(f"select cannot wait for descriptor {fd}, its limit is 1023")
+            self.check(fd)
         for bit, watched in ((READ, self._read), (WRITE, self._write)):
             if new & bit:
                 watched.add(fd)

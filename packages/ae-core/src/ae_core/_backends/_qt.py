@@ -8,14 +8,13 @@ from __future__ import annotations
 __all__ = ("QtBackend",)
 
 import math
-import os
-import stat
 import sys
 import time
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .._backend import Backend
+from .._descriptors import check_waitable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,8 +98,7 @@ class QtBackend(Backend):
     # ------------------------------------------------------------------ waiting
 
     def io_start(self, fd: int, write: bool, callback: Callable[[], None]) -> tuple[int, bool]:
-        if stat.S_ISREG(os.fstat(fd).st_mode):
-            raise PermissionError(f"Qt cannot wait for the regular file {fd}")
+        check_waitable(fd)
         token = (fd, write)
         self._calls[token] = callback
         notifier = self._notifiers.get(token)

@@ -160,8 +160,6 @@ class SelectThread:
                     mux.change(fd, before, mask(fd))
                 except OSError as error:
                     refuse(fd, error)
-                except ValueError as error:
-                    refuse(fd, OSError(errno.EBADF, str(error)))
             for fd, ready in mux.wait(-1.0):
                 if fd == wakeup.fd:
                     wakeup.drain()

@@ -10,18 +10,21 @@ __all__ = ("TkBackend",)
 
 import _tkinter
 import math
-import os
-import stat
 import time
 import tkinter
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from .._backend import Backend
+from .._descriptors import check_select, check_waitable
 from .._wakeup import Wakeup
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+# later versions wait by epoll or kqueue
+_SELECTS = tuple(map(int, _tkinter.TCL_VERSION.split("."))) < (8, 7)
 
 
 class TkBackend(Backend):
@@ -59,8 +62,9 @@ class TkBackend(Backend):
     # ------------------------------------------------------------------ waiting
 
     def io_start(self, fd: int, write: bool, callback: Callable[[], None]) -> tuple[int, bool]:
-        if stat.S_ISREG(os.fstat(fd).st_mode):
-            raise PermissionError(f"Tk cannot wait for the regular file {fd}")
+        check_waitable(fd)
+        if _SELECTS:
+            check_select(fd, "Tk")  # it would abort the process
         (self._writers if write else self._readers)[fd] = callback
         self._tell_tk(fd)
         return (fd, write)

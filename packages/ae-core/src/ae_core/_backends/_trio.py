@@ -9,9 +9,7 @@ from __future__ import annotations
 __all__ = ("TrioBackend", "wait_in_task")
 
 import math
-import os
 import signal
-import stat
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -99,8 +97,6 @@ class TrioBackend(Backend):
 
     def io_start(self, fd: int, write: bool, callback: Callable[[], None]) -> _Watch:
         self._inside()
-        if stat.S_ISREG(os.fstat(fd).st_mode):
-            raise PermissionError(f"trio cannot wait for the regular file {fd}")
         watch = _Watch(fd, write, callback)
         trio.lowlevel.spawn_system_task(self._watch, watch, name=f"ae_core descriptor {fd}")
         return watch

@@ -9,11 +9,11 @@ from __future__ import annotations
 __all__ = ("TwistedBackend",)
 
 import os
-import stat
 import time
 from typing import TYPE_CHECKING, Any
 
 from .._backend import Backend
+from .._descriptors import check_select, check_waitable
 from .._errors import BlockingNotAllowed
 
 if TYPE_CHECKING:
@@ -72,23 +72,29 @@ class TwistedBackend(Backend):
         from twisted.internet import reactor
 
         self._reactor: Any = reactor
+        self._selects = type(reactor).__name__ == "SelectReactor"
         self._timer: Any = None
         self._descriptors: dict[int, _Descriptor] = {}
         self._turns = 0
         self.turn = 0  # the one that runs
 
     def io_start(self, fd: int, write: bool, callback: Callable[[], None]) -> tuple[int, bool]:
-        if stat.S_ISREG(os.fstat(fd).st_mode):
-            raise PermissionError(f"Twisted cannot wait for the regular file {fd}")
+        check_waitable(fd)
+        if self._selects:
+            check_select(fd, "Twisted's select reactor")
         descriptor = self._descriptors.get(fd)
         if descriptor is None:
             descriptor = self._descriptors[fd] = _Descriptor(self, fd)
-        if write:
-            descriptor.on_write = callback
-            self._reactor.addWriter(descriptor)
-        else:
-            descriptor.on_read = callback
-            self._reactor.addReader(descriptor)
+        try:
+            if write:
+                descriptor.on_write = callback
+                self._reactor.addWriter(descriptor)
+            else:
+                descriptor.on_read = callback
+                self._reactor.addReader(descriptor)
+        except BaseException:
+            self.io_stop((fd, write))
+            raise
         return (fd, write)
 
     def io_stop(self, token: tuple[int, bool]) -> None:
@@ -124,18 +130,30 @@ class TwistedBackend(Backend):
         try:
             os.fstat(fd)
         except OSError as error:
-            del self._descriptors[fd]
-            for write, callback in ((False, descriptor.on_read), (True, descriptor.on_write)):
-                if callback is not None and self.on_refused is not None:
-                    self.on_refused(fd, write, error)
+            self._refuse(descriptor, True, error)
+            self._refuse(descriptor, False, error)
             return
         # a hang-up means ready, again and again
         descriptor.doWrite()
         descriptor.doRead()
-        if descriptor.on_write is not None:
-            self._reactor.addWriter(descriptor)
-        if descriptor.on_read is not None:
-            self._reactor.addReader(descriptor)
+        for write, add in ((True, self._reactor.addWriter), (False, self._reactor.addReader)):
+            if (descriptor.on_write if write else descriptor.on_read) is not None:
+                try:
+                    add(descriptor)
+                except OSError as error:
+                    self._refuse(descriptor, write, error)
+
+    def _refuse(self, descriptor: _Descriptor, write: bool, error: OSError) -> None:
+        callback = descriptor.on_write if write else descriptor.on_read
+        if write:
+            descriptor.on_write = None
+        else:
+            descriptor.on_read = None
+        fd = descriptor.fileno()
+        if descriptor.on_read is None and descriptor.on_write is None:
+            self._descriptors.pop(fd, None)
+        if callback is not None and self.on_refused is not None:
+            self.on_refused(fd, write, error)
 
     def arm(self, at: float | None) -> None:
         if self._timer is not None:

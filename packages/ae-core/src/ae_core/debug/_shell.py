@@ -221,7 +221,13 @@ class _Listener:
         _listeners.add(self)
 
     def _watch(self) -> None:
-        self._watcher = _api._unlayered(_api.io, self.sock, "r", self._accept)
+        self._watcher = _api._unlayered(
+            _api.io, self.sock, "r", self._accept, on_refused=self._cannot_watch
+        )
+
+    def _cannot_watch(self, error: OSError) -> None:
+        log("error", "debug shell: ended: %s", error, context="ae_core.debug")
+        self.close()
 
     def _accept(self) -> None:
         try:
@@ -298,7 +304,13 @@ class _Connection:
     # Input
 
     def _read_on(self) -> None:
-        self._reader = _api._unlayered(_api.io, self._sock, "r", self._readable)
+        self._reader = _api._unlayered(
+            _api.io, self._sock, "r", self._readable, on_refused=self._cannot_watch
+        )
+
+    def _cannot_watch(self, error: OSError) -> None:
+        log("error", "debug shell: a client is lost: %s", error, context="ae_core.debug")
+        self.close()
 
     def _readable(self) -> None:
         try:
@@ -381,7 +393,9 @@ class _Connection:
                 del self._output[: self._sock.send(self._output)]
         except (BlockingIOError, InterruptedError):
             if self._writer is None:
-                self._writer = _api._unlayered(_api.io, self._sock, "w", self._writable)
+                self._writer = _api._unlayered(
+                    _api.io, self._sock, "w", self._writable, on_refused=self._cannot_watch
+                )
             return
         except OSError:
             self.close()

@@ -96,6 +96,7 @@ def _by_a_c_library(work: Callable[[], None]) -> object:
 
 
 def _starts() -> list[Callable[[Callable[[], None]], object]]:
+    starts: list[Callable[[Callable[[], None]], object]]
     starts = [_by_threading, _as_a_daemon, _by_thread]
     if sys.platform == "linux":
         starts.append(_by_a_c_library)

@@ -23,6 +23,7 @@ from . import _cases_condvar as _cases_condvar
 from . import _cases_io as _cases_io
 from . import _cases_nested as _cases_nested
 from . import _cases_process as _cases_process
+from . import _cases_refusals as _cases_refusals
 from . import _cases_timer as _cases_timer
 from . import _cases_waiting as _cases_waiting
 from ._binding import binding
