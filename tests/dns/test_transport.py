@@ -349,7 +349,7 @@ def test_a_used_up_socket_that_times_out_is_closed(
 def test_where_no_watcher_can_be_made_no_socket_stays_open(
     server: NameServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **options: object) -> None:
         raise RuntimeError("no watchers today")
 
     resolver = ae_dns.Resolver(servers=[server.endpoint])

@@ -3,6 +3,8 @@
 All semantics that do not depend on the loop live here, once: running a callback in its context
 and catching what it raises, several watchers per descriptor and direction, the timer queue and
 its single native deadline, the postponed queue. The backend below only waits.
+
+Long because how a nested turn, an interrupt and a refusal go on is told by all its queues together.
 """
 
 from __future__ import annotations
@@ -363,7 +365,7 @@ class Core(TimerQueue):
     def io_own_end(self, record: IoRecord) -> None:
         """End what :meth:`io_own` began, if it was not refused."""
         if record.callback is not None:
-            record.callback = None
+            record.callback = record.refused = None
             if not self.closed:
                 del self.own[record.fd]
                 self.io_forget(record.token)
@@ -371,7 +373,7 @@ class Core(TimerQueue):
     def io_own_close(self, record: IoRecord) -> None:
         """Do so while the core is being closed."""
         if record.callback is not None:
-            record.callback = None
+            record.callback = record.refused = None
             self.io_forget(record.token)
 
     def io_ready(self, callbacks: Iterable[Callable[[], None]]) -> None:
@@ -425,13 +427,13 @@ class Core(TimerQueue):
         ended = []
         for record in first.peers or (first,):
             if record.callback is not None:
-                ended.append((record, record.callback))
-                record.callback = None
-        for record, callback in ended:
-            if record.refused is None:
+                ended.append((record, record.callback, record.refused))
+                record.callback = record.refused = None
+        for record, callback, refused in ended:
+            if refused is None:
                 self.failed(error, (record, callback))
             else:
-                self.call(partial(record.refused, error), record.context, record)
+                self.call(partial(refused, error), record.context, record)
 
     # ------------------------------------------------------------------ timers
 
@@ -609,7 +611,7 @@ class Core(TimerQueue):
         for side in (self.readers, self.writers):
             for first in side.values():
                 for record in first.peers or (first,):
-                    record.callback = None
+                    record.callback = record.refused = None
             side.clear()
         self.own.clear()
         self.clear()

@@ -79,7 +79,7 @@ class IoRecord:
         core = self.core
         if core.thread != get_ident():
             wrong_thread()
-        self.callback = None
+        self.callback = self.refused = None
         fd = self.fd
         if fd < 0:
             fd = ~fd
