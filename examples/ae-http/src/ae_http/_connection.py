@@ -21,6 +21,7 @@ from ._errors import (
     UploadFailed,
 )
 from ._headers import Headers
+from ._look import Look
 from ._message import END, Event, Head, ResponseReader
 from ._opening import Opening
 
@@ -35,9 +36,10 @@ if TYPE_CHECKING:
 # anything that happens - octets, the end, an error - ends the connection: that is how a server
 # says that it does not want to keep it.
 #
-# A connection that has served before may be closed by the server at the moment in which we send the
-# next request. If it ends before an octet of the response has come, the request is called *stale*,
-# and its owner may ask again elsewhere, if asking twice does no harm.
+# A connection that has served before may have been closed by the server, which may have said that
+# it waited too long (408): it is looked at before it serves again. And it may be closed at the
+# moment in which we send the next request. If it ends before an octet of the response has come, the
+# request is called *stale*, and its owner may ask again elsewhere, if asking twice does no harm.
 #
 # The connection is given back before the owner of the response hears of its end: what the owner
 # asks for next, in its callback, can use it.
@@ -128,6 +130,7 @@ class Connection:
         "_handle",
         "_head",
         "_host",
+        "_look",
         "_opening",
         "_paused",
         "_period",
@@ -144,6 +147,7 @@ class Connection:
         self._first: Exchange | None = first
         self._exchanges: deque[Exchange] = deque()
         self._handle: Handle | None = None
+        self._look: Look | None = None
         self._head: Head | None = None
         self._trailers: Headers | None = None
         self._paused = False
@@ -180,6 +184,17 @@ class Connection:
     def depth(self) -> int:
         """How many requests are under way."""
         return len(self._exchanges) + (self._first is not None)
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing has arrived since the last response, not even the end.
+
+        A look at the descriptor: the loop may not have run since, in a program that blocks.
+        """
+        look = self._look
+        if look is None:
+            look = self._look = Look(self._handle)
+        return look.is_quiet()
 
     @property
     def can_pipeline(self) -> bool:
@@ -425,7 +440,7 @@ def _keep_for(value: str) -> float | None:
     """Return the time-out in a Keep-Alive field."""
     for part in value.split(","):
         name, _, seconds = part.partition("=")
-        seconds = seconds.strip()
+        seconds = seconds.strip(' \t"')
         if name.strip().lower() == "timeout" and seconds.isdecimal() and len(seconds) < 7:
             return float(seconds)
     return None

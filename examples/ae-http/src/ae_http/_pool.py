@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 # -------------------
 # A host is where connections are interchangeable: scheme, name, port and the proxy on the way. It
 # has so many slots; a connection holds one from the attempt to make it until its end. A request
-# takes the connection that became idle last (the others can then be evicted), else a free slot,
-# else, if that is wanted and harmless, a place behind another request (pipelining), else it waits;
-# first come, first served.
+# takes the connection that became idle last (the others can then be evicted) and is still good,
+# else a free slot, else, if that is wanted and harmless, a place behind another request
+# (pipelining), else it waits; first come, first served.
 #
 # One timer for the whole cache: it is armed when a connection becomes idle and none is armed, and
 # looks at all of them when it fires. So a busy connection, which is idle for a moment between any
@@ -57,12 +57,16 @@ class Host:
 
     def acquire(self, operation: Operation) -> None:
         """Have *operation* served as soon as possible."""
-        if self.idle:
+        while self.idle:
             connection = self.idle.pop()
             self.pool.idle -= 1
-            operation.connection = connection
-            connection.perform(operation)
-        elif len(self.connections) < self.pool.max_connections:
+            if connection.is_quiet and not self.pool.is_expired(connection):
+                operation.connection = connection
+                connection.perform(operation)
+                return
+            connection.close()
+            self.pool.remember(self)
+        if len(self.connections) < self.pool.max_connections:
             self._open(operation)
         else:
             behind = self._find_pipeline(operation)
@@ -91,6 +95,9 @@ class Host:
     def release(self, connection: Connection) -> None:
         """*connection* has nothing to do."""
         if self.waiting:
+            if not connection.is_quiet:
+                connection.close()  # those that wait get another one
+                return
             operation = self.waiting.popleft()
             operation.connection = connection
             connection.perform(operation)
@@ -212,8 +219,12 @@ class Pool:
         operation.host = host
         if fresh:
             host.end_idle()
-            self._hosts.setdefault(key, host)
+            self.remember(host)
         host.acquire(operation)
+
+    def remember(self, host: Host) -> None:
+        """There will be something of *host* again."""
+        self._hosts.setdefault(host.key, host)
 
     def forget(self, host: Host) -> None:
         """Nothing is left of *host*."""
@@ -248,6 +259,10 @@ class Pool:
         if keep_for is None:
             return self.idle_timeout
         return min(self.idle_timeout, max(0.0, keep_for - 1.0))
+
+    def is_expired(self, connection: Connection) -> bool:
+        """Whether *connection* was idle for too long, as the timer has not found yet."""
+        return self._now() >= connection.idle_since + self._shortest(connection)
 
     def _evict(self) -> None:
         """Close what has been idle for too long; come again when the next one will have been."""
