@@ -304,13 +304,15 @@ class Connection:
                 handle.read_buffer.feed(self._reader.rest)
             exchange.got_switch(handle)
             return
+        keep = head.headers.get("keep-alive")
+        self.keep_for = None if keep is None else _keep_for(keep)
         uploading, self._uploading = self._uploading, None
         sent = True
         if uploading is not None:
             upload = exchange.request.upload
             sent = upload is not None and upload.complete
             uploading.cancel()
-        if not sent or not head.keep_alive or not self._host.pool.keeps:
+        if not sent or not head.keep_alive or not self._host.pool.keeps or self.keep_for == 0:
             # the server has answered without reading everything, or closes
             if not sent:
                 handle.linger = 0
@@ -320,8 +322,6 @@ class Connection:
         elif self._reader.rest:
             self._close()
         else:
-            keep = head.headers.get("keep-alive")
-            self.keep_for = None if keep is None else _keep_for(keep)
             self._host.release(self)
         exchange.got_end(trailers)
 

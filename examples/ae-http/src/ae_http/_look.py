@@ -26,13 +26,13 @@ class Look:
         handle: That of an open connection.
     """
 
-    __slots__ = ("_fd", "_handles", "_poll")
+    __slots__ = ("_fd", "_inner", "_poll")
 
     def __init__(self, handle: Handle | None) -> None:
-        self._handles: list[Handle] = []
-        stream: Any = handle
+        self._inner: list[Handle] = []
+        stream: Any = None if handle is None else handle.socket
         while isinstance(stream, Handle):  # TLS to the server inside TLS to a proxy
-            self._handles.append(stream)
+            self._inner.append(stream)
             stream = stream.socket
         fileno = getattr(stream, "fileno", None)
         self._fd: int = -1 if fileno is None else fileno()
@@ -43,7 +43,7 @@ class Look:
 
     def is_quiet(self) -> bool:
         """Return whether there is nothing to read; also where that cannot be known."""
-        if any(handle.read_buffer for handle in self._handles):
+        if any(handle.read_buffer for handle in self._inner):
             return False
         if self._poll is not None:
             return not self._poll.poll(0)

@@ -22,7 +22,7 @@ from ._errors import (
 )
 from ._proxy import ProxyChoice, choose_proxy
 from ._redirect import follow, is_redirect, public
-from ._request import IDEMPOTENT, Request, make_request
+from ._request import Request, make_request
 from ._response import Response, ResponseHead, ResponseStream
 
 if TYPE_CHECKING:
@@ -311,13 +311,11 @@ class Operation:
 
     def _may_repeat(self) -> bool:
         """Whether asking again does no harm, and is still wanted."""
-        request = self.request
         return (
-            self._retries < _RETRIES
+            self.request.may_repeat
+            and self._retries < _RETRIES
             and self._head is None
             and self._redirect is None
-            and request.method in IDEMPOTENT
-            and request.upload is None
         )
 
     # ------------------------------------------------------------------ redirects

@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ("Host", "Pool")
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import ae_core as ae
 
@@ -14,8 +14,6 @@ from ._errors import ClientClosed, HttpError
 from ._request import IDEMPOTENT
 
 if TYPE_CHECKING:
-    from ae_core.abc import Backend
-
     from ._opening import Connector
     from ._operation import Operation
     from ._url import Target
@@ -31,6 +29,10 @@ if TYPE_CHECKING:
 # One timer for the whole cache: it is armed when a connection becomes idle and none is armed, and
 # looks at all of them when it fires. So a busy connection, which is idle for a moment between any
 # two requests, costs no timer.
+
+
+# Less is not worth a system call
+_MOMENT: Final = 0.001
 
 
 class Host:
@@ -60,7 +62,11 @@ class Host:
         while self.idle:
             connection = self.idle.pop()
             self.pool.idle -= 1
-            if connection.is_quiet and not self.pool.is_expired(connection):
+            idle_for = self.pool.loop.clock() - connection.idle_since
+            # one that has served a moment ago is taken on trust for what may be asked again
+            if (idle_for < _MOMENT and operation.request.may_repeat) or (
+                idle_for < self.pool.shortest(connection) and connection.is_quiet
+            ):
                 operation.connection = connection
                 connection.perform(operation)
                 return
@@ -95,7 +101,7 @@ class Host:
     def release(self, connection: Connection) -> None:
         """*connection* has nothing to do."""
         if self.waiting:
-            if not connection.is_quiet:
+            if not self.waiting[0].request.may_repeat and not connection.is_quiet:
                 connection.close()  # those that wait get another one
                 return
             operation = self.waiting.popleft()
@@ -145,7 +151,6 @@ class Pool:
 
     __slots__ = (
         "_hosts",
-        "_loop",
         "_timer",
         "_timer_at",
         "connect_timeout",
@@ -154,6 +159,7 @@ class Pool:
         "idle",
         "idle_timeout",
         "keeps",
+        "loop",
         "max_connections",
         "max_head",
         "max_idle",
@@ -192,7 +198,7 @@ class Pool:
         self._timer: ae.Watcher | None = None
         self._timer_at = 0.0
         self.idle: int = 0  # how many connections are
-        self._loop: Backend | None = None
+        self.loop: Any = None  # that of the last request
 
     def acquire(self, operation: Operation, *, fresh: bool = False) -> None:
         """Have *operation* served.
@@ -201,9 +207,9 @@ class Pool:
             fresh: Not by a connection that is idle: one of them turned out to be dead.
         """
         loop = ae.detect()
-        if loop is not self._loop:
+        if loop is not self.loop:
             self._leave_loop()
-            self._loop = loop
+            self.loop = loop
         target = operation.request.target
         proxy = operation.proxy
         if proxy is None:
@@ -235,9 +241,8 @@ class Pool:
 
     def became_idle(self, connection: Connection) -> None:
         """Keep *connection* for the next request, for a while."""
-        now = self._now()
-        connection.idle_since = now
-        due = now + self._shortest(connection)
+        now = connection.idle_since = self.loop.clock()
+        due = now + self.shortest(connection)
         if self._timer is None or due < self._timer_at:
             self._arm(due, now)
         if self.idle > self.max_idle:
@@ -249,29 +254,21 @@ class Pool:
         self._timer_at = due
         self._timer = ae.timer(due - now, self._evict)
 
-    def _now(self) -> float:
-        assert self._loop is not None  # there is a connection, so there was a request
-        return self._loop.clock()
-
-    def _shortest(self, connection: Connection) -> float:
+    def shortest(self, connection: Connection) -> float:
         """Return for how long *connection* may be kept: the server's word counts, less a bit."""
         keep_for = connection.keep_for
         if keep_for is None:
             return self.idle_timeout
         return min(self.idle_timeout, max(0.0, keep_for - 1.0))
 
-    def is_expired(self, connection: Connection) -> bool:
-        """Whether *connection* was idle for too long, as the timer has not found yet."""
-        return self._now() >= connection.idle_since + self._shortest(connection)
-
     def _evict(self) -> None:
         """Close what has been idle for too long; come again when the next one will have been."""
         self._timer = None
-        now = self._now()
+        now = self.loop.clock()
         next_due = None
         for host in [*self._hosts.values()]:
             for connection in [*host.idle]:
-                due = connection.idle_since + self._shortest(connection)
+                due = connection.idle_since + self.shortest(connection)
                 if due <= now:
                     connection.close()
                 elif next_due is None or due < next_due:

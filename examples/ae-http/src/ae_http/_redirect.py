@@ -50,8 +50,9 @@ def follow(
         next_target = parse_url(join(target.url, location))
     except (InvalidRequest, ValueError) as error:
         raise RedirectRefused(f"a redirect to {location[:200]!r}: {error}", phase="done") from None
-    if next_target.authority == target.authority:  # which has no zone
-        next_target = next_target._replace(host=target.host)
+    at = next_target.scheme, next_target.authority
+    if at == (target.scheme, target.authority):  # where a zone is not shown
+        next_target = next_target._replace(host=target.host, origin=target.origin)
     # 303 says so; for 301 and 302 it is what all clients do with POST (RFC 9110 15.4.2)
     to_get = (status == 303 and method != "HEAD") or (status in (301, 302) and method == "POST")
     gone: frozenset[str] = _OF_THE_BODY if to_get else frozenset()

@@ -49,9 +49,10 @@ class Request:
         fields: The caller's header fields, checked.
         body: Octets, an upload, or None.
         wire: The head, and the body behind it if that is small; for a server.
+        may_repeat: Whether asking twice does no harm, and is possible.
     """
 
-    __slots__ = ("body", "fields", "method", "target", "wire")
+    __slots__ = ("body", "fields", "may_repeat", "method", "target", "wire")
 
     def __init__(
         self,
@@ -66,6 +67,7 @@ class Request:
         self.fields = fields
         self.body = body
         self.wire = wire
+        self.may_repeat: bool = method in IDEMPOTENT and not isinstance(body, Upload)
 
     @property
     def large_body(self) -> bytes:

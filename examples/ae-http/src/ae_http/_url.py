@@ -47,6 +47,7 @@ class Target(NamedTuple):
         authority: The value of ``Host``: the port only if it is not the scheme's.
         path: The path and query, as sent.
         credentials: The value of ``Authorization`` that the user information stands for.
+        origin: Scheme, host and port (RFC 9110 4.3.1). A final dot makes no other host.
     """
 
     url: str
@@ -56,11 +57,7 @@ class Target(NamedTuple):
     authority: str
     path: str
     credentials: str | None
-
-    @property
-    def origin(self) -> tuple[str, str, int]:
-        """Scheme, host and port (RFC 9110 4.3.1). A final dot makes no other host."""
-        return self.scheme, self.host.removesuffix("."), self.port
+    origin: tuple[str, str, int]
 
 
 @lru_cache(maxsize=1024)
@@ -99,6 +96,7 @@ def parse_url(url: str) -> Target:
         authority,
         path,
         basic_credentials(userinfo) if userinfo else None,
+        (scheme, host.removesuffix("."), port),
     )
 
 
