@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import dns.exception
 import dns.message
 import dns.name
+import dns.version
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -298,6 +299,10 @@ def thorough(wire: bytes, question: bytes) -> Reading | None:
         return None
 
 
+@pytest.mark.skipif(
+    (dns.version.MAJOR, dns.version.MINOR, dns.version.MICRO) < (2, 9, 1),
+    reason="dnspython before 2.9.1 reads names that run through their own pointer",
+)
 @pytest.mark.parametrize("part", range(10))
 def test_both_codecs_agree_with_dnspython_on_generated_and_mutated_packets(part: int) -> None:
     """0 differences, 0 other exceptions, and the fast path is worth having."""
