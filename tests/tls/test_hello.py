@@ -297,6 +297,17 @@ def test_an_old_client_gets_the_alert_of_the_context_it_asked_for(
     assert b.server_name == name
 
 
+@pytest.mark.parametrize("size", [1, 5, 48])
+def test_a_hello_in_the_form_of_ssl_2_gets_an_alert(front: Context, size: int) -> None:
+    hello = b"\x80\x2e\x01\x03\x03\x00\x15\x00\x00\x00\x10" + bytes(21) + b"challenge, 16 oc"
+    b = front.new_session("accept", None)
+    with pytest.raises(TlsError) as caught:
+        for at in range(0, len(hello), size):
+            b.feed(hello[at : at + size])
+    assert (caught.value.reason, b.drain()) == ("protocol", b"\x15\x03\x01\x00\x02\x02\x46")
+    assert (b.drain(), b.state) == (b"", "closed")
+
+
 def test_a_second_hello_must_ask_for_the_same_name(leaf: Leaf, ca: CertificateAuthority) -> None:
     """RFC 8446 4.1.2: after a HelloRetryRequest only some extensions may differ."""
     from cryptography.hazmat.primitives.asymmetric import ec

@@ -209,7 +209,8 @@ class Context:
         """Use a context that was made by hand, with everything that is set in it.
 
         If it verifies the peer (``VERIFY_PEER``), the name is checked as well, by a
-        verification callback that takes the place of its own.
+        verification callback that takes the place of its own. For a server that does, OpenSSL
+        wants a ``set_session_id``, or it refuses clients that come back.
 
         Args:
             native: The context, ready for use in both roles.

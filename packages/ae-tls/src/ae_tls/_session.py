@@ -68,6 +68,7 @@ _BOTH_SHUT: Final = 3  # OpenSSL's SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN
 _HANDSHAKE_READ: Final = 16384
 # Fatal alerts in clear.
 _INTERNAL_ERROR: Final = b"\x15\x03\x03\x00\x02\x02\x50"
+_PROTOCOL_VERSION: Final = b"\x15\x03\x01\x00\x02\x02\x46"
 _ACCESS_DENIED: Final = b"\x15\x03\x03\x00\x02\x02\x31"
 
 
@@ -436,8 +437,9 @@ class Session(Details):
 
     def _garbage(self, data: bytes) -> None:
         """Let OpenSSL say what is wrong with octets that are no TLS record."""
+        shaking = self.state == "handshake"
         self._bio_write(data)
-        if self.state == "handshake":
+        if shaking:
             self._shake_hands()
         else:
             try:
@@ -446,6 +448,10 @@ class Session(Details):
                 self._no_plaintext(error)
         if not self._over:
             self._fail(TlsError("not a TLS record", reason="protocol"))
+        if shaking and self._server is not None and data[0] & 0x80 and data[2] == 1:
+            # A ClientHello in the form of SSL 2. OpenSSL goes without a word, but who sends that
+            # understands an alert of TLS (RFC 8446 D.5).
+            self._held = self._fetch(_HANDSHAKE_READ) or _PROTOCOL_VERSION
 
     def _no_plaintext(self, error: SSL.Error) -> None:
         """Handle a record that was no data."""
