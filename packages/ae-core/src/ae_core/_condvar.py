@@ -79,6 +79,19 @@ class _Unseen:
         )
 
 
+# A callback may send a condition variable whose callback sends the next, and so on. Each send calls
+# back before it returns: that is four frames or more for each link of the chain, and Python has
+# room for a thousand. So from this depth on a send leaves its callbacks to the one at this depth.
+DEEPEST: Final = 50
+
+# By stack: how many sends are calling back, and what is left to the deepest of them.
+_depths: dict[int, int] = {}
+_left: dict[int, deque[CondVar[Any]]] = {}
+
+#: Tells the stacks of a thread apart; set where it has several.
+stack_ident: Callable[[], int] | None = None
+
+
 class CondVar(Generic[T]):
     """A value, or an error, that will be there later.
 
@@ -133,7 +146,9 @@ class CondVar(Generic[T]):
     def send(self, value: T | None = None) -> None:
         """Make it ready with *value*.
 
-        The callbacks run inside this call, before it returns. A later ``send`` replaces the
+        The callbacks run inside this call, before it returns. (In a chain of more than fifty sends,
+        each in a callback of the one before, those further down return first; the fiftieth does
+        not before all have been called.) A later ``send`` replaces the
         value and calls nobody; it never replaces an error or a cancellation.
 
         Raises:
@@ -216,6 +231,45 @@ class CondVar(Generic[T]):
         """
 
     def _run_callbacks(self) -> None:
+        """Run the callbacks here; deep in a chain of sends have a send further up do so."""
+        stack = self._thread if stack_ident is None else stack_ident()
+        depth = _depths.get(stack, 0)
+        _depths[stack] = depth + 1
+        try:
+            if depth < DEEPEST - 1:
+                self._call_back()
+            else:
+                self._call_back_in_turn(stack)
+        finally:
+            if depth or stack_ident is None:
+                _depths[stack] = depth
+            else:
+                del _depths[stack]
+
+    def _call_back_in_turn(self, stack: int) -> None:
+        chain = _left.get(stack)
+        if chain is not None:
+            chain.append(self)
+            return
+        chain = _left[stack] = deque([self])
+        interrupt: BaseException | None = None
+        try:
+            while chain:  # it grows meanwhile
+                condvar = chain.popleft()
+                try:
+                    condvar._call_back()
+                except BaseException as leaves:
+                    interrupt = leaves  # when the others have been called
+        finally:
+            del _left[stack]
+            core = _bound()
+            if chain and core is not None:  # an interrupt came between
+                core.owed.extend([condvar._call_back for condvar in chain])
+                core.expect()
+        if interrupt is not None:
+            raise interrupt
+
+    def _call_back(self) -> None:
         callbacks: Any = self._callbacks
         core = None
         if len(callbacks) > 1:
@@ -223,7 +277,7 @@ class CondVar(Generic[T]):
                 callbacks = self._callbacks = deque(callbacks)
             core = _bound()
             if core is not None:
-                core.owe(self._run_callbacks)  # a loop inside one of them goes on with the others
+                core.owe(self._call_back)  # a loop inside one of them goes on with the others
         interrupt: BaseException | None = None
         while callbacks:
             callback = callbacks[0]
@@ -236,7 +290,7 @@ class CondVar(Generic[T]):
                 except BaseException as leaves:
                     interrupt = leaves  # when the others have been called
         if core is not None:
-            core.owe_no_more(self._run_callbacks)
+            core.owe_no_more(self._call_back)
         if interrupt is not None:
             raise interrupt
 

@@ -18,6 +18,7 @@ from gevent import monkey
 from gevent.exceptions import LoopExit
 from gevent.hub import Waiter, get_hub
 
+from .. import _condvar
 from .._backend import Backend
 from .._descriptors import check_open
 from .._errors import Deadlock, RecursiveWait
@@ -130,6 +131,10 @@ class GeventLoop(Backend):
         self._closed = True  # gevent looks after its own loop in the child
 
 
+def _greenlet_ident() -> int:
+    return id(gevent.getcurrent())
+
+
 class GeventBackend(GeventLoop):
     """The hub of this thread."""
 
@@ -138,6 +143,7 @@ class GeventBackend(GeventLoop):
     ends_by_itself = True
 
     def __init__(self, on_deadline: Callable[[], None]) -> None:
+        _condvar.stack_ident = _greenlet_ident
         self._hub = get_hub()
         super().__init__(on_deadline, self._hub.loop)
         self._waiters: list[Any] = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 __all__ = ()
 
 import contextvars
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from .. import _api as ae
@@ -55,6 +56,16 @@ async def callbacks_run_inside_send_and_the_waiter_after_it(scene: Scene) -> Non
             "after the wait",
         ],
     )
+
+
+@case("condvar")
+async def a_chain_of_sends_in_callbacks_comes_to_its_end(scene: Scene) -> None:
+    links: list[CondVar[int]] = [CondVar() for _ in range(5000)]
+    for link, after in pairwise(links):
+        link.on_ready(lambda link, after=after: after.send(link.recv() + 1))  # type: ignore[misc]
+    links[0].send(1)
+    expect(links[-1].ready, "all callbacks have run when the first send returns")
+    expect_equal(await scene.wait(links[-1]), 5000)
 
 
 @case("condvar")
