@@ -355,3 +355,42 @@ def test_eager_tasks_are_fine() -> None:
         assert await ae.spawn(task()) == 1
 
     asyncio.run(main())
+
+
+FACTORIES = {
+    "the old form": lambda loop, coroutine: asyncio.Task(coroutine, loop=loop),
+    "eager": getattr(asyncio, "eager_task_factory", None),
+}
+
+
+@pytest.mark.usefixtures("unbound")
+@pytest.mark.parametrize("kind", FACTORIES)
+def test_under_any_task_factory_a_spawned_coroutine_begins_in_a_later_turn(
+    kind: str, trace: Trace
+) -> None:
+    factory = FACTORIES[kind]
+    if factory is None:
+        pytest.skip("eager tasks came with 3.12")
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
+
+    async def work() -> str:
+        trace("began")
+        before = variable.get()
+        variable.set("theirs")
+        await ae.sleep(0)
+        return before + variable.get()
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_task_factory(factory)
+        variable.set("ours")
+        task = ae.spawn(work())
+        trace("spawned")
+        assert await task == "ourstheirs"
+        assert variable.get() == "ours"
+        never = ae.spawn(work())
+        never.cancel()  # before it began
+        with pytest.raises(ae.CancelledError):
+            await never
+
+    asyncio.run(main())
+    assert trace == ["spawned", "began"]

@@ -53,10 +53,9 @@ print(ae.detect().name)
 
 
 def test_libraries_that_are_loaded_but_idle_are_no_sign() -> None:
-    needs("trio", "gevent", "PyQt6")
+    needs("trio", "PyQt6")
     program = """
 import asyncio, trio, tkinter, PyQt6.QtCore
-import gevent.timeout
 import ae_core as ae
 print(ae.detect().name)
 """

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import pytest
 
-pytest.importorskip("gevent", reason="gevent is not installed")
+# not imported, which would be a sign for detection in other tests
+pytestmark = pytest.mark.skipif(find_spec("gevent") is None, reason="gevent is not installed")
 
 # In processes of their own: a hub stays with its thread.
 
@@ -94,3 +96,26 @@ def test_a_program_that_runs_for_ever_with_nothing_to_wait_for_is_no_deadlock(
         interrupt.wait()
         """)
     assert output == "interrupted\n"
+
+
+def test_a_gevent_that_is_imported_is_a_sign_in_the_main_thread(
+    script: Callable[..., str],
+) -> None:
+    output = script("""
+        import threading
+        import gevent.event
+        import ae_core as ae
+
+        seen = []
+
+        def work():
+            seen.append(ae.detect().name)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        done = gevent.event.Event()
+        timer = ae.timer(0.01, done.set)
+        print(seen, ae.detect().name, ae.detect().reason, done.wait(20))
+        """)
+    assert output == "['loop'] gevent loaded True\n"

@@ -24,7 +24,7 @@ import sys
 
 from . import _environ
 from ._backend import Backend
-from ._backends._table import BACKENDS, BackendSpec
+from ._backends._table import BACKENDS, LOADED_BY_US, BackendSpec
 from ._core import Core
 from ._errors import BackendUnavailable, BlockingNotAllowed, WrongLoop
 from ._interrupt import after_fork
@@ -233,8 +233,12 @@ def load(name: str) -> type[Backend]:
 def _load_spec(spec: BackendSpec) -> type[Backend]:
     from importlib import import_module
 
+    if spec.library is not None and spec.library not in _modules:
+        LOADED_BY_US.add(spec.library)
     try:
         module = import_module(f"{__package__}._backends.{spec.file}")
+    except BackendUnavailable:
+        raise  # it is there, and too old
     except ImportError as error:
         raise BackendUnavailable(
             f"backend {spec.name!r} needs {spec.package or spec.library}, "

@@ -194,7 +194,12 @@ class AsyncioBackend(Backend):
     # ------------------------------------------------------------------ coroutines
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any], task: Any) -> bool:
-        host = self._loop.create_task(_translate(coroutine), context=task._context)
+        if self._loop.get_task_factory() is None:
+            host = self._loop.create_task(_translate(coroutine), context=task._context)
+        else:
+            # An eager one would begin inside this call, one of the old form takes no context:
+            # the task copies ours, which nobody else has.
+            host = task._context.run(self._loop.create_task, _in_a_later_turn(coroutine))
         task._host = partial(host.cancel, _BY_US)
         host.add_done_callback(lambda host: _finish(task, host))
         return True
@@ -231,6 +236,11 @@ async def _translate(coroutine: Coroutine[Any, Any, Any]) -> Any:
         if isinstance(error, Cancelled):
             raise
         raise Cancelled(*error.args) from error
+
+
+async def _in_a_later_turn(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    await asyncio.sleep(0)
+    return await _translate(coroutine)
 
 
 def _leaves_a_task_group() -> bool:

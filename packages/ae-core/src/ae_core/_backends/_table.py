@@ -6,7 +6,7 @@ in this thread. The adapter's file is imported only once its row is chosen.
 
 from __future__ import annotations
 
-__all__ = ("BACKENDS", "BackendSpec")
+__all__ = ("BACKENDS", "LOADED_BY_US", "BackendSpec")
 
 import sys
 
@@ -69,6 +69,9 @@ _DISTRIBUTIONS = {
 }
 
 
+#: Libraries that an adapter of ours has imported: no sign that the program uses them.
+LOADED_BY_US: set[str] = set()
+
 ASYNCIO_REACTOR = "AsyncioSelectorReactor"
 
 
@@ -121,7 +124,12 @@ def _tk() -> str | None:
 
 def _gevent() -> str | None:
     hub = getattr(sys.modules.get("gevent._hub_local"), "get_hub_if_exists", None)
-    return "hub exists" if hub is not None and hub() is not None else None
+    if hub is None:
+        return None
+    if hub() is not None:
+        return "hub exists"
+    # as with GLib: a program waits by it in the main thread. Another thread may be anybody's.
+    return "loaded" if in_main_thread() and "gevent" not in LOADED_BY_US else None
 
 
 def _never() -> str | None:

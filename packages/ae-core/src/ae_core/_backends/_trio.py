@@ -18,12 +18,17 @@ import trio
 from trio.lowlevel import TrioToken
 
 from .._backend import Backend
-from .._errors import BlockingNotAllowed, CancelledError
+from .._errors import BackendUnavailable, BlockingNotAllowed, CancelledError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
 
     from .._condvar import CondVar
+
+if not hasattr(trio.lowlevel, "in_trio_run"):
+    raise BackendUnavailable(
+        f"backend 'trio' needs trio 0.29 or later, and {trio.__version__} is installed"
+    )
 
 # Theory of operation
 # -------------------
