@@ -9,6 +9,7 @@ from __future__ import annotations
 
 __all__ = ("CondVar",)
 
+import os
 import sys
 from math import inf
 
@@ -49,6 +50,20 @@ _CANCELLED: Final = 3
 _STATES: Final = ("pending", "value", "error", "cancelled")
 
 
+generation = 0  # how many forks lie between this process and the one that imported us
+
+
+def _after_fork_in_child() -> None:
+    global generation
+    generation += 1
+    _depths.clear()
+    _left.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
 class _Unseen:
     """Logs an error that nobody ever looked at, when its condition variable is collected.
 
@@ -56,14 +71,15 @@ class _Unseen:
     no finalizer.
     """
 
-    __slots__ = ("error", "what")
+    __slots__ = ("error", "generation", "what")
 
     def __init__(self, error: BaseException, what: str) -> None:
         self.error: BaseException | None = error  # None: somebody looked at it
         self.what = what
+        self.generation = generation
 
     def __del__(self) -> None:
-        if self.error is None:
+        if self.error is None or self.generation != generation:
             return
         try:
             from ._log import log

@@ -602,7 +602,34 @@ class Core(TimerQueue):
 
     # ------------------------------------------------------------------ the end
 
-    def close(self, forked: bool = False) -> None:
+    def leave_to_parent(self) -> list[Any]:
+        """End the binding in a forked child, where nothing of the parent's may happen.
+
+        No callback, no clean-up and nothing that touches what both processes have: not even an
+        object may go, because that could run its finalizer.
+
+        Returns:
+            What has to be kept for ever.
+        """
+        kept: list[Any] = [self, self.live.copy(), self.posted.copy(), self.owed.copy()]
+        kept += [self.remote.copy(), self.others.copy()]
+        self.closed = True
+        self.alone = False
+        for side in (self.readers, self.writers):
+            for first in side.values():
+                for record in first.peers or (first,):
+                    kept += [record, record.callback, record.refused]
+                    record.callback = record.refused = None
+        for other in self.others:
+            if hasattr(other, "active"):
+                other.active = False
+        self.clear()
+        for queue in (self.posted, self.owed, self.remote):
+            queue.clear()
+        self.backend.after_fork()
+        return kept
+
+    def close(self) -> None:
         """End the binding: every watcher of this core is dead from now on."""
         if self.closed:
             return
@@ -618,11 +645,8 @@ class Core(TimerQueue):
         self.posted.clear()
         for other in list(self.others):
             other.cancel()
-        for closer in self.closers if not forked else ():
+        for closer in self.closers:
             closer()
         self.closers.clear()
         self.rooms.clear()
-        if forked:
-            self.backend.after_fork()
-        else:
-            self.backend.close()
+        self.backend.close()

@@ -19,8 +19,10 @@ __all__ = (
 )
 
 import _signal  # type: ignore[import-not-found]
+import gc
 import os
 import sys
+from os import getpid
 
 from . import _environ
 from ._backend import Backend
@@ -46,9 +48,17 @@ class _Slot:
     core: Core | None = None
     asked: tuple[str, dict[str, Any]] | None = None  # by use()
 
+    def __init__(self) -> None:
+        self.pid = getpid()
+
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
-        if self.core is not None and not is_finalizing():
-            self.core.close()
+        core = self.core
+        if core is None or is_finalizing():
+            return
+        if self.pid != getpid():
+            _inherited.append(core)  # of another thread of the parent, which a fork ends here
+        else:
+            core.close()
 
 
 # `slot`, once it was asked for, and `core`, which is slot.core, one attribute nearer; both are
@@ -392,18 +402,30 @@ def call_threadsafe(callback: Callable[[], object]) -> None:
 # ---------------------------------------------------------------------- fork
 
 
+# What a forked child has of its parent's loops, and a reference to itself: see below.
+_inherited: list[Any] = []
+
+
 def _after_fork_in_child() -> None:
     """A child starts afresh; the parent's watchers are dead here and untouched there."""
     global _main_core
     core = bound()
     if core is not None:
         after_fork(core)
-        core.close(forked=True)
         del tls.core
         slot().core = None
-    if _main_core is not None:
-        _main_core.close(forked=True)
+    cores = [each for each in (core, _main_core, *_inherited) if isinstance(each, Core)]
     _main_core = None
+    for each in dict.fromkeys(cores):
+        if not each.closed:
+            _inherited.extend(each.leave_to_parent())
+    if cores and _inherited[0] is not _inherited:
+        # A coroutine of the parent's runs its `finally` when it goes, at the latest when the
+        # interpreter ends. So it never goes: a list that contains itself is only found by the
+        # garbage collector, and that never looks at what is frozen.
+        _inherited.insert(0, _inherited)
+    if cores:
+        gc.freeze()
 
 
 if hasattr(os, "register_at_fork"):

@@ -304,13 +304,13 @@ class Worker:
 
     def abandon(self) -> None:
         """The loop has ended while we were busy."""
-        from ._spawn import abandon
-
         self.kill()
         if self.call is not None:
             self.finish()
         self.close()
         if self.alive and self.owner == os.getpid():
+            from ._spawn import abandon
+
             abandon(self.pid)
         self.alive = False
 

@@ -10,6 +10,7 @@ __all__ = ("Process", "run_cmd")
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from contextvars import copy_context
@@ -128,13 +129,18 @@ class Process(CondVar[int]):
         if self._status is not None and not self._streams and not self.ready:
             self.send(self._status)
 
-    def __del__(self) -> None:
+    def __del__(
+        self,
+        getpid: Callable[[], int] = os.getpid,
+        is_finalizing: Callable[[], bool] = sys.is_finalizing,
+    ) -> None:
         # the loop keeps us until the program has ended: so it is the loop that has ended
-        if getattr(self, "_pid", 0) and self._status is None and os.name != "nt":
+        if not getattr(self, "_pid", 0) or self._status is not None or os.name == "nt":
+            return
+        if self._owner == getpid() and not is_finalizing():  # not a copy in a forked child
             from ._spawn import abandon
 
-            if self._owner == os.getpid():  # not a copy in a forked child
-                abandon(self._pid)
+            abandon(self._pid)
 
 
 # ---------------------------------------------------------------------- streams

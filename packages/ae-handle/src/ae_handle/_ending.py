@@ -19,6 +19,7 @@ __all__ = (
 )
 
 from _thread import get_ident
+from os import getpid
 from typing import TYPE_CHECKING, Any, Final
 
 import ae_core as ae
@@ -218,6 +219,9 @@ def part(h: Handle) -> None:
     if ended and tls is None and not out.pieces and not out.block:
         close(io)  # the most frequent end: nothing to be done any more
         return
+    if h._process != getpid():
+        close(io)  # in a forked child: the stream, and what goes on in it, is the parent's
+        return
     linger = h._linger if h._write_error is None else 0.0
     told = h._error is not None
     let_go(io, out, tls, linger, peer=h._peer_name, loop=h._loop, ended=ended, told=told)
@@ -272,6 +276,10 @@ def destroy(h: Handle) -> None:
 
 def forgotten(h: Handle) -> None:
     """End *h*, whose last reference was dropped, perhaps in another thread."""
+    if h._process != getpid():
+        if h._io is not None:
+            close(h._io)  # our copy of what is the parent's
+        return
     if h._thread == get_ident():
         destroy(h)
         return

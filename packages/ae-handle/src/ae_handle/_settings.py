@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = ("Settings",)
 
 from collections.abc import Callable
+from os import getpid
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import ae_core as ae
@@ -159,6 +160,7 @@ class Settings:
         "_oob_inline",
         "_peer_name",
         "_phase",
+        "_process",
         "_read_size",
         "_timeouts",
         "_tls_context",
@@ -339,6 +341,7 @@ class Settings:
             tls_context = _tls.find_context(tls_context)
         self._tls_role: TlsRole | None = tls
         self._tls_context = None if tls_context is None else _tls.find_context(tls_context)
+        self._process = getpid()
         self._loop = loop = ae.detect()
         self._clock = loop.clock
         self._timeouts: Timeouts | None = None

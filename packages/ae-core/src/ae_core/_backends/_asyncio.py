@@ -72,6 +72,7 @@ class AsyncioBackend(Backend):
         self._timer: asyncio.TimerHandle | None = None
         self._at: float | None = None
         self._waiters: list[asyncio.Future[None]] = []
+        self._forked = False
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -177,7 +178,7 @@ class AsyncioBackend(Backend):
         return self._loop.is_running()
 
     def usable(self) -> bool:
-        if self._loop.is_closed():
+        if self._forked or self._loop.is_closed():
             return False
         running = asyncio._get_running_loop()
         return running is None or running is self._loop
@@ -190,6 +191,11 @@ class AsyncioBackend(Backend):
             self._timer = None
         if self._ours and not self._loop.is_closed() and not self._loop.is_running():
             self._loop.close()
+
+    def after_fork(self) -> None:
+        # Not even closed: that would take its self-pipe out of the selector, which both
+        # processes have, and the parent's loop could not be woken any more.
+        self._forked = True
 
     # ------------------------------------------------------------------ coroutines
 

@@ -128,7 +128,9 @@ class GeventLoop(Backend):
             self._closed = True
 
     def after_fork(self) -> None:
-        self._closed = True  # gevent looks after its own loop in the child
+        # the child's loop has copies; it tells the kernel when it runs, of a set of its own
+        self._loop.reinit()
+        self.close()
 
 
 def _greenlet_ident() -> int:

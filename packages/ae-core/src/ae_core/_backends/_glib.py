@@ -28,6 +28,7 @@ class GlibBackend(Backend):
         super().__init__(on_deadline)
         self._context: Any = GLib.MainContext.default()
         self._timer = 0
+        self._sources: set[int] = set()  # those that stay until they are removed
 
     def _repeat(self, callback: Callable[[], None]) -> Callable[..., bool]:
         def dispatch(*_: object) -> bool:
@@ -46,9 +47,11 @@ class GlibBackend(Backend):
         # A loop inside the callback would not watch the descriptor at all, which others may wait
         # for (signals come by one, and several watchers share one).
         self._context.find_source_by_id(source).set_can_recurse(True)
+        self._sources.add(source)
         return source
 
     def io_stop(self, token: int) -> None:
+        self._sources.discard(token)
         GLib.source_remove(token)
 
     def arm(self, at: float | None) -> None:
@@ -76,10 +79,11 @@ class GlibBackend(Backend):
 
     def idle_start(self, callback: Callable[[], None]) -> int:
         source: int = GLib.idle_add(self._repeat(callback), priority=GLib.PRIORITY_LOW)
+        self._sources.add(source)
         return source
 
     def idle_stop(self, token: int) -> None:
-        GLib.source_remove(token)
+        self.io_stop(token)
 
     def run_until(self, done: Callable[[], bool]) -> None:
         while not done():
@@ -99,4 +103,7 @@ class GlibBackend(Backend):
         self.arm(None)
 
     def after_fork(self) -> None:
-        self._timer = 0
+        # the child's context has copies, and no system call tells the parent of their end
+        self.arm(None)
+        for source in tuple(self._sources):
+            self.io_stop(source)
