@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -75,9 +76,13 @@ def check(wire: bytes, expected: list[Any]) -> None:
         pytest.param(b"=8\r\ntxt:a\r\nb\r\n", b"a\r\nb", id="verbatim"),
         pytest.param(b"%2\r\n+a\r\n:1\r\n+b\r\n*0\r\n", {b"a": 1, b"b": []}, id="map"),
         pytest.param(b"%0\r\n", {}, id="map-empty"),
-        pytest.param(b"%1\r\n*1\r\n:1\r\n_\r\n", {(1,): None}, id="map-with-odd-key"),
+        pytest.param(
+            b"%5\r\n:1\r\n_\r\n,1.5\r\n:2\r\n_\r\n:3\r\n#f\r\n:4\r\n(-7\r\n:5\r\n",
+            {1: None, 1.5: 2, None: 3, False: 4, -7: 5},
+            id="map-with-odd-keys",
+        ),
         pytest.param(b"~2\r\n+a\r\n+b\r\n", {b"a", b"b"}, id="set"),
-        pytest.param(b"~1\r\n%1\r\n+a\r\n~1\r\n:1\r\n", {((b"a", frozenset({1})),)}, id="odd-set"),
+        pytest.param(b"~4\r\n:1\r\n,0.5\r\n#f\r\n_\r\n", {1, 0.5, False, None}, id="odd-set"),
         pytest.param(b">2\r\n+message\r\n$1\r\nx\r\n", [b"message", b"x"], id="push"),
         pytest.param(b"|1\r\n+ttl\r\n:5\r\n+OK\r\n", b"OK", id="attribute"),
         pytest.param(b"|0\r\n+OK\r\n", b"OK", id="attribute-empty"),
@@ -90,6 +95,120 @@ def test_every_type_at_every_cut(wire: bytes, value: Any) -> None:
     nested = b"*2\r\n" + wire + b":1\r\n"
     if not wire.startswith(b">"):
         check(nested, [[value, 1]])
+
+
+@pytest.mark.parametrize(
+    ("key", "what"),
+    [
+        (b"*0\r\n", "list"),
+        (b"*1\r\n:1\r\n", "list"),
+        (b"%0\r\n", "dict"),
+        (b"~1\r\n:1\r\n", "set"),
+        (b"-ERR x\r\n", "ReplyError"),
+        (b"!5\r\nERR x\r\n", "ReplyError"),
+        (b"(36893488147419103231\r\n", "more than 64 bits"),
+        (b"(-" + b"9" * 100 + b"\r\n", "more than 64 bits"),
+    ],
+)
+def test_nothing_else_is_a_key_or_a_member(key: bytes, what: str) -> None:
+    for wire in (b"%1\r\n" + key + b":1\r\n", b"~1\r\n" + key, b"*1\r\n~2\r\n:1\r\n" + key):
+        for replies, error in (parse(b"+OK\r\n" + wire), parse_in_pieces(b"+OK\r\n" + wire, 1)):
+            assert replies == [b"OK"]
+            assert error is not None
+            assert what in error
+    assert parse(b"%1\r\n:1\r\n" + key)[1] is None
+
+
+def test_an_attribute_may_say_anything() -> None:
+    assert parse(b"|1\r\n*0\r\n*0\r\n+OK\r\n") == ([b"OK"], None)
+
+
+def test_numbers_that_are_slow_in_a_dict_are_refused(slow_keys: Callable[[int], list[int]]) -> None:
+    keys = slow_keys(4000)
+    as_map = b"%%%d\r\n" % len(keys) + b"".join(b":%d\r\n:0\r\n" % key for key in keys)
+    as_set = b"~%d\r\n" % len(keys) + b"".join(b",%d\r\n" % key for key in keys)
+    for wire in (as_map, as_set):
+        replies, error = parse(wire)
+        assert replies == []
+        assert "that collide" in str(error)
+    honest = b"~5000\r\n" + b"".join(b":%d\r\n" % (key << 32) for key in range(5000))
+    assert len(parse(honest)[0][0]) == 5000
+
+
+def test_an_error_shows_what_is_not_printable_as_escapes() -> None:
+    (error, nested), _ = parse("-ERR x\x1b[2J\ry\x00\u202e\r\n*1\r\n!4\r\nA\n\tB\r\n".encode())
+    assert str(error) == r"ERR x\x1b[2J\ry\x00\u202e"
+    assert error.code == "ERR"
+    assert str(nested[0]) == r"A\n\tB"
+
+
+def big(count: int) -> bytes:
+    return b"".join(b"(%d\r\n:0\r\n" % ((2**61 - 1) * (2**70 + i)) for i in range(count))
+
+
+def small(count: int) -> bytes:
+    return b"".join(b":%07d\r\n" % i for i in range(count))
+
+
+def array(count: int, item: bytes) -> bytes:
+    return b"*%d\r\n" % count + item * count
+
+
+# what a server sends, of about the given size
+COSTS: dict[str, Callable[[int], bytes]] = {
+    "map-of-strings": lambda n: b"%%%d\r\n" % (n // 12) + b"$2\r\nab\r\n:1\r\n" * (n // 12),
+    "map-of-big-numbers": lambda n: b"%%%d\r\n" % (n // 50) + big(n // 50),
+    "set-of-numbers": lambda n: b"~%d\r\n" % (n // 10) + small(n // 10),
+    "strings": lambda n: b"$1\r\na\r\n" * (n // 7),
+    "string": lambda n: b"$%d\r\n" % n + b"x" * n + b"\r\n",
+    "string-of-crlf": lambda n: b"$%d\r\n" % (2 * (n // 2)) + b"\r\n" * (n // 2) + b"\r\n",
+    "string-of-cr": lambda n: b"$%d\r\n" % n + b"\r" * n + b"\r\n",
+    "strings-of-crlf": lambda n: b"$4\r\n\r\n\r\n\r\n" * (n // 10),
+    "line": lambda n: b"+" + b"x" * n,
+    "lines": lambda n: b"+\r\n" * (n // 3),
+    "errors": lambda n: b"-\x1b\r\n" * (n // 4),
+    "big-numbers": lambda n: array(n // 1004, b"(" + b"9" * 1001 + b"\r\n"),
+    "doubles": lambda n: array(n // 1004, b",0." + b"9" * 999 + b"\r\n"),
+    "array": lambda n: b"*%d\r\n" % (n // 4) + b":1\r\n" * (n // 4),
+    "almost-flat": lambda n: b"*%d\r\n" % (n // 7) + b"$1\r\na\r\n" * (n // 7 - 1) + b":1\r\n",
+    "nested": lambda n: (b"*1\r\n" * 31 + b"*0\r\n") * (n // 128),
+    "nested-flat": lambda n: (b"*2\r\n$1\r\na\r\n" * 31 + b":1\r\n") * (n // 345),
+    "too-deep": lambda n: b"*1\r\n" * (n // 4),
+    "announced": lambda n: b"*%d\r\n" % (2**22) + b":1\r\n" * (n // 4),
+    "attributes": lambda n: b"|1\r\n+a\r\n+b\r\n" * (n // 12) + b"+OK\r\n",
+    "pushes": lambda n: b">1\r\n+a\r\n" * (n // 8),
+    "empty-arrays": lambda n: b"*%d\r\n" % (n // 4) + b"*0\r\n" * (n // 4),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("step", [1, 1460, 1 << 30], ids=["trickle", "packets", "whole"])
+@pytest.mark.parametrize("name", COSTS)
+def test_reading_takes_linear_time(name: str, step: int, doubling: Any) -> None:
+    def prepare(size: int) -> Callable[[], object]:
+        wire = COSTS[name](size)
+
+        def work() -> None:
+            parser = Parser()
+            for start in range(0, len(wire), step):
+                parser.feed(wire[start : start + step])
+
+        return work
+
+    doubling(
+        prepare, {1: 1 << 15, 1460: 1 << 19}.get(step, 1 << 24 if name == LARGEST else 1 << 20)
+    )
+
+
+LARGEST = "map-of-strings"
+
+
+def test_keys_on_one_path(doubling: Any, slow_keys: Callable[[int], list[int]]) -> None:
+    def prepare(size: int) -> Callable[[], object]:
+        keys = slow_keys(size // 12)
+        wire = b"%%%d\r\n" % len(keys) + b"".join(b":%d\r\n:0\r\n" % key for key in keys)
+        return lambda: Parser().feed(wire)
+
+    doubling(prepare, 1 << 18)
 
 
 def test_not_a_number_is_a_double() -> None:

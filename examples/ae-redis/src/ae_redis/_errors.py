@@ -29,12 +29,16 @@ __all__ = (
     "ReplyError",
     "ReplyTimedOut",
     "TransactionAborted",
+    "passes",
 )
 
 import errno as _errno
 from typing import Any
 
 from ae_core import AEError
+from ae_core.console import printable
+
+_PASSING = frozenset({"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "TRYAGAIN"})
 
 
 class RedisError(AEError):
@@ -51,13 +55,16 @@ class ReplyError(RedisError):
     """An error reply: the server has understood the command and refuses it.
 
     Args:
-        text: What the server said, code and all: ``WRONGTYPE Operation against a key ...``.
+        text: What the server said, code and all: ``WRONGTYPE Operation against a key ...``. What
+            is not printable in it becomes escapes: it may be somebody else's, and meant for a
+            terminal or a log.
 
     Attributes:
         code: Its first word, ``ERR`` for most.
     """
 
     def __init__(self, text: str) -> None:
+        text = printable(text)
         super().__init__(text)
         self.code = text.partition(" ")[0]
 
@@ -125,3 +132,10 @@ class ClientClosed(RedisError):
     def __init__(self, text: str = "the client was closed", *, maybe_executed: bool = False):
         super().__init__(text)
         self.maybe_executed = maybe_executed
+
+
+def passes(error: RedisError) -> bool:
+    """Whether the server says no for the moment only: it is loading, busy, or full."""
+    return isinstance(error, ReplyError) and (
+        error.code in _PASSING or str(error).startswith("ERR max number of clients")
+    )

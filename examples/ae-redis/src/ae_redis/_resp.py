@@ -11,6 +11,7 @@ __all__ = ("MAX_REPLY", "Parser", "Push")
 
 from typing import Any, Final
 
+from ._collisions import collide
 from ._errors import ProtocolError, ReplyError
 
 # Theory of operation
@@ -48,6 +49,9 @@ _size_of: Final = _SIZES.get
 _PLUS, _MINUS, _COLON, _DOLLAR, _STAR = b"+-:$*"
 _PERCENT, _TILDE, _GREATER, _BAR = b"%~>|"
 _BANG, _EQUALS, _UNDERSCORE, _COMMA, _HASH, _OPEN = b"!=_,#("
+# What may be a key: of these nobody can choose the hash, or few have the same
+_SALTED: Final = frozenset({bytes, type(None)})
+_HASHED: Final = _SALTED | {int, float, bool}
 _BULKS: Final = frozenset(b"$!=")
 _AGGREGATES: Final = frozenset(b"*%~>|")
 
@@ -76,9 +80,10 @@ class Parser:
         max_reply: How many octets one reply may need at most, roughly; not below 65536.
 
     Strings become :class:`bytes`, numbers :class:`int` and :class:`float`, null None, maps
-    :class:`dict` and sets :class:`set` (items that cannot be hashed become tuples), errors
-    :class:`ReplyError` instances (they are not raised), pushes :class:`Push`. Attributes are
-    dropped.
+    :class:`dict` and sets :class:`set`, errors :class:`ReplyError` instances (they are not
+    raised), pushes :class:`Push`. Attributes are dropped. Keys of maps and members of sets may be
+    strings, numbers of up to 64 bits, booleans and null; numbers that were chosen to be slow in a
+    dict are refused.
 
     Attributes:
         error: None, or what is wrong with the stream; then nothing is parsed any more.
@@ -417,27 +422,27 @@ def _aggregate(kind: int, items: list[Any]) -> Any:
     if kind == _STAR:
         return items
     if kind == _PERCENT:
-        keys, values = items[::2], items[1::2]
-        try:
-            return dict(zip(keys, values, strict=True))
-        except TypeError:
-            return dict(zip(map(_frozen, keys), values, strict=True))
+        keys = items[::2]
+        _check_keys(keys, "map key")
+        return dict(zip(keys, items[1::2], strict=True))
     if kind == _TILDE:
-        try:
-            return set(items)
-        except TypeError:
-            return set(map(_frozen, items))
+        _check_keys(items, "set member")
+        return set(items)
     if kind == _GREATER:
         return Push(items)
     return _NOTHING
 
 
-def _frozen(value: Any) -> Any:
-    """Return *value* as something that can be hashed."""
-    if isinstance(value, list):
-        return tuple(map(_frozen, value))
-    if isinstance(value, dict):
-        return tuple((_frozen(key), _frozen(item)) for key, item in value.items())
-    if isinstance(value, set):
-        return frozenset(value)
-    return value
+def _check_keys(keys: list[Any], what: str) -> None:
+    """Refuse what a server may choose so that a dict of it takes more than linear time."""
+    kinds = {key.__class__ for key in keys}
+    if kinds <= _SALTED:
+        return
+    if not kinds <= _HASHED:
+        kind = next(kind for kind in kinds if kind not in _HASHED)
+        raise _Refused(f"a {what} that is neither a string nor a number: {kind.__name__}")
+    numbers = [None if key.__class__ in _SALTED else key for key in keys]
+    if any(isinstance(key, int) and key.bit_length() > 64 for key in numbers):
+        raise _Refused(f"a {what} that is a number of more than 64 bits")
+    if collide(numbers):
+        raise _Refused(f"{what}s that collide")
