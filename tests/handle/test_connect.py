@@ -154,7 +154,6 @@ def test_destroying_while_connecting_is_silent(
         on_error=lambda *_: trace("on_error"),
     )
     pending = h.push_read("line")
-    h.push_write(b"never\n")
     h.destroy()
     turns()
     ae.sleep(0.02).recv()

@@ -34,7 +34,7 @@ from ._errors import (
     TransportError,
     UnexpectedEOF,
 )
-from ._linger import close, let_go, peer_text, report_loss
+from ._linger import Departing, close, let_go, peer_text, report_loss
 from ._states import (
     BROKEN,
     BROKEN_TOLD,
@@ -249,8 +249,7 @@ def destroy(h: Handle) -> None:
         waiting = _take_waiting(h)
     h._phase = DESTROYED
     if h._connecting is not None:
-        operation, h._connecting = h._connecting, None
-        operation.cancel()
+        _leave_connecting(h)
     noted = h._error
     if error is None:
         h._error = None
@@ -272,6 +271,20 @@ def destroy(h: Handle) -> None:
         ae.report_error(untold)
     elif lost and noted is not None:
         report_loss(lost, peer, noted)
+
+
+def _leave_connecting(h: Handle) -> None:
+    """Cancel the connection under way, unless something is to be sent on it."""
+    operation: Any = h._connecting
+    out = h._out
+    count = out.owed + len(h._early or b"")
+    if h._error is None and h._io is None and count and h._linger and ae.backend() is not None:
+        host, service = h._target
+        peer = f"{host}:{service}"
+        h._connecting = Departing(operation, out, count, h._linger, peer, h._loop)
+    else:
+        h._connecting = None
+        operation.cancel()
 
 
 def forgotten(h: Handle) -> None:

@@ -24,7 +24,7 @@ from ._octets import octets
 from ._read_queue import ReadQueue
 from ._registry import LINE, resolve_frame
 from ._settings import Settings
-from ._states import CONNECTING, DESTROYED, DUE_DRAINED, DUE_READ, DUE_WRITE, FAILED, OPEN
+from ._states import BROKEN, CONNECTING, DESTROYED, DUE_DRAINED, DUE_READ, DUE_WRITE, FAILED, OPEN
 from ._statistics import HandleStatistics, describe, statistics
 from ._streams import adapt
 from ._write_queue import WriteQueue
@@ -82,8 +82,8 @@ class Handle(Settings):
             Without it: a :class:`HandleTimedOut`, which is not fatal.
         on_tls_started: ``(handle, error)``: the handshake is done, error is None; or it failed.
             Then the handle is not destroyed, and nothing can be done with it but that.
-        on_tls_stopped: ``(handle)``: TLS is over, clear text goes on. Without it, the peer's
-            wish to stop TLS is the end of its stream.
+        on_tls_stopped: ``(handle)``: TLS is over, clear text goes on, unless ``start_tls`` is
+            called here. Without it, the peer's wish to stop TLS is the end of its stream.
         timeout, read_timeout, write_timeout: Seconds without any activity, without reading,
             without writing; 0 or None for no limit. Active even while nothing is queued.
         max_read_buffer: How many octets may remain unread after the readers had their chance;
@@ -95,7 +95,11 @@ class Handle(Settings):
         max_read_size: The most that is read at once; with TLS, four times that while data
             streams in and somebody reads it, but no more than 256 KiB.
         low_water_mark: See *on_drain*.
-        linger: For how many seconds unsent octets may outlive the handle; 0 drops them.
+        linger: For how many seconds unsent octets may outlive the handle; 0 drops them. A
+            connection that is not there yet gets 30 seconds at most.
+        handshake_timeout: How many seconds a TLS handshake may take, from ``start_tls`` or the
+            connection on; None or 0 for no limit. Then it has failed, with
+            :class:`HandleTimedOut`.
         watch_eof: Notice that the peer has closed even while nothing is asked for, by reading
             ahead up to *max_read_buffer*. By default an idle handle reads nothing.
         allow_truncated: Take the end of the stream for a good end even without close_notify.
@@ -138,6 +142,7 @@ class Handle(Settings):
         "_due",
         "_each_callback",
         "_each_reader",
+        "_early",
         "_eof",
         "_error",
         "_events",
@@ -156,6 +161,7 @@ class Handle(Settings):
         "_simple",
         "_stopped",
         "_stream",
+        "_target",
         "_thread",
         "_timer",
         "_timer_at",
@@ -185,7 +191,9 @@ class Handle(Settings):
         self._again: Any = None
         self._timer_at = 0.0
         self._read_at = self._wrote_at = 0.0
-        self._connecting: CondVar[Any] | None = None
+        self._connecting: Any = None
+        self._early: bytes | None
+        self._target: tuple[str, str | int]
         self._each_reader: Any = None
         self._each_callback: Any = None
         self._burst: Any = None
@@ -672,12 +680,16 @@ class Handle(Settings):
         """
         if self._phase >= FAILED:
             return
+        if self._eof >= BROKEN:
+            self._buf.clear()  # for the engine, which will not run any more
+            return
         if self._phase == CONNECTING:
             _tls.check_role(mode)
             if self._tls_role is not None:
                 raise ValueError("TLS is to be started already on this handle")
             self._tls_context = _tls.find_context(self._tls_context if context is None else context)
             self._tls_role = mode
+            _tls.leave_in_clear(self._out)
             return
         _tls.start(self, _tls.make(self, mode, context))
         if self._due:
@@ -694,7 +706,9 @@ class Handle(Settings):
 
         Perl: ``$handle->stoptls``
         """
-        if self._phase == OPEN:
+        if self._phase == CONNECTING and self._tls_role is not None and self._early is None:
+            self._early = self._out.take_all()
+        elif self._phase == OPEN:
             _tls.stop(self)
             if self._due:
                 _lifecycle.post_turn(self)

@@ -27,7 +27,7 @@ import ae_core as ae
 from . import _ending, _reading, _tls, _writing
 from ._awaited import Awaited
 from ._errors import HandleError, HandleTimedOut, TlsError, TransportError
-from ._linger import close
+from ._linger import Departing, close
 from ._states import (
     BROKEN,
     CONNECTING,
@@ -210,8 +210,8 @@ def arm(h: Handle) -> None:
 # ---------------------------------------------------------------------- the beginning
 
 
-def start(h: Handle, io: Any, session: Tls | None) -> None:
-    """Begin to work on *io*, in TLS if there is a *session*. Calls nobody back."""
+def start(h: Handle, io: Any, tls: Tls | None) -> None:
+    """Begin to work on *io*, in TLS if there is a session. Calls nobody back."""
     h._io = io
     h._phase = OPEN
     h._later = False
@@ -228,13 +228,15 @@ def start(h: Handle, io: Any, session: Tls | None) -> None:
     h._read_at = h._wrote_at = h._clock()
     if h._timeouts is not None:
         arm(h)
-    pieces = h._pieces
-    if session is not None:
-        early = pieces.copy()  # pushed while connecting with tls=: it is to be encrypted
-        pieces.clear()
-        _tls.start(h, session)
-        pieces += early
-    if pieces:
+    out = h._out
+    if tls is not None:
+        # what was pushed before start_tls() is in the block, and leaves in clear before all else
+        _tls.begin(h, tls)
+        if h._connecting is not None:
+            keep_early(h, tls)
+        h._armed = bool(out.block)
+        _writing.flush(h)
+    if out.pieces or out.block:
         h._armed = True
         _writing.flush(h)
     else:
@@ -245,8 +247,16 @@ def start(h: Handle, io: Any, session: Tls | None) -> None:
     if h._queue.reader is not None:
         h._due |= DUE_READ
         _reading.update_interest(h)
-    elif h._on_read is not None or h._each_reader is not None or h._watch_eof:
+    elif h._on_read is not None or h._each_reader is not None or h._watch_eof or tls is not None:
         _reading.update_interest(h)
+
+
+def keep_early(h: Handle, tls: Tls) -> None:
+    """Give *tls* what was pushed before ``stop_tls``, if that was called while connecting."""
+    early, h._early = h._early, None
+    if early is not None:
+        tls.keep(early)
+        tls.stopping = 1
 
 
 _TCP: Final = socket.IPPROTO_TCP
@@ -278,6 +288,8 @@ def connect(h: Handle, host: str, service: str | int) -> None:
 
     h._phase = CONNECTING
     h._later = h._max_write_buffer is None
+    h._target = (host, service)
+    h._early = None
     hold(h)
 
     def prepare(sock: socket.socket) -> float | None:
@@ -308,18 +320,22 @@ def _connected(
 ) -> None:
     """A connection is there: first what was pushed meanwhile, then on_connect."""
     if h._phase != CONNECTING:
-        close(sock)
+        if isinstance(h._connecting, Departing):
+            _depart(h, h._connecting, sock)
+        else:
+            close(sock)
         return
-    session = None
+    tls = None
     if h._tls_role is not None:
         try:
-            session = _tls.make(h, h._tls_role, None)
+            tls = _tls.make(h, h._tls_role, None)
         except TlsError as error:
-            h._out.clear()  # it was to be encrypted
+            h._out.lost += h._out.waiting  # it was to be encrypted
+            h._out.drop_pieces()
             start(h, sock, None)
             _tls.refuse(h, error)
             return
-    start(h, sock, session)
+    start(h, sock, tls)
     do_due(h)
     callback = h._on_connect
     if callback is not None and h._phase == OPEN:
@@ -333,6 +349,23 @@ def _connected(
             ae.report_error(error)
     if h._phase == OPEN and h._due:
         post_turn(h)
+
+
+def _depart(h: Handle, departing: Departing, sock: socket.socket) -> None:
+    """The connection is there, and the handle is not any more."""
+    h._connecting = None
+    tls = None
+    if h._tls_role is not None:
+        try:
+            tls = _tls.make(h, h._tls_role, None)
+        except TlsError as error:
+            close(sock)
+            departing.failed(error)
+            return
+        if h._handshake_timeout:
+            tls.until = h._clock() + h._handshake_timeout
+        keep_early(h, tls)
+    departing.connected(sock, tls)
 
 
 def _try_next(h: Handle, sock: socket.socket, retry: Callable[[], CondVar[Any]]) -> None:
@@ -351,6 +384,7 @@ def _try_next(h: Handle, sock: socket.socket, retry: Callable[[], CondVar[Any]])
     h._busy = 0
     h._burst = None
     h._armed = False
+    h._early = None
     h._shutdown = 0
     h._simple = False
     h._phase = CONNECTING
@@ -371,7 +405,13 @@ def _try_next(h: Handle, sock: socket.socket, retry: Callable[[], CondVar[Any]])
 def _connect_done(h: Handle, condvar: CondVar[Any]) -> None:
     """The connection attempts have ended, one way or the other."""
     try:
-        if condvar is h._connecting:
+        connecting = h._connecting
+        if isinstance(connecting, Departing):
+            if condvar is connecting.operation:
+                h._connecting = None
+                if not condvar.cancelled and condvar.error is not None:
+                    connecting.failed(condvar.error)
+        elif condvar is connecting:
             h._connecting = None
             if condvar.cancelled:
                 return

@@ -6,7 +6,16 @@ longer be sent is reported to the exception hook, once, unless the handle's own 
 
 from __future__ import annotations
 
-__all__ = ("Linger", "close", "end_lingering", "let_go", "lingering", "peer_text", "report_loss")
+__all__ = (
+    "Departing",
+    "Linger",
+    "close",
+    "end_lingering",
+    "let_go",
+    "lingering",
+    "peer_text",
+    "report_loss",
+)
 
 import errno
 from typing import TYPE_CHECKING, Any, Final
@@ -18,6 +27,7 @@ from ._errors import HandleError, HandleTimedOut, TlsError, TransportError
 from ._streams import DescriptorStream, own, peer_address, shut_down, watch
 
 if TYPE_CHECKING:
+    from ae_core import CondVar
     from ae_core.abc import Backend
 
     from ._tls_layer import Tls
@@ -48,11 +58,14 @@ _OPEN: Final = 0
 _CLOSING: Final = 1  # close_notify is queued
 _SHUT: Final = 2
 
+# How long a connection that was under way may take after its handle has gone.
+_CONNECT: Final = 30.0
+
 # A lingering stream is held by its watchers, that is, by the loop. When the loop ends it is
 # closed at once: of the mark that tells the loop about it (`ae.pending`) only the loop knows, and
 # a weak reference sees it go.
 
-_all: Final[WeakSet[Linger]] = WeakSet()
+_all: Final[WeakSet[Linger | Departing]] = WeakSet()
 
 
 def lingering() -> int:
@@ -68,7 +81,7 @@ def end_lingering() -> int:
     return len(ended)
 
 
-def _of_this_loop() -> list[Linger]:
+def _of_this_loop() -> list[Linger | Departing]:
     if ae.backend() is None:
         return []
     loop = ae.detect()
@@ -431,3 +444,80 @@ class Linger:
             raise TlsError(text, reason="truncated")
         if tls is not None and tls.stopping:
             self._go_on_in_clear()
+
+
+class Departing:
+    """A connection under way whose handle has gone: what was pushed is sent when it is there.
+
+    Held by the handle, which lives on unseen until the operation has ended.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_count",
+        "_mark",
+        "_out",
+        "_peer",
+        "_timer",
+        "_until",
+        "loop",
+        "operation",
+    )
+
+    def __init__(
+        self,
+        operation: CondVar[Any],
+        out: WriteQueue,
+        count: int,
+        seconds: float,
+        peer: str,
+        loop: Backend,
+    ) -> None:
+        self.loop = loop
+        self.operation = operation
+        self._out = out
+        self._count = count
+        self._peer = peer
+        self._until = loop.clock() + seconds
+        self._timer: Any = ae.timer(min(seconds, _CONNECT), self._time_is_over)
+        self._mark: Any = ref(ae.pending(), self._loop_ended)
+        _all.add(self)
+
+    def connected(self, sock: Any, tls: Tls | None) -> None:
+        """Send what is to be sent, on *sock*, in TLS if there is a session."""
+        self._forget()
+        left = self._until - self.loop.clock()
+        if left > 0:
+            let_go(sock, self._out, tls, left, peer=self._peer, loop=self.loop)
+        else:
+            close(sock)
+            report_loss(self._count, self._peer, HandleTimedOut("linger has passed"))
+
+    def failed(self, error: BaseException) -> None:
+        """There is no connection."""
+        self._forget()
+        report_loss(self._count, self._peer, error)
+
+    def close(self) -> None:
+        """Give it up."""
+        self._forget()
+        self.operation.cancel()
+
+    def _time_is_over(self) -> None:
+        self.close()
+        error = HandleTimedOut("the connection was not there in time")
+        report_loss(self._count, self._peer, error)
+
+    def _loop_ended(self, mark: object) -> None:
+        self._timer = self._mark = None
+        self.failed(_loop_has_ended())
+
+    def _forget(self) -> None:
+        _all.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        mark = None if self._mark is None else self._mark()
+        self._mark = None
+        if mark is not None:
+            mark.cancel()

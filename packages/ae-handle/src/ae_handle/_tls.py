@@ -15,6 +15,7 @@ __all__ = (
     "end_of_stream",
     "fail_session",
     "find_context",
+    "leave_in_clear",
     "lost",
     "make",
     "receive",
@@ -39,6 +40,7 @@ from ._tls_layer import ANSWER, Tls
 if TYPE_CHECKING:
     from ._errors import HandleError
     from ._handle import Handle
+    from ._write_queue import WriteQueue
     from .abc import TlsContext, TlsRole
     from .types import TlsAutostart
 
@@ -149,9 +151,7 @@ def make(h: Handle, role: TlsRole, context: Any) -> Tls:
 def start(h: Handle, tls: Tls) -> None:
     """Begin TLS on an open handle. Calls nobody back."""
     _reading.unburst(h)
-    out = h._out
-    while out.pieces:  # pushed before: it leaves in clear
-        out.append_block(out.next())
+    leave_in_clear(h._out)
     begin(h, tls)
     if h._buf:
         # clear text behind the STARTTLS command: the engine's, never the application's
@@ -159,6 +159,12 @@ def start(h: Handle, tls: Tls) -> None:
         _lifecycle.note(h, DUE_TLS)
     _writing.flush(h)
     _reading.update_interest(h)
+
+
+def leave_in_clear(out: WriteQueue) -> None:
+    """Have everything that was pushed so far leave as it is, before anything is encrypted."""
+    while out.pieces:
+        out.append_block(out.next())
 
 
 def begin(h: Handle, tls: Tls) -> None:

@@ -84,6 +84,12 @@ class WriteQueue:
         self._size -= len(block)
         return block
 
+    def take_all(self) -> bytes:
+        """Take all pieces off the queue."""
+        data = b"".join(self.pieces)
+        self.drop_pieces()
+        return data
+
     def sent(self, size: int) -> None:
         """Note that the first *size* octets of the block are sent."""
         block = self.block
