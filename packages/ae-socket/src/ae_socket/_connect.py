@@ -207,12 +207,11 @@ class _Attempt:
     def _on_writable(self) -> None:
         sock = self.sock
         assert sock is not None
+        code: int | None = None
         try:
             peer = sock.getpeername()
         except OSError as error:
             code = _pending_error(sock, error.errno)
-        else:
-            code = None
         if code is not None:
             # not inside the except clause: what callers raise from here is no consequence of it
             if code:
