@@ -119,3 +119,33 @@ def test_a_gevent_that_is_imported_is_a_sign_in_the_main_thread(
         print(seen, ae.detect().name, ae.detect().reason, done.wait(20))
         """)
     assert output == "['loop'] gevent loaded True\n"
+
+
+def test_who_waits_is_woken_for_what_he_waits_for_only(script: Callable[..., str]) -> None:
+    output = script("""
+        import gevent
+        import ae_core as ae
+
+        ae.use("gevent")
+        asked = 0
+
+        def wait(number):
+            ae.sleep(0.001 * number).recv()
+
+        backend = ae.detect()
+        run_until = backend.run_until
+
+        def counting(done):
+            def ask():
+                global asked
+                asked += 1
+                return done()
+
+            run_until(ask)
+
+        backend.run_until = counting
+        waits = [gevent.spawn(wait, number) for number in range(100)]
+        gevent.joinall(waits)
+        print(asked <= 300, asked >= 200)
+        """)
+    assert output == "True True\n"

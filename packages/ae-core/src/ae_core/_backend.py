@@ -63,6 +63,10 @@ class Backend(ABC):
     #: Set by the core. A backend that finds out after :meth:`io_start` that it cannot watch a
     #: descriptor calls it with the descriptor, the direction and the error, and forgets both.
     on_refused: Callable[[int, bool, OSError], None] | None = None
+    #: Set by detection. A backend whose loop ends at a moment of which it hears (a window is
+    #: closed, an application deleted) calls it then, in its own thread: the next watcher detects
+    #: again. It may not be usable any more.
+    on_ended: Callable[[], None] | None = None
     #: Why this backend was chosen; set by detection.
     reason: str = ""
 
@@ -133,6 +137,13 @@ class Backend(ABC):
     @abstractmethod
     def wake(self) -> None:
         """Make a running :meth:`run_until` ask *done* again. From the loop's own thread."""
+
+    def waker(self) -> Callable[[], None]:
+        """Return what makes the :meth:`run_until` that the caller is about to begin ask again.
+
+        Where there are ``many_waits`` :meth:`wake` would make all of them ask.
+        """
+        return self.wake
 
     @abstractmethod
     def poll(self, block: bool) -> None:

@@ -63,7 +63,7 @@ def block(core: Core, condvar: CondVar[Any], timeout: float | None) -> None:
     def expire() -> None:
         nonlocal timed_out
         timed_out = True
-        backend.wake()
+        wake()
 
     def done() -> bool:
         if condvar._state or timed_out or core.interrupt is not None:
@@ -83,7 +83,8 @@ def block(core: Core, condvar: CondVar[Any], timeout: float | None) -> None:
         return False
 
     timer = None if timeout is None else core.timer(timeout, expire)
-    waiter = condvar._wake_on_ready(backend.wake)
+    wake = backend.waker()
+    waiter = condvar._wake_on_ready(wake)
     core.blocked += 1
     try:
         with catching_sigint(core):

@@ -30,7 +30,7 @@ from ._backends._table import BACKENDS, LOADED_BY_US, BackendSpec
 from ._core import Core
 from ._errors import BackendUnavailable, BlockingNotAllowed, WrongLoop
 from ._interrupt import after_fork
-from ._thread_identity import in_main_thread, local
+from ._thread_identity import get_ident, in_main_thread, local
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -164,7 +164,24 @@ def _foreign(ours: str) -> str | None:
     return None
 
 
+# Cores whose loop has ended in the middle of something: closed when the next one is bound.
+_ended: list[Core] = []
+
+
+def _unbind(core: Core) -> None:
+    if core.closed or core in _ended or core.thread != get_ident():
+        return
+    _ended.append(core)
+    if bound() is core:
+        del tls.core
+        slot().core = None
+
+
 def _bind(blocking: bool = False) -> Core:
+    for core in _ended.copy():
+        if core.thread == get_ident():
+            _ended.remove(core)
+            core.close()
     asked = slot().asked
     if asked is not None:
         name, options = asked
@@ -180,6 +197,7 @@ def bind(cls: type[Backend], reason: str, options: dict[str, Any]) -> Core:
     backend = cls(core.on_deadline, **options)
     backend.reason = reason
     core.attach(backend)
+    backend.on_ended = lambda: _unbind(core)
     foreign = _foreign(backend.name)
     if foreign is not None:
         core.close()

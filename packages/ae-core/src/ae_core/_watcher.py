@@ -192,7 +192,14 @@ def _drop(record: Any) -> None:
     if core.thread == get_ident():
         record.cancel()
     elif not core.closed:
-        core.raw_threadsafe(record.cancel)
+        _tell(core, record.cancel)
+
+
+def _tell(core: Core, call: Callable[[], None]) -> None:
+    try:
+        core.raw_threadsafe(call)
+    except RuntimeError:
+        return  # the loop has ended, and with it what was watched
 
 
 class _Timer(Watcher):
@@ -281,7 +288,7 @@ class TimerWatcher(_Timer):
                 del core.live[self._number]
             elif not core.closed:
                 number = self._number
-                core.raw_threadsafe(lambda: core.cancel_timer(number))
+                _tell(core, lambda: core.cancel_timer(number))
 
 
 def unwrapped(callback: Any) -> Any:

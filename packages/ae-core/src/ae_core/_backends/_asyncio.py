@@ -155,6 +155,10 @@ class AsyncioBackend(Backend):
             self._waiters.append(waiter)
             try:
                 self._loop.run_until_complete(waiter)
+            except RuntimeError:
+                if waiter.done() or self._loop.is_running():
+                    raise
+                return  # the loop was stopped, so the wait is over
             finally:
                 self._waiters.remove(waiter)
                 if not waiter.done():

@@ -148,7 +148,7 @@ class GeventBackend(GeventLoop):
         _condvar.stack_ident = _greenlet_ident
         self._hub = get_hub()
         super().__init__(on_deadline, self._hub.loop)
-        self._waiters: list[Any] = []
+        self._waiters: dict[Any, Any] = {}  # by greenlet
         self._keeper: Any = None
 
     def _check_greenlet(self) -> None:
@@ -160,9 +160,10 @@ class GeventBackend(GeventLoop):
 
     def run_until(self, done: Callable[[], bool]) -> None:
         self._check_greenlet()
+        greenlet = gevent.getcurrent()
         while not done():
             waiter: Any = Waiter(self._hub)
-            self._waiters.append(waiter)
+            self._waiters[greenlet] = waiter
             try:
                 waiter.get()
             except LoopExit as error:
@@ -174,7 +175,7 @@ class GeventBackend(GeventLoop):
                     ) from error
                 self._keep_alive(min(pause, 3600.0))
             finally:
-                self._waiters.remove(waiter)
+                del self._waiters[greenlet]
                 if not self._waiters:
                     self._keep_alive(None)
 
@@ -190,8 +191,18 @@ class GeventBackend(GeventLoop):
 
     def wake(self) -> None:
         # by way of the loop: a waiter can only be switched to from the hub
-        for waiter in self._waiters:
+        for waiter in self._waiters.values():
             self._loop.run_callback(waiter.switch, None)
+
+    def waker(self) -> Callable[[], None]:
+        greenlet = gevent.getcurrent()
+
+        def wake() -> None:
+            waiter = self._waiters.get(greenlet)
+            if waiter is not None:
+                self._loop.run_callback(waiter.switch, None)
+
+        return wake
 
     def poll(self, block: bool) -> None:
         self._check_greenlet()

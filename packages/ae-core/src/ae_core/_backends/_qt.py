@@ -55,7 +55,9 @@ class QtBackend(Backend):
     def __init__(self, on_deadline: Callable[[], None]) -> None:
         super().__init__(on_deadline)
         core = self._qt = _binding()
-        self._app = core.QCoreApplication.instance() or core.QCoreApplication(["ae_core"])
+        app = core.QCoreApplication.instance()
+        # the program's own ends when the program lets it go, so nothing here refers to it
+        self._app = core.QCoreApplication(["ae_core"]) if app is None else None
         # making a notifier is slow, so one that is stopped is kept for the next on its number
         self._notifiers: dict[tuple[int, bool], Any] = {}
         self._calls: dict[tuple[int, bool], Callable[[], None]] = {}
@@ -70,8 +72,8 @@ class QtBackend(Backend):
         class Receiver(core.QObject):  # type: ignore[misc,name-defined]
             """Runs what was posted to it, in the thread that made it."""
 
-            def __init__(self, guard: Callable[[Callable[[], None]], None]) -> None:
-                super().__init__()
+            def __init__(self, app: Any, guard: Callable[[Callable[[], None]], None]) -> None:
+                super().__init__(app)  # Qt deletes it with the application
                 self.guard = guard
                 self.queue: list[Callable[[], None]] = []
 
@@ -85,7 +87,12 @@ class QtBackend(Backend):
                 self.queue.append(callback)
                 core.QCoreApplication.postEvent(self, event_class(kind))
 
-        self._receiver = Receiver(self._guard)
+        self._receiver = Receiver(app or self._app, self._guard)
+        self._receiver.destroyed.connect(self._on_destroyed)
+
+    def _on_destroyed(self, *_: object) -> None:
+        if self.on_ended is not None and not sys.is_finalizing():
+            self.on_ended()
 
     def _guard(self, callback: Callable[[], None]) -> None:
         try:
@@ -93,7 +100,7 @@ class QtBackend(Backend):
         except (KeyboardInterrupt, SystemExit) as error:
             # the program runs the loop: leave it as its own exit() would
             code = error.code if isinstance(error, SystemExit) else 130
-            self._app.exit(code if isinstance(code, int) else int(bool(code)))
+            self._qt.QCoreApplication.exit(code if isinstance(code, int) else int(bool(code)))
 
     # ------------------------------------------------------------------ waiting
 
@@ -116,7 +123,7 @@ class QtBackend(Backend):
             self._guard(callback)
 
     def io_stop(self, token: tuple[int, bool]) -> None:
-        if self._calls.pop(token, None) is not None:
+        if self._calls.pop(token, None) is not None and self.usable():
             self._notifiers[token].setEnabled(False)
 
     def arm(self, at: float | None) -> None:
@@ -133,18 +140,33 @@ class QtBackend(Backend):
         self._receiver.post(callback)
 
     def call_threadsafe(self, callback: Callable[[], None]) -> None:
+        if not self.usable():
+            raise RuntimeError("the Qt application has ended")
         self._receiver.post(callback)  # postEvent is made for threads
 
     # ------------------------------------------------------------------ running
 
     def run_until(self, done: Callable[[], bool]) -> None:
+        turned = False
         while not done():
+            if not self.usable():
+                return  # deleted by a callback
             loop = self._qt.QEventLoop()
             self._loops.append(loop)
             try:
-                loop.exec()
+                code = loop.exec()
             finally:
                 self._loops.remove(loop)
+            # After exit() of the application every exec() ends at once, until the program's own
+            # begins. If it was told to exit while we waited, that ends the wait; if before, then
+            # nobody minds.
+            if code == -1:
+                if turned:
+                    return
+                while not done() and self.usable():
+                    self.poll(True)
+                return
+            turned = True
 
     def wake(self) -> None:
         for loop in self._loops:
@@ -152,20 +174,30 @@ class QtBackend(Backend):
 
     def poll(self, block: bool) -> None:
         flags = self._qt.QEventLoop.ProcessEventsFlag
-        self._app.processEvents(flags.WaitForMoreEvents if block else flags.AllEvents)
+        self._qt.QCoreApplication.processEvents(
+            flags.WaitForMoreEvents if block else flags.AllEvents
+        )
 
     def running(self) -> bool:
         # somebody's exec() is below us; the core looks at its own waits first
         return int(self._qt.QThread.currentThread().loopLevel()) > 0
 
     def usable(self) -> bool:
-        return self._qt.QCoreApplication.instance() is not None
+        # asked of what Qt deletes with the application: another may be there by now
+        try:
+            self._receiver.parent()
+        except RuntimeError:
+            return False
+        return True
 
     def close(self) -> None:
-        self._timer.stop()
+        if self.usable():
+            self._timer.stop()
         for token in list(self._calls):
             self.io_stop(token)
         self._notifiers.clear()
+        if self.usable():
+            self._receiver.setParent(None)
 
     def after_fork(self) -> None:
         return None  # Qt does not survive a fork; the child makes a loop of its own

@@ -95,7 +95,12 @@ def _trio() -> str | None:
 def _reactor() -> str | None:
     """Return the kind of the installed Twisted reactor, if there is one in this thread."""
     reactor = sys.modules.get("twisted.internet.reactor")
-    return type(reactor).__name__ if reactor is not None and in_main_thread() else None
+    if reactor is None or not in_main_thread():
+        return None
+    # one that was stopped never runs again
+    if getattr(reactor, "_startedBefore", False) and not getattr(reactor, "running", True):
+        return None
+    return type(reactor).__name__
 
 
 def _twisted() -> str | None:

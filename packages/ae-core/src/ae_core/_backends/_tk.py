@@ -55,9 +55,18 @@ class TkBackend(Backend):
         self._events = 0  # how many events of descriptors there were
         self._depth = 0  # how many of our handlers are on the stack
         self._closed = False
+        self._destroyed = False
+        if self._tk.eval("info commands bind"):  # not Tcl alone, which nobody destroys
+            root.bind("<Destroy>", self._on_destroy, add="+")
         # another thread must not call Tcl: it would wait for a main loop that may not run
         self._wakeup = Wakeup()
         self.io_start(self._wakeup.fd, False, self._run_remote)
+
+    def _on_destroy(self, event: Any) -> None:
+        if event.widget is self._root:  # not one of its children
+            self._destroyed = True
+            if self.on_ended is not None:
+                self.on_ended()
 
     # ------------------------------------------------------------------ waiting
 
@@ -132,6 +141,8 @@ class TkBackend(Backend):
             self._enter(callback)
 
     def call_threadsafe(self, callback: Callable[[], None]) -> None:
+        if self._destroyed:
+            raise RuntimeError("the Tk application has ended")
         self._remote.append(callback)
         self._wakeup.notify()
 
@@ -147,7 +158,7 @@ class TkBackend(Backend):
     # ------------------------------------------------------------------ running
 
     def run_until(self, done: Callable[[], bool]) -> None:
-        while not done():
+        while not done() and not self._destroyed:
             self._tk.dooneevent(0)
 
     def wake(self) -> None:
@@ -161,7 +172,7 @@ class TkBackend(Backend):
         return self._depth > 0
 
     def usable(self) -> bool:
-        if self._closed:
+        if self._closed or self._destroyed:
             return False
         try:
             self._tk.eval("")  # a destroyed application refuses

@@ -1,7 +1,7 @@
 """Twisted: the reactor that the program has installed, of any kind.
 
-``recv()`` runs it turn by turn while nobody else does; ``run()`` and ``stop()`` stay the
-program's. The asyncio reactor is asyncio's business.
+``recv()`` runs it turn by turn while nobody else does, and leaves it as if it had not run:
+``run()`` and ``stop()`` stay the program's. The asyncio reactor is asyncio's business.
 """
 
 from __future__ import annotations
@@ -57,10 +57,6 @@ class _Descriptor:
         return "ae_core"
 
 
-# Whether we have started the reactor, which a process does once: a later backend goes on with it.
-_started = False
-
-
 class TwistedBackend(Backend):
     """The installed reactor."""
 
@@ -72,6 +68,9 @@ class TwistedBackend(Backend):
         from twisted.internet import reactor
 
         self._reactor: Any = reactor
+        self._waits = 0  # how many run_until() are under way, one in the other
+        self._stopped = False  # for good: a reactor that was stopped never runs again
+        self._trigger = reactor.addSystemEventTrigger("after", "shutdown", self._on_shutdown)
         self._selects = type(reactor).__name__ == "SelectReactor"
         self._timer: Any = None
         self._descriptors: dict[int, _Descriptor] = {}
@@ -170,7 +169,12 @@ class TwistedBackend(Backend):
     def call_soon(self, callback: Callable[[], None]) -> None:
         self._reactor.callLater(0, callback)
 
+    def _on_shutdown(self) -> None:
+        self._stopped = True
+
     def call_threadsafe(self, callback: Callable[[], None]) -> None:
+        if self._stopped:
+            raise RuntimeError("the Twisted reactor has been stopped")
         self._reactor.callFromThread(callback)
 
     def run_until(self, done: Callable[[], bool]) -> None:
@@ -178,12 +182,19 @@ class TwistedBackend(Backend):
             raise BlockingNotAllowed(
                 "recv() would block the running Twisted reactor: use 'await cv' or a callback"
             )
-        global _started
-        if not _started:
-            _started = True
+        if self._stopped:
+            return
+        if not self._waits:
             self._reactor.startRunning(installSignalHandlers=False)
-        while not done():
-            self._turn(self._reactor.timeout())
+        self._waits += 1
+        try:
+            while not done() and self._reactor.running:
+                self._turn(self._reactor.timeout())
+        finally:
+            self._waits -= 1
+            if not self._waits and self._reactor.running:
+                # as if it had not run: the program may yet call run()
+                self._reactor.crash()
 
     def _turn(self, timeout: float | None) -> None:
         # in this order: the other way round, a call from a thread that arrives in
@@ -206,11 +217,13 @@ class TwistedBackend(Backend):
         self.run_until(lambda: next(turns, True))
 
     def running(self) -> bool:
-        # once we have started it, nobody else can: reactor.run() then refuses
-        return bool(self._reactor.running) and not _started
+        return bool(self._reactor.running) and not self._waits
 
     def close(self) -> None:
         self.arm(None)
+        if not self._stopped and self._trigger is not None:
+            self._reactor.removeSystemEventTrigger(self._trigger)
+            self._trigger = None
 
     def after_fork(self) -> None:
         self._timer = None
