@@ -289,9 +289,8 @@ class Exchange:
             if self._exact and is_reply_to(wire, self._sent, False):
                 self._miscased = True
             return Verdict.IGNORED
-        rcode = bare_rcode(wire)
-        if rcode is not None:
-            return self._refused(rcode)
+        if not wire[5] and (code := bare_rcode(wire)) is not None:
+            return self._refused(code)
         if wire[2] & 2:
             # TC: whatever the rest holds is incomplete, so nobody looks at it.
             if self.stream:
