@@ -6,11 +6,12 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 import ae_core as ae
-from ae_dns.__main__ import main
+from ae_dns.__main__ import _endpoint, main
 from ae_dns.testing import DROP, TRUNCATE, NameServer, rcode
 
 
@@ -120,6 +121,31 @@ def test_json(server: NameServer, capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(capsys.readouterr().out)
     assert (found["rcode"], found["answers"]) == ("NXDOMAIN", [])
     assert "no such name" in found["error"]
+
+
+def test_the_time_shown_is_that_of_the_queries(
+    server: NameServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not that of starting, of loading dnspython, nor of printing."""
+    times = iter([100.0, 100.25, 160.0, 170.0])
+    monkeypatch.setattr("ae_dns.__main__.time", SimpleNamespace(monotonic=lambda: next(times)))
+    assert run("www.demo.test", f"@{server.endpoint}", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["milliseconds"] == 250.0
+
+
+def test_what_is_known_without_a_server_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("localhost", "AAAA", "@127.0.0.1:9", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [answer["data"] for answer in found["answers"]] == ["::1"]
+    assert (found["queries"], found["server"], found["milliseconds"]) == (0, None, 0.0)
+    assert run("localhost", "MX", "@127.0.0.1:9") == 1
+    assert run("x.invalid", "@127.0.0.1:9") == 3
+
+
+def test_the_scope_of_a_server_is_kept() -> None:
+    assert _endpoint(("fe80::1", 53, 0, 7)) == "[fe80::1%7]:53"
+    assert _endpoint(("fe80::1", 53, 0, 0)) == "[fe80::1]:53"
+    assert _endpoint(("192.0.2.1", 53)) == "192.0.2.1:53"
 
 
 def test_what_a_server_chose_is_shown_with_escapes(capsys: pytest.CaptureFixture[str]) -> None:

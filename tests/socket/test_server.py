@@ -58,8 +58,11 @@ def test_no_host_means_every_family_on_one_port(accepted: Any) -> None:
 
 
 def test_ipv6_socket_accepts_no_ipv4_unless_told(accepted: Any) -> None:
-    with tcp_server("::", 0, accepted) as server, pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", server.address[1]))
+    with socket.socket() as reserved:  # bound, not listening: no other program has this port
+        reserved.bind(("127.0.0.1", 0))
+        port = reserved.getsockname()[1]
+        with tcp_server("::", port, accepted), pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
     for wildcard in ("::", None):
         with tcp_server(wildcard, 0, accepted, dual_stack=True) as server:
             assert [address[0] for address in server.addresses] == ["::"]
@@ -435,9 +438,23 @@ def test_unsuitable_inherited_sockets_are_refused_and_left_open() -> None:
             tcp_server("127.0.0.1", 80, nobody, sock=stream)
         with pytest.raises(TypeError, match="expected a socket, got 3"):
             tcp_server(None, None, nobody, sock=3)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="expected a socket that is bound"):
+            tcp_server(None, None, nobody, sock=stream)
         left, right = socket.socketpair()
-        with left, right, pytest.raises(OSError):
-            tcp_server(None, None, nobody, sock=left)  # connected: it cannot listen
+        with left, right, pytest.raises(ValueError, match="expected a socket that is"):
+            tcp_server(None, None, nobody, sock=left)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            client = socket.create_connection(listener.getsockname())
+            accepted, _ = listener.accept()
+            with client, accepted:
+                for sock in (client, accepted):
+                    with pytest.raises(ValueError, match="expected a socket that is not connected"):
+                        tcp_server(None, None, nobody, sock=sock)
+        gone = socket.socket()
+        os.close(gone.fileno())
+        with pytest.raises(ValueError, match="expected an open stream socket"):
+            tcp_server(None, None, nobody, sock=gone)
+        gone.detach()
         assert datagram.fileno() >= 0
 
 

@@ -7,9 +7,13 @@ __all__ = ("main",)
 import argparse
 import json
 import sys
+import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import ae_core as ae
+import dns.flags
+import dns.message
+import dns.rcode
+
 import ae_socket
 from ae_core import console
 
@@ -20,8 +24,6 @@ from ._reverse import reverse_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import dns.message
 
 _USAGE = 64
 _NO_DATA = 1
@@ -34,21 +36,29 @@ time, or usably; 10 the name is impossible; 64 wrong usage; 74 the output cannot
 
 
 class _Log:
-    """What happened on the way to the answer."""
+    """What happened on the way to the answer.
+
+    Time counts from the first query to the last packet: what this process does before and
+    after that (it loads dnspython, which takes a hundred times longer) is no server's.
+    """
 
     def __init__(self, show: bool) -> None:
         self.show = show
-        self.started = ae.time()
+        self.first: float | None = None
+        self.last = 0.0
         self.queries = 0
         self.server = ""
         self.transport = "udp"
         self.octets = 0
-        self.reply: dns.message.Message | None = None
+        self.wire: bytes | None = None
 
     def milliseconds(self) -> float:
-        return (ae.time() - self.started) * 1000
+        return 0.0 if self.first is None else (self.last - self.first) * 1000
 
     def __call__(self, what: str, exchange: Exchange, wire: bytes, verdict: Verdict | None) -> None:
+        self.last = time.monotonic()
+        if self.first is None:
+            self.first = self.last
         transport = "tcp" if exchange.stream else "udp"
         if exchange.channel is not None:
             transport = exchange.channel.transport
@@ -58,7 +68,7 @@ class _Log:
             self.octets = len(wire)
             if verdict is Verdict.ANSWERED and exchange.reply is not None:
                 self.server, self.transport = str(exchange.server), transport
-                self.reply = _whole(wire)
+                self.wire = wire
         if self.show:
             detail = f", {len(wire)} octets: {verdict.value}" if verdict is not None else ""
             asked = _asked(exchange)
@@ -74,14 +84,10 @@ def _say(line: str) -> None:
 
 
 def _whole(wire: bytes) -> dns.message.Message:
-    import dns.message
-
     return dns.message.from_wire(wire, ignore_trailing=True, continue_on_error=True)
 
 
 def _asked(exchange: Exchange) -> str:
-    import dns.message
-
     return dns.message.from_wire(exchange.packet()).question[0].to_text()
 
 
@@ -104,15 +110,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(console.printable(f"ae_dns: {error}"), file=sys.stderr)
         return _USAGE
     trouble: ResolveError | None = None
+    reply: dns.message.Message | None = None
     try:
-        found.recv()
+        reply = found.recv().message
     except ResolveError as error:
         trouble = error
+        if log.wire is not None:
+            reply = _whole(log.wire)
     if options.json:
-        text = json.dumps(_as_json(log, name, rdtype, trouble))
+        text = json.dumps(_as_json(log, reply, name, rdtype, trouble))
         print(text.replace("\x7f", "\\u007f"))  # the one control character that JSON leaves
     else:
-        _show(log, trouble)
+        _show(log, reply, trouble)
     return _status(trouble)
 
 
@@ -188,12 +197,8 @@ def _status(trouble: ResolveError | None) -> int:
     return int(trouble.rcode) if trouble.rcode else _IMPOSSIBLE
 
 
-def _show(log: _Log, trouble: ResolveError | None) -> None:
-    if log.reply is not None:
-        import dns.flags
-        import dns.rcode
-
-        reply = log.reply
+def _show(log: _Log, reply: dns.message.Message | None, trouble: ResolveError | None) -> None:
+    if reply is not None:
         flags = dns.flags.to_text(reply.flags).lower()
         print(f";; {dns.rcode.to_text(reply.rcode())}, flags {flags}, id {reply.id}")
         for title, section in (
@@ -215,14 +220,18 @@ def _show(log: _Log, trouble: ResolveError | None) -> None:
     print(f";; {log.queries} {plural}, {log.milliseconds():.1f} ms{source}")
 
 
-def _as_json(log: _Log, name: str, rdtype: str, trouble: ResolveError | None) -> dict[str, Any]:
-    import dns.rcode
-
+def _as_json(
+    log: _Log,
+    reply: dns.message.Message | None,
+    name: str,
+    rdtype: str,
+    trouble: ResolveError | None,
+) -> dict[str, Any]:
     rcode = None if trouble is None else trouble.rcode
-    if log.reply is not None:
-        rcode = log.reply.rcode()
+    if reply is not None:
+        rcode = reply.rcode()
     answers = []
-    for rrset in log.reply.answer if log.reply is not None else ():
+    for rrset in reply.answer if reply is not None else ():
         for rdata in rrset:
             answers.append(
                 {

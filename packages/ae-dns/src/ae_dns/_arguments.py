@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = (
     "check_count",
+    "check_iterable",
     "check_servers",
     "check_suffixes",
     "check_text",
@@ -63,10 +64,15 @@ def check_text(what: str, value: object) -> None:
         raise TypeError(f"expected {what} as str, got {value!r}")
 
 
+def check_iterable(what: str, value: object) -> None:
+    """Refuse *value* unless it can be iterated over; a text would be a list of its letters."""
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise TypeError(f"expected a sequence of {what}, got {value!r}")
+
+
 def check_servers(servers: Iterable[str]) -> tuple[Server, ...]:
     """Parse the addresses of name servers; at least one, each once."""
-    if isinstance(servers, str | bytes):
-        raise TypeError(f"expected a sequence of name servers, got {servers!r}")
+    check_iterable("name servers", servers)
     parsed = tuple(dict.fromkeys(parse_server(server) for server in servers))
     if not parsed:
         raise ValueError("expected at least one name server, got none")
@@ -75,8 +81,7 @@ def check_servers(servers: Iterable[str]) -> tuple[Server, ...]:
 
 def check_suffixes(suffixes: Iterable[str]) -> tuple[str, ...]:
     """Return suffixes for a search list in ASCII, each once."""
-    if isinstance(suffixes, str | bytes):
-        raise TypeError(f"expected a sequence of suffixes, got {suffixes!r}")
+    check_iterable("suffixes", suffixes)
     checked = []
     for suffix in suffixes:
         check_text("a suffix", suffix)
@@ -86,8 +91,7 @@ def check_suffixes(suffixes: Iterable[str]) -> tuple[str, ...]:
 
 def check_timeouts(timeouts: Iterable[float]) -> tuple[float, ...]:
     """Return time-outs as floats; at least one, all above zero."""
-    if isinstance(timeouts, str | bytes) or not isinstance(timeouts, Iterable):
-        raise TypeError(f"expected a sequence of seconds, got {timeouts!r}")
+    check_iterable("seconds", timeouts)
     checked = []
     for seconds in timeouts:
         if isinstance(seconds, bool) or not isinstance(seconds, int | float):

@@ -39,14 +39,15 @@ class Cache:
         generation: How many times it was emptied.
 
     Raises:
-        ValueError: If a bound is not positive.
+        TypeError, ValueError: If a bound is no number, or not positive.
     """
 
     def __init__(self, max_entries: int = 4096, *, max_octets: int = 16 << 20) -> None:
-        if max_entries < 1:
-            raise ValueError(f"expected max_entries of at least 1, got {max_entries!r}")
-        if max_octets < 1:
-            raise ValueError(f"expected max_octets of at least 1, got {max_octets!r}")
+        for name, bound in (("max_entries", max_entries), ("max_octets", max_octets)):
+            if isinstance(bound, bool) or not isinstance(bound, int):
+                raise TypeError(f"expected {name} as int, got {bound!r}")
+            if bound < 1:
+                raise ValueError(f"expected {name} of at least 1, got {bound!r}")
         self._max_entries = max_entries
         self._max_octets = max_octets
         self._entries: OrderedDict[bytes, tuple[float, float, Reply]] = OrderedDict()

@@ -73,7 +73,7 @@ def getaddrinfo(
         raise TypeError(f"expected a host as str, got {host!r}")
     if family not in (0, 4, 6):
         raise ValueError(f"expected family 0, 4 or 6, got {family!r}")
-    if type not in _TYPES:
+    if not isinstance(type, str) or type not in _TYPES:
         raise ValueError(f'expected type "stream" or "dgram", got {type!r}')
     if host != "unix/":
         try:

@@ -24,6 +24,8 @@ def idn_to_ascii(text: str) -> str:
 
     Perl: ``AnyEvent::Util::idn_to_ascii``
     """
+    if not isinstance(text, str):
+        raise TypeError(f"expected a name as str, got {text!r}")
     if text.isascii():
         return text
     try:
@@ -40,6 +42,8 @@ def idn_to_unicode(text: str) -> str:
 
     Perl: ``AnyEvent::Util::idn_to_unicode``
     """
+    if not isinstance(text, str):
+        raise TypeError(f"expected a name as str, got {text!r}")
     if text.isascii() and "xn--" not in text.lower():
         return text.lower()
     import idna

@@ -17,6 +17,7 @@ from . import _special_names
 from ._answers import Answer, Srv
 from ._arguments import (
     check_count,
+    check_iterable,
     check_servers,
     check_suffixes,
     check_text,
@@ -313,6 +314,7 @@ class Resolver:
         kind = type_number(rdtype)
         accepted: Collection[int] | None = (kind,)
         if accept is not None:
+            check_iterable("record types", accept)
             accepted = tuple(type_number(item) for item in accept)
             if _ANY in accepted:
                 accepted = None

@@ -23,6 +23,8 @@ import socket
 from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from ._arguments import check_packed, check_service, check_text
+
 if TYPE_CHECKING:
     import re
 
@@ -62,6 +64,7 @@ def parse_ipv4(text: str, /) -> bytes | None:
 
     Perl: ``parse_ipv4 $text``
     """
+    check_text("an address", text)
     packed = _plain_ipv4(text)
     if packed is not None:
         return packed
@@ -118,6 +121,7 @@ def parse_ipv6(text: str, /) -> bytes | None:
 
     Perl: ``parse_ipv6 $text``
     """
+    check_text("an address", text)
     if ":" not in text:
         mapped = parse_ipv4(text)
         return None if mapped is None else _MAPPED + mapped
@@ -172,6 +176,7 @@ def parse_unix(text: str, /) -> bytes | None:
 
     Perl: ``parse_unix $text``
     """
+    check_text("an address", text)
     return UNIX if text == _UNIX_TEXT else None
 
 
@@ -187,6 +192,7 @@ def parse_address(text: str, /) -> bytes | None:
 
     Perl: ``parse_address $text`` (``aton``)
     """
+    check_text("an address", text)
     if text == _UNIX_TEXT:
         return UNIX
     packed = parse_ipv6(text)
@@ -200,9 +206,11 @@ def format_ipv4(packed: bytes, /) -> str:
 
     Raises:
         ValueError: If *packed* is not four octets long.
+        TypeError: If it is not ``bytes``.
 
     Perl: ``format_ipv4 $packed``
     """
+    check_packed(packed)
     if len(packed) != 4:
         raise ValueError(f"expected 4 octets, got {packed!r}")
     return ".".join(map(str, packed))
@@ -216,6 +224,7 @@ def format_ipv6(packed: bytes, /) -> str:
 
     Raises:
         ValueError: If *packed* is not sixteen octets long.
+        TypeError: If it is not ``bytes``.
 
     Example:
         >>> format_ipv6(parse_ipv6("2001:db8:0:0:1:0:0:1"))
@@ -223,6 +232,7 @@ def format_ipv6(packed: bytes, /) -> str:
 
     Perl: ``format_ipv6 $packed``
     """
+    check_packed(packed)
     if len(packed) != 16:
         raise ValueError(f"expected 16 octets, got {packed!r}")
     head = packed[:12]
@@ -261,8 +271,12 @@ def format_address(packed: bytes, /) -> str | None:
     A v4-mapped IPv6 address is printed as the IPv4 address that it is; :data:`UNIX` gives
     ``unix/``.
 
+    Raises:
+        TypeError: If *packed* is not ``bytes``.
+
     Perl: ``format_address $packed`` (``ntoa``)
     """
+    check_packed(packed)
     if len(packed) == 4:
         return format_ipv4(packed)
     if len(packed) == 16:
@@ -273,8 +287,12 @@ def format_address(packed: bytes, /) -> str | None:
 def address_family(packed: bytes, /) -> socket.AddressFamily | None:
     """Return the socket family of a packed host, or ``None`` if it is none.
 
+    Raises:
+        TypeError: If *packed* is not ``bytes``.
+
     Perl: ``address_family $packed``
     """
+    check_packed(packed)
     if len(packed) == 4:
         return socket.AF_INET
     if len(packed) == 16:
@@ -341,6 +359,7 @@ def parse_host_port(text: str, default: str | int | None = None, /) -> tuple[str
 
     Perl: ``parse_hostport $text, $default``
     """
+    check_text("a text", text)
     if text.startswith("/"):
         return (_UNIX_TEXT, text) if "\0" not in text else None
     if "\n" in text or "\0" in text:
@@ -369,10 +388,11 @@ def _is_ipv6(host: str) -> bool:
 
 
 def format_host_port(host: str, port: str | int | None = "", /) -> str:
-    """Join host and service into a text :func:`parse_host_port` reads back.
+    """Join host and service into a text, which :func:`parse_host_port` reads back.
 
     A host with a colon is put into brackets, unless it has them already; an empty or
-    missing port is left out.
+    missing port is left out. What is read back needs a service, and none with a blank, ``:`` or
+    ``#`` in it, as the path of a UNIX socket may have: ``unix/:/a b`` is for people only.
 
     Example:
         >>> format_host_port("::1", 80), format_host_port("unix/", "/run/x"), format_host_port("x")
@@ -380,6 +400,9 @@ def format_host_port(host: str, port: str | int | None = "", /) -> str:
 
     Perl: ``format_hostport $host, $port``
     """
+    check_text("a host", host)
+    if port is not None:
+        check_service(port)
     if ":" in host and not (host.startswith("[") and host.endswith("]")):
         host = f"[{host}]"
     return host if port is None or port == "" else f"{host}:{port}"

@@ -18,10 +18,11 @@ import ae_core as ae
 
 from . import _windows
 from ._addresses import format_host_port
+from ._arguments import check_callback, check_resolver, check_target, split_address
 from ._closing import close_socket
 from ._errors import ConnectFailed
 from ._eyeballs import Schedule
-from ._resolver import check_target, known_infos, lookup
+from ._resolver import known_infos, lookup
 from ._sockaddr import host_and_port, numeric_info, target_text
 
 if TYPE_CHECKING:
@@ -101,6 +102,9 @@ def tcp_connect(
     Perl: ``tcp_connect $host, $service, $connect_cb, $prepare_cb``
     """
     check_target(host, service)
+    check_callback("on_connect", on_connect)
+    check_callback("on_prepare", on_prepare)
+    check_resolver(resolver)
     operation = _Connect((host, service), on_connect, on_prepare, _local(local_address), timeout)
     operation.begin(resolver)
     return operation.result
@@ -109,7 +113,9 @@ def tcp_connect(
 def _local(address: str | tuple[str, int] | None) -> AddressInfo | None:
     if address is None:
         return None
-    host, port = (address, 0) if isinstance(address, str) else address
+    host, port = split_address("local_address", address)
+    if not isinstance(port, int):
+        raise TypeError(f"expected local_address as str or (address, port), got {address!r}")
     info = numeric_info(host, port, "stream")
     if info is None or not 0 <= port <= 65535:
         raise ValueError(f"expected a local address or (address, port), got {address!r}")
@@ -118,6 +124,13 @@ def _local(address: str | tuple[str, int] | None) -> AddressInfo | None:
 
 def _failure(code: int, info: AddressInfo, text: str | None = None) -> OSError:
     return OSError(code, text or _windows.error_text(code), target_text(info))
+
+
+def _reason(error: Exception) -> tuple[int, str]:
+    """Return number and text of what a socket refused, whatever it raised."""
+    if isinstance(error, OSError):
+        return error.errno or errno.EINVAL, error.strerror or str(error)
+    return errno.EINVAL, str(error)  # "int expected", "port must be 0-65535"
 
 
 class _Attempt:
@@ -158,8 +171,8 @@ class _Attempt:
             sock.setblocking(False)
             if local is not None:
                 self._bind(sock, local)
-        except OSError as error:
-            self._lost(error.errno or errno.EIO, error.strerror)
+        except Exception as error:  # of the kernel, or the resolver gave it what is no address
+            self._lost(*_reason(error))
             return
         try:
             limit = on_prepare(sock) if on_prepare is not None else None
@@ -190,14 +203,17 @@ class _Attempt:
         assert sock is not None
         try:
             code = sock.connect_ex(self.info.sockaddr)
-        except (OSError, OverflowError) as error:
-            self._lost(getattr(error, "errno", None) or errno.EINVAL, str(error))
+            is_started = _windows.is_started(code) if _windows.ACTIVE else code in _STARTED
+            if is_started:
+                watch = _windows.watch_connect if _windows.ACTIVE else _watch_writable
+                self._watch = watch(sock, self._on_writable, self._on_refused)
+        except Exception as error:
+            self._lost(*_reason(error))
             return
         if code == 0:
             self._on_writable()
-        elif _windows.is_started(code) if _windows.ACTIVE else code in _STARTED:
-            watch = _windows.watch_connect if _windows.ACTIVE else _watch_writable
-            self._watch = watch(sock, self._on_writable, self._on_refused)
+        elif is_started:
+            return
         elif code == errno.EAGAIN and self.info.family == _windows.AF_UNIX:
             self._watch = ae.timer(self._pause, self._connect)
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)
@@ -207,23 +223,24 @@ class _Attempt:
     def _on_writable(self) -> None:
         sock = self.sock
         assert sock is not None
-        code: int | None = None
+        peer: Sockaddr | None = None
+        code = 0
         try:
             peer = sock.getpeername()
+            # A connect to a local port nobody listens on can be given that very port as its own,
+            # and then TCP's simultaneous open connects the socket to itself. On Linux one in
+            # 28,000 connects that should be refused ends so.
+            if self.info.family != _windows.AF_UNIX and sock.getsockname() == peer:
+                code = errno.ECONNREFUSED
         except OSError as error:
+            peer = None
             code = _pending_error(sock, error.errno)
-        if code is not None:
-            # not inside the except clause: what callers raise from here is no consequence of it
-            if code:
-                self._lost(code)
-            return  # else a spurious wake-up: go on waiting
-        # A connect to a local port nobody listens on can be given that very port as its own,
-        # and then TCP's simultaneous open connects the socket to itself. On Linux one in
-        # 28,000 connects that should be refused ends so.
-        if self.info.family != _windows.AF_UNIX and sock.getsockname() == peer:
-            self._lost(errno.ECONNREFUSED)
-        else:
+        # not inside the except clause: what callers raise from here is no consequence of it
+        if code:
+            self._lost(code)
+        elif peer is not None:
             self.operation.won(self, peer)
+        # else a spurious wake-up: go on waiting
 
     def _on_refused(self, error: OSError) -> None:
         self._lost(error.errno or errno.EIO, error.strerror)
@@ -244,13 +261,13 @@ def _watch_writable(
 
 def _pending_error(sock: socket.socket, code: int | None) -> int:
     """Say why *sock* has no peer; 0 if it may still get one."""
-    reason = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    if reason:
-        return reason
     # No error, no peer: reading tells a connect that is under way (EAGAIN) from one that
     # failed where the error was consumed already. Upstream's trick, for loops that report
     # readiness too early.
     try:
+        reason = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if reason:
+            return reason
         sock.recv(1)
     except BlockingIOError:
         return 0

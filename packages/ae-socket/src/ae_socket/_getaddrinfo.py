@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Final
 
 import ae_core as ae
 
+from ._arguments import check_count, check_target
 from ._environment import variable
 from ._errors import ResolveFailed
 from ._host_names import host_to_ascii
 from ._hosts import HostsFile
 from ._ordering import order_addresses
+from ._services import parse_service
 from ._sockaddr import AddressInfo, numeric_info, socket_type
 
 if TYPE_CHECKING:
@@ -111,8 +113,7 @@ class ThreadResolver:
     """
 
     def __init__(self, *, max_threads: int = 8) -> None:
-        if max_threads < 1:
-            raise ValueError(f"expected max_threads of at least 1, got {max_threads!r}")
+        check_count("max_threads", max_threads, 1)
         self._max_threads = max_threads
         self._hosts = HostsFile()
         self._reset()
@@ -130,7 +131,7 @@ class ThreadResolver:
 
         Args:
             host: A name; what the system is asked for is what :func:`host_to_ascii` gives.
-            service: A port number.
+            service: A port number, or the name of a service.
             family: 0, 4 or 6.
             type: ``"stream"`` or ``"dgram"``.
 
@@ -143,10 +144,11 @@ class ThreadResolver:
             ResolveFailed: Through the condvar, if there is no such host.
             ValueError: Through the condvar, if *host* cannot be the name of one.
         """
+        check_target(host, service)
         socket_type(type)
         if family not in _FAMILIES:
             raise ValueError(f"expected family 0, 4 or 6, got {family!r}")
-        job = _Job(host, int(service), family, type)
+        job = _Job(host, parse_service(service, type)[1], family, type)
         with self._lock:
             if self._workers >= self._max_threads:
                 self._waiting.append(job)

@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from ._addresses import UNIX, parse_address
+from ._arguments import check_text
 from ._environment import variable
 from ._host_names import host_to_ascii
 
@@ -68,13 +69,14 @@ class HostsFile:
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
-        self._path = path
+        self._path = None if path is None else os.fspath(path)
         # One attribute, so that two threads cannot pair one's stamp with the other's table.
         self._read: tuple[object, dict[str, list[str]]] = (None, {})
 
     def addresses(self, name: str) -> list[str]:
         """Return the texts of *name*'s addresses in the file's order, ``[]`` if it has none."""
-        path = os.fspath(self._path) if self._path is not None else _default_path()
+        check_text("a name", name)
+        path = self._path if self._path is not None else _default_path()
         seen, table = self._read
         try:
             status = os.stat(path)

@@ -120,6 +120,9 @@ def order_addresses(infos: Iterable[AddressInfo]) -> list[AddressInfo]:
     would use for each, which takes some ten microseconds and sends nothing.
     """
     infos = list(infos)
+    for info in infos:
+        if not isinstance(info, AddressInfo):
+            raise TypeError(f"expected an AddressInfo, got {info!r}")
     if len(infos) < 2:
         return infos
     return sorted(infos, key=_key)

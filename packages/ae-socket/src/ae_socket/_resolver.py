@@ -8,7 +8,6 @@ from __future__ import annotations
 
 __all__ = (
     "Resolver",
-    "check_target",
     "default_resolver",
     "known_infos",
     "lookup",
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import ae_core as ae
 
+from ._arguments import check_resolver, check_target, check_text
 from ._environment import protocols, variable
 from ._errors import ResolveFailed
 from ._eyeballs import interleave
@@ -30,10 +30,10 @@ from ._getaddrinfo import ThreadResolver
 from ._host_names import host_to_ascii
 from ._hosts import HostsFile
 from ._services import parse_service
-from ._sockaddr import AddressInfo, numeric_info, socket_type, unix_info
+from ._sockaddr import AddressInfo, checked_info, numeric_info, socket_type, unix_info
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from ._sockaddr import SocketType
 
@@ -86,8 +86,7 @@ def set_resolver(resolver: Resolver | None) -> None:
     Raises:
         TypeError: If *resolver* has no ``getaddrinfo``.
     """
-    if resolver is not None and not callable(getattr(resolver, "getaddrinfo", None)):
-        raise TypeError(f"expected a resolver or None, got {resolver!r}")
+    check_resolver(resolver)
     _chosen.resolver = resolver
 
 
@@ -184,14 +183,6 @@ def lookup(
     return question.result
 
 
-def check_target(host: object, service: object) -> None:
-    """Refuse what is neither a host nor a service by its type."""
-    if not isinstance(host, str):
-        raise TypeError(f"expected a host as str, got {host!r}")
-    if not isinstance(service, str | int):
-        raise TypeError(f"expected a service as str or int, got {service!r}")
-
-
 def known_infos(
     host: str, service: str | int, family: int = 0, kind: SocketType = "stream"
 ) -> list[AddressInfo] | None:
@@ -253,7 +244,8 @@ class _Question:
         if not self.families:
             self.answer([])
             return
-        resolver = self.resolver = self.resolver or default_resolver()
+        resolver = self.resolver if self.resolver is not None else default_resolver()
+        self.resolver = resolver
         self.result.on_ready(self.on_result)
         srv = getattr(resolver, "srv", None) if name else None
         # The hosts file answers for good: a silent name server must not be waited for first. And
@@ -262,68 +254,77 @@ class _Question:
         if srv is None or is_local or _hosts.addresses(host):
             self.ask([(host, port)])
         else:
-            records = srv(name, _PROTOCOL[self.kind], host)
+            records = _condvar(resolver, srv(name, _PROTOCOL[self.kind], host))
             self.parts = [records]
             _later(records, partial(self.on_records, host, port))
 
     def ask(self, targets: list[tuple[str, int]]) -> None:
         """Look up every target; the answers come in the order of the targets."""
-        assert self.resolver is not None
         family = self.families[0] if len(self.families) == 1 else 0
         self.parts = []
         for host, port in targets:
-            info = numeric_info(host, port, self.kind)
-            if info is not None:
-                part: ae.CondVar[list[AddressInfo]] = ae.CondVar()
-                part.send([info])
-            else:
-                part = self.resolver.getaddrinfo(host, port, family=family, type=self.kind)
-            self.parts.append(part)
+            self.parts.append(self.ask_one(host, port, family))
         left = len(targets)
 
         def on_part(_part: object) -> None:
             nonlocal left
             left -= 1
             if not left:
-                self.on_parts()
+                self.go_on(self.on_parts)
 
         for part in self.parts:
             _later(part, on_part)
 
-    def on_records(self, host: str, port: int, records: ae.CondVar[Any]) -> None:
+    def ask_one(self, host: str, port: int, family: int) -> ae.CondVar[Any]:
+        infos = known_infos(host, port, family, self.kind)
+        if infos is not None:
+            known: ae.CondVar[list[AddressInfo]] = ae.CondVar()
+            known.send(infos)
+            return known
+        resolver = self.resolver
+        assert resolver is not None
+        return _condvar(resolver, resolver.getaddrinfo(host, port, family=family, type=self.kind))
+
+    def go_on(self, step: Callable[[], None]) -> None:
+        """Take a step; whatever a resolver made go wrong is the outcome."""
         if self.result.ready:
             return
         try:
-            found = records.recv()
-        except OSError:
-            found = []  # no SRV records, or none that can be had: the host itself
+            step()
         except BaseException as error:
-            error.__traceback__ = None
-            self.result.throw(error)
-            return
-        targets = [(record.target.removesuffix("."), record.port) for record in found]
-        try:
-            if not targets:
-                self.ask([(host, port)])
-            elif any(target for target, _port in targets):
-                self.ask([target for target in targets if target[0]])
-            else:
-                # RFC 2782: a target of "." says "decidedly not available at this domain".
-                self.result.send([])
-        except Exception as error:
-            error.__traceback__ = None
+            if self.result.ready:
+                raise
+            error.__traceback__ = None  # it refers to this frame, and so to ourselves
             self.result.throw(error)
 
+    def on_records(self, host: str, port: int, records: ae.CondVar[Any]) -> None:
+        self.go_on(partial(self.take_records, host, port, records))
+
+    def take_records(self, host: str, port: int, records: ae.CondVar[Any]) -> None:
+        try:
+            found = list(records.recv())
+        except OSError:
+            found = []  # no SRV records, or none that can be had: the host itself
+        targets = []
+        for record in found:
+            target, target_port = record.target, record.port
+            check_text("the target of an SRV record", target)
+            targets.append((target.removesuffix("."), parse_service(target_port, self.kind)[1]))
+        if not targets:
+            self.ask([(host, port)])
+        elif any(target for target, _port in targets):
+            self.ask([target for target in targets if target[0]])
+        else:
+            # RFC 2782: a target of "." says "decidedly not available at this domain".
+            self.result.send([])
+
     def on_parts(self) -> None:
-        if self.result.ready:
-            return
-        parts, self.parts = self.parts, []
         infos: list[AddressInfo] = []
         errors: list[BaseException] = []
-        for part in parts:
+        for part in self.parts:
             try:
-                found = [info for info in part.recv() if _FAMILY.get(info.family) in self.families]
-            except BaseException as error:
+                found = self.usable(part.recv(), errors)
+            except BaseException as error:  # somebody may have cancelled it
                 error.__traceback__ = None  # it refers to this frame, and so to ourselves
                 errors.append(error)
                 continue
@@ -335,11 +336,34 @@ class _Question:
         else:
             self.result.send(list(dict.fromkeys(infos)))
 
-    def on_result(self, result: ae.CondVar[list[AddressInfo]]) -> None:
+    def usable(self, found: Iterable[object], errors: list[BaseException]) -> list[AddressInfo]:
+        """Return what of a resolver's answer is an address of a family in use.
+
+        What is no address at all is skipped, and is an error if there is nothing else.
+        """
+        infos = []
+        for item in found:
+            try:
+                info = checked_info(item)
+            except (TypeError, ValueError, ResolveFailed) as error:
+                ae.log("warn", "%r gave what is no address: %s", self.resolver, error)
+                errors.append(ResolveFailed(f"the resolver gave what is no address: {error}"))
+                continue
+            if _FAMILY[info.family] in self.families:
+                infos.append(info)
+        return infos
+
+    def on_result(self, _result: object) -> None:
         parts, self.parts = self.parts, []
-        if result.cancelled:
-            for part in parts:
-                part.cancel()
+        for part in parts:
+            part.cancel()
+
+
+def _condvar(resolver: object, value: object) -> ae.CondVar[Any]:
+    """Return what a resolver returned, if it is what it has to be."""
+    if not isinstance(value, ae.CondVar):
+        raise TypeError(f"expected a CondVar from {resolver!r}, got {value!r}")
+    return value
 
 
 def _settle(method: Callable[[T], None], result: ae.CondVar[Any], value: T) -> None:

@@ -18,6 +18,7 @@ import ae_core as ae
 
 from . import _windows
 from ._addresses import format_host_port
+from ._arguments import check_callback, check_count
 from ._binding import Bound, bind_addresses, listening_infos
 from ._held import Held, Readable
 from ._sockaddr import host_and_port
@@ -75,6 +76,8 @@ _EXHAUSTED: Final = _codes("EMFILE", "ENFILE", "ENOBUFS", "ENOMEM") | {10024}
 
 # The listening socket is not one, or not any more: it will never accept again.
 _DEAD: Final = _codes("EBADF", "EINVAL", "ENOTSOCK", "EOPNOTSUPP", "EFAULT")
+
+_FAMILIES: Final = (socket.AF_INET, socket.AF_INET6, _windows.AF_UNIX)
 
 # Every other error is the fate of one connection that was about to be accepted: it is gone,
 # the next one may be fine. accept(2) of Linux hands pending network errors over like this.
@@ -192,8 +195,9 @@ def tcp_server(
         **When**: *on_accept* is never called inside this call.
 
     Raises:
+        TypeError: If an argument has the wrong type.
         ValueError: If *host* is no address, *service* unknown, or *sock* not a bound stream
-            socket.
+            socket: closed, unbound, or connected.
         OSError: If the address cannot be had: EADDRINUSE, EADDRNOTAVAIL, EACCES; EEXIST if the
             path is a file of another kind. A socket file nobody listens on is replaced.
 
@@ -206,6 +210,8 @@ def tcp_server(
     """
     if not callable(on_accept):
         raise TypeError(f"expected on_accept to be callable, got {on_accept!r}")
+    check_callback("on_prepare", on_prepare)
+    check_count("backlog", backlog, 0)
     if sock is not None:
         if host is not None or service not in (None, 0):
             raise ValueError(f"expected no host and service with sock, got {host!r}, {service!r}")
@@ -234,8 +240,25 @@ def tcp_server(
 def _check_handed_in(sock: socket.socket) -> None:
     if not isinstance(sock, socket.socket):
         raise TypeError(f"expected a socket, got {sock!r}")
-    if sock.fileno() < 0 or sock.type != socket.SOCK_STREAM:
+    if sock.fileno() < 0 or sock.type != socket.SOCK_STREAM or sock.family not in _FAMILIES:
         raise ValueError(f"expected an open stream socket, got {sock!r}")
+    try:
+        address = sock.getsockname()
+    except OSError:
+        raise ValueError(f"expected an open stream socket, got {sock!r}") from None
+    # A UNIX socket that is not bound has no name, any other one port 0.
+    if not (address if sock.family == _windows.AF_UNIX else address[1]):
+        raise ValueError(f"expected a socket that is bound, got {sock!r}")
+    if _is_connected(sock):
+        raise ValueError(f"expected a socket that is not connected, got {sock!r}")
+
+
+def _is_connected(sock: socket.socket) -> bool:
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True
 
 
 def _listen(bound: Bound, backlog: int) -> None:

@@ -5,7 +5,15 @@ No I/O but the question what an interface is called; imports nothing from ``ae_c
 
 from __future__ import annotations
 
-__all__ = ("AddressInfo", "Sockaddr", "numeric_info", "socket_type", "target_text", "unix_info")
+__all__ = (
+    "AddressInfo",
+    "Sockaddr",
+    "checked_info",
+    "numeric_info",
+    "socket_type",
+    "target_text",
+    "unix_info",
+)
 
 import errno
 import os
@@ -42,6 +50,50 @@ def socket_type(kind: str) -> int:
         return _TYPES[kind]
     except (KeyError, TypeError):
         raise ValueError(f'expected type "stream" or "dgram", got {kind!r}') from None
+
+
+def checked_info(item: object) -> AddressInfo:
+    """Return what somebody else's resolver gave, in the form that the ``socket`` module takes.
+
+    A numeric host it must be: for a name ``connect()`` would ask the system, and block.
+
+    Raises:
+        TypeError, ValueError: If it is no address of IPv4 or IPv6.
+        ResolveFailed: If its scope names no interface.
+    """
+    if not isinstance(item, tuple) or len(item) != 4:
+        raise TypeError(f"expected an AddressInfo, got {item!r}")
+    family, kind, protocol, sockaddr = item
+    if family not in (socket.AF_INET, socket.AF_INET6):
+        raise ValueError(f"expected the family AF_INET or AF_INET6, got {item!r}")
+    if not (_is_int(kind) and _is_int(protocol)):
+        raise TypeError(f"expected numbers as type and protocol, got {item!r}")
+    if not isinstance(sockaddr, tuple) or len(sockaddr) < 2:
+        raise TypeError(f"expected a socket address, got {sockaddr!r}")
+    host, port, *rest = sockaddr
+    if not isinstance(host, str) or not _is_int(port) or not all(map(_is_int, rest)):
+        raise TypeError(f"expected a socket address, got {sockaddr!r}")
+    address, _, scope = host.partition("%")
+    try:
+        socket.inet_pton(family, address)
+    except (OSError, ValueError):
+        raise ValueError(f"expected a numeric address of its family, got {item!r}") from None
+    if not 0 <= port <= 65535:
+        raise ValueError(f"expected a port from 0 to 65535, got {sockaddr!r}")
+    if family == socket.AF_INET:
+        if rest:
+            raise ValueError(f"expected a socket address of IPv4, got {sockaddr!r}")
+        return AddressInfo(family, kind, protocol, (host, port))
+    flow, scope_id, *more = (*rest, 0, 0)[: max(2, len(rest))]
+    if more or not (0 <= flow < 1 << 20 and 0 <= scope_id < 1 << 32):
+        raise ValueError(f"expected a socket address of IPv6, got {sockaddr!r}")
+    if scope:
+        scope_id = _scope_id(host, scope)
+    return AddressInfo(family, kind, protocol, (address, port, flow, scope_id))
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def numeric_info(host: str, port: int, kind: SocketType) -> AddressInfo | None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import ae_core as ae
 
 from . import _windows
+from ._arguments import check_callback, split_address
 from ._binding import Bound, bind_info
 from ._closing import close_socket
 from ._environment import protocols
@@ -131,6 +132,7 @@ class Endpoint(Held):
             anywhere on its way. Nothing is queued here.
 
         Raises:
+            TypeError: If *data* is not octets, or *address* has the wrong type.
             ValueError: If *address* is none or of the other family, or given or missing
                 against the rule above.
             OSError: EMSGSIZE for a datagram that is too long, EBADF after :meth:`cancel`,
@@ -144,7 +146,7 @@ class Endpoint(Held):
             return self._send(partial(self._sock.send, data))
         if address is None:
             raise ValueError("expected an address, as this endpoint has none")
-        info = _info(address)
+        info = _info("address", address)
         if info.family != self._family:
             raise ValueError(f"expected an address of {self._family.name}, got {address!r}")
         return self._send(partial(self._sock.sendto, data, info.sockaddr))
@@ -198,13 +200,15 @@ def udp_endpoint(
         inside :meth:`Endpoint.send`.
 
     Raises:
+        TypeError: If an argument has the wrong type.
         ValueError: If a host is no address, a service unknown, or the families differ.
         OSError: If the address cannot be had.
     """
     if not callable(on_datagram):
         raise TypeError(f"expected on_datagram to be callable, got {on_datagram!r}")
-    remote = _info(remote_address) if remote_address is not None else None
-    local = _info(local_address) if local_address is not None else _any(remote)
+    check_callback("on_error", on_error)
+    remote = _info("remote_address", remote_address) if remote_address is not None else None
+    local = _info("local_address", local_address) if local_address is not None else _any(remote)
     if remote is not None and local is not None and remote.family != local.family:
         raise ValueError(f"expected one family, got {local_address!r} and {remote_address!r}")
     bound = bind_info(local) if local is not None else None
@@ -221,13 +225,13 @@ def udp_endpoint(
         raise
 
 
-def _info(address: str | tuple[str, int | str]) -> AddressInfo:
-    host, service = (address, 0) if isinstance(address, str) else address
+def _info(name: str, address: object) -> AddressInfo:
+    host, service = split_address(name, address)
     if host == "unix/":
         return unix_info(str(service), "dgram")
     info = numeric_info(host, parse_service(service, "dgram")[1], "dgram")
     if info is None:
-        raise ValueError(f"expected an address or (address, port), got {address!r}")
+        raise ValueError(f"expected an address or (address, port) as {name}, got {address!r}")
     return info
 
 
