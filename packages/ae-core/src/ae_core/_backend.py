@@ -63,10 +63,12 @@ class Backend(ABC):
     #: Set by the core. A backend that finds out after :meth:`io_start` that it cannot watch a
     #: descriptor calls it with the descriptor, the direction and the error, and forgets both.
     on_refused: Callable[[int, bool, OSError], None] | None = None
-    #: Set by detection. A backend whose loop ends at a moment of which it hears (a window is
-    #: closed, an application deleted) calls it then, in its own thread: the next watcher detects
-    #: again. It may not be usable any more.
-    on_ended: Callable[[], None] | None = None
+    #: Set by detection. A backend calls it, in its own thread, when its loop ends, or at a moment
+    #: of which it hears (a window is closed, an application deleted): the next watcher detects
+    #: again, and what is process-wide (signal handlers, the wake-up descriptor) is given back there
+    #: and then. Called with True if none of our callbacks is on the stack. The backend may not be
+    #: usable any more.
+    on_ended: Callable[[bool], None] | None = None
     #: Why this backend was chosen; set by detection.
     reason: str = ""
 
@@ -178,6 +180,13 @@ class Backend(ABC):
 
         False if the loop has ended. Whether *another* loop runs in the thread is looked at by
         the core.
+        """
+        return True
+
+    def ended(self) -> bool:
+        """Return whether the loop is gone for good; asked while it is not :meth:`usable`.
+
+        False if another loop of its kind runs right now, and this one may run again.
         """
         return True
 

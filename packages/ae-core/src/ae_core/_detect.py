@@ -50,15 +50,19 @@ class _Slot:
 
     def __init__(self) -> None:
         self.pid = getpid()
+        # of loops that are open and may run again, while another one of this thread runs
+        self.resting: list[Core] = []
 
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
-        core = self.core
-        if core is None or is_finalizing():
+        if is_finalizing():
             return
-        if self.pid != getpid():
-            _inherited.append(core)  # of another thread of the parent, which a fork ends here
-        else:
-            core.close()
+        for core in (self.core, *self.resting):
+            if core is None:
+                continue
+            if self.pid != getpid():
+                _inherited.append(core)  # of another thread of the parent, which a fork ends here
+            else:
+                core.close()
 
 
 # `slot`, once it was asked for, and `core`, which is slot.core, one attribute nearer; both are
@@ -107,8 +111,34 @@ def current(blocking: bool = False) -> Core:
             if blocking:
                 raise BlockingNotAllowed(f"{text}; recv() would stop it: use 'await cv' there")
             raise WrongLoop(text)
-        core.close()  # its loop has ended: its watchers are dead
-    return _bind(blocking)
+        if core.backend.ended():
+            core.close()  # its watchers are dead
+        elif not core.closed:
+            slot().resting.append(core)
+    return _wake() or _bind(blocking)
+
+
+def _wake() -> Core | None:
+    """Return the core of the loop that runs now, if this thread was bound to it before."""
+    place = slot()
+    for core in place.resting.copy():
+        if core.closed or core.backend.ended():
+            place.resting.remove(core)
+            core.close()
+        elif core.backend.usable():
+            place.resting.remove(core)
+            _take_up(core)
+            return core
+    return None
+
+
+def _take_up(core: Core) -> None:
+    """Make *core* this thread's."""
+    global _main_core
+    slot().core = core
+    tls.core = core
+    if in_main_thread():
+        _main_core = core
 
 
 # Found once the module is there, and then kept: asyncio's function, trio's thread-local object.
@@ -168,13 +198,22 @@ def _foreign(ours: str) -> str | None:
 _ended: list[Core] = []
 
 
-def _unbind(core: Core) -> None:
+def _unbind(core: Core, idle: bool) -> None:
+    """Called by the backend: its loop has ended, with none of our callbacks under way if *idle*."""
     if core.closed or core in _ended or core.thread != get_ident():
         return
-    _ended.append(core)
     if bound() is core:
         del tls.core
         slot().core = None
+    if core in slot().resting:
+        slot().resting.remove(core)
+    if idle:
+        core.close()
+        return
+    _ended.append(core)
+    for other in list(core.others):
+        if getattr(other, "kind", "") in ("signal", "child"):
+            other.cancel()  # what is process-wide is given back now
 
 
 def _bind(blocking: bool = False) -> Core:
@@ -192,23 +231,19 @@ def _bind(blocking: bool = False) -> Core:
 
 def bind(cls: type[Backend], reason: str, options: dict[str, Any]) -> Core:
     """Bind this thread to a new backend of *cls* and return its core."""
-    global _main_core
     core = Core()
     backend = cls(core.on_deadline, **options)
     backend.reason = reason
     core.attach(backend)
-    backend.on_ended = lambda: _unbind(core)
+    backend.on_ended = lambda idle: _unbind(core, idle)
     foreign = _foreign(backend.name)
     if foreign is not None:
         core.close()
         raise WrongLoop(f"the {foreign} loop runs in this thread, but {backend.name} was {reason}")
-    slot().core = core
-    tls.core = core
-    if in_main_thread():
-        _main_core = core
-        if _signal.getsignal(_SIGCHLD) == _signal.SIG_IGN:
-            # inherited from a parent that ignores it: the kernel would throw statuses away
-            _signal.signal(_SIGCHLD, _signal.SIG_DFL)
+    _take_up(core)
+    if in_main_thread() and _signal.getsignal(_SIGCHLD) == _signal.SIG_IGN:
+        # inherited from a parent that ignores it: the kernel would throw statuses away
+        _signal.signal(_SIGCHLD, _signal.SIG_DFL)
     _after_detection()
     return core
 
@@ -432,7 +467,9 @@ def _after_fork_in_child() -> None:
         after_fork(core)
         del tls.core
         slot().core = None
-    cores = [each for each in (core, _main_core, *_inherited) if isinstance(each, Core)]
+    resting = slot().resting
+    cores = [each for each in (core, _main_core, *resting, *_inherited) if isinstance(each, Core)]
+    resting.clear()
     _main_core = None
     for each in dict.fromkeys(cores):
         if not each.closed:

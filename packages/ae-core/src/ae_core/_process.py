@@ -85,7 +85,8 @@ class Process(CondVar[int]):
         self._close_streams()
         if self._pid and self._status is None:
             self._signal(signal.SIGTERM)
-            self._killer = self._core.timer(PATIENCE, self._kill)
+            if not self._core.closed:
+                self._killer = self._core.timer(PATIENCE, self._kill)
 
     def _cannot_watch(self, error: OSError) -> None:
         """One of the streams cannot be watched: the program is ended, and the error is ours."""

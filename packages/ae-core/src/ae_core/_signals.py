@@ -14,6 +14,7 @@ import socket
 import sys
 
 from ._closing import close_socket
+from ._errors import WrongLoop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -110,19 +111,20 @@ class _Hub:
             self._pending.discard(record.number)
             previous = self._previous.pop(record.number)
             if _signal.getsignal(record.number) == self._on_signal:
-                # None: a handler that C code installed, which Python cannot put back
-                _signal.signal(record.number, _signal.SIG_DFL if previous is None else previous)
+                _signal.signal(record.number, _to_restore(previous))
         self._detach_if_unused()
 
     def _attach(self, core: Core) -> None:
         if self._core is core:
             return
-        if self._core is not None:
-            # the loop that had them has ended, and its watchers with it
-            for records in list(self._records.values()):
-                for record in records.copy():
-                    if record.core is not core:
-                        record.cancel()
+        if self._core is not None and self._records:
+            raise WrongLoop(
+                f"signals are watched on the {self._core.backend.name} loop of this thread, which "
+                "has not ended: cancel its signal watchers, or close it, before another loop "
+                "watches signals"
+            )
+        if self._core is not None and self._record is not None:
+            self._core.io_own_end(self._record)
         if self._ours is None or self._theirs is None:
             self._ours, self._theirs = socket.socketpair()
             self._ours.setblocking(False)
@@ -161,7 +163,7 @@ class _Hub:
             current = _signal.set_wakeup_fd(self._forward)
         except OSError:  # whoever had set it has closed it meanwhile
             current = _signal.set_wakeup_fd(-1)
-        if current == self._theirs.fileno():
+        if current in (-1, self._theirs.fileno()):  # -1: uvloop, after a run, leaves it unset
             self._close()
         else:
             # A loop (uvloop) took it over for as long as it runs, and will put ours back then:
@@ -212,7 +214,7 @@ class _Hub:
         """Give the signals back in a child: its parent's watchers are dead there."""
         for number, previous in self._previous.items():
             if _signal.getsignal(number) == self._on_signal:
-                _signal.signal(number, _signal.SIG_DFL if previous is None else previous)
+                _signal.signal(number, _to_restore(previous))
         if self._theirs is not None:
             current = _signal.set_wakeup_fd(-1)
             if current not in (-1, self._theirs.fileno()):
@@ -222,6 +224,18 @@ class _Hub:
                 record.active = False
         self._close()
         self.__init__()  # type: ignore[misc]
+
+
+def _to_restore(previous: Any) -> Any:
+    """Return the handler to be put back where *previous* was found."""
+    if previous is None:  # one that C code installed, which Python cannot put back
+        return _signal.SIG_DFL
+    task = (getattr(previous, "keywords", None) or {}).get("main_task")
+    if task is not None and task.done():
+        # asyncio.Runner's own, for a run that is over. It puts back what it had found, unless it
+        # meets a handler of somebody else, ours, when the run ends.
+        return _signal.default_int_handler
+    return previous
 
 
 def _forward(fd: int, data: bytes) -> None:

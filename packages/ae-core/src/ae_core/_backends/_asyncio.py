@@ -12,7 +12,9 @@ import asyncio
 import selectors
 import sys
 import time
+import weakref
 from collections.abc import Callable, Coroutine, Generator
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -73,6 +75,8 @@ class AsyncioBackend(Backend):
         self._at: float | None = None
         self._waiters: list[asyncio.Future[None]] = []
         self._forked = False
+        self._close_of_loop: Any = None  # the loop's close() that tells us, if it is ours
+        self._follow_the_end()
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -187,7 +191,28 @@ class AsyncioBackend(Backend):
         running = asyncio._get_running_loop()
         return running is None or running is self._loop
 
+    def ended(self) -> bool:
+        return self._forked or self._loop.is_closed()
+
+    def _follow_the_end(self) -> None:
+        """Have the loop's close() tell us before it closes anything."""
+        loop: Any = self._loop
+        close = loop.close
+        this = weakref.ref(self)
+
+        def tell_and_close() -> None:
+            backend = this()
+            if backend is not None and backend.on_ended is not None and not loop.is_running():
+                backend.on_ended(True)
+            close()
+
+        with suppress(AttributeError):  # a class without attributes: found out at the next watcher
+            loop.close = self._close_of_loop = tell_and_close
+
     def close(self) -> None:
+        told = self._close_of_loop
+        if told is not None and getattr(self._loop, "__dict__", {}).get("close") is told:
+            del self._loop.close  # type: ignore[attr-defined]
         if self._threaded is not None:
             self._threaded.close()
         if self._timer is not None:

@@ -92,7 +92,7 @@ class QtBackend(Backend):
 
     def _on_destroyed(self, *_: object) -> None:
         if self.on_ended is not None and not sys.is_finalizing():
-            self.on_ended()
+            self.on_ended(False)
 
     def _guard(self, callback: Callable[[], None]) -> None:
         try:

@@ -66,7 +66,7 @@ class TkBackend(Backend):
         if event.widget is self._root:  # not one of its children
             self._destroyed = True
             if self.on_ended is not None:
-                self.on_ended()
+                self.on_ended(False)
 
     # ------------------------------------------------------------------ waiting
 

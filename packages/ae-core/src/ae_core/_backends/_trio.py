@@ -140,11 +140,19 @@ class TrioBackend(Backend):
             self._sleep.deadline = self._deadline
 
     async def _keep_time(self) -> None:
-        while True:
-            with trio.CancelScope(deadline=self._deadline) as self._sleep:
-                await trio.sleep_forever()
-            self._deadline = math.inf
-            self._guard(self.on_deadline)
+        try:
+            while True:
+                with trio.CancelScope(deadline=self._deadline) as self._sleep:
+                    await trio.sleep_forever()
+                self._deadline = math.inf
+                self._guard(self.on_deadline)
+        finally:  # the run ends: system tasks are cancelled when the main task has ended
+            self._end()
+
+    def _end(self) -> None:
+        if not self._finished and self.on_ended is not None:
+            self.on_ended(True)
+        self._finished = True
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         self._inside().run_sync_soon(self._guard, callback)
@@ -181,6 +189,9 @@ class TrioBackend(Backend):
         if self._token is None:
             return True
         return trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is self._token
+
+    def ended(self) -> bool:
+        return self._finished
 
     def close(self) -> None:
         self._finished = True

@@ -21,9 +21,11 @@ def release() -> None:
 
     Also takes back a ``use()`` that nothing has followed yet.
     """
-    core = _take()
-    if core is not None:
-        core.close()
+    resting = _detect.slot().resting
+    for core in (_take(), *resting):
+        if core is not None:
+            core.close()
+    resting.clear()
 
 
 @contextmanager
