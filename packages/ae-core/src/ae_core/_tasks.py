@@ -308,9 +308,22 @@ def driver() -> str | None:
         return "ours"
     trio: Any = getattr(_modules.get("trio._core._run"), "GLOBAL_RUN_CONTEXT", None)
     in_trio = getattr(trio, "task", None) is not None
-    if asyncio_runs(guest=True) and not (in_trio and trio.runner.is_guest):
-        return "asyncio"
+    if asyncio_runs(guest=True):
+        return _inner_of_two() if in_trio else "asyncio"
     return "trio" if in_trio else None
+
+
+def _inner_of_two() -> str:
+    """Return which of asyncio and trio, which both run in this thread, called the code here."""
+    steps = _modules["trio._core._run"].unrolled_run.__code__
+    frame = sys._getframe(2)
+    while frame is not None:
+        if frame.f_code is steps:
+            return "trio"
+        if frame.f_globals.get("__name__", "").startswith("asyncio."):
+            return "asyncio"
+        frame = frame.f_back  # type: ignore[assignment]
+    return "asyncio"
 
 
 def suspend(condvar: CondVar[T]) -> Generator[Any, Any, None]:
