@@ -172,6 +172,16 @@ class Channel:
         watching, self._watching = self._watching, None
         return watching
 
+    def give_up(self, reply: Reply) -> None:
+        """Give up the connection if *reply* is to come on it: it was cancelled, and may block.
+
+        The server sees a connection that is closed, and serves no command on it any more. The
+        others that wait for replies on it are told in the next turn.
+        """
+        link = self.link
+        if link is not None and reply in link.waiting:
+            link.give_up(ConnectionLost("a command that may block was cancelled on the connection"))
+
     def _flush(self) -> None:
         """Send what is queued, or see to it that there will be a connection to send it on."""
         self._posted = False
@@ -271,7 +281,10 @@ class Channel:
             return
         self.link = None
         self._posted = False  # it may have ended while it was read
-        if link.was_up:
+        if link.given_up:
+            self._backoff.reset()
+            delay = 0.0
+        elif link.was_up:
             delay = self._backoff.ended(self._now() - self._up_at)
         else:
             delay = self._backoff.failed()

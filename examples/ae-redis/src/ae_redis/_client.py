@@ -11,7 +11,7 @@ import ae_core as ae
 
 from ._channel import Channel
 from ._commands import Commands
-from ._encode import Argument, encode, encode_command
+from ._encode import Argument, encode, encode_command, may_block
 from ._pipeline import Pipeline, Transaction, patience
 from ._reply import Patient, Reply, Watching
 from ._scope import Scope, let_go
@@ -133,7 +133,10 @@ class Redis(Commands[ae.CondVar[Any]], Scope):
         Returns:
             A condition variable for the reply. :class:`ReplyError` if the server refuses it.
             ``cancel()`` takes the command back if it was not sent yet, and ignores its reply if
-            it was; the commands behind it are not disturbed.
+            it was; the commands behind it are not disturbed. But if it may block (``BLPOP`` and its
+            kind, or it has a *timeout*) and was sent, the connection is closed, so that it takes
+            nothing off a list afterwards: what was sent besides fails with
+            :class:`ConnectionLost`, what was not sent goes on the next connection.
 
         Raises:
             TypeError: If an argument is neither bytes-like nor text nor a number.
@@ -142,7 +145,7 @@ class Redis(Commands[ae.CondVar[Any]], Scope):
             RuntimeError: In another thread than the client's first command.
         """
         command = encode_command(name, arguments)
-        if timeout == "default":
+        if timeout == "default" and not may_block(name, arguments):
             reply = Reply()
             self._channel.submit(command, reply)
             return reply

@@ -5,7 +5,7 @@ Sans-I/O.
 
 from __future__ import annotations
 
-__all__ = ("Argument", "encode", "encode_command", "octets")
+__all__ = ("Argument", "encode", "encode_command", "may_block", "octets")
 
 from typing import Any, Final, TypeAlias
 
@@ -40,6 +40,16 @@ _REFUSED: Final = {
     "UNWATCH": "use unwatch()",
     "WATCH": "use watch()",
 }
+
+
+# Commands that the server may answer when something happens, not at once. Cancelled, they must not
+# go on waiting: what they would take off a list then, nobody gets.
+_BLOCKING: Final = frozenset(
+    {
+        "BLMOVE", "BLMPOP", "BLPOP", "BRPOP", "BRPOPLPUSH", "BZMPOP", "BZPOPMAX", "BZPOPMIN",
+        "WAIT", "WAITAOF", "XREAD", "XREADGROUP",
+    }
+)  # fmt: skip
 
 
 def octets(value: object) -> bytes | bytearray | memoryview:
@@ -85,6 +95,7 @@ def encode(*arguments: Argument) -> bytes:
 # Names are the program's, not the peer's, but a program may make them up: so not without end.
 _known: dict[str | bytes, bytes] = {}
 _MANY: Final = 1000
+_blocking: set[str | bytes] = set()
 
 
 def encode_command(name: str | bytes, arguments: tuple[Argument, ...]) -> bytes:
@@ -119,6 +130,16 @@ def encode_command(name: str | bytes, arguments: tuple[Argument, ...]) -> bytes:
     return encode(name, *arguments)
 
 
+def may_block(name: str | bytes, arguments: tuple[Argument, ...]) -> bool:
+    """Return whether the server may wait before it answers a command that was encoded."""
+    if name not in _blocking:
+        return False
+    if name[:1] not in ("X", "x", b"X", b"x"):
+        return True
+    words = arguments[:8]  # BLOCK stands before STREAMS, and little else does
+    return any(bytes(octets(word)).upper() == b"BLOCK" for word in words)
+
+
 def _head(name: str | bytes, arguments: tuple[Argument, ...]) -> bytes:
     """Return what is sent for *name*, if it may be used."""
     if not isinstance(name, (str, bytes)):
@@ -135,6 +156,8 @@ def _head(name: str | bytes, arguments: tuple[Argument, ...]) -> bytes:
         word = octets(arguments[0]) if arguments else b""
         if bytes(word).upper() == b"REPLY":
             raise ValueError("CLIENT REPLY does not work on a connection that is shared")
+    elif verb in _BLOCKING:
+        _blocking.add(name)  # in this spelling, of which there are not many
     elif len(_known) < _MANY:
         _known[name] = head
     return head

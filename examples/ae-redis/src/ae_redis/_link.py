@@ -78,6 +78,7 @@ class Link:
         protocol: 2 or 3, once it is up.
         waiting: Who waits for a reply, in order.
         hopeless: Whether there is no point in trying again: it was refused, not lost.
+        given_up: Whether it was we who ended it.
     """
 
     def __init__(self, settings: Settings, owner: Owner, *, messages: bool = False) -> None:
@@ -86,7 +87,7 @@ class Link:
         self._owner = owner
         self._parser = Parser(max_reply=settings.max_reply)
         self._greeting = handshake(settings)
-        self.up = self.was_up = self.ended = self.hopeless = False
+        self.up = self.was_up = self.ended = self.hopeless = self.given_up = False
         self.protocol = 0
         self.waiting: deque[Reply] = deque()
         self._deadline: ae.Watcher | None = None
@@ -226,15 +227,26 @@ class Link:
             self.hopeless = True
         self._owner.link_down(self, error, waiting)
 
+    def give_up(self, error: RedisError) -> None:
+        """Close the connection now, and :meth:`end` it in the next turn."""
+        if not self.given_up:
+            self.given_up = True
+            self.up = False
+            self._disconnect(at_once=True)
+            ae.postpone(lambda: self.end(error))
+
     def close(self, *, at_once: bool = False) -> None:
         """End the connection, and tell nobody. What is unsent still goes, unless *at_once*."""
         self.ended = True
         self.up = False
         self._deadline = None
         self.waiting.clear()
+        self._disconnect(at_once=at_once or not self.was_up)
+
+    def _disconnect(self, *, at_once: bool) -> None:
         handle, self._handle = self._handle, None
         if handle is not None:
-            if at_once or not self.was_up:
+            if at_once:
                 handle.linger = 0
             handle.destroy()
 

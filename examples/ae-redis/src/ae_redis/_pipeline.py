@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import ae_core as ae
 
 from ._commands import Commands
-from ._encode import Argument, encode, encode_command
+from ._encode import Argument, encode, encode_command, may_block
 from ._reply import Batch, Transacted
 
 if TYPE_CHECKING:
@@ -36,12 +36,13 @@ class Pipeline(Commands["Pipeline"]):
     together, and the fastest way to send many.
     """
 
-    __slots__ = ("_channel", "_client", "_commands")
+    __slots__ = ("_channel", "_client", "_commands", "_may_block")
 
     def __init__(self, client: object, channel: Channel) -> None:
         self._client = client  # it is not dropped as long as something may be executed on it
         self._channel = channel
         self._commands: list[bytes] = []
+        self._may_block = False
 
     def __len__(self) -> int:
         """Return how many commands are collected."""
@@ -57,6 +58,8 @@ class Pipeline(Commands["Pipeline"]):
         if timeout is not None:
             raise TypeError("expected the timeout at execute(), got one for a single command")
         self._commands.append(encode_command(name, arguments))
+        if may_block(name, arguments):
+            self._may_block = True
         return self
 
     def execute(
@@ -71,7 +74,7 @@ class Pipeline(Commands["Pipeline"]):
 
         Returns:
             A condition variable for the list of replies. ``cancel()`` takes it back if it was
-            not sent yet.
+            not sent yet; see :meth:`Redis.command` for what it does if it was.
 
         Raises:
             TypeError, ValueError: If *timeout* is none.
@@ -89,7 +92,8 @@ class Pipeline(Commands["Pipeline"]):
         return commands
 
     def _batch(self, count: int, return_errors: bool, patience: float | None) -> Batch:
-        return Batch(count, return_errors=return_errors, patience=patience)
+        may_block, self._may_block = self._may_block, False
+        return Batch(count, return_errors=return_errors, patience=patience, may_block=may_block)
 
     def _submit(self, commands: list[bytes], batch: Batch) -> None:
         data = b"".join(commands)

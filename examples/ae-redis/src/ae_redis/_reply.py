@@ -22,26 +22,33 @@ class Reply(CondVar[Any]):
     """The reply to one command.
 
     ``cancel()`` of a command that was not sent yet takes it back; of one that was sent, its
-    reply is read and dropped when it comes, so that the others get theirs.
+    reply is read and dropped when it comes, so that the others get theirs; but if the server may
+    wait before it answers, the connection is given up, or it would do something later for nobody.
 
     Attributes:
         patience: The time-out of this command, if it has one of its own; 0 is none at all.
+        may_block: Whether the server may wait before it answers.
     """
 
     __slots__ = ("channel",)
 
     patience: float | None = None
+    may_block: bool = False
     channel: Any  # whose queue it is in
 
     def cancel(self) -> None:
         """See :meth:`ae_core.CondVar.cancel`."""
         if not self.ready:
             self.channel.look = True
+            if self.may_block:
+                self.channel.give_up(self)
         super().cancel()
 
 
 class Patient(Reply):
-    """The reply to a command with a time-out of its own."""
+    """The reply to a command that may block, or has a time-out of its own."""
+
+    may_block = True
 
     __slots__ = ("patience",)
 
@@ -70,12 +77,22 @@ class Batch(Reply):
     Args:
         want: How many there will be.
         return_errors: Whether error replies are results like others.
+        patience: See :class:`Reply`.
+        may_block: One of the commands may; and it may be one if the time-out is not the client's.
     """
 
-    __slots__ = ("_results", "_return_errors", "_want", "patience", "watching")
+    __slots__ = ("_results", "_return_errors", "_want", "may_block", "patience", "watching")
 
-    def __init__(self, want: int, *, return_errors: bool, patience: float | None = None) -> None:
+    def __init__(
+        self,
+        want: int,
+        *,
+        return_errors: bool,
+        patience: float | None = None,
+        may_block: bool = False,
+    ) -> None:
         super().__init__()
+        self.may_block = may_block or patience is not None
         self._want = want
         self._return_errors = return_errors
         self._results: list[Any] = []
