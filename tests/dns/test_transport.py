@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -397,3 +398,59 @@ def test_a_slow_reader_makes_us_wait_to_write() -> None:
         watcher.cancel()
     for sock in (listener, *accepted):
         sock.close()
+
+
+# ------------------------------------------------------------- source ports
+
+
+def ports(server: NameServer) -> list[int]:
+    return [query.source[1] for query in server.queries]
+
+
+def turn(server: NameServer, count: int) -> None:
+    """Run the loop until the server has seen *count* queries."""
+    while len(server.queries) < count:
+        ae.sleep(0.001).recv()
+
+
+def test_up_to_sixteen_queries_in_flight_have_a_port_each_used_once(server: NameServer) -> None:
+    resolver = ae_dns.Resolver(servers=[server.endpoint], max_outstanding=16)
+    for _ in range(3):
+        assert ask_all(resolver, 16) == [[]] * 16
+    server.script("*", "*", *[DROP] * 16)
+    found = [resolver.a(f"m{i}.test.") for i in range(16)]
+    turn(server, 64)
+    assert len(set(ports(server)[48:])) == 16
+    for each in found:
+        each.cancel()
+
+
+def test_a_shared_socket_is_replaced_after_a_hundred_queries(server: NameServer) -> None:
+    server.add("*.w.test. A 127.0.0.9")
+    resolver = ae_dns.Resolver(servers=[server.endpoint], max_outstanding=50, timeouts=(30,))
+    found = [resolver.a(f"n{i}.w.test.") for i in range(3000)]
+    for each in found:
+        assert each.recv(60) == ["127.0.0.9"]
+    used = Counter(ports(server))
+    assert max(used.values()) <= 100
+    assert len(used) >= 30
+
+
+def test_a_shared_socket_is_replaced_after_thirty_seconds(server: NameServer) -> None:
+    server.script("*", "*", *[DROP] * 99)
+    resolver = ae_dns.Resolver(servers=[server.endpoint], max_outstanding=99, timeouts=(999,))
+    found = [resolver.a(f"n{i}.test.") for i in range(40)]
+    turn(server, 40)
+    old = set(ports(server))
+    assert len(old) == 16
+    engine = resolver._here()
+    clock = engine.clock
+    engine.clock = lambda: clock() + 30
+    found += [resolver.a(f"m{i}.test.") for i in range(40)]
+    turn(server, 80)
+    young = set(ports(server)[40:])
+    assert not young & old
+    assert len(young) > 1
+    for each in found:
+        each.cancel()
+    assert resolver.statistics()["outstanding"] == 0

@@ -10,6 +10,7 @@ __all__ = ("Channel", "Owner", "StreamChannel", "UdpPool", "close")
 
 import secrets
 import socket
+from collections.abc import Callable
 from typing import Final, Literal, Protocol
 
 import ae_core as ae
@@ -25,8 +26,8 @@ from ._resolution import Exchange
 # of them, 15.6 bits - and change all the time. With up to POOL queries in flight each one
 # has a socket of its own, used once. A socket per query costs 25-40 us, though, more
 # than everything else together; so a resolver with hundreds of queries in flight shares
-# POOL sockets per server, and each of these carries at most USES queries before another
-# port takes its place. What does that cost in safety?
+# POOL sockets per server, and each of these carries at most USES queries, for at most AGE
+# seconds, before another port takes its place. What does that cost in safety?
 #
 # * A reply is accepted only on the very socket that sent the query, with its
 #   identifier and its question. One forged packet for one query therefore still has
@@ -37,7 +38,8 @@ from ._resolution import Exchange
 # * What remains is a forger who finds a port out (by a side channel) while it is in use.
 #   connect() makes the kernel drop datagrams, and hide the port from probes, from
 #   anybody but the server's address and port; and the knowledge is worth at most USES
-#   queries, a few milliseconds under the load that makes us share in the first place.
+#   queries, a few milliseconds under the load that makes us share in the first place, and
+#   AGE seconds where many slow servers do.
 #
 # When nothing is in flight nothing is open: no descriptor, no watcher, no port.
 #
@@ -45,7 +47,8 @@ from ._resolution import Exchange
 # the port, and gains no more than a change of server.
 
 POOL: Final = 16
-USES: Final = 64
+USES: Final = 100
+AGE: Final = 30.0
 _PORTS: Final = range(16384, 65536)
 # So many datagrams are read from one socket per turn: a flood must not starve the loop.
 _BATCH: Final = 64
@@ -57,10 +60,11 @@ _STREAM_READ: Final = 65536
 class Owner(Protocol):
     """Who is told what happens on the channels.
 
-    ``burst`` is set to 0 when datagrams arrive.
+    ``burst`` is set to 0 when datagrams arrive; ``clock`` is the loop's.
     """
 
     burst: int
+    clock: Callable[[], float]
 
     def arrived(self, exchange: Exchange, wire: bytes) -> bool:
         """A packet with the identifier of *exchange* came by its channel; was it the reply?"""
@@ -108,11 +112,16 @@ class UdpPool:
             OSError: If there is no socket to be had, or the server is unreachable.
         """
         token = secrets.token_bytes(3)
-        if len(self.sharing) < POOL:
-            channel = UdpChannel(self)
+        now = self.owner.clock()
+        channel = self.sharing[token[2] % POOL] if len(self.sharing) >= POOL else None
+        if channel is not None and now - channel.opened >= AGE:
+            channel.retire()
+            if not channel.pending:
+                channel.close()
+            channel = None
+        if channel is None:
+            channel = UdpChannel(self, now)
             self.sharing.append(channel)
-        else:
-            channel = self.sharing[token[2] % POOL]
         channel.uses += 1
         if channel.uses >= USES:
             self.sharing.remove(channel)
@@ -178,12 +187,13 @@ class UdpChannel:
 
     transport: Final = "udp"
 
-    __slots__ = ("noise", "pending", "pool", "sock", "uses", "watcher")
+    __slots__ = ("noise", "opened", "pending", "pool", "sock", "uses", "watcher")
 
-    def __init__(self, pool: UdpPool) -> None:
+    def __init__(self, pool: UdpPool, now: float) -> None:
         self.pool = pool
         self.pending: dict[bytes, Exchange] = {}
         self.uses = 0
+        self.opened = now
         self.noise = 0
         self.sock: socket.socket = _open(pool.server)
         try:
