@@ -7,13 +7,18 @@ from __future__ import annotations
 
 __all__ = ("NEED_MORE", "NeedMore", "ReadBuffer")
 
+import re
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, overload
 
 from ._pattern import longest_match
 
 if TYPE_CHECKING:
-    import re
+    from collections.abc import Callable
+
+    from .types._patterns import Searchable
+
+T = TypeVar("T")
 
 # Theory of operation
 # -------------------
@@ -181,7 +186,11 @@ class ReadBuffer:
         self._note(sub, start, len(data) - pos)
         return -1
 
-    def search(self, pattern: re.Pattern[bytes], start: int = 0) -> re.Match[bytes] | None:
+    @overload
+    def search(self, pattern: re.Pattern[bytes], start: int = 0) -> re.Match[bytes] | None: ...
+    @overload
+    def search(self, pattern: Searchable, start: int = 0) -> Any: ...
+    def search(self, pattern: Any, start: int = 0) -> Any:
         """Return the first match of *pattern* at or behind *start*, or None.
 
         The positions of the match count from the front. ``^``, ``\\b`` and look-behind see the
@@ -194,27 +203,39 @@ class ReadBuffer:
         if self.searched and self._resumes(pattern, start):
             begin = self._resume_at(pattern, start)
         data = self._data if self._more is None else self._fold()
-        match = pattern.search(memoryview(data)[self._pos :] if self._pos else data, begin)
+        if type(pattern) is re.Pattern:
+            match = pattern.search(memoryview(data)[self._pos :] if self._pos else data, begin)
+        else:
+            match = pattern.search(bytes(memoryview(data)[self._pos :]), begin)
         if match is None:
             self._note(pattern, start, len(data) - self._pos)
         return match
 
-    def search_end(self, pattern: re.Pattern[bytes], origin: int = 0) -> int:
+    def search_end(self, pattern: Searchable, origin: int = 0) -> int:
         """Return where the first match of *pattern* ends, or -1.
 
         As :meth:`search`, but the pattern sees nothing of the octets before *origin*: ``^``
         matches there.
         """
+        end: int | None = self.search_rest(pattern, origin, _end_of)
+        return -1 if end is None else origin + end
+
+    def search_rest(self, pattern: Searchable, origin: int, look: Callable[[Any], T]) -> T | None:
+        """Return what *look* returns for the first match behind *origin*, None without one.
+
+        The positions of the match count from *origin*; it is gone when this returns.
+        """
         begin = 0
         if self.searched and self._resumes(pattern, origin) and self._start == origin:
             begin = self._resume_at(pattern, origin) - origin
         with self.view() as view, view[origin:] as rest:
-            match = pattern.search(rest, begin)
-            end = -1 if match is None else origin + match.end()
+            # other engines than the usual one may keep the data, or want it as bytes
+            match = pattern.search(rest if type(pattern) is re.Pattern else bytes(rest), begin)
+            found = None if match is None else look(match)
             del match  # it refers to the view
-            if end < 0:
+            if found is None:
                 self._note(pattern, origin, len(view))
-        return end
+        return found
 
     def view(self) -> memoryview:
         """Return a view of everything, without copying: for readers that scan.
@@ -334,7 +355,7 @@ class ReadBuffer:
             self._start, self.searched = others.pop(sought)
         return start >= self._start
 
-    def _resume_at(self, pattern: re.Pattern[bytes], start: int) -> int:
+    def _resume_at(self, pattern: Any, start: int) -> int:
         longest = longest_match(pattern)
         return start if longest is None else max(start, self.searched - longest + 1)
 
@@ -413,6 +434,11 @@ class ReadBuffer:
         self._more = left or None
         self._more_size = sum(map(len, left))
         return taken
+
+
+def _end_of(match: Any) -> int:
+    end: int = match.end()
+    return end
 
 
 ReadBuffer.__module__ = "ae_handle"

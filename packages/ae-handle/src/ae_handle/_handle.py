@@ -20,7 +20,7 @@ from . import _ending, _events, _lifecycle, _reading, _tls, _writing
 from ._awaited import Awaited, Each
 from ._buffer import NEED_MORE, ReadBuffer
 from ._errors import HandleError
-from ._octets import octets
+from ._octets import not_a_class, octets
 from ._read_queue import ReadQueue
 from ._registry import LINE, resolve_frame
 from ._settings import Settings
@@ -88,7 +88,9 @@ class Handle(Settings):
             without writing; 0 or None for no limit. Active even while nothing is queued.
         max_read_buffer: How many octets may remain unread after the readers had their chance;
             more is fatal (:class:`BufferLimitExceeded`). None for no limit.
-        max_write_buffer: How many octets may remain unsent, likewise.
+        max_write_buffer: How many octets may remain unsent, likewise. None, the default, means
+            that a peer which asks and never reads fills the memory: reading does not pause by
+            itself while writing is full, or two such peers would wait for ever.
         autocork: Send in the next turn, everything at once, instead of at each ``push_write``.
         no_delay, keepalive, oob_inline: Socket options, where the stream has them.
         read_size: How much is read at once at first; doubled whenever that was filled.
@@ -439,6 +441,8 @@ class Handle(Settings):
             if self._frames is not None and reader in self._frames:
                 return self._frames[reader]
             return resolve_frame(reader)
+        if isinstance(reader, type):
+            not_a_class("a frame type", reader)
         if not callable(reader):
             raise TypeError(f"expected a frame type, its name or a callable, got {reader!r}")
         if isinstance(reader, Line) and reader.eol is None:
@@ -583,6 +587,7 @@ class Handle(Settings):
         self._write(data)
 
     def _encode(self, frame: Any, value: Any) -> bytes:
+        not_a_class("a frame type", frame)
         reader = self._reader(frame) if isinstance(frame, str) else frame
         encode = getattr(reader, "encode", None)
         if encode is None:

@@ -5,7 +5,7 @@ Sans-I/O: one function.
 
 from __future__ import annotations
 
-__all__ = ("octets",)
+__all__ = ("not_a_class", "octets")
 
 
 def octets(value: object) -> bytes:
@@ -22,4 +22,12 @@ def octets(value: object) -> bytes:
     try:
         return bytes(memoryview(value))  # type: ignore[arg-type]  # the next line is the check
     except TypeError:
+        not_a_class("bytes, or a frame type and a value,", value)
         raise TypeError(f"expected a bytes-like object, got {value!r}") from None
+
+
+def not_a_class(what: str, value: object) -> None:
+    """Raise TypeError if *value* is a class: its parentheses were forgotten."""
+    if isinstance(value, type):
+        name = value.__name__
+        raise TypeError(f"expected {what} as an object: {name}(), not {name}")

@@ -17,6 +17,7 @@ __all__ = (
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
+from ._octets import not_a_class
 from ._timeouts import check_period
 
 if TYPE_CHECKING:
@@ -157,6 +158,7 @@ def check_coder(name: str, coder: Any) -> Any:
     Raises:
         TypeError: If it has not.
     """
+    not_a_class(name, coder)
     if not (callable(getattr(coder, "loads", None)) and callable(getattr(coder, "dumps", None))):
         raise TypeError(f"expected {name} as an object with loads and dumps, got {coder!r}")
     return coder

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 __all__ = ("longest_match",)
 
+import re
 from functools import lru_cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import re
+from typing import Any
 
 # Theory of operation
 # -------------------
@@ -28,8 +26,10 @@ _CONTEXT = ("AT", "ASSERT", "ASSERT_NOT", "GROUPREF", "GROUPREF_EXISTS")
 
 
 @lru_cache(maxsize=512)
-def longest_match(pattern: re.Pattern[bytes]) -> int | None:
-    """Return the greatest length of a match, or None if there is no bound."""
+def longest_match(pattern: Any) -> int | None:
+    """Return the greatest length of a match, or None if there is no bound, or none is known."""
+    if type(pattern) is not re.Pattern:
+        return None  # another engine, and perhaps another language
     try:
         parser: Any = import_module("re._parser")
         tree = parser.parse(pattern.pattern, pattern.flags)

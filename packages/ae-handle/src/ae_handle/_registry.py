@@ -9,6 +9,7 @@ __all__ = ("LINE", "SHARED", "register_frame_type", "resolve_frame")
 
 from typing import TYPE_CHECKING, Any, Final
 
+from ._octets import not_a_class
 from .types import Cbor, Json, Line, NetString, TlsDetect
 
 if TYPE_CHECKING:
@@ -74,7 +75,9 @@ def resolve_frame(name: str) -> Any:
         return frame
     factory = _factories.get(name)
     if factory is not None:
-        return factory()
+        made = factory()
+        not_a_class(f"what the factory of {name!r} makes", made)
+        return made
     if name in _NEED_PARAMETERS:
         raise ValueError(f"frame type {name!r} needs parameters: pass {_NEED_PARAMETERS[name]}")
     known = ", ".join(sorted((*SHARED, *_factories)))

@@ -10,7 +10,7 @@ __all__ = ("Settings",)
 
 from collections.abc import Callable
 from os import getpid
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, Never, TypeAlias, cast
 
 import ae_core as ae
 
@@ -47,6 +47,33 @@ _MAX_READ_SIZE: Final = 65_536
 _LOW_WATER_MARK: Final = 0
 _LINGER: Final = 3600.0
 _HANDSHAKE_TIMEOUT: Final = 60.0
+
+
+# What the original calls some of them, where a likeness of letters would not find it.
+_PERL: Final = {
+    "fh": "stream",
+    "on_rtimeout": "on_read_timeout",
+    "on_stoptls": "on_tls_stopped",
+    "on_wtimeout": "on_write_timeout",
+    "rbuf_max": "max_read_buffer",
+    "rtimeout": "read_timeout",
+    "tls_ctx": "tls_context",
+    "wbuf_max": "max_write_buffer",
+    "wtimeout": "write_timeout",
+}
+
+
+def _unknown_option(name: str, *others: str) -> str:
+    from difflib import get_close_matches
+    from inspect import signature
+
+    closest = _PERL.get(name)
+    if closest is None:
+        options = [*signature(Settings.__init__).parameters][1:-1]
+        alike = [option for option in options if option[:3] == "on_"] if name[:3] == "on_" else []
+        (closest,) = get_close_matches(name, alike or options, n=1, cutoff=0.0)
+    return f"Handle() has no option {name!r}: did you mean {closest!r}?"
+
 
 _is_callable: Final[Callable[[object], bool]] = callable  # whatever the annotation says
 
@@ -260,8 +287,11 @@ class Settings:
         tls_context: Any = None,
         json: Coder | None = None,
         cbor: Coder | None = None,
+        **unknown: Never,
     ) -> None:
         self._phase = DESTROYED  # until everything is checked
+        if unknown:
+            raise TypeError(_unknown_option(*unknown))
         if (stream is None) == (connect is None):
             raise ValueError("either a stream or connect=(host, service) must be given")
         if connect is not None and (not isinstance(connect, (tuple, list)) or len(connect) != 2):
@@ -427,3 +457,7 @@ class Settings:
     def is_destroyed(self) -> bool:
         """Whether it was destroyed, or never came to life."""
         return self._phase == DESTROYED
+
+
+# Where the interpreter names it: it is the handle that is called.
+Settings.__init__.__qualname__ = "Handle.__init__"

@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import ae_core as ae
 
+from ._octets import not_a_class
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -55,6 +57,7 @@ def adapt(stream: Any) -> Any:
         if stream.gettimeout() != 0.0:
             stream.setblocking(False)
         return stream
+    not_a_class("a stream", stream)
     if isinstance(stream, (int, str, bytes)) or stream is None:
         raise TypeError(f"expected a socket or a stream object with fileno(), got {stream!r}")
     if _is_handle(stream):

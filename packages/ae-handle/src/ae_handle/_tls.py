@@ -32,6 +32,7 @@ import ae_core as ae
 
 from . import _ending, _lifecycle, _reading, _writing
 from ._errors import HandleTimedOut, TlsError, TlsUnavailable, UnexpectedEOF
+from ._octets import not_a_class
 from ._registry import LINE
 from ._ssl import SslContext, is_ssl_context
 from ._states import BROKEN, DUE_FAIL, DUE_READ, DUE_TLS, OPEN
@@ -97,6 +98,7 @@ def find_context(context: Any) -> TlsContext:
     """
     if context is None:
         return _installed()
+    not_a_class("tls_context", context)
     if is_ssl_context(context):
         return SslContext(context)
     if callable(getattr(context, "new_session", None)):

@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Final
 from .._buffer import NEED_MORE, NeedMore, ReadBuffer
 from .._octets import octets
 from ._immutable import Immutable
+from ._patterns import check_pattern
 
 if TYPE_CHECKING:
     import re
+
+    from ._patterns import Searchable
 
 # Theory of operation
 # -------------------
@@ -33,9 +36,10 @@ class Line(Immutable):
     r"""One line, without its marker.
 
     Args:
-        eol: The end-of-line marker, exactly as sent, or a compiled pattern of :class:`bytes`.
-            None accepts both ``\n`` and ``\r\n`` when reading, where a lone ``\r`` is data, and
-            writes ``\r\n``.
+        eol: The end-of-line marker, exactly as sent, or a compiled pattern of :class:`bytes`,
+            of ``re`` or of another engine that has ``search(data, pos)`` (see
+            :class:`Regex`). None accepts both ``\n`` and ``\r\n`` when reading, where a lone
+            ``\r`` is data, and writes ``\r\n``.
 
     Reads :class:`bytes`. The unfinished last line of a stream is never delivered. A pattern is
     tried whenever data arrives, so one that can match more when more is there (``\n+``) depends
@@ -57,15 +61,11 @@ class Line(Immutable):
 
     __slots__ = ("eol",)
 
-    eol: bytes | re.Pattern[bytes] | None
+    eol: bytes | re.Pattern[bytes] | Searchable | None
 
-    def __init__(self, eol: bytes | re.Pattern[bytes] | None = None) -> None:
+    def __init__(self, eol: bytes | re.Pattern[bytes] | Searchable | None = None) -> None:
         if eol is not None and not isinstance(eol, bytes):
-            pattern = getattr(eol, "pattern", None)
-            if not isinstance(pattern, bytes) or not callable(getattr(eol, "search", None)):
-                raise TypeError(
-                    f"expected eol as bytes or a compiled pattern of bytes, got {eol!r}"
-                )
+            check_pattern("eol", eol)
         elif eol == b"":
             raise ValueError("eol must not be empty")
         self._set(eol=eol)

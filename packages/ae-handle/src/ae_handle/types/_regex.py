@@ -7,18 +7,21 @@ from __future__ import annotations
 
 __all__ = ("Regex",)
 
-import re
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from .._buffer import NEED_MORE, NeedMore, ReadBuffer
 from .._errors import BadMessage
 from .._octets import octets
 from ._immutable import Immutable
+from ._patterns import compiled, rebuilt, spans_of
 
 if TYPE_CHECKING:
+    import re
     from typing import TypeAlias
 
-    Pattern: TypeAlias = "bytes | re.Pattern[bytes]"
+    from ._patterns import Searchable
+
+    Pattern: TypeAlias = "bytes | re.Pattern[bytes] | Searchable"
 
 T_co = TypeVar("T_co", bytes, "re.Match[bytes]", covariant=True)
 
@@ -29,19 +32,31 @@ T_co = TypeVar("T_co", bytes, "re.Match[bytes]", covariant=True)
 # nothing. Then everything up to the end of a match of `skip` is put beyond search: it will be
 # part of the value whatever follows, and is never looked at again. `ReadBuffer.state` is that
 # offset. Patterns with a bounded match length are not searched twice either (see `_pattern`).
+#
+# With `groups` the match is wanted, but not the buffer that it was found in. So the octets are
+# searched again, alone; if the pattern leans on what was around them (look-ahead, $, \b, or ^ and
+# \A behind a skip), that finds something else or nothing, and a match is built from the spans.
 
 
 class Regex(Immutable, Generic[T_co]):
     r"""Octets up to and including the first match of *accept*.
 
     Args:
-        accept: What ends the item, anywhere in the data: ``bytes`` or a compiled pattern.
+        accept: What ends the item, anywhere in the data: ``bytes`` or a compiled pattern, of
+            ``re`` or of another engine that has ``search(data, pos)``.
         reject: If *accept* does not match and this does, the data is refused
             (:class:`~ae_handle.BadMessage`); a callback request then stays in front.
         skip: If neither matches, everything up to the end of this match becomes part of the
             value without being looked at again: for long items.
-        groups: Deliver the match of *accept* instead of the octets. It refers to a copy of
-            exactly the octets that were consumed.
+        groups: Deliver the match of *accept* instead of the octets. Its ``string`` is exactly
+            what was consumed, skipped octets included; groups and spans are those of the
+            match in the buffer, but a group that a look-ahead captured behind the end matches
+            nothing. Where the pattern leans on octets around the match, ``re``, ``lastindex``
+            and ``lastgroup`` are not the pattern's, and an item takes some 100 us more.
+
+    A pattern of ``re`` can take quadratic time, and worse, for what a peer sends: ``[a-z]+\n``
+    begins anew at each octet. For patterns or peers that are not to be trusted there is
+    ``re2.compile`` of google-re2 (the extra ``ae-handle[re2]``), which is linear.
 
     The patterns are tried whenever data arrives: one that can match more when more is there
     (``\d+``) depends on how the stream was cut; let it end in what ends the item (``\d+\n``).
@@ -62,9 +77,9 @@ class Regex(Immutable, Generic[T_co]):
     reject: Pattern | None
     skip: Pattern | None
     groups: bool
-    _accept: re.Pattern[bytes]
-    _reject: re.Pattern[bytes] | None
-    _skip: re.Pattern[bytes] | None
+    _accept: Searchable
+    _reject: Searchable | None
+    _skip: Searchable | None
 
     @overload
     def __init__(
@@ -97,20 +112,28 @@ class Regex(Immutable, Generic[T_co]):
             reject=reject,
             skip=skip,
             groups=groups,
-            _accept=_compiled("accept", accept),
-            _reject=None if reject is None else _compiled("reject", reject),
-            _skip=None if skip is None else _compiled("skip", skip),
+            _accept=compiled("accept", accept),
+            _reject=None if reject is None else compiled("reject", reject),
+            _skip=None if skip is None else compiled("skip", skip),
         )
 
     def __call__(self, buf: ReadBuffer, /) -> T_co | NeedMore:
         skipped: int = buf.state or 0
-        end = buf.search_end(self._accept, skipped)
-        if end >= 0:
-            taken: T_co = self._taken(buf, skipped, end)
-            return taken
+        if self.groups:
+            spans = buf.search_rest(self._accept, skipped, spans_of)
+            if spans is not None:
+                match: T_co = self._match(buf, skipped, spans)
+                return match
+        else:
+            end = buf.search_end(self._accept, skipped)
+            if end >= 0:
+                taken: Any = buf.take(end)
+                value: T_co = taken
+                return value
         if self._reject is not None and buf.search_end(self._reject, skipped) >= 0:
             shown = buf.peek(skipped + 60)[skipped:]
-            raise BadMessage(f"data matches the reject pattern {self._reject.pattern!r}: {shown!r}")
+            pattern = getattr(self._reject, "pattern", self._reject)
+            raise BadMessage(f"data matches the reject pattern {pattern!r}: {shown!r}")
         if self._skip is not None:
             end = buf.search_end(self._skip, skipped)
             if end > skipped:
@@ -134,22 +157,15 @@ class Regex(Immutable, Generic[T_co]):
             raise ValueError(f"{self.accept!r} does not match at the end of {data[:60]!r}")
         return data
 
-    def _taken(self, buf: ReadBuffer, skipped: int, end: int) -> Any:
-        if not self.groups:
-            return buf.take(end)
-        data = buf.peek(end)
+    def _match(self, buf: ReadBuffer, skipped: int, spans: Any) -> Any:
+        """Consume the item, and return its match; *spans* count from what was skipped."""
+        data = buf.take(skipped + spans[0][1])
+        if skipped:
+            spans = tuple(
+                (first if first < 0 else first + skipped, last if last < 0 else last + skipped)
+                for first, last in spans
+            )
         match = self._accept.search(data, skipped)
-        if match is None or match.end() != end:
-            # it leans on what is around it ($, ^, look-ahead): show it all of that
-            match = self._accept.search(buf.peek(len(buf))[skipped:])
-        buf.take(end)
+        if match is None or spans_of(match) != spans:
+            match = rebuilt(data, self._accept, spans)
         return match
-
-
-def _compiled(name: str, pattern: object) -> re.Pattern[bytes]:
-    if isinstance(pattern, bytes):
-        return re.compile(pattern)
-    source = getattr(pattern, "pattern", None)
-    if not isinstance(source, bytes) or not callable(getattr(pattern, "search", None)):
-        raise TypeError(f"expected {name} as bytes or a compiled pattern of bytes, got {pattern!r}")
-    return pattern  # type: ignore[return-value]  # re.Pattern, or one of regex or re2

@@ -10,6 +10,7 @@ __all__ = ("TlsAutostart", "TlsDetect")
 from typing import TYPE_CHECKING, Final
 
 from .._buffer import NEED_MORE, NeedMore, ReadBuffer
+from .._octets import not_a_class
 from ._immutable import Immutable
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class TlsAutostart(Immutable):
 
     Raises:
         ValueError: If *mode* is another word.
+        TypeError: If *context* is a class.
 
     Perl: ``$handle->push_read (tls_autostart => [$ctx,] $mode)``
     """
@@ -87,6 +89,7 @@ class TlsAutostart(Immutable):
     def __init__(self, mode: TlsRole, context: object = None) -> None:
         if mode not in _MODES:
             raise ValueError(f'expected "connect" or "accept", got {mode!r}')
+        not_a_class("context", context)
         self._set(mode=mode, context=context)
 
     def __call__(self, buf: ReadBuffer, /) -> tuple[int, int] | NeedMore | None:
