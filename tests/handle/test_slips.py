@@ -118,7 +118,7 @@ def test_contexts_coders_and_streams_are_objects(half: Half) -> None:
         ("max_readbuffer", "max_read_buffer"),
         ("tls_ctx", "tls_context"),
         ("peername", "peer_name"),
-        ("timout", "timeout"),
+        ("time_out", "timeout"),
         ("on_line", "on_"),
     ],
 )
