@@ -12,6 +12,7 @@ import sys
 import time
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from .._backend import Backend
 from .._descriptors import check_waitable
@@ -42,6 +43,11 @@ def _binding() -> Any:
     raise ImportError("neither PyQt6 nor PySide6 is installed")
 
 
+# The application that we have made, for as long as the process lives. The program's own ends when
+# the program lets it go, so nothing here refers to that.
+_made: list[Any] = []
+
+
 class QtBackend(Backend):
     """The Qt application of this process.
 
@@ -56,8 +62,9 @@ class QtBackend(Backend):
         super().__init__(on_deadline)
         core = self._qt = _binding()
         app = core.QCoreApplication.instance()
-        # the program's own ends when the program lets it go, so nothing here refers to it
-        self._app = core.QCoreApplication(["ae_core"]) if app is None else None
+        if app is None:
+            app = core.QCoreApplication(["ae_core"])
+            _made[:] = [app]
         # making a notifier is slow, so one that is stopped is kept for the next on its number
         self._notifiers: dict[tuple[int, bool], Any] = {}
         self._calls: dict[tuple[int, bool], Callable[[], None]] = {}
@@ -69,30 +76,35 @@ class QtBackend(Backend):
         kind = core.QEvent.Type(core.QEvent.registerEventType())
         event_class = core.QEvent
 
+        backend = ref(self)  # Qt would keep us alive, and the core
+
         class Receiver(core.QObject):  # type: ignore[misc,name-defined]
             """Runs what was posted to it, in the thread that made it."""
 
-            def __init__(self, app: Any, guard: Callable[[Callable[[], None]], None]) -> None:
-                super().__init__(app)  # Qt deletes it with the application
-                self.guard = guard
+            def __init__(self, app: Any) -> None:
+                super().__init__(app)  # Qt keeps it, and deletes it with the application
                 self.queue: list[Callable[[], None]] = []
 
             def event(self, event: Any) -> bool:
                 if event.type() != kind:
                     return bool(super().event(event))
-                self.guard(self.queue.pop(0))
+                ours = backend()
+                if ours is not None and self.queue:
+                    ours._guard(self.queue.pop(0))
                 return True
 
             def post(self, callback: Callable[[], None]) -> None:
                 self.queue.append(callback)
                 core.QCoreApplication.postEvent(self, event_class(kind))
 
-        self._receiver = Receiver(app or self._app, self._guard)
-        self._receiver.destroyed.connect(self._on_destroyed)
+        self._receiver = Receiver(app)
 
-    def _on_destroyed(self, *_: object) -> None:
-        if self.on_ended is not None and not sys.is_finalizing():
-            self.on_ended(False)
+        def destroyed(*_: object) -> None:
+            ours = backend()
+            if ours is not None and ours.on_ended is not None and not sys.is_finalizing():
+                ours.on_ended(False)
+
+        self._receiver.destroyed.connect(destroyed)
 
     def _guard(self, callback: Callable[[], None]) -> None:
         try:
@@ -196,6 +208,7 @@ class QtBackend(Backend):
         for token in list(self._calls):
             self.io_stop(token)
         self._notifiers.clear()
+        self._receiver.queue.clear()
         if self.usable():
             self._receiver.setParent(None)
 
