@@ -106,7 +106,7 @@ def unpacked(packed: bytes, *codings: str, step: int = 1) -> bytes:
         (["gzip, gzip"], [gzip.compress, gzip.compress]),
         (["gzip", "gzip"], [gzip.compress, gzip.compress]),
         (["deflate ,x-gzip"], [zlib.compress, gzip.compress]),
-        (["gzip", "deflate", "Deflate"], [gzip.compress, zlib.compress, raw_deflate]),
+        (["gzip", "deflate", "Deflate"], [*map(ENCODERS.get, ("gzip", "deflate", "deflate-raw"))]),
         (["gzip, identity"], [gzip.compress]),
         (["identity", "gzip"], [gzip.compress]),
         ([",, gzip,"], [gzip.compress]),

@@ -476,3 +476,22 @@ def test_whatever_a_server_says_the_error_is_typed_and_the_client_goes_on(
         until(lambda: not redis.connected)
         assert redis.ping().recv() == b"PONG"
     assert 0 < lost < 90
+
+
+@pytest.mark.parametrize("error", [b"-LOADING x\r\n", b"-ERR max number of clients reached\r\n"])
+def test_a_refusal_that_passes_is_an_attempt_that_has_failed(
+    error: bytes, fake: FakeServer, client: Make
+) -> None:
+    fake.greets = False
+    fake.answer = lambda client, words: (
+        error if fake.accepted < 3 else GREETING if words[0] == b"HELLO" else b"+OK\r\n"
+    )
+    assert client(max_delay=0.01, attempts=3).get("a").recv() == b"OK"
+    assert fake.accepted == 3
+    fake.answer = lambda client, words: error
+    redis = client(max_delay=0.01, attempts=2)
+    for reply in (redis.get("a"), redis.get("b")):
+        with pytest.raises(ReplyError, match=error[1:-2].decode()) as caught:
+            reply.recv()
+        assert not caught.value.maybe_executed
+    assert fake.accepted == 5

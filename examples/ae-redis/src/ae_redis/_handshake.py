@@ -9,7 +9,7 @@ __all__ = ("handshake",)
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from ._errors import AuthenticationFailed, ProtocolError, ReplyError
+from ._errors import AuthenticationFailed, ProtocolError, ReplyError, passes
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -23,7 +23,7 @@ def handshake(settings: Settings) -> Generator[tuple[Argument, ...], Any, Litera
 
     Raises:
         AuthenticationFailed: It does not know the user, or wants one.
-        ReplyError: It refuses something else.
+        ReplyError: It refuses something else, or everything for the moment (``passes``).
         ProtocolError: It is no Redis server.
     """
     if settings.protocol != 2:
@@ -44,7 +44,7 @@ def handshake(settings: Settings) -> Generator[tuple[Argument, ...], Any, Litera
         user = () if settings.username is None else (settings.username,)
         reply = yield ("AUTH", *user, settings.password)
         if isinstance(reply, ReplyError):
-            raise AuthenticationFailed(str(reply))
+            raise reply if passes(reply) else AuthenticationFailed(str(reply))
     else:  # to see that it is there, and wants none
         _check((yield ("PING",)), settings)
     if settings.client_name is not None:
@@ -70,6 +70,8 @@ def _is_unknown(reply: ReplyError) -> bool:
 
 def _refusal(reply: ReplyError, settings: Settings) -> ReplyError:
     text = str(reply)
+    if passes(reply):
+        return reply
     if reply.code in ("NOAUTH", "WRONGPASS") or "AUTH" in text:
         if settings.password is None:
             return AuthenticationFailed(f"{reply.code} the server wants a password")

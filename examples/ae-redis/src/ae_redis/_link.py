@@ -21,6 +21,7 @@ from ._errors import (
     RedisError,
     ReplyError,
     ReplyTimedOut,
+    passes,
 )
 from ._handshake import handshake
 from ._reply import Batch, Reply
@@ -210,7 +211,7 @@ class Link:
                 self._owner.link_up(self)
                 return
             except RedisError as error:
-                self.hopeless = True
+                self.hopeless = not passes(error)
                 self.end(error)
                 return
             self._handle.push_write(encode(*command))

@@ -46,14 +46,17 @@ class Subscription(Scope):
             :meth:`next` and ``async for``.
         on_reconnect: ``(subscription)``: the connection was lost and is there again; what was
             published in between is lost.
-        on_error: ``(subscription, error)``: it has ended. Without it the error goes to whoever
-            waits, or else to ``ae_core.exception_hook``.
+        on_error: ``(subscription, error)``: it has ended; or, a :class:`ReplyError`, the server
+            refuses one of the channels and nobody waits for it to be confirmed: then that one has
+            ended, the others go on. Without it the error goes to whoever waits, or else to
+            ``ae_core.exception_hook``.
         max_unread: How many messages are kept at most; then the server is read no further until
             half of them are taken. (A server closes connections that fall behind too far.)
 
-    A lost connection is made again, for ever; the first one must succeed within the
-    ``attempts`` of the client. When nothing was heard for the client's ``timeout`` the server is
-    asked for a sign of life, and given up if none comes.
+    A lost connection is made again, for ever; the first one must succeed within the ``attempts``
+    of the client. One on which the server says no for the moment (it loads, is busy, or has too
+    many clients) is an attempt that has failed. When nothing was heard for the client's
+    ``timeout`` the server is asked for a sign of life, and given up if none comes.
 
     **When**: ``on_message`` and the others are never called inside a call.
 
@@ -106,9 +109,12 @@ class Subscription(Scope):
         return len(self._subscriber.messages)
 
     def add(self, *channels: Argument, patterns: Sequence[Argument] = ()) -> ae.CondVar[None]:
-        """Subscribe to more channels; as :meth:`confirmed`."""
-        self._subscriber.add(channels, patterns)
-        return self.confirmed()
+        """Subscribe to more channels; as :meth:`confirmed`.
+
+        If the server refuses one of them, the result is that :class:`ReplyError`, and the
+        channel is not wanted any more; the others go on.
+        """
+        return self._subscriber.confirmed(self._subscriber.add(channels, patterns))
 
     def remove(self, *channels: Argument, patterns: Sequence[Argument] = ()) -> None:
         """Unsubscribe from channels: messages from them that come later are dropped."""
@@ -117,7 +123,8 @@ class Subscription(Scope):
     def confirmed(self) -> ae.CondVar[None]:
         """Return a condition variable for when the server has confirmed all channels.
 
-        What is published after that arrives.
+        What is published after that arrives. If the server refuses one, the result is that
+        :class:`ReplyError`.
         """
         return self._subscriber.confirmed()
 

@@ -16,7 +16,7 @@ import ae_core as ae
 
 from ._backoff import Backoff
 from ._encode import Argument, encode, octets
-from ._errors import ClientClosed, RedisError, ReplyError, ReplyTimedOut
+from ._errors import ClientClosed, RedisError, ReplyError, ReplyTimedOut, passes
 from ._link import Link
 
 if TYPE_CHECKING:
@@ -36,12 +36,21 @@ if TYPE_CHECKING:
 # `_confirmed` what the server has confirmed on this connection. A new connection is sent all
 # that is wanted. In RESP3 messages are pushes, in RESP2 arrays that look the same; so a link
 # that is told to be for messages hands everything over as it comes.
+#
+# `_asked` is what was sent and is not answered, as (verb, names), in order: so it is known whose an
+# error is. One that passes ends the connection, and the attempt to make it has failed. Any other
+# one ends the channel it is about: if there were several, each is asked for again by itself, to see
+# which it is.
+#
+# on_reconnect is told when the server has confirmed something: until then it may say no.
 
 _NO_LIMIT: Final = 3600.0
 
 _SUBSCRIBE: Final = b"SUBSCRIBE"
 _PSUBSCRIBE: Final = b"PSUBSCRIBE"
+_PING: Final = b"PING"
 _UNDO: Final = {_SUBSCRIBE: b"UNSUBSCRIBE", _PSUBSCRIBE: b"PUNSUBSCRIBE"}
+_CONFIRMATIONS: Final = frozenset(verb.lower() for pair in _UNDO.items() for verb in pair)
 
 Wanted = tuple[bytes, bytes]
 
@@ -57,6 +66,7 @@ class Subscriber:
     """
 
     __slots__ = (
+        "_asked",
         "_backoff",
         "_closed",
         "_confirmed",
@@ -79,6 +89,7 @@ class Subscriber:
         "_up_at",
         "_wanted",
         "_was_up",
+        "_works",
         "loop",
         "messages",
         "on_error",
@@ -109,14 +120,15 @@ class Subscriber:
         self.loop: Backend | None = None
         self._wanted: dict[Wanted, None] = {}
         self._confirmed: set[Wanted] = set()
-        self._confirming: list[ae.CondVar[None]] = []
+        self._confirming: list[tuple[ae.CondVar[None], frozenset[Wanted]]] = []
+        self._asked: deque[tuple[bytes, set[bytes]]] = deque()
         self._held: Subscription | None = None
         self._backoff = Backoff(settings.max_delay)
         self._link: Link | None = None
         self._delay: ae.Watcher | None = None
         self._timer: ae.Watcher | None = None
         self._error: RedisError | None = None
-        self._closed = self._was_up = self._paused = False
+        self._closed = self._was_up = self._paused = self._works = False
         self._heard = self._pinged = self._forgiven = False
         self._up_at = self._tick_at = 0.0
 
@@ -134,15 +146,18 @@ class Subscriber:
 
     # ------------------------------------------------------------------ channels
 
-    def add(self, channels: Iterable[Argument], patterns: Iterable[Argument]) -> None:
-        """Want more."""
-        new = [pair for pair in _pairs(channels, patterns) if pair not in self._wanted]
+    def add(self, channels: Iterable[Argument], patterns: Iterable[Argument]) -> frozenset[Wanted]:
+        """Want more; return it."""
+        pairs = _pairs(channels, patterns)
+        new = [pair for pair in dict.fromkeys(pairs) if pair not in self._wanted]
         self._wanted.update(dict.fromkeys(new))
         self._send(new)
+        return frozenset(pairs)
 
     def remove(self, channels: Iterable[Argument], patterns: Iterable[Argument]) -> None:
         """Want less."""
-        old = [pair for pair in _pairs(channels, patterns) if pair in self._wanted]
+        pairs = dict.fromkeys(_pairs(channels, patterns))
+        old = [pair for pair in pairs if pair in self._wanted]
         for pair in old:
             del self._wanted[pair]
         self._confirmed.difference_update(old)
@@ -150,18 +165,24 @@ class Subscriber:
         self._check_confirmed()
 
     def _send(self, pairs: Sequence[Wanted]) -> None:
-        link = self._link
-        if link is None or not link.up:
-            return
-        verbs = dict.fromkeys(verb for verb, _ in pairs)
-        commands = [encode(verb, *(name for each, name in pairs if each == verb)) for verb in verbs]
-        if commands:
-            link.send(commands, (), big=False)
+        """Ask for all *pairs*, with one command for each verb."""
+        for asked in dict.fromkeys(verb for verb, _ in pairs):
+            self._ask(asked, [name for verb, name in pairs if verb == asked])
 
-    def confirmed(self) -> ae.CondVar[None]:
-        """Return a condition variable for when everything that is wanted is confirmed."""
+    def _ask(self, verb: bytes, names: Sequence[bytes]) -> None:
+        link = self._link
+        if link is not None and link.up:
+            self._asked.append((verb, set(names)))
+            link.send([encode(verb, *names)], (), big=False)
+
+    def confirmed(self, pairs: frozenset[Wanted] | None = None) -> ae.CondVar[None]:
+        """Return a condition variable for when everything that is wanted is confirmed.
+
+        Args:
+            pairs: It fails if one of these is refused; None for all that are wanted now.
+        """
         condvar = ae.CondVar[None]()
-        self._confirming.append(condvar)
+        self._confirming.append((condvar, frozenset(self._wanted) if pairs is None else pairs))
         self._hold()
         ae.postpone(self._check_confirmed)
         return condvar
@@ -171,7 +192,7 @@ class Subscriber:
             self._fail_waiting()
         elif self._confirmed.issuperset(self._wanted):
             confirming, self._confirming = self._confirming, []
-            for condvar in confirming:
+            for condvar, _ in confirming:
                 condvar.send(None)
             self._hold()
 
@@ -251,14 +272,26 @@ class Subscriber:
         """See :class:`Owner`."""
         assert self.loop is not None
         self._up_at = self.loop.clock()
-        self._heard, self._pinged = True, False
-        again, self._was_up = self._was_up, True
+        self._heard, self._pinged, self._works = True, False, False
+        self._asked.clear()
         self._send(list(self._wanted))
         if self._paused:
             link.pause()
-        if again:
-            self.reconnects += 1
-            self._tell(self.on_reconnect)
+        if not self._wanted:
+            self._use()
+
+    def _made(self) -> bool:
+        """The connection counts: return whether it is not the first one."""
+        again, self._was_up = self._was_up, True
+        self.reconnects += again
+        return again
+
+    def _use(self) -> None:
+        """The connection is good for something."""
+        if not self._works:
+            self._works = True
+            if self._made():
+                self._tell(self.on_reconnect)
 
     def link_reading(self, link: Link) -> None:
         """See :class:`Owner`."""
@@ -270,9 +303,10 @@ class Subscriber:
     def link_pushed(self, link: Link, push: Any) -> None:
         """See :class:`Owner`."""
         if isinstance(push, ReplyError):
-            link.hopeless = True
-            link.end(push)
-        elif isinstance(push, list) and len(push) >= 2:
+            self._refused(link, push)
+        elif not isinstance(push, list) or push[:1] == [b"pong"]:
+            self._answered(_PING, b"")
+        elif len(push) >= 2:
             self._heed(push)
 
     def _heed(self, push: Push | list[Any]) -> None:
@@ -283,11 +317,59 @@ class Subscriber:
         elif kind == b"pmessage" and len(push) == 4:
             if (_PSUBSCRIBE, push[1]) in self._wanted:
                 self._message(push[2], push[3], push[1])
-        elif kind in (b"subscribe", b"psubscribe"):
+        elif kind in _CONFIRMATIONS and isinstance(push[1], bytes):
             pair = kind.upper(), push[1]
+            self._answered(*pair)
             if pair in self._wanted:
                 self._confirmed.add(pair)
+                self._use()
                 self._check_confirmed()
+
+    def _answered(self, verb: bytes, name: bytes) -> None:
+        """The server has answered for *name*."""
+        if self._asked and self._asked[0][0] == verb:
+            names = self._asked[0][1]
+            names.discard(name)
+            if not names:
+                self._asked.popleft()
+
+    def _refused(self, link: Link, error: ReplyError) -> None:
+        """The server says no to what was asked first, or to nothing in particular."""
+        if passes(error):
+            link.end(error)
+            return
+        if not self._asked:
+            link.hopeless = True
+            link.end(error)
+            return
+        verb, names = self._asked.popleft()
+        if verb not in _UNDO:
+            return  # it was no more than a sign of life, or has nothing to undo
+        pairs = [(verb, name) for name in sorted(names) if (verb, name) in self._wanted]
+        if len(pairs) > 1:
+            for _, name in pairs:
+                self._ask(verb, [name])
+            return
+        for pair in pairs:
+            self._lose(link, pair, error)
+
+    def _lose(self, link: Link, pair: Wanted, error: ReplyError) -> None:
+        """The server does not let us have *pair*; the others go on."""
+        del self._wanted[pair]
+        self._confirmed.discard(pair)
+        if not self._wanted:
+            link.hopeless = True
+            link.end(error)
+            return
+        told = [condvar for condvar, pairs in self._confirming if pair in pairs]
+        self._confirming = [each for each in self._confirming if pair not in each[1]]
+        for condvar in told:
+            condvar.throw(ReplyError(str(error)))
+        if not told and self.on_error is not None:
+            self._tell(self.on_error, error)
+        elif not told:
+            ae.report_error(error)
+        self._check_confirmed()
 
     def link_down(self, link: Link, error: RedisError, waiting: Sequence[Reply]) -> None:
         """See :class:`Owner`."""
@@ -295,7 +377,9 @@ class Subscriber:
             return
         self._link = None
         self._confirmed.clear()
-        if link.was_up:
+        if link.was_up and not passes(error):
+            if not self._works:
+                self._made()
             delay = self._backoff.ended(self.loop.clock() - self._up_at)
         else:
             delay = self._backoff.failed()
@@ -320,6 +404,7 @@ class Subscriber:
             link.end(ReplyTimedOut(f"no sign of life from {link.where} within {seconds:g} s"))
         else:
             self._pinged = True
+            self._asked.append((_PING, {b""}))
             link.send([encode("PING")], (), big=False)
 
     # ------------------------------------------------------------------ the end
@@ -356,7 +441,7 @@ class Subscriber:
             link.close()
 
     def _fail_waiting(self) -> None:
-        waiting: list[ae.CondVar[Any]] = [*self.readers, *self._confirming]
+        waiting: list[ae.CondVar[Any]] = [*self.readers, *(each for each, _ in self._confirming)]
         self.readers.clear()
         self._confirming.clear()
         for condvar in waiting:
