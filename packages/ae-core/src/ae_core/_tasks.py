@@ -316,13 +316,13 @@ def driver() -> str | None:
 def _inner_of_two() -> str:
     """Return which of asyncio and trio, which both run in this thread, called the code here."""
     steps = _modules["trio._core._run"].unrolled_run.__code__
-    frame = sys._getframe(2)
+    frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         if frame.f_code is steps:
             return "trio"
         if frame.f_globals.get("__name__", "").startswith("asyncio."):
             return "asyncio"
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return "asyncio"
 
 

@@ -212,7 +212,7 @@ class AsyncioBackend(Backend):
     def close(self) -> None:
         told = self._close_of_loop
         if told is not None and getattr(self._loop, "__dict__", {}).get("close") is told:
-            del self._loop.close  # type: ignore[attr-defined]
+            del self._loop.close
         if self._threaded is not None:
             self._threaded.close()
         if self._timer is not None:

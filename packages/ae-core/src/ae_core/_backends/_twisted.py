@@ -70,9 +70,8 @@ class TwistedBackend(Backend):
         self._reactor: Any = reactor
         self._waits = 0  # how many run_until() are under way, one in the other
         self._stopped = False  # for good: a reactor that was stopped never runs again
-        self._trigger: Any = self._reactor.addSystemEventTrigger(
-            "after", "shutdown", self._on_shutdown
-        )
+        system: Any = self._reactor
+        self._trigger: Any = system.addSystemEventTrigger("after", "shutdown", self._on_shutdown)
         self._selects = type(reactor).__name__ == "SelectReactor"
         self._timer: Any = None
         self._descriptors: dict[int, _Descriptor] = {}
