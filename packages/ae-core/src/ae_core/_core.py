@@ -643,10 +643,16 @@ class Core(TimerQueue):
         self.own.clear()
         self.clear()
         self.posted.clear()
+        interrupt: BaseException | None = None
         for other in list(self.others):
-            other.cancel()
+            try:
+                other.cancel()
+            except (KeyboardInterrupt, SystemExit) as error:
+                interrupt = error  # of a callback of a task: the rest ends all the same
         for closer in self.closers:
             closer()
         self.closers.clear()
         self.rooms.clear()
         self.backend.close()
+        if interrupt is not None:
+            raise interrupt

@@ -468,8 +468,13 @@ def _after_fork_in_child() -> None:
         del tls.core
         slot().core = None
     resting = slot().resting
-    cores = [each for each in (core, _main_core, *resting, *_inherited) if isinstance(each, Core)]
+    cores = [
+        each
+        for each in (core, _main_core, *resting, *_ended, *_inherited)
+        if isinstance(each, Core)
+    ]
     resting.clear()
+    _ended.clear()
     _main_core = None
     for each in dict.fromkeys(cores):
         if not each.closed:

@@ -75,6 +75,7 @@ class _Hub:
     def __init__(self) -> None:
         self._records: dict[int, list[SignalRecord]] = {}
         self._previous: dict[int, Any] = {}  # handlers to be restored
+        self._past: dict[int, Any] = {}  # those that were restored
         self._pending: set[int] = set()
         self._ours: socket.socket | None = None  # both ends of the wake-up
         self._theirs: socket.socket | None = None
@@ -93,6 +94,8 @@ class _Hub:
             except BaseException:
                 self._detach_if_unused()
                 raise
+            if previous == self._on_signal:
+                previous = self._past.get(number)  # somebody has put ours back, after our time
             self._previous[number] = previous
             if number != _signal.SIGINT and hasattr(_signal, "siginterrupt"):
                 # system calls of C libraries are restarted: nobody sees a spurious EINTR
@@ -109,7 +112,7 @@ class _Hub:
         if not records:
             del self._records[record.number]
             self._pending.discard(record.number)
-            previous = self._previous.pop(record.number)
+            previous = self._past[record.number] = self._previous.pop(record.number)
             if _signal.getsignal(record.number) == self._on_signal:
                 _signal.signal(record.number, _to_restore(previous))
         self._detach_if_unused()
@@ -178,6 +181,15 @@ class _Hub:
         self._forward = -1
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if number not in self._records:
+            # somebody has put our handler back, after our time: do what would happen without us
+            past = _to_restore(self._past.get(number))
+            _signal.signal(number, past)
+            if callable(past):
+                past(number, frame)
+            elif past == _signal.SIG_DFL:
+                _signal.raise_signal(number)
+            return
         if number not in self._pending:
             self._pending.add(number)
             if not self._is_watched and self._core is not None:

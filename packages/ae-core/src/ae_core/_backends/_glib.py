@@ -51,8 +51,9 @@ class GlibBackend(Backend):
         return source
 
     def io_stop(self, token: int) -> None:
-        self._sources.discard(token)
-        GLib.source_remove(token)
+        if token in self._sources:
+            self._sources.discard(token)
+            GLib.source_remove(token)
 
     def arm(self, at: float | None) -> None:
         if self._timer:
@@ -100,7 +101,10 @@ class GlibBackend(Backend):
         return int(GLib.main_depth()) > 0
 
     def close(self) -> None:
+        # the context goes on without us: it must not watch what nobody waits for any more
         self.arm(None)
+        for source in tuple(self._sources):
+            self.io_stop(source)
 
     def after_fork(self) -> None:
         # the child's context has copies, and no system call tells the parent of their end
