@@ -217,3 +217,19 @@ def test_octets_of_a_loop_that_ends_are_reported(unbound: None, hooked: list[str
     b.close()
     (loss,) = hooked
     assert "bytes to peer.test were not sent: the loop has ended" in loss
+
+
+def test_a_refused_connection_is_one_error_the_true_one(backend: Backend) -> None:
+    """Not that the socket is not connected, which is how the refusal was found out."""
+
+    async def main() -> BaseException:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            address = server.getsockname()
+        with pytest.raises(TransportError) as caught:
+            await Handle(connect=address).push_read("line")
+        return caught.value
+
+    error: BaseException | None = ae.run(main())
+    while error is not None:
+        assert getattr(error, "errno", None) == errno.ECONNREFUSED
+        error = error.__cause__ or error.__context__

@@ -288,7 +288,12 @@ class Core(TimerQueue):
             first.peers.append(record)
             # The number may be that of another file by now: who connects again closes the old
             # socket and watches the new one, with the same number, before the old watcher goes.
+            # The loop goes by the file it knew, for both directions.
+            other = (self.readers if write else self.writers).get(fd)
             self.io_forget(first.token)
+            if other is not None:
+                self.io_forget(other.token)
+                self._io_again(other)
             self._io_again(first)
         return record
 

@@ -24,7 +24,7 @@ from weakref import WeakSet, ref
 import ae_core as ae
 
 from ._errors import HandleError, HandleTimedOut, TlsError, TransportError
-from ._streams import DescriptorStream, own, peer_address, shut_down, watch
+from ._streams import DescriptorStream, peer_address, shut_down, watch
 
 if TYPE_CHECKING:
     from ae_core import CondVar
@@ -223,7 +223,6 @@ class Linger:
         self._mark: Any = None
         self._until = loop.clock() + seconds
         try:
-            self._io = own(io)
             if ended:
                 self._peer_ended()
                 self._flush()  # a close_notify, most often, and with that it is over

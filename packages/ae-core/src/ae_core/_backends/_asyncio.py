@@ -22,6 +22,7 @@ from .._backend import Backend
 from .._condvar import CondVar
 from .._descriptors import check_open, check_select
 from .._errors import BlockingNotAllowed, CancelledError
+from .._log import log
 from ._select_thread import SelectThread
 from ._uvloop_polls import UvloopPolls
 
@@ -115,10 +116,15 @@ class AsyncioBackend(Backend):
         if self._threaded is not None:
             self._threaded.stop(fd, write)
         elif not self._loop.is_closed():
-            if write:
-                self._loop.remove_writer(fd)
-            else:
-                self._loop.remove_reader(fd)
+            try:
+                if write:
+                    self._loop.remove_writer(fd)
+                else:
+                    self._loop.remove_reader(fd)
+            except OSError as error:
+                # Closed while both directions were watched: asyncio changes what the kernel has
+                # forgotten, and forgets the descriptor.
+                log("trace", "asyncio, descriptor %d: %s", fd, error)
 
     def _refuse(self, fd: int, write: bool, error: OSError) -> None:
         if self.on_refused is not None:
