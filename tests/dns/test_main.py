@@ -170,7 +170,7 @@ def test_full_disk_is_no_answer_of_a_server(server: NameServer, option: str) -> 
     command = [sys.executable, "-m", "ae_dns", "www.demo.test", f"@{server.endpoint}", option]
     with open("/dev/full", "wb") as full:
         status = ae.run_cmd(command, stdout=full, stderr=(errors := bytearray())).recv()
-    assert (os.waitstatus_to_exitcode(status), errors) == (
+    assert (os.waitstatus_to_exitcode(status), bytes(errors)) == (
         74,
         b"ae_dns: standard output: No space left on device\n",
     )

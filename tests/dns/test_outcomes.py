@@ -172,7 +172,10 @@ def test_a_reply_that_cannot_be_read_after_all_ends_all_lookups_that_share_it(
         with NameServer("x.test. A 192.0.2.1") as server:
             resolver = ae_dns.Resolver(servers=[server.endpoint], cache=True, timeouts=(LONG,))
             found = [resolver.resolve("x.test.", "A"), resolver.resolve("x.test.", "A")]
-            texts = [resolver.a("x.test."), resolver.getaddrinfo("x.test.", 80, family=4)]
+            texts: list[ae.CondVar[Any]] = [
+                resolver.a("x.test."),
+                resolver.getaddrinfo("x.test.", 80, family=4),
+            ]
             for each in found:
                 if where == "read":
                     with pytest.raises(ae_dns.ServerFailed, match="nobody thought of it") as caught:

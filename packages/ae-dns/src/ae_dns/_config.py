@@ -322,7 +322,7 @@ class SystemConfig:
                 local_domain=local_domain,
                 host=_host_name(),
             )
-            if is_new or config != self._config:
+            if self._config is None or is_new or config != self._config:
                 for complaint in config.complaints:
                     ae.log("warn", "%s: %s", path, complaint)
                 self._config = config

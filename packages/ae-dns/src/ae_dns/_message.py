@@ -291,7 +291,7 @@ def read(message: Message, question: bytes, accept: Collection[int] | None) -> R
         if octets in of_type:
             continue
         if record.rdclass == _IN and record.rdtype in _ADDRESS:
-            value = record if len(octets) == _ADDRESS[record.rdtype] else None
+            value: object = record if len(octets) == _ADDRESS[record.rdtype] else None
         else:
             value = make_rdata(wire, record)
         if value is not None:
