@@ -17,12 +17,14 @@ from ._errors import BadResponse, ResponseTooLarge
 # -------------------
 # `feed(data, pos)` returns (payload, next position). Payload is one slice of *data* where that is
 # possible, so the octets of a body are copied once. Only the lines between chunks may have to
-# wait for their rest; they are kept here, and are short: more than `_MAX_LINE` is an error. Chunk
-# extensions mean nothing to us and are dropped. A line ends in CRLF and nothing else: whoever
-# takes a bare LF for one sees other chunks than a proxy in between (RFC 9112 11.2).
+# wait for their rest; they are kept here, and are short: more than `_MAX_LINE` is an error. While
+# one is incomplete, it is looked at when it is twice as long as at the last time. Chunk extensions
+# mean nothing to us and are dropped. A line ends in CRLF and nothing else: whoever takes a bare LF
+# for one sees other chunks than a proxy in between (RFC 9112 11.2).
 
 _MAX_LINE: Final = 4096
 _CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[\t -~\x80-\xff]*)?\r\n")
+_SIZE_SO_FAR: Final = re.compile(rb"[0-9A-Fa-f]{0,16}[ \t]*(?:;[\t -~\x80-\xff]*)?\r?")
 
 
 class Body(Protocol):
@@ -34,7 +36,11 @@ class Body(Protocol):
     """
 
     done: bool
-    trailers: bytes
+
+    @property
+    def trailers(self) -> bytes:
+        """See above."""
+        ...
 
     def feed(self, data: bytes, pos: int) -> tuple[bytes, int]:
         """Take what belongs to the body from *pos* on; return the payload and where it ended."""
@@ -102,7 +108,7 @@ class ChunkedBody:
         max_trailers: The most octets in the trailer section.
     """
 
-    __slots__ = ("_left", "_line", "_max_trailers", "_state", "done", "trailers")
+    __slots__ = ("_left", "_line", "_looked_at", "_max_trailers", "_state", "_trailers", "done")
 
     _SIZE: Final = 0  # a line with a size comes next
     _DATA: Final = 1  # _left octets of a chunk
@@ -113,9 +119,15 @@ class ChunkedBody:
         self._max_trailers = max_trailers
         self._state: int = self._SIZE
         self._left = 0
-        self._line = b""
+        self._line = bytearray()
+        self._looked_at = 0  # how much of that
+        self._trailers = bytearray()
         self.done: bool = False
-        self.trailers: bytes = b""
+
+    @property
+    def trailers(self) -> bytes:
+        """See :class:`Body`."""
+        return bytes(self._trailers)
 
     def feed(self, data: bytes, pos: int) -> tuple[bytes, int]:
         """See :class:`Body`.
@@ -125,9 +137,13 @@ class ChunkedBody:
             ResponseTooLarge: If a line, or the trailer section, is too long.
         """
         if self._line:
-            data = self._line + data[pos:]
+            if self._state != self._END and data.find(b"\n", pos) < 0:
+                self._line += memoryview(data)[pos:]
+                self._check_line()
+                return b"", len(data)
+            data = bytes(self._line) + data[pos:]
             shift = pos - len(self._line)  # positions in data, seen from the caller's
-            self._line = b""
+            self._line = bytearray()
             pos = 0
         else:
             shift = 0
@@ -158,7 +174,7 @@ class ChunkedBody:
             if state == self._SIZE:
                 match = _CHUNK_SIZE.match(data, pos)
                 if match is None:
-                    self._incomplete_size(data, pos)
+                    _check_size(data[pos : pos + _MAX_LINE + 1])
                     break
                 if match.end() - pos > _MAX_LINE:
                     raise _long_line()
@@ -166,48 +182,51 @@ class ChunkedBody:
                 self._left = int(match[1], 16)
                 self._state = self._DATA if self._left else self._TRAILERS
             elif state == self._TRAILERS:
-                pos = self._trailer_line(data, pos)
-                if self.done:
+                end = data.find(b"\n", pos) + 1
+                self._check_trailers((end or size) - pos)
+                if not end:
                     break
-                if self._line:
+                line = data[pos:end]
+                pos = end
+                if line in (b"\r\n", b"\n"):
+                    self.done = True
                     break
+                self._trailers += line
         if pos < size and not self.done:
-            self._line = data[pos:]
+            self._line += memoryview(data)[pos:]
+            self._looked_at = size - pos
             pos = size
         payload = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         return payload, pos + shift
 
-    def _incomplete_size(self, data: bytes, pos: int) -> None:
-        """Raise unless what is there can still become a line with a size."""
-        line = data[pos : pos + _MAX_LINE + 1]
-        end = line.find(b"\n")
-        if end >= 0 or not re.fullmatch(
-            rb"[0-9A-Fa-f]{0,16}[ \t]*(?:;[\t -~\x80-\xff]*)?\r?", line
-        ):
-            raise BadResponse(f"expected the size of a chunk, got {line[:40]!r}", phase="body")
-        if len(line) > _MAX_LINE:
+    def _check_line(self) -> None:
+        """Raise unless what is there of a line can still become one."""
+        size = len(self._line)
+        if self._state == self._TRAILERS:
+            self._check_trailers(size)
+        elif size > _MAX_LINE:
             raise _long_line()
+        elif size < 64 or size >= 2 * self._looked_at:
+            self._looked_at = size
+            _check_size(bytes(self._line))
 
-    def _trailer_line(self, data: bytes, pos: int) -> int:
-        """Take one line of the trailer section, if it is there; return where it ends."""
-        end = data.find(b"\n", pos)
-        if (len(data) if end < 0 else end) - pos + len(self.trailers) > self._max_trailers:
+    def _check_trailers(self, more: int) -> None:
+        if len(self._trailers) + more > self._max_trailers:
             raise ResponseTooLarge(
                 f"the trailer section has more than {self._max_trailers} octets", phase="body"
             )
-        if end < 0:
-            self._line = data[pos:]
-            return len(data)
-        line = data[pos : end + 1]
-        if line in (b"\r\n", b"\n"):
-            self.done = True
-        else:
-            self.trailers += line
-        return end + 1
 
     def eof(self) -> bool:
         """See :class:`Body`."""
         return self.done
+
+
+def _check_size(line: bytes) -> None:
+    """Raise unless the incomplete *line* can still become one with a size."""
+    if not _SIZE_SO_FAR.fullmatch(line):
+        raise BadResponse(f"expected the size of a chunk, got {line[:40]!r}", phase="body")
+    if len(line) > _MAX_LINE:
+        raise _long_line()
 
 
 def _long_line() -> ResponseTooLarge:

@@ -75,11 +75,10 @@ HeadersInput: TypeAlias = "Headers | Mapping[str, str] | Iterable[tuple[str, str
 
 
 def _joined(pairs: list[tuple[str, str]]) -> dict[str, str]:
-    values: dict[str, str] = {}
-    for given, value in pairs:
-        name = given.lower()
-        values[name] = f"{values[name]}, {value}" if name in values else value
-    return values
+    values: dict[str, list[str]] = {}
+    for name, value in pairs:
+        values.setdefault(name.lower(), []).append(value)
+    return {name: ", ".join(each) for name, each in values.items()}
 
 
 def make_headers(raw: list[tuple[str, str]], values: dict[str, str]) -> Headers:

@@ -229,8 +229,8 @@ class ResponseReader:
     def _end(self, body: Body, events: list[Event]) -> None:
         self._body = None
         self._expected.popleft()
-        if body.trailers:
-            events.append(parse_fields(body.trailers))
+        if trailers := body.trailers:
+            events.append(parse_fields(trailers))
         events.append(END)
 
     def _head(self, data: bytes, pos: int) -> tuple[Head | None, int]:
@@ -325,6 +325,7 @@ def _split(lines: bytes) -> Headers:
     """Return the fields in *lines*, which were checked."""
     raw = []
     values: dict[str, str] = {}
+    repeated: dict[str, list[str]] | None = None
     for line in lines.decode("latin-1").split("\n"):
         name, colon, value = line.partition(":")
         if not colon:
@@ -332,9 +333,14 @@ def _split(lines: bytes) -> Headers:
         value = value.strip(" \t\r")
         raw.append((name, value))
         name = name.lower()
-        if name in values:
-            value = f"{values[name]}, {value}"
-        values[name] = value
+        if name not in values:
+            values[name] = value
+        elif repeated is None:
+            repeated = {name: [values[name], value]}
+        else:
+            repeated.setdefault(name, [values[name]]).append(value)
+    if repeated is not None:
+        values.update((name, ", ".join(each)) for name, each in repeated.items())
     return make_headers(raw, values)
 
 
