@@ -73,7 +73,7 @@ def test_a_command_ends_with_its_status_and_all_its_output(fail: list[int]) -> N
     out, err = bytearray(), bytearray()
     process = ae.run_cmd("cat; echo err >&2; exit 3", stdin=b"hello", stdout=out, stderr=err)
     assert process.recv(PATIENCE) == 3 << 8
-    assert (out, err) == (b"hello", b"err\n")
+    assert (bytes(out), bytes(err)) == (b"hello", b"err\n")
     assert len(fail) >= 6  # both ends of three pipes
 
 

@@ -210,7 +210,10 @@ class QtBackend(Backend):
         self._notifiers.clear()
         self._receiver.queue.clear()
         if self.usable():
-            self._receiver.setParent(None)
+            # Qt deletes it, in a turn of its own: while an event is delivered, or by the garbage
+            # collector, it would be deleted under the feet of Qt, which crashes.
+            self._receiver.destroyed.disconnect()
+            self._receiver.deleteLater()
 
     def after_fork(self) -> None:
         return None  # Qt does not survive a fork; the child makes a loop of its own
