@@ -72,7 +72,7 @@ def _unknown_option(name: str, *others: str) -> str:
         options = [*signature(Settings.__init__).parameters][1:-1]
         alike = [option for option in options if option[:3] == "on_"] if name[:3] == "on_" else []
         (closest,) = get_close_matches(name, alike or options, n=1, cutoff=0.0)
-    return f"Handle() has no option {name!r}: did you mean {closest!r}?"
+    return f"Handle() got an unexpected keyword argument {name!r}: did you mean {closest!r}?"
 
 
 _is_callable: Final[Callable[[object], bool]] = callable  # whatever the annotation says
