@@ -314,8 +314,8 @@ class Connection:
             uploading.cancel()
         if not sent or not head.keep_alive or not self._host.pool.keeps or self.keep_for == 0:
             # the server has answered without reading everything, or closes
-            if not sent:
-                handle.linger = 0
+            if exchange.request.body is not None:
+                handle.linger = 0  # the rest of it helps nobody
             self._close()
         elif self._exchanges:
             handle.timeout_reset()
@@ -326,6 +326,7 @@ class Connection:
         exchange.got_end(trailers)
 
     def _on_eof(self, handle: Handle) -> None:
+        handle.linger = 0  # nobody reads what might not have been sent
         self._deliver(self._reader.eof())
         if self._handle is handle:
             self._close()

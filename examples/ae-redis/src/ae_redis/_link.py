@@ -223,7 +223,7 @@ class Link:
         if self.ended:
             return
         waiting = list(self.waiting)
-        self.close()
+        self.close(at_once=True)  # whose command is lost is told
         if isinstance(error, ProtocolError) and not self.was_up:
             self.hopeless = True
         self._owner.link_down(self, error, waiting)
