@@ -19,7 +19,7 @@ REQUIRES: dict[str, set[str]] = {  # of ours
     "packages/ae-handle": {"ae-core", "ae-socket"},
     "packages/ae-tls": {"ae-core", "ae-socket", "ae-handle"},
     "packages/ae-guests": {"ae-core"},
-    "examples/ae-redis": {"ae-handle"},
+    "examples/ae-redis": {"ae-socket", "ae-handle"},
     "examples/ae-http": {"ae-socket", "ae-handle"},
 }
 FOLDERS = {Path(folder).name: ROOT / folder for folder in REQUIRES}

@@ -115,3 +115,13 @@ def test_a_clone_has_the_options_but_the_changes() -> None:
         redis.clone(nosuch=1)  # type: ignore[call-arg]
     with pytest.raises(ValueError, match="expected db"):
         redis.clone(db=-1)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://[::1]x:6379", "redis://[::1]x", "redis://a b", "redis://u:p@v@h", "redis://a:b:1",
+     "redis://[::1", "redis://a]", "redis://[a]", "redis://a..b", "redis://h:+1", "redis://h:99999"],
+)  # fmt: skip
+def test_what_is_no_url_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        parse_url(url)

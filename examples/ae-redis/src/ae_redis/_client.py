@@ -11,7 +11,7 @@ import ae_core as ae
 
 from ._channel import Channel
 from ._commands import Commands
-from ._encode import Argument, encode, encode_command, may_block
+from ._encode import Argument, encode, encode_command
 from ._pipeline import Pipeline, Transaction, patience
 from ._reply import Patient, Reply, Watching
 from ._scope import Scope, let_go
@@ -145,7 +145,7 @@ class Redis(Commands[ae.CondVar[Any]], Scope):
             RuntimeError: In another thread than the client's first command.
         """
         command = encode_command(name, arguments)
-        if timeout == "default" and not may_block(name, arguments):
+        if timeout == "default" and command.__class__ is bytes:
             reply = Reply()
             self._channel.submit(command, reply)
             return reply

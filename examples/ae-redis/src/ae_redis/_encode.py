@@ -5,7 +5,7 @@ Sans-I/O.
 
 from __future__ import annotations
 
-__all__ = ("Argument", "encode", "encode_command", "may_block", "octets")
+__all__ = ("Argument", "MayBlock", "encode", "encode_command", "may_block", "octets")
 
 from typing import Any, Final, TypeAlias
 
@@ -95,17 +95,28 @@ def encode(*arguments: Argument) -> bytes:
 # Names are the program's, not the peer's, but a program may make them up: so not without end.
 _known: dict[str | bytes, bytes] = {}
 _MANY: Final = 1000
+# Those that are in _BLOCKING, in the spellings that programs use
 _blocking: set[str | bytes] = set()
 
 
+class MayBlock(bytes):
+    """A command that the server may answer later."""
+
+    __slots__ = ()
+
+
 def encode_command(name: str | bytes, arguments: tuple[Argument, ...]) -> bytes:
-    """Return a command of a user as octets.
+    """Return a command of a user as octets; :class:`MayBlock` if it may.
 
     Raises:
         TypeError: If the name is not text, or an argument cannot be one.
         ValueError: If the command does not work on a shared connection.
     """
-    head = _known.get(name) or _head(name, arguments)
+    head = _known.get(name)
+    if head is None:
+        head = _head(name, arguments)
+        if may_block(name, arguments):
+            return MayBlock(encode(name, *arguments))
     # one and two arguments are nearly all there is: 0.5 us instead of 1.2
     count = len(arguments)
     key: Any
@@ -157,7 +168,7 @@ def _head(name: str | bytes, arguments: tuple[Argument, ...]) -> bytes:
         if bytes(word).upper() == b"REPLY":
             raise ValueError("CLIENT REPLY does not work on a connection that is shared")
     elif verb in _BLOCKING:
-        _blocking.add(name)  # in this spelling, of which there are not many
+        _blocking.add(name)  # there are not many spellings
     elif len(_known) < _MANY:
         _known[name] = head
     return head

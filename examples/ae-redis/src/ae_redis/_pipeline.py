@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import ae_core as ae
 
 from ._commands import Commands
-from ._encode import Argument, encode, encode_command, may_block
+from ._encode import Argument, encode, encode_command
 from ._reply import Batch, Transacted
 
 if TYPE_CHECKING:
@@ -57,8 +57,9 @@ class Pipeline(Commands["Pipeline"]):
         """
         if timeout is not None:
             raise TypeError("expected the timeout at execute(), got one for a single command")
-        self._commands.append(encode_command(name, arguments))
-        if may_block(name, arguments):
+        encoded = encode_command(name, arguments)
+        self._commands.append(encoded)
+        if encoded.__class__ is not bytes:
             self._may_block = True
         return self
 

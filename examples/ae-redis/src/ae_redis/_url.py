@@ -7,10 +7,13 @@ from __future__ import annotations
 
 __all__ = ("Settings", "parse_url")
 
+import re
 from codecs import lookup
 from dataclasses import dataclass, field, fields
 from sys import float_info
 from typing import Any, Final, Literal
+
+from ae_socket import host_to_ascii
 
 from ._resp import MAX_LINE, MAX_REPLY
 
@@ -18,6 +21,7 @@ from ._resp import MAX_LINE, MAX_REPLY
 _QUERY: Final = ("client_name", "connect_timeout", "db", "protocol", "timeout")
 _SCHEMES: Final = ("redis", "rediss", "unix")
 _PORT: Final = 6379
+_LOCATION: Final = re.compile(r"(?:\[[^\[\]@]*\]|[^\[\]:@]*)(?::[0-9]*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +123,12 @@ def parse_url(url: str, **options: Any) -> Settings:
         found["host"] = "unix/"
         found["port"] = unquote(parts.path)
     else:
+        userinfo, _, location = parts.netloc.rpartition("@")
+        if "@" in userinfo or not _LOCATION.fullmatch(location):
+            raise ValueError("expected a URL with a host and a port, as host:port or [::1]:port")
         if parts.hostname:
             found["host"] = unquote(parts.hostname)
+            host_to_ascii(found["host"])  # to see whether it is one
         if port is not None:
             found["port"] = port
         if parts.path not in ("", "/"):
