@@ -158,15 +158,15 @@ def timer(after: float, callback: Callable[[], object], *, interval: float = 0.0
     if not callable(callback):
         raise TypeError(f"expected a callable, got {callback!r}")
     # TimerQueue.add(), written out; its figures stand there
-    entry: Callable[[], object] | TimerEntry = callback
     context = copy_context()
-    if interval != 0.0 or context:
+    if interval == 0.0 and not context:
+        core.last = number = core.last + 1
+        core.incoming[number] = at
+        core.live[number] = callback
+    else:
         interval = _check_interval(interval)
         entry = TimerEntry(callback, context if context else None, interval, at)
-    incoming = core.incoming
-    incoming.append(at)
-    number = core.before + len(incoming)
-    core.live[number] = entry
+        number = core.add(at, entry)
     if at < core.armed:
         core.rearm(at)
     if number >= core.tidy_at:

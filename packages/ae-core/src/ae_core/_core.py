@@ -155,13 +155,13 @@ class Core(TimerQueue):
 
     def resume_timers(self) -> None:
         """Have the backend armed for the earliest timer, whatever it is armed for."""
-        at = self.due[-1][0] if self.due else self.next_at()
+        at = -inf if self.has_due() else self.next_at()
         if at is None:
             if self.armed != inf:
                 self.armed = inf
                 self.backend.arm(None)
         elif not self.clock() < self.armed <= at:
-            self.rearm(at)
+            self.rearm(at if at > -inf else self.clock())
 
     def poll(self, block: bool) -> None:
         """Run one turn of the loop, also inside a callback."""
@@ -461,47 +461,45 @@ class Core(TimerQueue):
         if self.closed:
             return
         live = self.live
+        at, number = inf, 0
         self.armed = inf  # the backend has called, so it is armed no more
-        only = False
         try:
             now = self.clock()
-            due = self.take_due(now)
-            only = len(due) == 1
-            if len(due) > 1:
-                if self.eager:
+            count = self.take_due(now)
+            alone = count == 1
+            if not alone:
+                # no arming for timers that are made meanwhile: it happens below
+                if not self.eager:
+                    self.armed = -inf
+                elif count:
                     self.rearm(now)
-                else:
-                    self.armed = -inf  # no arming for what is made meanwhile: it happens below
-            while due:
-                at, number = due[-1]
-                if number not in live:
-                    del due[-1]
+            batch: Any = self.batch
+            for at, number in batch:
+                entry = live.get(number)
+                if entry is None:
+                    alone = False
                     continue  # cancelled by a callback before it
-                entry = live[number]
                 context = None
                 callback: Any = entry
+                repeats = False
                 if isinstance(entry, TimerEntry):
                     callback = entry.callback
                     context = entry.context
                     if entry.interval:
                         if entry.at != at:
-                            del due[-1]
+                            alone = False
                             continue  # met for the second time
+                        repeats = True
                         # planned before the call, from the planned time, at most one behind
                         again = at + entry.interval
                         if again < now:
                             again = now
                         self.again(again, number)
                         entry.at = again
-                    else:
-                        entry = callback
-                if self.armed == inf:
+                if alone and self.eager:
                     # before the call: a loop inside it has its timers, too
-                    next_at = due[-2][0] if len(due) > 1 else self.next_at()
-                    if next_at is not None:
-                        self.rearm(next_at)
-                del due[-1]
-                if entry is callback:
+                    self.arm_next()
+                if not repeats:
                     del live[number]
                 # call(), written out, as in IoRecord
                 try:
@@ -517,9 +515,35 @@ class Core(TimerQueue):
                         context.copy().run(callback)
                 except BaseException as error:
                     self.failed(error, (number, callback))
-        finally:
-            if (self.due or not only) and not self.closed:
-                self.resume_timers()  # else that was done before the call
+        except BaseException:
+            # it is put back, unless it was called: then it is not alive, or due at another time
+            self.due.append((at, number))
+            if self.batch is not None:
+                self.due.extend(self.batch)
+            if not self.closed:
+                self.resume_timers()
+            raise
+        if self.closed:
+            return
+        self.batch = None
+        if self.due:
+            self.resume_timers()  # a turn inside this one was broken off
+        elif not alone:
+            self.arm_next()
+        elif not self.eager:
+            # those that were made in the call are armed for
+            next_at = self.next_in_heap()
+            if next_at is not None and next_at < self.armed:
+                self.rearm(next_at)
+
+    def arm_next(self) -> None:
+        """Have the backend armed for the next timer that is not due."""
+        at = self.next_at()
+        if at is not None:
+            self.rearm(at)
+        elif self.armed != inf:
+            self.armed = inf
+            self.backend.arm(None)
 
     def timer(self, after: float, callback: Callable[[], object]) -> int:
         """Make a timer that the core itself owns, in empty context variables.
@@ -542,8 +566,9 @@ class Core(TimerQueue):
         """Call *callback* in the next turn, in the caller's context variables."""
         context = copy_context()
         self.posted.append((callback, context if context else None))
-        if not self.expected:
-            self.expect()
+        if not self.expected:  # expect(), written out
+            self.backend.call_soon(self.run_posted)
+            self.expected = True
 
     def run_posted(self) -> None:
         """Called by the backend: make the calls that are owed, and those that were postponed."""
@@ -562,15 +587,15 @@ class Core(TimerQueue):
                 if eager and len(posted) > 1:
                     self.expect()  # a loop inside the call goes on with the others
                 callback, context = posted[0]
-                del posted[0]
+                posted.popleft()
                 self.call(callback, context, None)
         finally:
             if not eager:
                 self.expected = False
             if (posted or self.owed or self.remote) and not self.expected:
                 # a timer, not call_soon: other events get their chance in between on every loop
-                self.expected = True
                 self.timer(0.0, self.run_posted)
+                self.expected = True
 
     def call_threadsafe(self, callback: Callable[[], object]) -> None:
         """Call *callback* in the loop's thread; from any thread.
@@ -601,8 +626,7 @@ class Core(TimerQueue):
                 break  # a loop inside a call has made the others
             if self.eager and len(remote) > 1:
                 self.expect()
-            callback, context = remote[0]
-            del remote[0]
+            callback, context = remote.popleft()
             self.call(callback, context, None)
 
     # ------------------------------------------------------------------ the end

@@ -51,8 +51,7 @@ _modules = sys.modules
 # yields what that library's own future yields.
 
 
-# Libraries that drive coroutines, too, and the flags of frames of generators and coroutines.
-_DRIVERS: Final = frozenset({"asyncio", "trio", "twisted.internet.defer"})
+# The flags of the frames of generators and coroutines.
 _IN_COROUTINE: Final = 0x20 | 0x80 | 0x200
 
 
@@ -287,8 +286,12 @@ def _is_ours() -> bool:
     It may have begun a loop in which somebody else's runs now. Who drives is the first frame up
     the stack, above that coroutine, that is none of a generator or a coroutine.
     """
-    if _modules.keys().isdisjoint(_DRIVERS):
-        return True
+    if (
+        "asyncio" not in _modules
+        and "trio" not in _modules
+        and "twisted.internet.defer" not in _modules
+    ):
+        return True  # nobody else drives any
     frame: FrameType | None = sys._getframe(2)
     while frame is not None and not frame.f_code.co_flags & _IN_COROUTINE:
         frame = frame.f_back

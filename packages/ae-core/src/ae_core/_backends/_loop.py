@@ -311,9 +311,13 @@ class LoopBackend(Backend):
             # of a turn that this one is inside of: what is still ready has been reported again
             self._batch.clear()
         if events or self._always:
-            self._batch = self._ready(events)
-            self.on_ready(self._batch)
-            self._batch = []
+            ready = self._ready(events)
+            if len(ready) > 1:
+                self._batch = ready
+                self.on_ready(ready)
+                self._batch = []
+            else:
+                self.on_ready(ready)
         worked = bool(events or self._soon)
         at = self._at
         if at is not None and at <= time.monotonic():

@@ -18,6 +18,7 @@ __all__ = (
 import gc
 import sys
 import traceback
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from .. import logs
@@ -82,7 +83,11 @@ def timers() -> str:
 
 
 def _timers(core: Core) -> Iterator[tuple[float, object, str]]:
-    for at, number in [*core.due, *core.heap, *((at, n) for n, at in core.unsorted())]:
+    for at, number in [
+        *copy(core.batch or ()),
+        *core.heap,
+        *((at, number) for number, at in core.incoming.items()),
+    ]:
         entry = core.live.get(number)
         if isinstance(entry, TimerEntry):
             every = f", every {entry.interval:g} s" if entry.interval else ""
