@@ -82,16 +82,22 @@ def block(core: Core, condvar: CondVar[Any], timeout: float | None) -> None:
             core.rearm(core.clock() + pause)
         return False
 
-    timer = None if timeout is None else core.timer(timeout, expire)
+    # What a signal handler raises strikes between any two lines: each step can be taken back
+    # whether or not it was taken.
+    timer = waiter = None
     wake = backend.waker()
-    waiter = condvar._wake_on_ready(wake)
-    core.blocked += 1
     try:
+        core.blocked.add(expire)
+        if timeout is not None:
+            timer = core.timer(timeout, expire)
+        waiter = condvar._wake_on_ready(wake)
         with catching_sigint(core):
+            core.resume()  # whatever was broken off by what a signal handler raised goes on here
             backend.run_until(done)
     finally:
-        core.blocked -= 1
-        condvar._forget_wake(waiter)
+        core.blocked.discard(expire)
+        if waiter is not None:
+            condvar._forget_wake(waiter)
         if timer is not None:
             core.cancel_timer(timer)
         if backend.ends_by_itself and not core.live:

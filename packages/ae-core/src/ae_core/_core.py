@@ -92,6 +92,7 @@ class Core(TimerQueue):
         "raw_threadsafe",
         "readers",
         "remote",
+        "rest",
         "rooms",
         "task",
         "thread",
@@ -117,8 +118,9 @@ class Core(TimerQueue):
         self.posted: deque[tuple[Callable[[], object], Context | None]] = deque()
         self.remote: deque[tuple[Callable[[], object], Context | None]] = deque()  # from threads
         self.expected = False  # the loop was asked to call run_posted()
+        self.rest = 0  # the timer that does what was too much for one turn
         self.blank: Context | None = Context()
-        self.blocked = 0  # how many recv() of this thread wait
+        self.blocked: set[object] = set()  # the recv() of this thread that wait
         self.interrupt: BaseException | None = None
         self.task: object | None = None  # the coroutine of ours that runs right now
         self.thread = get_ident()
@@ -157,6 +159,8 @@ class Core(TimerQueue):
         """Have the backend armed for the earliest timer, whatever it is armed for."""
         at = -inf if self.has_due() else self.next_at()
         if at is None:
+            if self.blocked and self.armed > self.clock():
+                return  # a wait that has nothing left looks again then
             if self.armed != inf:
                 self.armed = inf
                 self.backend.arm(None)
@@ -592,10 +596,14 @@ class Core(TimerQueue):
         finally:
             if not eager:
                 self.expected = False
-            if (posted or self.owed or self.remote) and not self.expected:
+            # for what came from a thread the loop calls anyway
+            if (posted or self.owed) and not self.expected:
                 # a timer, not call_soon: other events get their chance in between on every loop
-                self.timer(0.0, self.run_posted)
+                if self.rest not in self.live:
+                    self.rest = self.timer(0.0, self.run_posted)
                 self.expected = True
+            elif self.rest in self.live and not posted and not self.owed:
+                self.cancel_timer(self.rest)
 
     def call_threadsafe(self, callback: Callable[[], object]) -> None:
         """Call *callback* in the loop's thread; from any thread.

@@ -90,7 +90,7 @@ class catching_sigint:
 class _Waker:
     """The pipe that a signal makes readable; one per loop, made at its first ``recv()``."""
 
-    __slots__ = ("_ends", "fd", "fds")
+    __slots__ = ("_core", "_ends", "fd", "fds")
 
     _ends: tuple[Any, Any]
 
@@ -111,6 +111,7 @@ class _Waker:
             os.set_blocking(reader, False)
             os.set_blocking(self.fd, False)
         self.fds: tuple[int, int] = (reader, self.fd)
+        self._core = core
         # refused: then a signal ends no wait early, and its handler runs when something else does
         record = core.io_own(reader, self._drain, self._refused, counts=False)
         # some loops outlive the core, and would watch what is closed
@@ -122,6 +123,10 @@ class _Waker:
         log("warn", "signals cannot end a wait: %s", error, context="ae_core")
 
     def _drain(self) -> None:
+        # What a handler raises where the loop calls us is lost in the loop, and the call with it:
+        # so the loop is told of everything anew. The pipe is read last: if an exception strikes
+        # here, the loop calls again.
+        self._core.resume()
         reader = self._ends[0]
         try:
             if isinstance(reader, int):
