@@ -527,7 +527,7 @@ class Core(TimerQueue):
             if not self.closed:
                 self.resume_timers()
             raise
-        if self.closed:
+        if self._has_closed():
             return
         self.batch = None
         if self.due:
@@ -665,6 +665,10 @@ class Core(TimerQueue):
             queue.clear()
         self.backend.after_fork()
         return kept
+
+    def _has_closed(self) -> bool:
+        """Return whether a callback has closed it, which a type checker does not expect."""
+        return self.closed
 
     def close(self) -> None:
         """End the binding: every watcher of this core is dead from now on."""
