@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import ae_core as ae
 
-from ._backoff import Backoff
+from ._attempts import Attempts
 from ._errors import (
     CannotConnect,
     ClientClosed,
@@ -72,7 +72,7 @@ class Channel:
     """
 
     __slots__ = (
-        "_backoff",
+        "_attempts",
         "_big",
         "_closed",
         "_commands",
@@ -111,7 +111,7 @@ class Channel:
         self._closed = False
         self._dropped = False
         self._watching: Watching | None = None
-        self._backoff = Backoff(settings.max_delay)
+        self._attempts = Attempts(settings.max_delay)
         self._delay: ae.Watcher | None = None
         self._timer: ae.Watcher | None = None
         self._period = settings.timeout or _NO_LIMIT
@@ -216,7 +216,7 @@ class Channel:
         """This thread has another loop than at the last command: start anew on that one."""
         link, self.link = self.link, None
         self._timer = self._delay = None
-        self._backoff.reset()
+        self._attempts.reset()
         self.loop = loop
         if link is not None:
             waiting = list(link.waiting)
@@ -282,14 +282,14 @@ class Channel:
         self.link = None
         self._posted = False  # it may have ended while it was read
         if link.given_up:
-            self._backoff.reset()
+            self._attempts.reset()
             delay = 0.0
         elif link.was_up:
-            delay = self._backoff.ended(self._now() - self._up_at)
+            delay = self._attempts.ended(self._now() - self._up_at)
         else:
-            delay = self._backoff.failed()
-            if link.hopeless or self._backoff.failures >= self.settings.attempts:
-                self._backoff.reset()
+            delay = self._attempts.failed()
+            if link.hopeless or self._attempts.failures >= self.settings.attempts:
+                self._attempts.reset()
                 self._fail_queued(lambda: _again(error, maybe_executed=False))
         _throw(waiting, lambda: _again(error, maybe_executed=True))
         if link.was_up:
@@ -351,7 +351,7 @@ class Channel:
         self.link = self._delay = None
         if link is not None:
             link.close()
-        self._backoff.reset()
+        self._attempts.reset()
         text = f"no connection to {where} within {limit:g} s"
         self._fail_queued(lambda: ReplyTimedOut(text))
         self._end_if_dropped()

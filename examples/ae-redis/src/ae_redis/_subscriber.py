@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import ae_core as ae
 
-from ._backoff import Backoff
+from ._attempts import Attempts
 from ._encode import Argument, encode, octets
 from ._errors import ClientClosed, RedisError, ReplyError, ReplyTimedOut, passes
 from ._link import Link
@@ -67,7 +67,7 @@ class Subscriber:
 
     __slots__ = (
         "_asked",
-        "_backoff",
+        "_attempts",
         "_closed",
         "_confirmed",
         "_confirming",
@@ -123,7 +123,7 @@ class Subscriber:
         self._confirming: list[tuple[ae.CondVar[None], frozenset[Wanted]]] = []
         self._asked: deque[tuple[bytes, set[bytes]]] = deque()
         self._held: Subscription | None = None
-        self._backoff = Backoff(settings.max_delay)
+        self._attempts = Attempts(settings.max_delay)
         self._link: Link | None = None
         self._delay: ae.Watcher | None = None
         self._timer: ae.Watcher | None = None
@@ -380,10 +380,10 @@ class Subscriber:
         if link.was_up and not passes(error):
             if not self._works:
                 self._made()
-            delay = self._backoff.ended(self.loop.clock() - self._up_at)
+            delay = self._attempts.ended(self.loop.clock() - self._up_at)
         else:
-            delay = self._backoff.failed()
-        tries = self._backoff.failures
+            delay = self._attempts.failed()
+        tries = self._attempts.failures
         if link.hopeless or (not self._was_up and tries >= self._settings.attempts):
             self._fail(error)
         else:

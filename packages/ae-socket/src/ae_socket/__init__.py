@@ -12,6 +12,7 @@ from __future__ import annotations
 __all__ = (
     "UNIX",
     "AddressInfo",
+    "Backoff",
     "ConnectFailed",
     "Endpoint",
     "HostsFile",
@@ -73,6 +74,7 @@ from ._addresses import (
 from ._addresses import (
     parse_unix as parse_unix,
 )
+from ._backoff import Backoff as Backoff
 from ._connect import tcp_connect as tcp_connect
 from ._errors import ConnectFailed as ConnectFailed
 from ._errors import ResolveFailed as ResolveFailed
