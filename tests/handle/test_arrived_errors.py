@@ -11,7 +11,7 @@ import pytest
 import ae_core as ae
 from ae_core.testing import virtual_time
 from ae_handle import Chunk, Handle, HandleDestroyed, HandleError, HandleTimedOut, TransportError
-from ae_handle._tls import find_context
+from ae_handle._tls.engines import find_context
 from ae_handle.testing import memory_pair
 
 Turns = Callable[..., None]

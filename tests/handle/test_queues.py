@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ae_handle._read_queue import ReadQueue
-from ae_handle._timeouts import ANY, READ, WRITE, Timeouts, check_period
-from ae_handle._write_queue import WriteQueue
+from ae_handle._buffers.write_queue import WriteQueue
+from ae_handle._protocol.inactivity import ANY, READ, WRITE, Timeouts, check_period
+from ae_handle._protocol.read_queue import ReadQueue
 
 
 def test_requests_keep_their_order() -> None:

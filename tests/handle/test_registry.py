@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ae_handle import Json, Line, register_frame_type
-from ae_handle._registry import resolve_frame
+from ae_handle._protocol.registry import resolve_frame
 
 
 def factory() -> Line:

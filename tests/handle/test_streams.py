@@ -411,7 +411,7 @@ def test_the_null_device_is_always_ready(made: list[Handle]) -> None:
 @pytest.mark.parametrize("kind", ["SOCK_STREAM", "SOCK_DGRAM"])
 def test_a_borrowed_socket_works_as_on_windows(kind: str) -> None:
     """The adapter for objects that own a socket, where a descriptor is no file."""
-    from ae_handle._streams import BorrowedSocket
+    from ae_handle._streams.adapters import BorrowedSocket
 
     with socket.socket(socket.AF_INET, getattr(socket, kind)) as owner:
         if kind == "SOCK_DGRAM":
@@ -437,7 +437,7 @@ def test_a_borrowed_socket_works_as_on_windows(kind: str) -> None:
 
 @posix
 def test_what_windows_cannot_watch_is_refused() -> None:
-    from ae_handle._streams import BorrowedSocket
+    from ae_handle._streams.adapters import BorrowedSocket
 
     r, w = os.pipe()
     with os.fdopen(r, "rb", 0) as stream:

@@ -290,10 +290,10 @@ def test_a_name_is_needed_to_verify_one(certificates: Any, turns: Turns) -> None
 
 
 def test_without_an_engine_the_error_names_one(half: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ae_handle import _tls
+    from ae_handle._tls import engines
 
     monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [])
-    monkeypatch.setattr(_tls, "_default", None)
+    monkeypatch.setattr(engines, "_default", None)
     h, _ = half()
     with pytest.raises(TlsUnavailable, match="ae-tls"):
         h.start_tls("connect")
@@ -304,7 +304,7 @@ def test_without_an_engine_the_error_names_one(half: Any, monkeypatch: pytest.Mo
 def test_an_engine_is_found_by_its_entry_point(
     half: Any, certificates: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ae_handle import _tls
+    from ae_handle._tls import engines
 
     class Point:
         @staticmethod
@@ -312,7 +312,7 @@ def test_an_engine_is_found_by_its_entry_point(
             return lambda: ssl_context(certificates.client())
 
     monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [Point])
-    monkeypatch.setattr(_tls, "_default", None)
+    monkeypatch.setattr(engines, "_default", None)
     h, peer = half(peer_name="peer.test")
     h.start_tls("connect")
     assert peer.recv(3)[:2] == b"\x16\x03"
@@ -433,10 +433,10 @@ def test_autostart_can_be_awaited(join: Join, certificates: Any) -> None:
 def test_autostart_without_an_engine_is_a_tls_failure(
     half: Any, trace: Trace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ae_handle import _tls
+    from ae_handle._tls import engines
 
     monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [])
-    monkeypatch.setattr(_tls, "_default", None)
+    monkeypatch.setattr(engines, "_default", None)
     h, peer = half(on_error=lambda h, error: trace(type(error)))
     h.push_read(TlsAutostart("accept"), lambda h, version: None)
     peer.sendall(bytes.fromhex("1603010200"))

@@ -30,9 +30,9 @@ __all__ = (
     "register_frame_type",
 )
 
-from ._buffer import NEED_MORE as NEED_MORE
-from ._buffer import NeedMore as NeedMore
-from ._buffer import ReadBuffer as ReadBuffer
+from ._buffers.read_buffer import NEED_MORE as NEED_MORE
+from ._buffers.read_buffer import NeedMore as NeedMore
+from ._buffers.read_buffer import ReadBuffer as ReadBuffer
 from ._errors import BadMessage as BadMessage
 from ._errors import BufferLimitExceeded as BufferLimitExceeded
 from ._errors import HandleDestroyed as HandleDestroyed
@@ -43,7 +43,7 @@ from ._errors import TlsUnavailable as TlsUnavailable
 from ._errors import TransportError as TransportError
 from ._errors import UnexpectedEOF as UnexpectedEOF
 from ._handle import Handle as Handle
-from ._registry import register_frame_type as register_frame_type
+from ._protocol.registry import register_frame_type as register_frame_type
 from ._statistics import HandleStatistics as HandleStatistics
 from ._version import __version__ as __version__
 from .types import Cbor as Cbor

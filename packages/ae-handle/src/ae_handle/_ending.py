@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any, Final
 import ae_core as ae
 
 from . import _reading
-from ._awaited import Awaited
 from ._errors import (
     BufferLimitExceeded,
     HandleDestroyed,
@@ -34,8 +33,8 @@ from ._errors import (
     TransportError,
     UnexpectedEOF,
 )
-from ._linger import Departing, close, let_go, peer_text, report_loss
-from ._states import (
+from ._pending import Awaited
+from ._phases import (
     BROKEN,
     BROKEN_TOLD,
     CONNECTING,
@@ -44,6 +43,7 @@ from ._states import (
     FAILED,
     OPEN,
 )
+from ._streams.closing import Departing, close, let_go, peer_text, report_loss
 
 if TYPE_CHECKING:
     from ._handle import Handle

@@ -12,9 +12,9 @@ from weakref import ref
 
 import ae_core as ae
 
-from . import _lifecycle, _reading, _tls, _writing
-from ._registry import LINE
-from ._states import DUE_READ
+from . import _lifecycle, _reading, _tls_connection, _writing
+from ._phases import DUE_READ
+from ._protocol.registry import LINE
 
 if TYPE_CHECKING:
     from ._handle import Handle
@@ -156,7 +156,7 @@ class Events(ref["Handle"]):
             return
         tls = h._tls
         if tls is not None and tls.streaming and _reading.has_reader(h):
-            _tls.receive_much(h, tls)
+            _tls_connection.receive_much(h, tls)
             return
         try:
             data = h._io.recv(h._max_read_size)
@@ -168,9 +168,9 @@ class Events(ref["Handle"]):
         if data:
             if tls is not None:
                 tls.streaming = tls.recv_into is not None and len(data) == h._max_read_size
-            _tls.receive(h, data)
+            _tls_connection.receive(h, data)
         else:
-            _tls.end_of_stream(h)
+            _tls_connection.end_of_stream(h)
 
     def writable(self) -> None:
         """Send what is left."""

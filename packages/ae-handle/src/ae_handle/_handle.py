@@ -16,18 +16,20 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
 
 import ae_core as ae
 
-from . import _ending, _events, _lifecycle, _reading, _tls, _writing
-from ._awaited import Awaited, Each
-from ._buffer import NEED_MORE, ReadBuffer
+from . import _ending, _events, _lifecycle, _reading, _tls_connection, _writing
+from ._buffers.octets import not_a_class, octets
+from ._buffers.read_buffer import NEED_MORE, ReadBuffer
+from ._buffers.write_queue import WriteQueue
 from ._errors import HandleError
-from ._octets import not_a_class, octets
-from ._read_queue import ReadQueue
-from ._registry import LINE, resolve_frame
+from ._pending import Awaited, Each
+from ._phases import BROKEN, CONNECTING, DESTROYED, DUE_DRAINED, DUE_READ, DUE_WRITE, FAILED, OPEN
+from ._protocol.read_queue import ReadQueue
+from ._protocol.registry import LINE, resolve_frame
 from ._settings import Settings
-from ._states import BROKEN, CONNECTING, DESTROYED, DUE_DRAINED, DUE_READ, DUE_WRITE, FAILED, OPEN
 from ._statistics import HandleStatistics, describe, statistics
-from ._streams import adapt
-from ._write_queue import WriteQueue
+from ._streams.adapters import adapt
+from ._streams.nested import NestedStream
+from ._tls.engines import check_role, find_context
 from .types import Line
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 
     from ae_core import CondVar
 
-    from ._tls_layer import Tls
+    from ._tls.layer import Tls
     from .abc import Frame, Reader, TlsRole, TlsSession
 
 T = TypeVar("T")
@@ -222,7 +224,9 @@ class Handle(Settings):
             _lifecycle.connect(self, *connect)
             return
         io = adapt(stream)
-        session = None if self._tls_role is None else _tls.make(self, self._tls_role, None)
+        session = (
+            None if self._tls_role is None else _tls_connection.make(self, self._tls_role, None)
+        )
         _lifecycle.start(self, io, session)
         if self._due:
             _lifecycle.post_turn(self)
@@ -268,6 +272,16 @@ class Handle(Settings):
 
     def __repr__(self) -> str:
         return describe(self)
+
+    def as_stream(self) -> NestedStream:
+        """Return what another handle reads and writes when it is made of this one.
+
+        The callbacks of this handle are taken over; ``Handle(handle)`` calls it.
+
+        Raises:
+            ValueError: If the handle was destroyed.
+        """
+        return NestedStream(self)
 
     # ------------------------------------------------------------------ reading
 
@@ -689,14 +703,14 @@ class Handle(Settings):
             self._buf.clear()  # for the engine, which will not run any more
             return
         if self._phase == CONNECTING:
-            _tls.check_role(mode)
+            check_role(mode)
             if self._tls_role is not None:
                 raise ValueError("TLS is to be started already on this handle")
-            self._tls_context = _tls.find_context(self._tls_context if context is None else context)
+            self._tls_context = find_context(self._tls_context if context is None else context)
             self._tls_role = mode
-            _tls.leave_in_clear(self._out)
+            _tls_connection.leave_in_clear(self._out)
             return
-        _tls.start(self, _tls.make(self, mode, context))
+        _tls_connection.start(self, _tls_connection.make(self, mode, context))
         if self._due:
             _lifecycle.post_turn(self)
 
@@ -714,7 +728,7 @@ class Handle(Settings):
         if self._phase == CONNECTING and self._tls_role is not None and self._early is None:
             self._early = self._out.take_all()
         elif self._phase == OPEN:
-            _tls.stop(self)
+            _tls_connection.stop(self)
             if self._due:
                 _lifecycle.post_turn(self)
 

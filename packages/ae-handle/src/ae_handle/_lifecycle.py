@@ -24,11 +24,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import ae_core as ae
 
-from . import _ending, _reading, _tls, _writing
-from ._awaited import Awaited
+from . import _ending, _reading, _tls_connection, _writing
 from ._errors import HandleError, HandleTimedOut, TlsError, TransportError
-from ._linger import Departing, close
-from ._states import (
+from ._pending import Awaited
+from ._phases import (
     BROKEN,
     CONNECTING,
     DUE_DRAIN,
@@ -39,6 +38,7 @@ from ._states import (
     DUE_WRITE,
     OPEN,
 )
+from ._streams.closing import Departing, close
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from ae_core import CondVar
 
     from ._handle import Handle
-    from ._tls_layer import Tls
+    from ._tls.layer import Tls
 
 # How many things may become due within one event before other events get their turn.
 _ROUNDS: Final = 32
@@ -117,7 +117,7 @@ def do_due(h: Handle) -> None:
                 _report_failure(h)
             elif due & DUE_TLS:
                 h._due &= ~DUE_TLS
-                _tls.due(h)
+                _tls_connection.due(h)
             elif due & DUE_WRITE:
                 h._due &= ~DUE_WRITE
                 _writing.flush(h)
@@ -148,7 +148,7 @@ def _report_failure(h: Handle) -> None:
         if h._phase != OPEN or h._eof >= BROKEN:
             return
         if h._tls is not None and not h._tls.announced:
-            _tls.lost(h, error)
+            _tls_connection.lost(h, error)
             return
     _ending.fail(h, error)
 
@@ -162,7 +162,7 @@ def _rescue_input(h: Handle) -> None:
             return  # the write error says it all
         if not data:
             return
-        _tls.receive(h, data)
+        _tls_connection.receive(h, data)
         if h._phase != OPEN or h._eof:
             return
 
@@ -231,7 +231,7 @@ def start(h: Handle, io: Any, tls: Tls | None) -> None:
     out = h._out
     if tls is not None:
         # what was pushed before start_tls() is in the block, and leaves in clear before all else
-        _tls.begin(h, tls)
+        _tls_connection.begin(h, tls)
         if h._connecting is not None:
             keep_early(h, tls)
         h._armed = bool(out.block)
@@ -328,12 +328,12 @@ def _connected(
     tls = None
     if h._tls_role is not None:
         try:
-            tls = _tls.make(h, h._tls_role, None)
+            tls = _tls_connection.make(h, h._tls_role, None)
         except TlsError as error:
             h._out.lost += h._out.waiting  # it was to be encrypted
             h._out.drop_pieces()
             start(h, sock, None)
-            _tls.refuse(h, error)
+            _tls_connection.refuse(h, error)
             return
     start(h, sock, tls)
     do_due(h)
@@ -357,7 +357,7 @@ def _depart(h: Handle, departing: Departing, sock: socket.socket) -> None:
     tls = None
     if h._tls_role is not None:
         try:
-            tls = _tls.make(h, h._tls_role, None)
+            tls = _tls_connection.make(h, h._tls_role, None)
         except TlsError as error:
             close(sock)
             departing.failed(error)

@@ -17,8 +17,8 @@ __all__ = (
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from ._octets import not_a_class
-from ._timeouts import check_period
+from ._buffers.octets import not_a_class
+from ._protocol.inactivity import check_period
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -24,19 +24,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 import ae_core as ae
 
-from . import _ending, _lifecycle, _tls, _writing
-from ._awaited import END, Awaited, Next
-from ._buffer import NEED_MORE
+from . import _ending, _lifecycle, _tls_connection, _writing
+from ._buffers.read_buffer import NEED_MORE
 from ._errors import BadMessage, BufferLimitExceeded, TransportError, UnexpectedEOF
-from ._registry import LINE
-from ._states import BROKEN, DUE_READ, OPEN, TOLD
-from ._streams import watch
+from ._pending import END, Awaited, Next
+from ._phases import BROKEN, DUE_READ, OPEN, TOLD
+from ._protocol.registry import LINE
+from ._streams.adapters import watch
 from .types import TlsAutostart
 
 if TYPE_CHECKING:
-    from ._buffer import ReadBuffer
+    from ._buffers.read_buffer import ReadBuffer
     from ._handle import Handle
-    from ._read_queue import ReadQueue
+    from ._protocol.read_queue import ReadQueue
 
 # Theory of operation
 # -------------------
@@ -145,7 +145,7 @@ def _serve(h: Handle, queue: ReadQueue, buf: ReadBuffer) -> None:
             if buf.searched or buf.state is not None:
                 buf.reset_scan()
             if reader.__class__ is TlsAutostart:
-                _tls.autostart(h, reader, value)
+                _tls_connection.autostart(h, reader, value)
             callback(h, value)
         elif h._each_reader is not None:
             if not buf or not _serve_each(h, buf):
@@ -406,7 +406,7 @@ def receive_failed(h: Handle, error: OSError) -> None:
         h._reading.cancel()
         h._reading = None
     if h._tls is not None and not h._tls.announced:
-        _tls.lost(h, error)
+        _tls_connection.lost(h, error)
         return
     failure = TransportError(error.strerror or str(error), errno=error.errno)
     failure.__cause__ = error.with_traceback(None)

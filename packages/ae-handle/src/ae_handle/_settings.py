@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Never, TypeAlias, cast
 
 import ae_core as ae
 
-from . import _lifecycle, _reading, _tls, _writing
+from . import _lifecycle, _reading, _tls_connection, _writing
 from ._errors import HandleError
 from ._options import (
     Callback,
@@ -26,8 +26,9 @@ from ._options import (
     check_limit,
     check_size,
 )
-from ._states import CONNECTING, DESTROYED, DUE_DRAIN, DUE_READ, DUE_WRITE, FAILED, OPEN
-from ._timeouts import ANY, READ, WRITE, Timeouts, check_period
+from ._phases import CONNECTING, DESTROYED, DUE_DRAIN, DUE_READ, DUE_WRITE, FAILED, OPEN
+from ._protocol.inactivity import ANY, READ, WRITE, Timeouts, check_period
+from ._tls.engines import check_role, find_context
 from .types import Cbor, Json
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def _read_size_changed(h: Handle) -> None:
 def _handshake_timeout_changed(h: Handle) -> None:
     tls = h._tls
     if tls is not None and not tls.announced and h._phase == OPEN:
-        _tls.bound_handshake(h, tls)
+        _tls_connection.bound_handshake(h, tls)
 
 
 def _socket_option_changed(h: Handle) -> None:
@@ -152,7 +153,7 @@ def _check_name(name: str, value: object) -> str | None:
 
 
 def _check_context(name: str, value: Any) -> Any:
-    return None if value is None else _tls.find_context(value)
+    return None if value is None else find_context(value)
 
 
 class Settings:
@@ -367,10 +368,10 @@ class Settings:
             peer_name = connect[0]
         self._peer_name = None if peer_name is None else _check_name("peer_name", peer_name)
         if tls is not None:
-            _tls.check_role(tls)
-            tls_context = _tls.find_context(tls_context)
+            check_role(tls)
+            tls_context = find_context(tls_context)
         self._tls_role: TlsRole | None = tls
-        self._tls_context = None if tls_context is None else _tls.find_context(tls_context)
+        self._tls_context = None if tls_context is None else find_context(tls_context)
         self._process = getpid()
         self._loop = loop = ae.detect()
         self._clock = loop.clock

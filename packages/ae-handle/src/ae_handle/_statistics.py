@@ -10,7 +10,7 @@ __all__ = ("HandleStatistics", "describe", "statistics")
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from . import _reading
-from ._states import BROKEN, OPEN
+from ._phases import BROKEN, OPEN
 
 if TYPE_CHECKING:
     from ._handle import Handle

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Final
 
 import ae_core as ae
 
-from . import _lifecycle, _tls
+from . import _lifecycle, _tls_connection
 from ._errors import BufferLimitExceeded, TlsError, TransportError
-from ._states import DUE_DRAIN, DUE_DRAINED, OPEN
-from ._streams import shut_down, watch
+from ._phases import DUE_DRAIN, DUE_DRAINED, OPEN
+from ._streams.adapters import shut_down, watch
 
 if TYPE_CHECKING:
     from ._handle import Handle
@@ -88,7 +88,7 @@ def flush(h: Handle) -> None:
                 try:
                     block = tls.next_block(out)
                 except TlsError as error:
-                    _tls.fail_session(h, tls)
+                    _tls_connection.fail_session(h, tls)
                     _lifecycle.note_failure(h, error)
                     break
             if not block:
@@ -222,7 +222,7 @@ def _shut_down(h: Handle) -> None:
         try:
             tls.close(h._out)
         except TlsError as error:
-            _tls.fail_session(h, tls)
+            _tls_connection.fail_session(h, tls)
             _lifecycle.note_failure(h, error)
             return
         h._shutdown = 2  # close_notify is on its way

@@ -20,7 +20,7 @@ __all__ = (
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
-    from ._buffer import NeedMore, ReadBuffer
+    from ._buffers.read_buffer import NeedMore, ReadBuffer
 
 _T_co = TypeVar("_T_co", covariant=True)
 

@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any
 
 import ae_core as ae
 
-from ._buffer import NEED_MORE, ReadBuffer
+from ._buffers.octets import octets
+from ._buffers.read_buffer import NEED_MORE, ReadBuffer
 from ._handle import Handle
-from ._linger import end_lingering as end_lingering
-from ._linger import lingering as lingering
-from ._octets import octets
-from ._ssl import SslContext
+from ._streams.closing import end_lingering as end_lingering
+from ._streams.closing import lingering as lingering
+from ._tls.ssl_engine import SslContext
 
 if TYPE_CHECKING:
     import ssl

@@ -12,7 +12,7 @@ from struct import Struct
 from sys import maxsize
 from typing import TYPE_CHECKING, Any, Final
 
-from .._buffer import NEED_MORE, NeedMore, ReadBuffer
+from .._buffers.read_buffer import NEED_MORE, NeedMore, ReadBuffer
 from .._errors import BadMessage
 from ._collisions import FEW, collide
 from ._immutable import Immutable

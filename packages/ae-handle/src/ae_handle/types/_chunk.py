@@ -7,8 +7,8 @@ from __future__ import annotations
 
 __all__ = ("Chunk",)
 
-from .._buffer import NEED_MORE, NeedMore, ReadBuffer
-from .._octets import octets
+from .._buffers.octets import octets
+from .._buffers.read_buffer import NEED_MORE, NeedMore, ReadBuffer
 from ._immutable import Immutable
 
 

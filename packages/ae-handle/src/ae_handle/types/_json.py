@@ -11,7 +11,7 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from .._buffer import NEED_MORE, NeedMore, ReadBuffer
+from .._buffers.read_buffer import NEED_MORE, NeedMore, ReadBuffer
 from .._errors import BadMessage
 from ._immutable import Immutable
 

@@ -9,15 +9,15 @@ __all__ = ("Line",)
 
 from typing import TYPE_CHECKING, Final
 
-from .._buffer import NEED_MORE, NeedMore, ReadBuffer
-from .._octets import octets
+from .._buffers.octets import octets
+from .._buffers.read_buffer import NEED_MORE, NeedMore, ReadBuffer
 from ._immutable import Immutable
 from ._patterns import check_pattern
 
 if TYPE_CHECKING:
     import re
 
-    from ._patterns import Searchable
+    from .._buffers.match_length import Searchable
 
 # Theory of operation
 # -------------------

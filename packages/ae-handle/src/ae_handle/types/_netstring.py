@@ -9,9 +9,9 @@ __all__ = ("NetString",)
 
 from typing import Final
 
-from .._buffer import NEED_MORE, NeedMore, ReadBuffer
+from .._buffers.octets import octets
+from .._buffers.read_buffer import NEED_MORE, NeedMore, ReadBuffer
 from .._errors import BadMessage
-from .._octets import octets
 from ._immutable import Immutable
 
 # A length is checked while it arrives, so nothing that begins wrongly is waited for. Ten digits

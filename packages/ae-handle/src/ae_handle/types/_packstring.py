@@ -10,9 +10,9 @@ __all__ = ("PackString",)
 import struct
 from typing import Final
 
-from .._buffer import NEED_MORE, NeedMore, ReadBuffer
+from .._buffers.octets import octets
+from .._buffers.read_buffer import NEED_MORE, NeedMore, ReadBuffer
 from .._errors import BadMessage
-from .._octets import octets
 from ._immutable import Immutable
 
 # Perl's pack letters as struct formats. Those without a fixed order are the machine's own, those

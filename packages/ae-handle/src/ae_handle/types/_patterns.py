@@ -6,19 +6,10 @@ Sans-I/O: plain octets and patterns. ``re`` is the usual engine; any object will
 
 from __future__ import annotations
 
-__all__ = ("Searchable", "check_pattern", "compiled", "rebuilt", "spans_of")
+__all__ = ("check_pattern", "compiled", "rebuilt", "spans_of")
 
 import re
-from typing import Any, Protocol, TypeAlias
-
-
-class Searchable(Protocol):
-    """What a pattern must be able to do."""
-
-    def search(self, data: Any, pos: int, /) -> Any:
-        """Return the first match at or behind *pos*, or None."""
-        ...
-
+from typing import Any, TypeAlias
 
 Spans: TypeAlias = "tuple[tuple[int, int], ...]"
 

@@ -9,9 +9,9 @@ __all__ = ("Regex",)
 
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
-from .._buffer import NEED_MORE, NeedMore, ReadBuffer
+from .._buffers.octets import octets
+from .._buffers.read_buffer import NEED_MORE, NeedMore, ReadBuffer
 from .._errors import BadMessage
-from .._octets import octets
 from ._immutable import Immutable
 from ._patterns import compiled, rebuilt, spans_of
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import re
     from typing import TypeAlias
 
-    from ._patterns import Searchable
+    from .._buffers.match_length import Searchable
 
     Pattern: TypeAlias = "bytes | re.Pattern[bytes] | Searchable"
 
@@ -31,7 +31,8 @@ T_co = TypeVar("T_co", bytes, "re.Match[bytes]", covariant=True)
 # decides whether the peer can still be right; if it matches, the request fails and consumes
 # nothing. Then everything up to the end of a match of `skip` is put beyond search: it will be
 # part of the value whatever follows, and is never looked at again. `ReadBuffer.state` is that
-# offset. Patterns with a bounded match length are not searched twice either (see `_pattern`).
+# offset. Patterns with a bounded match length are not searched twice either
+# (see `_buffers/match_length.py`).
 #
 # With `groups` the match is wanted, but not the buffer that it was found in. So the octets are
 # searched again, alone; if the pattern leans on what was around them (look-ahead, $, \b, or ^ and

@@ -9,8 +9,8 @@ __all__ = ("TlsAutostart", "TlsDetect")
 
 from typing import TYPE_CHECKING, Final
 
-from .._buffer import NEED_MORE, NeedMore, ReadBuffer
-from .._octets import not_a_class
+from .._buffers.octets import not_a_class
+from .._buffers.read_buffer import NEED_MORE, NeedMore, ReadBuffer
 from ._immutable import Immutable
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ import re
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, overload
 
-from ._pattern import longest_match
+from .match_length import longest_match
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .types._patterns import Searchable
+    from .match_length import Searchable
 
 T = TypeVar("T")
 

@@ -23,15 +23,15 @@ from weakref import WeakSet, ref
 
 import ae_core as ae
 
-from ._errors import HandleError, HandleTimedOut, TlsError, TransportError
-from ._streams import DescriptorStream, peer_address, shut_down, watch
+from .._errors import HandleError, HandleTimedOut, TlsError, TransportError
+from .adapters import DescriptorStream, peer_address, shut_down, watch
 
 if TYPE_CHECKING:
     from ae_core import CondVar
     from ae_core.abc import Backend
 
-    from ._tls_layer import Tls
-    from ._write_queue import WriteQueue
+    from .._buffers.write_queue import WriteQueue
+    from .._tls.layer import Tls
 
 # The special problem of closing without losing data
 # --------------------------------------------------

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ._write_queue import WriteQueue
-    from .abc import TlsRole, TlsSession
+    from .._buffers.write_queue import WriteQueue
+    from ..abc import TlsRole, TlsSession
 
 # How long a close_notify of ours may go unanswered, in seconds.
 ANSWER: Final = 10.0

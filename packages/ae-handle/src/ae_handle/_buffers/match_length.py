@@ -5,12 +5,12 @@ Sans-I/O: looks at patterns only.
 
 from __future__ import annotations
 
-__all__ = ("longest_match",)
+__all__ = ("Searchable", "longest_match")
 
 import re
 from functools import lru_cache
 from importlib import import_module
-from typing import Any
+from typing import Any, Protocol
 
 # Theory of operation
 # -------------------
@@ -23,6 +23,14 @@ from typing import Any
 # every pattern counts as unbounded, which is slower and still right.
 
 _CONTEXT = ("AT", "ASSERT", "ASSERT_NOT", "GROUPREF", "GROUPREF_EXISTS")
+
+
+class Searchable(Protocol):
+    """What a pattern must be able to do."""
+
+    def search(self, data: Any, pos: int, /) -> Any:
+        """Return the first match at or behind *pos*, or None."""
+        ...
 
 
 @lru_cache(maxsize=512)

@@ -10,11 +10,9 @@ __all__ = (
     "autostart",
     "begin",
     "bound_handshake",
-    "check_role",
     "due",
     "end_of_stream",
     "fail_session",
-    "find_context",
     "leave_in_clear",
     "lost",
     "make",
@@ -31,18 +29,17 @@ from typing import TYPE_CHECKING, Any, Final
 import ae_core as ae
 
 from . import _ending, _lifecycle, _reading, _writing
-from ._errors import HandleTimedOut, TlsError, TlsUnavailable, UnexpectedEOF
-from ._octets import not_a_class
-from ._registry import LINE
-from ._ssl import SslContext, is_ssl_context
-from ._states import BROKEN, DUE_FAIL, DUE_READ, DUE_TLS, OPEN
-from ._tls_layer import ANSWER, Tls
+from ._errors import HandleTimedOut, TlsError, UnexpectedEOF
+from ._phases import BROKEN, DUE_FAIL, DUE_READ, DUE_TLS, OPEN
+from ._protocol.registry import LINE
+from ._tls.engines import check_role, find_context
+from ._tls.layer import ANSWER, Tls
 
 if TYPE_CHECKING:
+    from ._buffers.write_queue import WriteQueue
     from ._errors import HandleError
     from ._handle import Handle
-    from ._write_queue import WriteQueue
-    from .abc import TlsContext, TlsRole
+    from .abc import TlsRole
     from .types import TlsAutostart
 
 # Theory of operation
@@ -73,8 +70,6 @@ if TYPE_CHECKING:
 # A session that has failed is marked (`fail_session`) before anything is delivered or told: what
 # callbacks write from then on, and what waited to be encrypted, must not leave in clear.
 
-_ROLES: Final = ("connect", "accept")
-
 _TRUNCATED: Final = (
     "the stream was truncated: the connection was closed without close_notify, "
     "so data may be missing"
@@ -87,51 +82,6 @@ _STREAM_SIZE: Final = 1 << 18
 # Buffers for that: one, unless a callback runs the loop, or other threads have loops.
 _buffers: Final[list[memoryview]] = []
 _MOST_BUFFERS: Final = 2
-
-
-def find_context(context: Any) -> TlsContext:
-    """Return *context* as what the seam asks for; None asks the installed engines.
-
-    Raises:
-        TlsUnavailable: If None was given, and nothing that provides TLS is installed.
-        TypeError: If it has another shape.
-    """
-    if context is None:
-        return _installed()
-    not_a_class("tls_context", context)
-    if is_ssl_context(context):
-        return SslContext(context)
-    if callable(getattr(context, "new_session", None)):
-        result: TlsContext = context
-        return result
-    raise TypeError(
-        f"expected tls_context as an ae_tls.Context, an ssl.SSLContext or an object with "
-        f"new_session(), got {context!r}"
-    )
-
-
-_default: TlsContext | None = None
-
-
-def _installed() -> TlsContext:
-    global _default
-    if _default is None:
-        from importlib.metadata import entry_points
-
-        found = entry_points(group="ae_handle.tls")
-        for point in found:
-            made: TlsContext = point.load()()
-            _default = made
-            break
-        else:
-            raise TlsUnavailable()
-    return _default
-
-
-def check_role(role: object) -> None:
-    """Raise ValueError unless *role* is one."""
-    if role not in _ROLES:
-        raise ValueError(f'expected tls "connect" or "accept", got {role!r}')
 
 
 def make(h: Handle, role: TlsRole, context: Any) -> Tls:

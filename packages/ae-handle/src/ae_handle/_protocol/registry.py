@@ -9,8 +9,8 @@ __all__ = ("LINE", "SHARED", "register_frame_type", "resolve_frame")
 
 from typing import TYPE_CHECKING, Any, Final
 
-from ._octets import not_a_class
-from .types import Cbor, Json, Line, NetString, TlsDetect
+from .._buffers.octets import not_a_class
+from ..types import Cbor, Json, Line, NetString, TlsDetect
 
 if TYPE_CHECKING:
     from collections.abc import Callable

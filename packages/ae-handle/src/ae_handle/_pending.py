@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 import ae_core as ae
 from ae_core import CondVar
 
-from ._buffer import NEED_MORE, ReadBuffer
+from ._buffers.read_buffer import NEED_MORE, ReadBuffer
 from ._errors import UnexpectedEOF
-from ._registry import LINE
+from ._protocol.registry import LINE
 
 if TYPE_CHECKING:
     from ._handle import Handle

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ae_socket import host_to_ascii, parse_address
 
-from ._errors import TlsError
+from .._errors import TlsError
 
 if TYPE_CHECKING:
     import ssl
     from types import ModuleType
 
-    from .abc import TlsRole, TlsState
+    from ..abc import TlsRole, TlsState
 
 # The certificate checks of OpenSSL (X509_V_ERR_*) as words for programs. The same words as
 # ae_tls's, so that a handler does not depend on the engine.

@@ -1,0 +1,1 @@
+"""What a handle reads and writes: sockets, descriptors, other handles; and how it is closed."""
