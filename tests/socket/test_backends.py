@@ -36,6 +36,37 @@ def test_connections_are_made_and_accepted(backend: Backend) -> None:
     ae.run(main())
 
 
+def test_paused_server_leaves_connections_in_the_backlog(backend: Backend) -> None:
+    async def main() -> list[int]:
+        accepted: list[socket.socket] = []
+        counts: list[int] = []
+        arrived: list[ae.CondVar[None]] = [ae.CondVar(), ae.CondVar()]
+
+        def on_accept(sock: socket.socket, host: str, port: int) -> None:
+            accepted.append(sock)
+            if len(accepted) % 2 == 0:  # in the middle of what is there to accept
+                server.pause()
+                server.pause()
+                arrived[len(accepted) // 2 - 1].send()
+
+        with tcp_server("127.0.0.1", 0, on_accept) as server:
+            clients = [socket.create_connection(server.address) for _ in range(4)]
+            await arrived[0]
+            await ae.sleep(0.02)
+            counts.append(len(accepted))
+            server.resume()
+            server.resume()
+            counts.append(len(accepted))
+            await arrived[1]
+        counts.append(len(accepted))
+        server.resume()  # closed: nothing to accept on
+        for sock in (*clients, *accepted):
+            sock.close()
+        return counts
+
+    assert ae.run(main()) == [2, 2, 4]
+
+
 def test_refused_connect_is_reported(backend: Backend) -> None:
     async def main() -> None:
         with refused_address() as (host, port):

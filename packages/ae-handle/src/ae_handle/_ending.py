@@ -271,6 +271,9 @@ def destroy(h: Handle) -> None:
         ae.report_error(untold)
     elif lost and noted is not None:
         report_loss(lost, peer, noted)
+    on_end, h._on_end = h._on_end, None
+    if on_end is not None:
+        on_end(h)
 
 
 def _leave_connecting(h: Handle) -> None:

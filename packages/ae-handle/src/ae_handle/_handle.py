@@ -156,6 +156,7 @@ class Handle(Settings):
         "_iterators",
         "_later",
         "_may_burst",
+        "_on_end",
         "_out",
         "_pieces",
         "_queue",
@@ -220,6 +221,7 @@ class Handle(Settings):
         self._tls: Tls | None = None
         self._error: HandleError | None = None
         self._write_error: HandleError | None = None
+        self._on_end: Callable[[Handle], object] | None = None
         if connect is not None:
             _lifecycle.connect(self, *connect)
             return
@@ -558,6 +560,10 @@ class Handle(Settings):
                 _reading.update_interest(self)
                 if self._buf:
                     self._make_due(DUE_READ)
+
+    def _notify_end(self, callback: Callable[[Handle], object]) -> None:
+        """Have *callback* called at the end of ``destroy``, whoever called it; for ``serve``."""
+        self._on_end = callback
 
     def _hold(self) -> None:
         _lifecycle.hold(self)

@@ -41,6 +41,17 @@ class Readable:
     def _on_readable(self) -> None:
         raise NotImplementedError
 
+    def pause(self) -> None:
+        """Look no more until :meth:`resume`."""
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+
+    def resume(self) -> None:
+        """Look again, unless the socket has been closed meanwhile."""
+        if self._watch is None and self._bound.sock.fileno() != -1:
+            self._look()
+
     def close(self) -> None:
         """Close the socket; nothing is called back any more. Idempotent."""
         if self._watch is not None:

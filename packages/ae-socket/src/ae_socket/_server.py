@@ -103,7 +103,7 @@ class _Listener(Readable):
                 return
             except OSError as error:
                 if error.errno in _EXHAUSTED:
-                    self._pause(error)
+                    self._retry_later(error)
                     return
                 if error.errno in _DEAD:
                     self._give_up(error)
@@ -117,9 +117,9 @@ class _Listener(Readable):
             # What it raises ends this batch, not the server: the loop calls again.
             self._on_accept(sock, host, port)
             if self._watch is None:
-                return  # the callback has closed the server
+                return  # the callback has closed or paused the server
 
-    def _pause(self, error: OSError) -> None:
+    def _retry_later(self, error: OSError) -> None:
         self._watch = ae.timer(_PAUSE, self._look)
         now = ae.detect().clock()
         if now - self._last_log >= _LOG_PERIOD:
@@ -154,6 +154,20 @@ class Server(Held):
     def address(self) -> Address:
         """The first of :attr:`addresses`."""
         return self.addresses[0]
+
+    def pause(self) -> None:
+        """Accept nothing until :meth:`resume`, for a server that has as many clients as it wants.
+
+        Connections wait in the backlog; when that is full, the kernel answers no more. Pausing a
+        server that is paused or closed changes nothing; *on_accept* may do it.
+        """
+        for listener in self._open:
+            listener.pause()
+
+    def resume(self) -> None:
+        """Accept again. **When**: *on_accept* is never called inside this call."""
+        for listener in self._open:
+            listener.resume()
 
     def __repr__(self) -> str:
         state = "listening" if self._open else "closed"
