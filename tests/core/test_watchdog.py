@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import re
+import socket
 import threading
 import time
 import weakref
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 import ae_core as ae
-from ae_core import _watchdog, strict
+from ae_core import _detect, _watchdog, strict
 
 pytestmark = pytest.mark.usefixtures("fresh_logs", "strict_mode")
 posix = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX system")
@@ -364,6 +365,39 @@ def test_look_at_fds_forgets_what_is_watched_no_more(shown: Callable[[], str]) -
     assert shown().count(f"fd {writer} registered by {__name__}") == 1
     watcher.cancel()
     os.close(reader)
+
+
+@posix
+@pytest.mark.usefixtures("asleep")
+def test_a_number_that_the_packages_watch_themselves_is_not_mistaken_for_the_one_before(
+    shown: Callable[[], str],
+) -> None:
+    """The debug shell's and a command's watchers are not noted, but have numbers all the same."""
+    reader, writer = os.pipe()
+    other, more = socket.socketpair()
+    ae.io(reader, "r", nothing).cancel()
+    os.dup2(other.fileno(), reader)
+    record = _detect.current().io_start(reader, False, nothing, None)
+    _watchdog._look_at_fds()
+    record.cancel()
+    assert shown() == ""
+    for fd in (reader, writer, other.detach(), more.detach()):
+        os.close(fd)
+
+
+@posix
+@pytest.mark.usefixtures("asleep")
+def test_of_two_watchers_the_one_that_is_left_is_looked_after(shown: Callable[[], str]) -> None:
+    one, two = os.pipe()
+    other, more = os.pipe()
+    first = ae.io(one, "r", nothing)
+    ae.io(one, "r", nothing).cancel()
+    os.dup2(other, one)
+    _watchdog._look_at_fds()
+    assert f"fd {one} registered by {__name__}" in shown()
+    first.cancel()
+    for fd in (one, two, other, more):
+        os.close(fd)
 
 
 @pytest.mark.usefixtures("asleep")

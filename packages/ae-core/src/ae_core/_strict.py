@@ -54,7 +54,7 @@ class _Layer:
                 _watchdog.check_fd(fd, identity, site)
             watcher = create(_watchdog.guarded(callback, site))
             if identity is not None:
-                _watchdog.register_fd(current(), fd, identity, site)
+                _watchdog.register_fd(current(), fd, identity, site, watcher)
         elif kind == "timer":
             watcher = create(_watchdog.guarded(callback, site))
         else:

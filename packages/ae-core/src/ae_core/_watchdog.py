@@ -15,7 +15,7 @@ import traceback
 from _thread import allocate_lock, get_ident, start_new_thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakSet
+from weakref import WeakSet, ref
 
 from ._describe import callback_text
 from ._log import log
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from ._core import Core
+    from ._watcher import Watcher
 
 # Theory of operation
 # -------------------
@@ -35,9 +36,10 @@ if TYPE_CHECKING:
 # still shows where. A callback inside a callback means a nested loop (a modal dialog): then the
 # loop is alive, and the outer one's clock starts again.
 #
-# Which descriptors are watched is asked of the cores, so nothing is kept alive here. When a
-# watcher is made we note which file the number means (device and inode); if the number means
-# nothing later, or another file, its file was closed under the watcher.
+# When a watcher of a descriptor is made we note, beside a weak reference to it, which file the
+# number means (device and inode); if the number means nothing later, or another file, while that
+# watcher is active, the file was closed under it. The packages' own watchers are not noted, so a
+# number may be watched again by somebody whom nobody here knows.
 
 FD_PERIOD: Final = 4.0
 FDS_AT_ONCE: Final = 1000
@@ -64,13 +66,18 @@ _running: dict[int, _Run] = {}
 
 
 class _Registration:
-    """Which file a descriptor meant when a watcher for it was made."""
+    """Which file a descriptor meant when watchers for it were made."""
 
-    __slots__ = ("identity", "site")
+    __slots__ = ("identity", "site", "watchers")
 
-    def __init__(self, identity: tuple[int, int], site: str) -> None:
+    def __init__(self, identity: tuple[int, int], site: str, watchers: list[ref[Watcher]]) -> None:
         self.identity = identity
-        self.site = site
+        self.site = site  # of the latest
+        self.watchers = watchers
+
+    def active(self) -> list[ref[Watcher]]:
+        """Return those of the watchers that have not ended."""
+        return [each for each in self.watchers if (it := each()) is not None and it.active]
 
 
 _cores: WeakSet[Core] = WeakSet()
@@ -191,16 +198,20 @@ def _stack(frame: FrameType) -> str:
 def check_fd(fd: int, identity: tuple[int, int], site: str) -> None:
     """Complain if *fd*, for which a watcher is about to be made, is watched as another file."""
     earlier = _known.get(fd)
-    if earlier is not None and earlier.identity != identity and _is_watched(fd):
+    if earlier is not None and earlier.identity != identity and earlier.active():
         _complain(fd, earlier, f" and used again, by {site}")
 
 
-def register_fd(core: Core, fd: int, identity: tuple[int, int], site: str) -> None:
-    """Note that a watcher was made for *fd*, which means the file *identity* now."""
+def register_fd(
+    core: Core, fd: int, identity: tuple[int, int], site: str, watcher: Watcher
+) -> None:
+    """Note that *watcher* was made for *fd*, which means the file *identity* now."""
     if core not in _cores:
         _cores.add(core)
         _hear_refusals(core)
-    _known[fd] = _Registration(identity, site)
+    earlier = _known.get(fd)
+    others = earlier.active() if earlier is not None and earlier.identity == identity else []
+    _known[fd] = _Registration(identity, site, [*others, ref(watcher)])
     if not _alive and _enabled:
         _start_thread()
 
@@ -212,16 +223,12 @@ def _hear_refusals(core: Core) -> None:
 
     def refused(fd: int, write: bool, error: OSError) -> None:
         registration = _known.pop(fd, None)
-        if _enabled and registration is not None and error.errno == errno.EBADF:
+        if _enabled and error.errno == errno.EBADF and registration and registration.active():
             _complain(fd, registration, "")
         if refuse is not None:
             refuse(fd, write, error)
 
     backend.on_refused = refused
-
-
-def _is_watched(fd: int) -> bool:
-    return any(fd in core.readers or fd in core.writers for core in list(_cores))
 
 
 def _complain(fd: int, registration: _Registration, how: str) -> None:
@@ -243,7 +250,7 @@ def _look_at_fds() -> None:
         registration = _known.get(fd)
         if registration is None:
             continue
-        if not _is_watched(fd):
+        if not registration.active():
             _known.pop(fd, None)
             continue
         how = ""
@@ -256,7 +263,7 @@ def _look_at_fds() -> None:
                 continue
             how = " and used again"
         # Cancelled and closed, both in order, while we were looking? Then it is watched no more.
-        if _is_watched(fd) and _known.get(fd) is registration:
+        if registration.active() and _known.get(fd) is registration:
             _known.pop(fd, None)
             _complain(fd, registration, how)
 
