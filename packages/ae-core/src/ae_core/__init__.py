@@ -79,6 +79,7 @@ from ._tasks import cancelled_class as cancelled_class
 from ._tasks import run as run
 from ._tasks import sleep as sleep
 from ._tasks import spawn as spawn
+from ._version import __project__ as __project__
 from ._version import __version__ as __version__
 from ._watcher import Watcher as Watcher
 from ._watcher import weak as weak

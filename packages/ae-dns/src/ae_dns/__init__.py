@@ -38,6 +38,10 @@ __all__ = (
     "txt",
 )
 
+from . import _foundation as _foundation
+
+# isort: split
+
 from ._answers import Answer as Answer
 from ._answers import Srv as Srv
 from ._cache import Cache as Cache

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 __all__ = ("__version__", "async_slot", "new_event_loop", "start_asyncio", "start_trio")
 
+from . import _foundation as _foundation
+
+# isort: split
+
 import asyncio
 
 from ._loop import GuestLoop

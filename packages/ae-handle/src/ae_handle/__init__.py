@@ -30,6 +30,10 @@ __all__ = (
     "register_frame_type",
 )
 
+from . import _foundation as _foundation
+
+# isort: split
+
 from ._buffers.read_buffer import NEED_MORE as NEED_MORE
 from ._buffers.read_buffer import NeedMore as NeedMore
 from ._buffers.read_buffer import ReadBuffer as ReadBuffer

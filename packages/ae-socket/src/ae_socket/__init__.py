@@ -41,6 +41,10 @@ __all__ = (
     "udp_endpoint",
 )
 
+from . import _foundation as _foundation
+
+# isort: split
+
 from ._addresses import (
     UNIX as UNIX,
 )

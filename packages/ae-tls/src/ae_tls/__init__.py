@@ -10,6 +10,10 @@ from __future__ import annotations
 
 __all__ = ("REASONS", "Context", "Session", "VerifyInfo", "__version__", "certificate_name")
 
+from . import _foundation as _foundation
+
+# isort: split
+
 from ._context import Context as Context
 from ._errors import REASONS as REASONS
 from ._session import Session as Session
