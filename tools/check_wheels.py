@@ -136,6 +136,9 @@ def main() -> int:
             print(f"{wheel.path.name} installs with {', '.join(installed)}")
             if installed != expected:
                 wrong.append(f"{name}: expected {expected} to be installed, got {installed}")
+    files = [str(directory / name) for name in built]
+    if subprocess.run(["twine", "check", "--strict", *files], check=False).returncode != 0:
+        wrong.append("twine check --strict: see above")
     print(*wrong, sep="\n", end="\n" if wrong else "")
     print(f"wheels: {len(built)} files, {len(wrong)} complaints")
     return 1 if wrong else 0

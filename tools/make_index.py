@@ -2,10 +2,10 @@
 
     python tools/make_index.py [DIRECTORY] [--url URL] [--no-build]
 
-Writes into DIRECTORY (``dist``) the wheels and sdists; ``simple/``, the pages of a simple repository
-(PEP 503, and PEP 691's JSON beside each page as ``index.json``) with hashes, sizes and PEP 658
-metadata; and ``constraints.txt``, direct references with hashes for ``pip -c``, where URL is the
-address that DIRECTORY will be served at.
+Writes into DIRECTORY (``dist``) the wheels and sdists; ``simple/``, the pages of a simple
+repository (PEP 503, and PEP 691's JSON beside each page as ``index.json``) with hashes, sizes and
+PEP 658 metadata; and ``constraints.txt``, direct references with hashes for ``pip -c``, where URL
+is the address that DIRECTORY will be served at.
 """
 
 from __future__ import annotations
@@ -80,7 +80,9 @@ def build(directory: Path) -> None:
     """Build a wheel and an sdist of every distribution."""
     for project in sorted(path for place in PLACES for path in ROOT.glob(place)):
         command = [sys.executable, "-m", "hatchling", "build", "-d", str(directory)]
-        subprocess.run(command, cwd=project.parent, check=True, stdout=subprocess.DEVNULL)
+        done = subprocess.run(command, cwd=project.parent, check=False, capture_output=True)
+        if done.returncode != 0:
+            raise SystemExit(done.stderr.decode(errors="replace"))
 
 
 def read(path: Path) -> File:

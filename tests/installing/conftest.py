@@ -1,4 +1,4 @@
-"""Two package indexes on the loopback interface: ours, and a public one with a stranger's ae-core."""
+"""Two package indexes on the loopback interface: ours, and one with a stranger's ae-core."""
 
 from __future__ import annotations
 

@@ -13,7 +13,6 @@ import subprocess
 import tomllib
 import urllib.request
 from collections.abc import Callable
-from functools import partial
 from importlib.metadata import distribution, version
 from pathlib import Path
 
@@ -70,7 +69,7 @@ def test_an_explicit_index_of_uv_leads_to_ours(
     assert taken(public) == []
     lock = tomllib.loads((place.folder / "uv.lock").read_text())
     places = {p["name"]: p["source"] for p in lock["package"] if p["name"].startswith("ae-")}
-    assert places == dict.fromkeys(OURS, {"registry": f"{ours.url}/simple"})
+    assert places == {name: {"registry": f"{ours.url}/simple"} for name in OURS}
     assert lock["package"][0]["wheels"][0]["hash"].startswith("sha256:")
 
 
@@ -112,17 +111,22 @@ def plant_build_tools(place: Place) -> None:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Callable[[str], str]:
-    """Return a block of the page with its repository led to a clone of this one with its tags."""
-    if not (ROOT / ".git").exists():
-        pytest.skip("the sources are not a git checkout")
-    clone = tmp_path / "source"
-    git = partial(subprocess.run, check=True, capture_output=True)
-    git(["git", "clone", "--quiet", "--no-local", "--depth=1", f"file://{ROOT}", clone])
+    """Return a block of the page with its repository led to a copy of ours that has its tags."""
+    copy = tmp_path / "source"
+    shutil.copytree(ROOT / "packages", copy / "packages", ignore=shutil.ignore_patterns("__pyc*"))
+    author = ("-c", "user.name=tests", "-c", "user.email=tests@example.org")
+
+    def git(*arguments: str) -> None:
+        subprocess.run(["git", *author, *arguments], cwd=copy, check=True, capture_output=True)
+
+    git("init", "--quiet")
+    git("add", "--all")
+    git("commit", "--quiet", "--message=all")
 
     def lead(block: str) -> str:
-        for tag in set(re.findall(r"ae-\w+-\d+\.\d+\.\d+", block)):
-            git(["git", "tag", "--force", tag], cwd=clone)
-        return block.replace(f"{HOME}/source", f"file://{clone}")
+        for tag in sorted(set(re.findall(r"ae-\w+-\d+\.\d+\.\d+", block))):
+            git("tag", tag)
+        return block.replace(f"{HOME}/source", f"file://{copy}")
 
     return lead
 
@@ -192,8 +196,8 @@ def test_the_index_tells_hashes_sizes_and_metadata(ours: Index) -> None:
 
 
 def test_the_newest_version_is_the_constraint(tmp_path: Path) -> None:
-    for version in ("1.0.0", "1.10.0", "1.9.0"):
-        make_wheel(tmp_path, "ae-core", version, "")
+    for number in ("1.0.0", "1.10.0", "1.9.0"):
+        make_wheel(tmp_path, "ae-core", number, "")
     make_index(tmp_path, "--no-build", "--url", "https://packages.example.com/")
     text = (tmp_path / "constraints.txt").read_text()
     assert text.startswith(
