@@ -69,11 +69,20 @@ class Backend(ABC):
     #: and then. Called with True if none of our callbacks is on the stack. The backend may not be
     #: usable any more.
     on_ended: Callable[[bool], None] | None = None
+    #: Set by the core. A backend whose loop swallows what callbacks raise, or reports it by
+    #: itself, calls it with an exception that has escaped one of ours while :meth:`run_until`
+    #: runs: a signal handler has raised it.
+    on_escaped: Callable[[BaseException], None] | None = None
     #: Why this backend was chosen; set by detection.
     reason: str = ""
 
     def __init__(self, on_deadline: Callable[[], None]) -> None:
         self.on_deadline = on_deadline
+
+    def escaped(self, error: BaseException) -> None:
+        """Give *error* to :attr:`on_escaped`."""
+        if self.on_escaped is not None:
+            self.on_escaped(error)
 
     @abstractmethod
     def io_start(self, fd: int, write: bool, callback: Callable[[], None]) -> Any:

@@ -12,7 +12,7 @@ import sys
 from math import inf
 
 from ._errors import BlockingNotAllowed, Deadlock, RecursiveWait, WrongLoop
-from ._interrupt import catching_sigint
+from ._interrupt import catching_sigint, repeatable
 from ._thread_identity import bystanders, get_ident, sleep
 
 TYPE_CHECKING = False
@@ -38,6 +38,8 @@ def check_may_block(core: Core) -> None:
     """
     backend = core.backend
     if core.blocked and not backend.many_waits:
+        _forget_broken_off(core)
+    if core.blocked and not backend.many_waits:
         raise RecursiveWait(
             "recursive blocking wait attempted: this thread is inside another recv(); "
             "use a callback or 'await cv' here"
@@ -46,6 +48,16 @@ def check_may_block(core: Core) -> None:
         raise BlockingNotAllowed(
             f"recv() would block the running {backend.name} loop: use 'await cv' or a callback"
         )
+
+
+def _forget_broken_off(core: Core) -> None:
+    """Forget waits that are over: a signal handler raised while one of them ended."""
+    frame = sys._getframe(2)  # who wants to wait, which may be block() itself
+    while frame.f_back is not None:
+        frame = frame.f_back
+        if frame.f_code is block.__code__:
+            return
+    core.blocked.clear()
 
 
 def block(core: Core, condvar: CondVar[Any], timeout: float | None) -> None:
@@ -60,6 +72,7 @@ def block(core: Core, condvar: CondVar[Any], timeout: float | None) -> None:
     stuck = False
     owns_wait = backend.owns_wait
 
+    @repeatable
     def expire() -> None:
         nonlocal timed_out
         timed_out = True
@@ -72,7 +85,7 @@ def block(core: Core, condvar: CondVar[Any], timeout: float | None) -> None:
 
     def is_stuck() -> bool:
         nonlocal stuck
-        if core.writers or core.posted or core.live:
+        if core.writers or core.posted or core.owed or core.live:
             return False
         pause = stuck_for(core)
         if pause is None:

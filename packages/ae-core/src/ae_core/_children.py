@@ -14,6 +14,7 @@ from contextlib import suppress
 from functools import partial
 
 from ._closing import close_descriptor
+from ._interrupt import repeatable
 from ._thread_identity import bystander
 
 TYPE_CHECKING = False
@@ -207,6 +208,7 @@ class Exit:
                 record.cancel()
                 self.core.failed(error, (record, record.callback))
 
+    @repeatable
     def on_end(self) -> None:
         """The child has ended: reap it and tell everybody."""
         if self.waiter is not None and self.waiter.handle is not None:

@@ -14,6 +14,7 @@ import sys
 from math import inf
 
 from ._blocking import block
+from ._interrupt import repeatable
 from ._seconds import check_seconds
 from ._thread_identity import get_ident
 
@@ -179,7 +180,11 @@ class CondVar(Generic[T]):
             self._value = value
             self._state = _VALUE
             if self._callbacks is not None:
-                self._run_callbacks()
+                try:
+                    self._run_callbacks()
+                except BaseException:
+                    self._run_others_later()
+                    raise
         elif state == _VALUE:
             self._value = value
 
@@ -218,7 +223,11 @@ class CondVar(Generic[T]):
             self._state = _ERROR
             self._unseen = _Unseen(error, type(self).__name__)
             if self._callbacks is not None:
-                self._run_callbacks()
+                try:
+                    self._run_callbacks()
+                except BaseException:
+                    self._run_others_later()
+                    raise
 
     def cancel(self) -> None:
         """Cancel the operation behind it: nobody is interested in the result any more.
@@ -238,7 +247,11 @@ class CondVar(Generic[T]):
             finally:
                 self._state = _CANCELLED
                 if self._callbacks is not None:
-                    self._run_callbacks()
+                    try:
+                        self._run_callbacks()
+                    except BaseException:
+                        self._run_others_later()
+                        raise
 
     def _end_operation(self) -> None:
         """Release what the operation holds; called by :meth:`cancel`, once.
@@ -302,13 +315,29 @@ class CondVar(Generic[T]):
                 callback(self)
             except BaseException as error:
                 try:
-                    _failed(error)
+                    self._broken_off(callback, error)
                 except BaseException as leaves:
                     interrupt = leaves  # when the others have been called
         if core is not None:
             core.owe_no_more(self._call_back)
         if interrupt is not None:
             raise interrupt
+
+    def _broken_off(self, callback: Any, error: BaseException) -> None:
+        """Deal with what *callback* raised; one of ours raises nothing, and is called again."""
+        core = _bound() if getattr(callback, "repeatable", False) else None
+        if core is None:
+            _failed(error)
+        else:
+            core.posted.append((lambda: callback(self), None))
+            core.escaped(error)
+
+    def _run_others_later(self) -> None:
+        """Have the callbacks called that a signal handler's exception left."""
+        core = _bound() if self._callbacks else None
+        if core is not None:
+            core.posted.append((self._run_callbacks, None))
+            core.resume()
 
     # ------------------------------------------------------------------ looking at it
 
@@ -475,6 +504,7 @@ class CondVar(Generic[T]):
     # ------------------------------------------------------------------ for the core
 
     def _wake_on_ready(self, wake: Callable[[], None]) -> Callable[[CondVar[T]], object]:
+        @repeatable
         def ready(_: CondVar[T]) -> None:
             wake()
 

@@ -16,6 +16,7 @@ from math import inf
 
 from ._backend import Backend
 from ._blocking import stuck_for
+from ._interrupt import repeatable
 from ._io import AlwaysReady, IoRecord
 from ._thread_identity import get_ident
 from ._timers import TimerEntry, TimerQueue
@@ -139,6 +140,7 @@ class Core(TimerQueue):
         backend.on_ready = self.io_ready  # type: ignore[method-assign]
         backend.on_refused = self.io_refused
         backend.on_stuck = lambda: stuck_for(self)
+        backend.on_escaped = self.escaped
         # Users reach it as detect().call_threadsafe: what they hand over may raise, and backends
         # are not asked to cope with that.
         self.raw_threadsafe = backend.call_threadsafe
@@ -158,13 +160,8 @@ class Core(TimerQueue):
     def resume_timers(self) -> None:
         """Have the backend armed for the earliest timer, whatever it is armed for."""
         at = -inf if self.has_due() else self.next_at()
-        if at is None:
-            if self.blocked and self.armed > self.clock():
-                return  # a wait that has nothing left looks again then
-            if self.armed != inf:
-                self.armed = inf
-                self.backend.arm(None)
-        elif not self.clock() < self.armed <= at:
+        # without a timer it may be armed all the same, to look whether anybody can answer
+        if at is not None and not self.clock() < self.armed <= at:
             self.rearm(at if at > -inf else self.clock())
 
     def poll(self, block: bool) -> None:
@@ -228,13 +225,20 @@ class Core(TimerQueue):
             else:
                 context.copy().run(callback)
         except BaseException as error:
-            self.failed(error, None if record is None else (record, callback))
+            self.failed(error, (record, callback))
 
     def failed(self, error: BaseException, source: tuple[Any, Any] | None) -> None:
         """Deal with what a callback raised: the hook, or out of ``recv()``.
 
         *source* is the record, a timer's number, with the callback; None if there is none.
         """
+        if source is not None:
+            if getattr(source[1], "repeatable", False):
+                self.posted.append((source[1], None))
+                self.escaped(error)
+                return
+            if source[0] is None:
+                source = None
         if not isinstance(error, (KeyboardInterrupt, SystemExit)):
             from ._hook import report
 
@@ -248,6 +252,21 @@ class Core(TimerQueue):
         if self.interrupt is None:
             self.interrupt = error
         self.backend.wake()
+
+    def escaped(self, error: BaseException) -> None:
+        """Deal with what left a function of ours that the loop called; go on with the rest.
+
+        A signal handler has raised it there, or it is an interrupt that leaves by the loop.
+        """
+        if self.closed:
+            raise error
+        self.resume()
+        if self.blocked:
+            if self.interrupt is None:
+                self.interrupt = error
+            self.backend.wake()
+        else:
+            self.failed(error, None)
 
     # ------------------------------------------------------------------ descriptors
 
@@ -378,6 +397,7 @@ class Core(TimerQueue):
             if not self.closed:
                 del self.own[record.fd]
                 self.io_forget(record.token)
+                record.token = None  # the number may be another's by now
 
     def io_own_close(self, record: IoRecord) -> None:
         """Do so while the core is being closed."""
@@ -409,7 +429,8 @@ class Core(TimerQueue):
                 continue
             callback: Any = record.callback
             if callback is None:
-                continue  # cancelled by a callback before it
+                record.release()  # cancelled by a callback before it
+                continue
             try:
                 callback()
             except BaseException as error:
@@ -519,14 +540,13 @@ class Core(TimerQueue):
                         context.copy().run(callback)
                 except BaseException as error:
                     self.failed(error, (number, callback))
-        except BaseException:
+        except BaseException as error:
             # it is put back, unless it was called: then it is not alive, or due at another time
             self.due.append((at, number))
             if self.batch is not None:
                 self.due.extend(self.batch)
-            if not self.closed:
-                self.resume_timers()
-            raise
+            self.escaped(error)
+            return
         if self._has_closed():
             return
         self.batch = None
@@ -574,12 +594,14 @@ class Core(TimerQueue):
             self.backend.call_soon(self.run_posted)
             self.expected = True
 
+    @repeatable
     def run_posted(self) -> None:
         """Called by the backend: make the calls that are owed, and those that were postponed."""
         eager = self.eager
         if eager:
             self.expected = False  # so that the loop is asked again
         posted = self.posted
+        item: Any = None
         try:
             if self.owed:
                 self.serve()
@@ -590,9 +612,13 @@ class Core(TimerQueue):
                     break
                 if eager and len(posted) > 1:
                     self.expect()  # a loop inside the call goes on with the others
-                callback, context = posted[0]
+                item = posted[0]
                 posted.popleft()
-                self.call(callback, context, None)
+                self.call(item[0], item[1], None)
+                item = None
+        except BaseException as error:
+            self._put_back(posted, item, error)
+            self.escaped(error)
         finally:
             if not eager:
                 self.expected = False
@@ -629,13 +655,30 @@ class Core(TimerQueue):
     def run_remote(self) -> None:
         """Called by the backend: make the calls that came from threads so far."""
         remote = self.remote
-        for _ in range(len(remote)):
-            if not remote:
-                break  # a loop inside a call has made the others
-            if self.eager and len(remote) > 1:
-                self.expect()
-            callback, context = remote.popleft()
-            self.call(callback, context, None)
+        item: Any = None
+        try:
+            for _ in range(len(remote)):
+                if not remote:
+                    break  # a loop inside a call has made the others
+                if self.eager and len(remote) > 1:
+                    self.expect()
+                item = remote[0]
+                remote.popleft()
+                self.call(item[0], item[1], None)
+                item = None
+        except BaseException as error:
+            self._put_back(remote, item, error)
+            self.escaped(error)
+
+    def _put_back(self, queue: deque[Any], item: Any, error: BaseException) -> None:
+        """Put *item* back if *error* came before :meth:`call` had called it."""
+        traceback = error.__traceback__
+        while traceback is not None:
+            if traceback.tb_frame.f_code is Core.failed.__code__:
+                return
+            traceback = traceback.tb_next
+        if item is not None and (not queue or queue[0] is not item):
+            queue.appendleft(item)
 
     # ------------------------------------------------------------------ the end
 

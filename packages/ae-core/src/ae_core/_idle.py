@@ -9,6 +9,8 @@ from __future__ import annotations
 
 __all__ = ("IdleRecord",)
 
+from ._interrupt import repeatable
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,10 +54,12 @@ class IdleRecord:
             finally:
                 self.running = False
 
+    @repeatable
     def fire_emulated(self) -> None:
         if not self.active:
             return
         core = self.core
+        core.cancel_timer(self.timer)  # if this is the second try
         started = core.clock()
         core.call(self.callback, self.context, self)
         if self.active:

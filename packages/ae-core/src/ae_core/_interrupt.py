@@ -1,13 +1,14 @@
-"""Ctrl-C while ``recv()`` or ``run()`` blocks.
+"""Ctrl-C while ``recv()`` or ``run()`` blocks, and what other signal handlers raise.
 
 Python's own handler raises ``KeyboardInterrupt`` between any two instructions, which may be in
 the middle of our bookkeeping. So while we block, the first SIGINT is only noted and ends the
-wait in good order; a second one raises at once, for a callback that never returns.
+wait in good order; a second one raises at once, for a callback that never returns. What a handler
+of the program raises cannot be put off: see ``_core`` for how it leaves everything in order.
 """
 
 from __future__ import annotations
 
-__all__ = ("after_fork", "catching_sigint")
+__all__ = ("after_fork", "catching_sigint", "is_ours", "repeatable")
 
 import _signal  # type: ignore[import-not-found]
 import os
@@ -19,9 +20,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType, TracebackType
-    from typing import Any
+    from typing import Any, TypeVar
 
     from ._core import Core
+
+    F = TypeVar("F", bound=Callable[..., object])
 
 # Theory of operation
 # -------------------
@@ -29,6 +32,59 @@ if TYPE_CHECKING:
 # to enter the system call that waits, or if its loop waits in C (Qt, Tk), that would be too late.
 # So Python is told to write a byte into a pipe that the loop watches, at the moment the signal
 # arrives; the loop calls us for it, and on the way the handler runs.
+
+
+def repeatable(function: F) -> F:
+    """Mark a callback of ours that may be called again if an exception broke it off."""
+    function.repeatable = True  # type: ignore[attr-defined]
+    return function
+
+
+def is_ours(error: BaseException) -> bool:
+    """Return whether *error* came out of code of ours, or out of a signal handler on its own.
+
+    A loop says so of what escaped a callback. What users' callbacks raise does not escape: so a
+    signal handler has raised it, between two instructions of ours.
+    """
+    traceback = error.__traceback__
+    while traceback is not None:
+        if traceback.tb_frame.f_globals.get("__name__", "").startswith("ae_core."):
+            return True
+        traceback = traceback.tb_next
+    return False
+
+
+class hearing_printed:
+    """While active, what a C loop would print because it escaped a callback of ours is heard of.
+
+    Such a loop (GLib, Qt) gives it to ``sys.excepthook``, and goes on.
+    """
+
+    __slots__ = ("_escaped", "_previous")
+
+    def __init__(self, escaped: Callable[[BaseException], None]) -> None:
+        self._escaped = escaped
+        self._previous = sys.excepthook
+
+    def __enter__(self) -> None:
+        sys.excepthook = self._hook
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if sys.excepthook == self._hook:
+            sys.excepthook = self._previous
+
+    def _hook(
+        self, kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+    ) -> None:
+        if is_ours(error.with_traceback(traceback)):
+            self._escaped(error)
+        else:
+            self._previous(kind, error, traceback)
 
 
 class catching_sigint:
@@ -92,7 +148,7 @@ class _Waker:
 
     __slots__ = ("_core", "_ends", "fd", "fds")
 
-    _ends: tuple[Any, Any]
+    _ends: tuple[Any, ...]
 
     def __init__(self, core: Core) -> None:
         reader: Any
@@ -122,6 +178,7 @@ class _Waker:
 
         log("warn", "signals cannot end a wait: %s", error, context="ae_core")
 
+    @repeatable
     def _drain(self) -> None:
         # What a handler raises where the loop calls us is lost in the loop, and the call with it:
         # so the loop is told of everything anew. The pipe is read last: if an exception strikes
@@ -137,7 +194,7 @@ class _Waker:
             return  # spurious
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:
-        for end in self._ends:
+        for end in getattr(self, "_ends", ()):  # unset if the constructor was broken off
             if isinstance(end, int):
                 close(end)
             else:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 __all__ = ("AlwaysReady", "IoRecord")
 
+from ._interrupt import repeatable
 from ._thread_identity import get_ident, wrong_thread
 
 TYPE_CHECKING = False
@@ -45,16 +46,20 @@ class IoRecord:
     def __call__(self) -> None:
         """Called by the backend: the descriptor is ready."""
         if self.peers is not None:
-            owed = self.core.owed
-            # one that is owed a call from an outer turn gets no second one for this event
-            owed.extend([record.fire for record in self.peers if record.fire not in owed])
-            self.core.serve()
+            try:
+                owed = self.core.owed
+                # one that is owed a call from an outer turn gets no second one for this event
+                owed.extend([record.fire for record in self.peers if record.fire not in owed])
+                self.core.serve()
+            except BaseException as error:
+                self.core.escaped(error)
             return
         # Core.call(), written out: 60 ns of the 3 us that an event costs
         core = self.core
         callback: Any = self.callback
         if callback is None:
-            return  # cancelled, and the backend had found it ready before
+            self.release()  # cancelled, and the backend had found it ready before
+            return
         try:
             if self.context is None:
                 blank = core.blank
@@ -76,27 +81,39 @@ class IoRecord:
     def cancel(self) -> None:
         if self.callback is None:
             return
-        core = self.core
-        if core.thread != get_ident():
+        if self.core.thread != get_ident():
             wrong_thread()
         self.callback = self.refused = None
-        fd = self.fd
-        if fd < 0:
-            fd = ~fd
-            side = core.writers
-        else:
-            side = core.readers
-        first = side[fd]
+        first = self._first()
         if first.peers is not None:
-            first.peers.remove(self)
+            if self in first.peers:
+                first.peers.remove(self)
             if first.peers:
                 return
-        del side[fd]
-        token = first.token
-        if token.__class__ is AlwaysReady:
-            token.stop()
-        else:
-            core.backend.io_stop(token)
+        first.release()
+
+    def _side(self) -> tuple[dict[int, IoRecord], int]:
+        core = self.core
+        return (core.writers, ~self.fd) if self.fd < 0 else (core.readers, self.fd)
+
+    def _first(self) -> IoRecord:
+        side, fd = self._side()
+        return side.get(fd, self)
+
+    def release(self) -> None:
+        """Have the backend stop watching for a record that is not in use any more.
+
+        The backend may call it still if a signal handler has raised inside :meth:`cancel`.
+        """
+        core = self.core
+        token = self.token
+        if token is None or core.closed:
+            return
+        side, fd = self._side()
+        if side.get(fd) is self:
+            del side[fd]
+        core.io_forget(token)
+        self.token = None
 
     def describe(self) -> str:
         return f" {~self.fd} w" if self.fd < 0 else f" {self.fd} r"
@@ -113,7 +130,9 @@ class AlwaysReady:
         # a timer, not call_soon: other events get their chance in between on every loop
         self.timer = core.timer(0.0, self.turn)
 
+    @repeatable
     def turn(self) -> None:
+        self.core.cancel_timer(self.timer)  # if this is the second try
         self.timer = self.core.timer(0.0, self.turn)  # before the call, which may run a loop
         self.fire()
 

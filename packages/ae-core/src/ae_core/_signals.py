@@ -15,6 +15,7 @@ import sys
 
 from ._closing import close_socket
 from ._errors import WrongLoop
+from ._interrupt import repeatable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -200,6 +201,7 @@ class _Hub:
                 except BlockingIOError:
                     return  # full: it is readable already
 
+    @repeatable
     def _on_readable(self) -> None:
         data = b""
         while self._ours is not None:

@@ -24,6 +24,7 @@ from ._blocking import block, check_may_block
 from ._condvar import CondVar
 from ._detect import asyncio_runs, bound, current, trio_runs
 from ._errors import CancelledError
+from ._interrupt import repeatable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,46 +97,60 @@ class Task(CondVar[T]):
         if self._cancel_requested:
             return
         self._cancel_requested = True
-        waiting, self._waiting_for = self._waiting_for, None
-        if waiting is not None:
-            waiting._forget_wake(self._resume)
+        if self._waiting_for is not None:
             self._core.postpone(self._step)
         # else it is about to take its next step anyway
 
     # ------------------------------------------------------------------ the driver
 
+    # A signal handler may raise between any two calls here, and a task that nobody resumes would
+    # wait for ever. So there may be a step too many, which does nothing, but never one too few.
+
+    @repeatable
     def _resume(self, condvar: CondVar[Any]) -> None:
         if self._waiting_for is condvar:
-            self._waiting_for = None
             self._core.postpone(self._step)
 
+    @repeatable
     def _step(self) -> None:
         """Run the coroutine up to its next wait, in its own context variables."""
         if self.ready:
             return
         core = self._core
+        waiting = self._waiting_for
+        if waiting is not None:
+            if not waiting.ready:
+                if not self._cancel_requested:
+                    return  # a step too many
+                waiting._forget_wake(self._resume)
+            self._waiting_for = None
         before, core.task = core.task, self
         try:
-            if self._cancel_requested and self._waiting_for is None:
-                self._cancel_requested = False
+            if self._cancel_requested:
                 error = CancelledError("the task was cancelled")
+                self._cancel_requested = False
                 awaited = self._context.run(self._coroutine.throw, error)
             else:
                 awaited = self._context.run(self._coroutine.send, None)
         except StopIteration as stop:
-            self._finish(stop.value, None)
+            self._end(stop.value, None)
             return
         except BaseException as error:
-            self._finish(None, error)
+            if getattr(self._coroutine, "cr_frame", None) is not None:
+                raise  # not out of the coroutine, which waits
+            self._end(None, error)
             return
         finally:
             core.task = before
         if isinstance(awaited, CondVar):
-            self._waiting_for = awaited
-            awaited.on_ready(self._resume)
-            if self._cancel_requested and self._waiting_for is awaited:
-                self._cancel_requested = False
-                self.cancel()
+            try:
+                self._waiting_for = awaited
+                awaited.on_ready(self._resume)
+                if self._cancel_requested:
+                    core.postpone(self._step)
+            except BaseException:
+                self._waiting_for = None  # what is awaited is said again in the next step
+                raise
         else:
             problem = TypeError(
                 f"a coroutine on the {core.backend.name} loop can only await condition variables "
@@ -143,6 +158,16 @@ class Task(CondVar[T]):
             )
             self._coroutine.close()
             self._finish(None, problem)
+
+    def _end(self, value: T | None, error: BaseException | None) -> None:
+        """Make the task ready; once more if a signal handler's exception comes between."""
+        try:
+            self._finish(value, error)
+        except BaseException:
+            if not self.ready:
+                self._core.posted.append((lambda: self._finish(value, error), None))
+                self._core.resume()
+            raise
 
     def _finish(self, value: T | None, error: BaseException | None) -> None:
         """Make the task ready; called once, by the driver or by the host's task."""
@@ -198,6 +223,11 @@ class _Sleep(CondVar[None]):
     def _end_operation(self) -> None:
         self._core.cancel_timer(self._number)
 
+    @repeatable
+    def _wake(self) -> None:
+        if not self.ready:
+            self.send()
+
 
 def sleep(seconds: float) -> CondVar[None]:
     """Return a condition variable that is ready after *seconds*, never early.
@@ -211,7 +241,7 @@ def sleep(seconds: float) -> CondVar[None]:
     core = current()
     condvar = _Sleep()
     condvar._core = core
-    condvar._number = core.timer(seconds, condvar.send)
+    condvar._number = core.timer(seconds, condvar._wake)
     return condvar
 
 

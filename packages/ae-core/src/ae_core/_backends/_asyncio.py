@@ -22,6 +22,7 @@ from .._backend import Backend
 from .._condvar import CondVar
 from .._descriptors import check_open, check_select
 from .._errors import BlockingNotAllowed, CancelledError
+from .._interrupt import is_ours, repeatable
 from .._log import log
 from ._select_thread import SelectThread
 from ._uvloop_polls import UvloopPolls
@@ -78,6 +79,7 @@ class AsyncioBackend(Backend):
         self._forked = False
         self._close_of_loop: Any = None  # the loop's close() that tells us, if it is ours
         self._follow_the_end()
+        self._others: Callable[..., object] | None = None  # the program's exception handler
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -163,19 +165,42 @@ class AsyncioBackend(Backend):
             # resolved by wake(). run_forever() with call_soon(stop) would spin instead.
             waiter = self._loop.create_future()
             self._waiters.append(waiter)
+            self._others = self._loop.get_exception_handler()
+            self._loop.set_exception_handler(self._on_error)
             try:
                 self._loop.run_until_complete(waiter)
             except RuntimeError:
                 if waiter.done() or self._loop.is_running():
+                    self._leave()
                     raise
                 return  # the loop was stopped, so the wait is over
+            except BaseException:
+                self._leave()
+                raise
             finally:
+                self._loop.set_exception_handler(self._others)
                 self._waiters.remove(waiter)
                 if not waiter.done():
                     waiter.cancel()
                 signals = sys.modules.get("ae_core._signals")
                 if signals is not None:
                     signals.settle()
+
+    def _on_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Called by the loop: something has escaped a callback."""
+        error = context.get("exception")
+        if isinstance(error, BaseException) and is_ours(error):
+            self.escaped(error)
+        elif self._others is None:
+            loop.default_exception_handler(context)
+        else:
+            self._others(loop, context)
+
+    def _leave(self) -> None:
+        """Finish what asyncio does at the end of a run, if an exception has broken that off."""
+        if getattr(self._loop, "_thread_id", None) is not None:
+            self._loop._thread_id = None  # type: ignore[attr-defined]
+            asyncio._set_running_loop(None)
 
     def wake(self) -> None:
         for waiter in self._waiters:
@@ -308,6 +333,7 @@ def wait_in_task(condvar: CondVar[Any]) -> Generator[Any, Any, None]:
     """Wait in a task of asyncio; its cancellation ends the wait, not the condition variable."""
     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
+    @repeatable
     def wake(_: CondVar[Any]) -> None:
         if not future.done():
             future.set_result(None)

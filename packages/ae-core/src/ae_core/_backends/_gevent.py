@@ -10,6 +10,7 @@ __all__ = ("GeventBackend",)
 
 import errno
 import os
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from .. import _condvar
 from .._backend import Backend
 from .._descriptors import check_open
 from .._errors import Deadlock, RecursiveWait
+from .._interrupt import is_ours
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +53,9 @@ class GeventLoop(Backend):
         super().__init__(on_deadline)
         self._loop = loop
         self._timer: Any = None
-        self._watchers: set[Any] = set()  # the hub outlives us, and would keep them
+        # with their callbacks; the hub outlives us, and would keep them
+        self._watchers: dict[Any, Callable[[int], None]] = {}
+        self._torn = False  # something escaped a callback: gevent has stopped that watcher
         self._closed = False
 
     def io_start(self, fd: int, write: bool, callback: Callable[[], None]) -> Any:
@@ -67,12 +71,12 @@ class GeventLoop(Backend):
                 if self.on_refused is not None:
                     self.on_refused(fd, write, _refusal(fd))
 
+        self._watchers[watcher] = fire
         watcher.start(fire, pass_events=True)
-        self._watchers.add(watcher)
         return watcher
 
     def io_stop(self, token: Any) -> None:
-        self._watchers.discard(token)
+        self._watchers.pop(token, None)
         token.stop()
         token.close()
 
@@ -80,14 +84,33 @@ class GeventLoop(Backend):
         token.ref = False
 
     def arm(self, at: float | None) -> None:
-        if self._timer is not None:
-            self._timer.stop()
-            self._timer.close()
-            self._timer = None
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.stop()
+            timer.close()
         if at is not None:
             self._timer = self._loop.timer(max(at - time.monotonic(), 0.0))
             # the loop's own idea of now may be as old as its last turn
             self._timer.start(self._on_timer, update=True)
+
+    def handle_error(self, context: Any, kind: Any, error: Any, traceback: Any) -> None:
+        """Called by gevent's loop: something has escaped a callback, or a signal handler."""
+        if not isinstance(error, BaseException):
+            error = kind() if error is None else kind(error)
+        if context is None or is_ours(error.with_traceback(traceback)):
+            self._torn = True
+            self.escaped(error)
+        else:
+            self._handle_others(context, kind, error, traceback)
+
+    def _handle_others(self, context: Any, kind: Any, error: Any, traceback: Any) -> None:
+        sys.excepthook(kind, error, traceback)
+
+    def _mend(self) -> None:
+        self._torn = False
+        for watcher, callback in self._watchers.items():
+            if not watcher.active:
+                watcher.start(callback, pass_events=True)
 
     def _on_timer(self) -> None:
         self.arm(None)
@@ -162,6 +185,9 @@ class GeventBackend(GeventLoop):
         self._check_greenlet()
         greenlet = gevent.getcurrent()
         while not done():
+            if self._torn:
+                self._mend()
+            self._loop.error_handler = self
             waiter: Any = Waiter(self._hub)
             self._waiters[greenlet] = waiter
             try:
@@ -177,7 +203,11 @@ class GeventBackend(GeventLoop):
             finally:
                 del self._waiters[greenlet]
                 if not self._waiters:
+                    self._loop.error_handler = self._hub
                     self._keep_alive(None)
+
+    def _handle_others(self, context: Any, kind: Any, error: Any, traceback: Any) -> None:
+        self._hub.handle_error(context, kind, error, traceback)
 
     def _keep_alive(self, pause: float | None) -> None:
         """Have the hub wait for another thread, which it does not count as a reason to."""

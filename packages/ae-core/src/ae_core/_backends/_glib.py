@@ -12,9 +12,20 @@ from gi.repository import GLib  # pyright: ignore
 
 from .._backend import Backend
 from .._descriptors import check_waitable
+from .._interrupt import hearing_printed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+class _Source:
+    """A source that calls again and again, and how it is made."""
+
+    __slots__ = ("id", "make")
+
+    def __init__(self, make: Callable[[], int]) -> None:
+        self.make = make
+        self.id = make()
 
 
 class GlibBackend(Backend):
@@ -28,7 +39,9 @@ class GlibBackend(Backend):
         super().__init__(on_deadline)
         self._context: Any = GLib.MainContext.default()
         self._timer = 0
-        self._sources: set[int] = set()  # those that stay until they are removed
+        # those that stay until they are removed
+        self._sources: set[_Source] = set()
+        self._torn = False  # something escaped a callback: GLib has ended that source
 
     def _repeat(self, callback: Callable[[], None]) -> Callable[..., bool]:
         def dispatch(*_: object) -> bool:
@@ -37,28 +50,50 @@ class GlibBackend(Backend):
 
         return dispatch
 
-    def io_start(self, fd: int, write: bool, callback: Callable[[], None]) -> int:
-        check_waitable(fd)
-        condition = GLib.IOCondition.OUT if write else GLib.IOCondition.IN | GLib.IOCondition.PRI
-        condition |= GLib.IOCondition.HUP | GLib.IOCondition.ERR
-        source: int = GLib.unix_fd_add_full(
-            GLib.PRIORITY_DEFAULT, fd, condition, self._repeat(callback)
-        )
-        # A loop inside the callback would not watch the descriptor at all, which others may wait
-        # for (signals come by one, and several watchers share one).
-        self._context.find_source_by_id(source).set_can_recurse(True)
+    def _watch(self, make: Callable[[], int]) -> _Source:
+        source = _Source(make)
         self._sources.add(source)
         return source
 
-    def io_stop(self, token: int) -> None:
-        if token in self._sources:
-            self._sources.discard(token)
-            GLib.source_remove(token)
+    def _unwatch(self, source: _Source) -> None:
+        self._sources.discard(source)
+        if self._context.find_source_by_id(source.id) is not None:
+            GLib.source_remove(source.id)
+
+    def _escaped(self, error: BaseException) -> None:
+        self._torn = True
+        self.escaped(error)
+
+    def _mend(self) -> None:
+        self._torn = False
+        for source in self._sources:
+            if self._context.find_source_by_id(source.id) is None:
+                source.id = source.make()
+        if self._timer and self._context.find_source_by_id(self._timer) is None:
+            self._timer = 0
+
+    def io_start(self, fd: int, write: bool, callback: Callable[[], None]) -> _Source:
+        check_waitable(fd)
+        condition = GLib.IOCondition.OUT if write else GLib.IOCondition.IN | GLib.IOCondition.PRI
+        condition |= GLib.IOCondition.HUP | GLib.IOCondition.ERR
+        dispatch = self._repeat(callback)
+
+        def make() -> int:
+            source: int = GLib.unix_fd_add_full(GLib.PRIORITY_DEFAULT, fd, condition, dispatch)
+            # A loop inside the callback would not watch the descriptor at all, which others may
+            # wait for (signals come by one, and several watchers share one).
+            self._context.find_source_by_id(source).set_can_recurse(True)
+            return source
+
+        return self._watch(make)
+
+    def io_stop(self, token: _Source) -> None:
+        self._unwatch(token)
 
     def arm(self, at: float | None) -> None:
-        if self._timer:
-            GLib.source_remove(self._timer)
-            self._timer = 0
+        timer, self._timer = self._timer, 0
+        if timer and self._context.find_source_by_id(timer) is not None:
+            GLib.source_remove(timer)
         if at is not None:
             # whole milliseconds, rounded up
             delay = max(math.ceil((at - time.monotonic()) * 1000), 0)
@@ -78,17 +113,19 @@ class GlibBackend(Backend):
 
     call_threadsafe = call_soon  # GLib locks its contexts itself
 
-    def idle_start(self, callback: Callable[[], None]) -> int:
-        source: int = GLib.idle_add(self._repeat(callback), priority=GLib.PRIORITY_LOW)
-        self._sources.add(source)
-        return source
+    def idle_start(self, callback: Callable[[], None]) -> _Source:
+        dispatch = self._repeat(callback)
+        return self._watch(lambda: int(GLib.idle_add(dispatch, priority=GLib.PRIORITY_LOW)))
 
-    def idle_stop(self, token: int) -> None:
-        self.io_stop(token)
+    def idle_stop(self, token: _Source) -> None:
+        self._unwatch(token)
 
     def run_until(self, done: Callable[[], bool]) -> None:
-        while not done():
-            self._context.iteration(True)
+        if self._torn:
+            self._mend()
+        with hearing_printed(self._escaped):
+            while not done():
+                self._context.iteration(True)
 
     def wake(self) -> None:
         self._context.wakeup()

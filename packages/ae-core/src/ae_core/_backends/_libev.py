@@ -23,9 +23,12 @@ class LibevBackend(GeventLoop):
 
     def __init__(self, on_deadline: Callable[[], None]) -> None:
         super().__init__(on_deadline, make_loop(default=False))
+        self._loop.error_handler = self
 
     def run_until(self, done: Callable[[], bool]) -> None:
         while not done():
+            if self._torn:
+                self._mend()
             self._loop.run(once=True)
 
     def wake(self) -> None:

@@ -134,12 +134,14 @@ class LoopBackend(Backend):
 
     def _tell_kernel(self) -> dict[int, int]:
         """Do what is noted; return the guests of the wait to come, with their interests."""
-        changed, self._changed = self._changed, {}
         readers, writers = self._readers, self._writers
         always = self._always
         waits_also = self._mux.waits_also
         guests: dict[int, int] = {}
-        for fd, known in changed.items():
+        refused: list[tuple[int, OSError]] = []
+        # What is noted stays so until all is done: if a signal handler raises in between, all is
+        # done again, which the kernel does not mind.
+        for fd, known in self._changed.items():
             wanted = READ if fd in readers else 0
             if fd in writers:
                 wanted |= WRITE
@@ -154,7 +156,7 @@ class LoopBackend(Backend):
                 always.add(fd)
             except OSError as error:
                 if error.errno == errno.EBADF or not waits_also:
-                    self._give_up(fd, error)
+                    refused.append((fd, error))
                 else:
                     # No room in the kernel (max_user_watches), or a file that a set cannot hold:
                     # it stays a guest, and is asked about again before each wait.
@@ -164,7 +166,9 @@ class LoopBackend(Backend):
                             self._unregister(fd)
                     except OSError:
                         continue  # nor did it know the file that has the number now
-        self._changed.update(dict.fromkeys(guests, 0))
+        self._changed = dict.fromkeys(guests, 0)
+        for fd, error in refused:
+            self._give_up(fd, error)
         return guests
 
     def _tell(self, fd: int, known: int | None, wanted: int) -> None:
@@ -201,11 +205,12 @@ class LoopBackend(Backend):
             self._rebuild()
 
     def _rebuild(self) -> None:
-        self._mux.close()
-        self._mux = MULTIPLEXERS[self._mux.name]()
-        self._register = self._mux.add
-        self._unregister = self._mux.remove
+        old, new = self._mux, MULTIPLEXERS[self._mux.name]()
         self._changed = dict.fromkeys({*self._readers, *self._writers} - self._always, 0)
+        self._mux = new
+        self._register = new.add
+        self._unregister = new.remove
+        old.close()
 
     # ------------------------------------------------------------------ time and calls
 
@@ -222,8 +227,8 @@ class LoopBackend(Backend):
             self._wakeup.notify()
 
     def _run_remote(self) -> None:
+        self._signalled = False  # before all else: what comes now signals again
         self._wakeup.drain()
-        self._signalled = False  # before looking: what comes now signals again
         remote = self._remote
         try:
             for _ in range(len(remote)):

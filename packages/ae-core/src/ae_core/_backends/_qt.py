@@ -16,6 +16,7 @@ from weakref import ref
 
 from .._backend import Backend
 from .._descriptors import check_waitable
+from .._interrupt import hearing_printed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,9 +89,10 @@ class QtBackend(Backend):
             def event(self, event: Any) -> bool:
                 if event.type() != kind:
                     return bool(super().event(event))
-                ours = backend()
-                if ours is not None and self.queue:
-                    ours._guard(self.queue.pop(0))
+                for _ in range(len(self.queue)):
+                    ours = backend()
+                    if ours is not None and self.queue:  # a loop inside a call may have made it
+                        ours._guard(self.queue.pop(0))
                 return True
 
             def post(self, callback: Callable[[], None]) -> None:
@@ -119,13 +121,13 @@ class QtBackend(Backend):
     def io_start(self, fd: int, write: bool, callback: Callable[[], None]) -> tuple[int, bool]:
         check_waitable(fd)
         token = (fd, write)
-        self._calls[token] = callback
         notifier = self._notifiers.get(token)
         if notifier is None:
             kinds = self._qt.QSocketNotifier.Type
             notifier = self._qt.QSocketNotifier(fd, kinds.Write if write else kinds.Read)
             notifier.activated.connect(lambda *_: self._activated(token))
             self._notifiers[token] = notifier
+        self._calls[token] = callback
         notifier.setEnabled(True)
         return token
 
@@ -166,7 +168,8 @@ class QtBackend(Backend):
             loop = self._qt.QEventLoop()
             self._loops.append(loop)
             try:
-                code = loop.exec()
+                with hearing_printed(self.escaped):
+                    code = loop.exec()
             finally:
                 self._loops.remove(loop)
             # After exit() of the application every exec() ends at once, until the program's own

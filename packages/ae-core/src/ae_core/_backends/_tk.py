@@ -10,10 +10,11 @@ __all__ = ("TkBackend",)
 
 import _tkinter
 import math
+import sys
 import time
 import tkinter
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from .._backend import Backend
 from .._descriptors import check_select, check_waitable
@@ -21,6 +22,19 @@ from .._wakeup import Wakeup
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
+
+
+_MANY: Final = 0x7FFFFFFF  # windows: mainloop() waits for as long as there are more
+
+
+def _in_main_loop() -> bool:
+    """Return whether ``mainloop()`` has called us."""
+    codes = (tkinter.mainloop.__code__, tkinter.Misc.mainloop.__code__)
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code not in codes:
+        frame = frame.f_back
+    return frame is not None
 
 
 # later versions wait by epoll or kqueue
@@ -114,9 +128,9 @@ class TkBackend(Backend):
             self._depth -= 1
 
     def arm(self, at: float | None) -> None:
-        if self._timer is not None:
-            self._timer.deletetimerhandler()
-            self._timer = None
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.deletetimerhandler()
         if at is not None:
             delay = max(math.ceil((at - time.monotonic()) * 1000), 0)
             self._timer = self._tk.createtimerhandler(min(delay, 0x7FFFFFFF), self._on_timer)
@@ -127,18 +141,14 @@ class TkBackend(Backend):
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         self._queue.append(callback)
-        if self._soon is None:
-            self._soon = self._tk.createtimerhandler(0, self._run_soon)
+        # one each: what escapes a handler may have kept another from being called
+        self._soon = self._tk.createtimerhandler(0, self._run_soon)
 
     def _run_soon(self) -> None:
-        self._soon = None
         for _ in range(len(self._queue)):
             if not self._queue:
                 break  # a loop inside a call has made the others
-            callback = self._queue.popleft()
-            if self._queue and self._soon is None:
-                self._soon = self._tk.createtimerhandler(0, self._run_soon)
-            self._enter(callback)
+            self._enter(self._queue.popleft())
 
     def call_threadsafe(self, callback: Callable[[], None]) -> None:
         if self._destroyed:
@@ -158,8 +168,13 @@ class TkBackend(Backend):
     # ------------------------------------------------------------------ running
 
     def run_until(self, done: Callable[[], bool]) -> None:
+        outermost = not _in_main_loop()
         while not done() and not self._destroyed:
             self._tk.dooneevent(0)
+            if outermost:
+                # This waits for nothing, but it raises what has escaped a handler, which a single
+                # event does not. A main loop of the program would forget its quit().
+                self._tk.mainloop(_MANY)
 
     def wake(self) -> None:
         return None  # `done` is asked after every event

@@ -12,9 +12,12 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
+from twisted.logger import globalLogPublisher
+
 from .._backend import Backend
 from .._descriptors import check_select, check_waitable
 from .._errors import BlockingNotAllowed
+from .._interrupt import is_ours
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +54,7 @@ class _Descriptor:
 
     def connectionLost(self, reason: Any) -> None:
         # a hang-up, after which the reactor has dropped us, or a descriptor that was closed
-        self._backend._lost(self._fd)
+        self._backend._lost(self._fd, is_ours(reason.value))
 
     def logPrefix(self) -> str:
         return "ae_core"
@@ -68,7 +71,7 @@ class TwistedBackend(Backend):
         from twisted.internet import reactor
 
         self._reactor: Any = reactor
-        self._waits = 0  # how many run_until() are under way, one in the other
+        self._ours = False  # a run_until() runs the reactor, or was broken off before its end
         self._stopped = False  # for good: a reactor that was stopped never runs again
         system: Any = self._reactor
         self._trigger: Any = system.addSystemEventTrigger("after", "shutdown", self._on_shutdown)
@@ -122,8 +125,11 @@ class TwistedBackend(Backend):
                 noted.discard(fd)
         getattr(self._reactor, "_selectables", {}).pop(fd, None)
 
-    def _lost(self, fd: int) -> None:
-        """The reactor watches a descriptor no more, in both directions."""
+    def _lost(self, fd: int, struck: bool) -> None:
+        """The reactor watches a descriptor no more, in both directions.
+
+        That is so too if something escaped one of our methods: *struck*.
+        """
         descriptor = self._descriptors.get(fd)
         if descriptor is None:
             return
@@ -133,9 +139,10 @@ class TwistedBackend(Backend):
             self._refuse(descriptor, True, error)
             self._refuse(descriptor, False, error)
             return
-        # a hang-up means ready, again and again
-        descriptor.doWrite()
-        descriptor.doRead()
+        if not struck:
+            # a hang-up means ready, again and again
+            descriptor.doWrite()
+            descriptor.doRead()
         for write, add in ((True, self._reactor.addWriter), (False, self._reactor.addReader)):
             if (descriptor.on_write if write else descriptor.on_read) is not None:
                 try:
@@ -156,9 +163,9 @@ class TwistedBackend(Backend):
             self.on_refused(fd, write, error)
 
     def arm(self, at: float | None) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
         if at is not None:
             delay = max(at - time.monotonic(), 0.0)
             self._timer = self._reactor.callLater(delay, self._on_timer)
@@ -185,17 +192,30 @@ class TwistedBackend(Backend):
             )
         if self._stopped:
             return
-        if not self._waits:
-            self._reactor.startRunning(installSignalHandlers=False)
-        self._waits += 1
+        outermost = not self.turn
         try:
+            self._ours = True
+            if not self._reactor.running:
+                self._reactor.startRunning(installSignalHandlers=False)
+            # the reactor logs what escapes a callback, and goes on
+            globalLogPublisher.addObserver(self._hear)
             while not done() and self._reactor.running:
                 self._turn(self._reactor.timeout())
         finally:
-            self._waits -= 1
-            if not self._waits and self._reactor.running:
-                # as if it had not run: the program may yet call run()
-                self._reactor.crash()
+            globalLogPublisher.removeObserver(self._hear)
+            if outermost:
+                if self._reactor.running:
+                    # as if it had not run: the program may yet call run()
+                    self._reactor.crash()
+                self._ours = False
+
+    def _hear(self, event: Any) -> None:
+        failure = event.get("log_failure") or event.get("failure")  # the older way to log
+        error = None if failure is None else failure.value
+        if isinstance(error, BaseException):
+            error = error.with_traceback(failure.getTracebackObject())
+            if is_ours(error):
+                self.escaped(error)
 
     def _turn(self, timeout: float | None) -> None:
         # in this order: the other way round, a call from a thread that arrives in
@@ -218,7 +238,7 @@ class TwistedBackend(Backend):
         self.run_until(lambda: next(turns, True))
 
     def running(self) -> bool:
-        return bool(self._reactor.running) and not self._waits
+        return bool(self._reactor.running) and not self._ours
 
     def close(self) -> None:
         self.arm(None)
