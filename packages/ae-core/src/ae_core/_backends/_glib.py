@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ("GlibBackend",)
 
 import math
+import signal
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,15 @@ from .._interrupt import hearing_printed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+def _guard(callback: Callable[[], None]) -> None:
+    try:
+        callback()
+    except KeyboardInterrupt:
+        # Raised here it would be printed. Whoever runs the loop listens for the signal, leaves it
+        # and raises what he is to raise. (SystemExit ends the process in GLib's binding.)
+        signal.raise_signal(signal.SIGINT)
 
 
 class _Source:
@@ -45,7 +55,7 @@ class GlibBackend(Backend):
 
     def _repeat(self, callback: Callable[[], None]) -> Callable[..., bool]:
         def dispatch(*_: object) -> bool:
-            callback()
+            _guard(callback)
             return True  # keep the source
 
         return dispatch
@@ -101,12 +111,12 @@ class GlibBackend(Backend):
 
     def _on_timer(self) -> bool:
         self._timer = 0
-        self.on_deadline()
+        _guard(self.on_deadline)
         return False
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         def once() -> bool:
-            callback()
+            _guard(callback)
             return False
 
         GLib.idle_add(once, priority=GLib.PRIORITY_DEFAULT)

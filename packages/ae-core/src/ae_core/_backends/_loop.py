@@ -167,8 +167,8 @@ class LoopBackend(Backend):
                     except OSError:
                         continue  # nor did it know the file that has the number now
         self._changed = dict.fromkeys(guests, 0)
-        for fd, error in refused:
-            self._give_up(fd, error)
+        for fd, refusal in refused:
+            self._give_up(fd, refusal)
         return guests
 
     def _tell(self, fd: int, known: int | None, wanted: int) -> None:

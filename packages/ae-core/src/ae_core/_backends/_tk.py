@@ -120,10 +120,7 @@ class TkBackend(Backend):
     def _enter(self, callback: Callable[[], None]) -> None:
         self._depth += 1
         try:
-            callback()
-        except (KeyboardInterrupt, SystemExit):
-            # Tk would lose it: end the main loop, which is the program's
-            self._tk.quit()
+            callback()  # what ends the program ends mainloop(), which raises it
         finally:
             self._depth -= 1
 

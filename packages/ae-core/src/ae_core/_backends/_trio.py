@@ -9,12 +9,12 @@ from __future__ import annotations
 __all__ = ("TrioBackend", "wait_in_task")
 
 import math
-import signal
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import trio
+from outcome import Error  # trio needs it
 from trio.lowlevel import TrioToken
 
 from .._backend import Backend
@@ -38,8 +38,9 @@ if not hasattr(trio.lowlevel, "in_trio_run"):
 #
 # An exception that leaves a system task, or a call of run_sync_soon, kills the run with
 # TrioInternalError. Callbacks of the core raise nothing but KeyboardInterrupt and SystemExit;
-# `_guard` takes these out by way of the main task if the run is ours, and otherwise turns the
-# former into a real SIGINT, which trio delivers in good order.
+# `_guard` takes these out by way of the main task if the run is ours. If it is the program's, the
+# main task is cancelled, and the run then ends as if that had raised them. (Raised in the main
+# task itself they would come out of its nurseries as a group.)
 
 
 class _Watch:
@@ -68,6 +69,7 @@ class TrioBackend(Backend):
         self._sleep: trio.CancelScope | None = None
         self._main: trio.CancelScope | None = None  # of a run that is ours
         self._leave: BaseException | None = None  # what it has to raise
+        self._leaving = False  # the program's run is about to end
         self._finished = False
         if trio.lowlevel.in_trio_run():
             self._enter()
@@ -93,10 +95,19 @@ class TrioBackend(Backend):
             if self._main is not None:
                 self._leave = error
                 self._main.cancel()
-            elif isinstance(error, KeyboardInterrupt):
-                signal.raise_signal(signal.SIGINT)
-            else:
-                raise
+            elif not self._leaving:
+                self._leaving = True
+                trio.lowlevel.spawn_system_task(self._end_run, error, name="ae_core end")
+
+    async def _end_run(self, error: BaseException) -> None:
+        """End the run, which is the program's, by *error* instead of what its main task returns."""
+        runner: Any = trio._core._run.GLOBAL_RUN_CONTEXT.runner
+        # the innermost nursery of the root task has the main task in it, and nothing else
+        trio.lowlevel.current_root_task().child_nurseries[-1].cancel_scope.cancel()  # type: ignore[union-attr]
+        try:
+            await trio.sleep_forever()
+        finally:  # system tasks are cancelled when the main task has ended
+            runner.main_task_outcome = Error(error)
 
     # ------------------------------------------------------------------ waiting
 

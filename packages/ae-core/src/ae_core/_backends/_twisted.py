@@ -40,11 +40,11 @@ class _Descriptor:
 
     def doRead(self) -> None:
         if self.on_read is not None and self._is_news():
-            self.on_read()
+            self._backend.guard(self.on_read)
 
     def doWrite(self) -> None:
         if self.on_write is not None and self._is_news():
-            self.on_write()
+            self._backend.guard(self.on_write)
 
     def _is_news(self) -> bool:
         """Return False if a turn inside this one has called already: it asked the system anew."""
@@ -58,6 +58,29 @@ class _Descriptor:
 
     def logPrefix(self) -> str:
         return "ae_core"
+
+
+class _Leaving:
+    """An observer of the log that lets *error* out of whoever catches and logs it.
+
+    It stays: the reactor catches and logs twice, and other errors are nothing to it.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        if _error_of(event) is self._error:
+            raise self._error
+
+
+def _error_of(event: dict[str, Any]) -> BaseException | None:
+    """Return the exception that is logged."""
+    failure = event.get("log_failure") or event.get("failure")  # the older way to log
+    if failure is None or not isinstance(failure.value, BaseException):
+        return None
+    error: BaseException = failure.value
+    return error.with_traceback(failure.getTracebackObject())
 
 
 class TwistedBackend(Backend):
@@ -80,6 +103,15 @@ class TwistedBackend(Backend):
         self._descriptors: dict[int, _Descriptor] = {}
         self._turns = 0
         self.turn = 0  # the one that runs
+
+    def guard(self, callback: Callable[[], None]) -> None:
+        """Call *callback*; what ends the program leaves the reactor, which would log it only."""
+        try:
+            callback()
+        except (KeyboardInterrupt, SystemExit) as error:
+            leaving: Any = _Leaving(error)
+            globalLogPublisher.addObserver(leaving)
+            raise
 
     def io_start(self, fd: int, write: bool, callback: Callable[[], None]) -> tuple[int, bool]:
         check_waitable(fd)
@@ -172,10 +204,10 @@ class TwistedBackend(Backend):
 
     def _on_timer(self) -> None:
         self._timer = None
-        self.on_deadline()
+        self.guard(self.on_deadline)
 
     def call_soon(self, callback: Callable[[], None]) -> None:
-        self._reactor.callLater(0, callback)
+        self._reactor.callLater(0, self.guard, callback)
 
     def _on_shutdown(self) -> None:
         self._stopped = True
@@ -183,7 +215,7 @@ class TwistedBackend(Backend):
     def call_threadsafe(self, callback: Callable[[], None]) -> None:
         if self._stopped:
             raise RuntimeError("the Twisted reactor has been stopped")
-        self._reactor.callFromThread(callback)
+        self._reactor.callFromThread(self.guard, callback)
 
     def run_until(self, done: Callable[[], bool]) -> None:
         if self.running():
@@ -193,29 +225,27 @@ class TwistedBackend(Backend):
         if self._stopped:
             return
         outermost = not self.turn
+        hear: Any = self._hear
         try:
             self._ours = True
             if not self._reactor.running:
                 self._reactor.startRunning(installSignalHandlers=False)
             # the reactor logs what escapes a callback, and goes on
-            globalLogPublisher.addObserver(self._hear)
+            globalLogPublisher.addObserver(hear)
             while not done() and self._reactor.running:
                 self._turn(self._reactor.timeout())
         finally:
-            globalLogPublisher.removeObserver(self._hear)
+            globalLogPublisher.removeObserver(hear)
             if outermost:
                 if self._reactor.running:
                     # as if it had not run: the program may yet call run()
                     self._reactor.crash()
                 self._ours = False
 
-    def _hear(self, event: Any) -> None:
-        failure = event.get("log_failure") or event.get("failure")  # the older way to log
-        error = None if failure is None else failure.value
-        if isinstance(error, BaseException):
-            error = error.with_traceback(failure.getTracebackObject())
-            if is_ours(error):
-                self.escaped(error)
+    def _hear(self, event: dict[str, Any]) -> None:
+        error = _error_of(event)
+        if error is not None and is_ours(error):
+            self.escaped(error)
 
     def _turn(self, timeout: float | None) -> None:
         # in this order: the other way round, a call from a thread that arrives in
