@@ -101,7 +101,8 @@ class TrioBackend(Backend):
 
     async def _end_run(self, error: BaseException) -> None:
         """End the run, which is the program's, by *error* instead of what its main task returns."""
-        runner: Any = trio._core._run.GLOBAL_RUN_CONTEXT.runner
+        run: Any = trio._core._run
+        runner = run.GLOBAL_RUN_CONTEXT.runner
         # the innermost nursery of the root task has the main task in it, and nothing else
         trio.lowlevel.current_root_task().child_nurseries[-1].cancel_scope.cancel()  # type: ignore[union-attr]
         try:
