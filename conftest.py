@@ -32,7 +32,7 @@ os.environ.setdefault("AE_STRICT_SLOW", "60")  # the machine may be busy
 
 import ae_core as ae
 from ae_core._backends._multiplexers import MULTIPLEXERS
-from ae_core._backends._table import BACKENDS, BackendSpec
+from ae_core._detection.table import BACKENDS, BackendSpec
 from ae_core.testing import LeakCheck, Trace, binding, release
 
 try:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from ae_core.abc import Backend
-from ae_core.testing._conformance import CASES
-from ae_core.testing._scene import (
+from ae_core.testing._conformance.check import CASES
+from ae_core.testing._conformance.scene import (
     BLOCKING,
     COROUTINE,
     HOSTED,

@@ -15,7 +15,8 @@ from typing import Any, TypeAlias
 import pytest
 
 import ae_core as ae
-from ae_core import _log_targets, logs, strict
+from ae_core import logs, strict
+from ae_core.logs import _targets
 
 Python: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
 STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6} [+-]\d{4} ", re.MULTILINE)
@@ -24,12 +25,12 @@ STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6} [+-]\d{4} ", re.MULT
 @pytest.fixture
 def fresh_logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The hierarchy as a new process has it; pytest's own handlers are not the program's."""
-    handlers = _log_targets._handlers
+    handlers = _targets._handlers
 
     def without_those_of_pytest(logger: object) -> list[logging.Handler]:
         return [h for h in handlers(logger) if not type(h).__module__.startswith("_pytest")]
 
-    monkeypatch.setattr(_log_targets, "_handlers", without_those_of_pytest)
+    monkeypatch.setattr(_targets, "_handlers", without_those_of_pytest)
     monkeypatch.delenv("AE_VERBOSE", raising=False)
     monkeypatch.delenv("AE_LOG", raising=False)
     logs.reset()

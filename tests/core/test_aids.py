@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 import ae_core as ae
-from ae_core import _aids, _environ, debug, strict
+from ae_core import debug, strict
+from ae_core._base import environ
+from ae_core.debug import _environment
 
 pytestmark = pytest.mark.usefixtures("fresh_logs")
 
@@ -17,34 +19,34 @@ pytestmark = pytest.mark.usefixtures("fresh_logs")
 def unset(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = strict.enabled()
     strict.disable()
-    for name in _aids.VARIABLES:
+    for name in _environment.VARIABLES:
         monkeypatch.delenv(name, raising=False)
     yield
     debug.wrap(0)
-    while _aids._shells:
-        _aids._shells.pop().cancel()
+    while _environment._shells:
+        _environment._shells.pop().cancel()
     (strict.enable if before else strict.disable)()
 
 
 def test_nothing_set_switches_nothing_on(shown: Callable[[], str]) -> None:
-    _aids.start()
+    _environment.start()
     assert not strict.enabled()
     assert debug.wrap() == 1  # it was 0
-    assert _aids._shells == []
+    assert _environment._shells == []
     assert shown() == ""
 
 
 @pytest.mark.parametrize(("value", "on"), [("1", True), ("yes", True), ("0", False), (" ", False)])
 def test_strict(value: str, on: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AE_STRICT", value)
-    _aids.start()
+    _environment.start()
     assert strict.enabled() is on
 
 
 @pytest.mark.parametrize("value", ["0", "1", "2"])
 def test_wrap(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AE_DEBUG_WRAP", value)
-    _aids.start()
+    _environment.start()
     watcher: Any = ae.timer(60, print)
     assert isinstance(watcher, debug.WrappedWatcher) is (value != "0")
     if value != "0":
@@ -53,8 +55,8 @@ def test_wrap(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_shell(monkeypatch: pytest.MonkeyPatch, shown: Callable[[], str]) -> None:
     monkeypatch.setenv("AE_DEBUG_SHELL", "127.0.0.1:0")
-    _aids.start()
-    (shell,) = _aids._shells
+    _environment.start()
+    (shell,) = _environment._shells
     host, port = shell.address
     assert host == "127.0.0.1"
     assert isinstance(port, int)
@@ -91,11 +93,11 @@ def test_mistakes_are_named_and_harmless(
     name: str, value: str, text: str, monkeypatch: pytest.MonkeyPatch, shown: Callable[[], str]
 ) -> None:
     monkeypatch.setenv(name, value)
-    _aids.start()
+    _environment.start()
     got = shown()
     assert got.startswith(text)
     assert got.count("\n") == 1
-    assert _aids._shells == []
+    assert _environment._shells == []
 
 
 def test_environment_can_be_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,6 +105,6 @@ def test_environment_can_be_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
         ignore_environment = 1
 
     monkeypatch.setenv("AE_X", "1")
-    assert (_environ.get("AE_X"), _environ.get("AE_Y"), _environ.get("AE_Y", "z")) == ("1", "", "z")
+    assert (environ.get("AE_X"), environ.get("AE_Y"), environ.get("AE_Y", "z")) == ("1", "", "z")
     monkeypatch.setattr("sys.flags", Flags())
-    assert (_environ.get("AE_X"), _environ.get("AE_X", "z")) == ("", "z")
+    assert (environ.get("AE_X"), environ.get("AE_X", "z")) == ("", "z")

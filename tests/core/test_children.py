@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 import ae_core as ae
-from ae_core import _children
+from ae_core._sources import children
 from ae_core.testing import Trace
 
 if not hasattr(os, "waitid"):
@@ -25,7 +25,7 @@ def spawn(script: str) -> int:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """With a pidfd, and with a waiting thread where there is none."""
     if request.param == "thread":
-        monkeypatch.setattr(_children, "_use_pidfd", lambda: False)
+        monkeypatch.setattr(children, "_use_pidfd", lambda: False)
     way: str = request.param
     return way
 

@@ -26,7 +26,7 @@ def errors(monkeypatch: pytest.MonkeyPatch) -> list[tuple[BaseException, object]
 @pytest.fixture
 def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Collect the texts of what is logged."""
-    import ae_core._log
+    import ae_core._base.log
 
     seen: list[str] = []
 
@@ -34,7 +34,7 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         seen.append(f"{level}: {message % args}: {options.get('error')!r}")
         return True
 
-    monkeypatch.setattr(ae_core._log, "log", log)
+    monkeypatch.setattr(ae_core._base.log, "log", log)
     return seen
 
 

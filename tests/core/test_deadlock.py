@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import ae_core as ae
-from ae_core import _threads, files
+from ae_core import files
+from ae_core._async import thread_pool
 
 
 def is_in_vain() -> None:
@@ -23,11 +24,11 @@ def is_in_vain() -> None:
 def test_a_thread_of_ours_that_rests_is_nobody_who_could_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_threads, "IDLE", 1e6)  # it would rest for days
+    monkeypatch.setattr(thread_pool, "IDLE", 1e6)  # it would rest for days
     assert files.readdir(tmp_path).recv() == []
     assert any(thread.name.startswith("ae-core") for thread in threading.enumerate())
     is_in_vain()
-    _threads.shutdown()
+    thread_pool.shutdown()
 
 
 def test_a_thread_of_ours_that_works_is_somebody_who_may_answer() -> None:
@@ -40,19 +41,19 @@ def test_a_thread_of_ours_that_works_is_somebody_who_may_answer() -> None:
         go.wait()
         backend.call_threadsafe(lambda: cv.send(4))
 
-    call = _threads.submit(work)
+    call = thread_pool.submit(work)
     began.wait()
     call.cancel()  # nothing of the loop's waits for it any more
     ae.postpone(go.set)
     assert cv.recv() == 4
-    _threads.shutdown()
+    thread_pool.shutdown()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a program there is no child")
 def test_the_thread_of_a_child_that_nobody_watches_any_more_could_not_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("ae_core._children._use_pidfd", lambda: False)
+    monkeypatch.setattr("ae_core._sources.children._use_pidfd", lambda: False)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         ae.child(child.pid, print).cancel()
         is_in_vain()

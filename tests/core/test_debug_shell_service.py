@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 import ae_core as ae
-from ae_core import _aids, debug
-from ae_core.debug import _shell
+from ae_core import debug
+from ae_core.debug import _environment, _shell
 
 pytestmark = pytest.mark.usefixtures("fresh_logs")
 unix = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="needs UNIX sockets")
@@ -367,9 +367,9 @@ def test_address_that_cannot_be_served_is_refused_with_the_reason(
 def test_parsing_addresses(text: str, address: tuple[str, str] | None) -> None:
     if address is None:
         with pytest.raises(ValueError, match="expected /path or host:port"):
-            _aids.parse_shell_address(text)
+            _environment.parse_shell_address(text)
     else:
-        assert _aids.parse_shell_address(text) == address
+        assert _environment.parse_shell_address(text) == address
 
 
 def test_loop_without_other_watchers_is_kept_alive_by_the_shell(address: Any) -> None:

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 import ae_core as ae
-from ae_core import _describe, debug, logs
+from ae_core import debug, logs
+from ae_core._base import describe
 from ae_core.debug import _wrap
 
 pytestmark = pytest.mark.usefixtures("fresh_logs")
@@ -293,7 +294,7 @@ def test_creation_site_is_outside_our_packages() -> None:
 
 
 def test_watcher_of_ours_alone_is_given_to_the_outermost_frame() -> None:
-    frame = _describe.caller()
+    frame = describe.caller()
     assert frame.f_globals["__name__"] == HERE
 
 
@@ -320,13 +321,13 @@ class Called:
     ],
 )
 def test_callback_text(callback: Any, text: str) -> None:
-    assert _describe.callback_text(callback) == text
+    assert describe.callback_text(callback) == text
 
 
 def test_lambda_is_named_by_its_place() -> None:
     function = lambda: None  # noqa: E731
     line = function.__code__.co_firstlineno
-    assert _describe.callback_text(function) == f"{HERE}:{line}"
+    assert describe.callback_text(function) == f"{HERE}:{line}"
 
 
 def test_object_is_named_by_its_class_and_not_asked() -> None:
@@ -337,7 +338,7 @@ def test_object_is_named_by_its_class_and_not_asked() -> None:
         def __call__(self) -> None:
             """Called."""
 
-    assert "Shy at 0x" in _describe.callback_text(Shy())
+    assert "Shy at 0x" in describe.callback_text(Shy())
     watcher: Any = ae.timer(1, Shy())
     assert "Shy at 0x" in str(watcher)
 

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import pytest
 
 import ae_core as ae
-from ae_core._backends._table import BACKENDS
+from ae_core._detection.table import BACKENDS
 
 Script = Callable[..., str]
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import ae_core as ae
-from ae_core._backends._table import BACKENDS
+from ae_core._detection.table import BACKENDS
 from ae_core.testing import Trace, binding, virtual_time
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from ae_core._backends._table import BACKENDS, BackendSpec
+from ae_core._detection.table import BACKENDS, BackendSpec
 
 EXCLUSIVE = [spec for spec in BACKENDS if spec.exclusive]
 

@@ -15,7 +15,8 @@ from unittest.mock import ANY
 import pytest
 
 import ae_core as ae
-from ae_core import _threads, files
+from ae_core import files
+from ae_core._async import thread_pool
 from ae_core.testing import release
 
 T = TypeVar("T")
@@ -27,7 +28,7 @@ permissions = pytest.mark.skipif(os.name != "posix", reason="needs POSIX permiss
 @pytest.fixture(autouse=True)
 def no_threads_stay() -> Iterator[None]:
     yield
-    _threads.shutdown()
+    thread_pool.shutdown()
     assert [t.name for t in threading.enumerate() if t.name.startswith("ae-core")] == []
 
 
@@ -321,7 +322,7 @@ def test_a_cancelled_open_closes_what_it_opened(
     opening.cancel()
     assert opening.cancelled
     fd = really_open(tmp_path / "fifo", os.O_RDONLY)  # lets the other side go
-    _threads.shutdown()
+    thread_pool.shutdown()
     done(files.stat(fd))  # turns of the loop: what has arrived is looked at
     assert os.read(fd, 1) == b""  # end of file: nobody has it open for writing
     os.close(fd)
@@ -359,7 +360,7 @@ def test_a_call_in_progress_is_no_deadlock(tmp_path: Path) -> None:
 def test_idle_threads_go_away_by_themselves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_threads, "IDLE", 0.01)
+    monkeypatch.setattr(thread_pool, "IDLE", 0.01)
     done(files.readdir(tmp_path))
     for thread in threading.enumerate():
         if thread.name.startswith("ae-core"):
@@ -389,7 +390,7 @@ def test_a_result_for_a_loop_that_has_ended_is_undone(tmp_path: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     opening = files.open(tmp_path)
     release()
-    _threads.shutdown()
+    thread_pool.shutdown()
     assert not opening.ready
     assert len(os.listdir("/proc/self/fd")) <= before
 
@@ -397,7 +398,7 @@ def test_a_result_for_a_loop_that_has_ended_is_undone(tmp_path: Path) -> None:
 def test_there_is_a_limit_to_the_threads(tmp_path: Path) -> None:
     calls = [files.readdir(tmp_path) for _ in range(500)]
     ours = [thread for thread in threading.enumerate() if thread.name.startswith("ae-core")]
-    assert len(ours) <= _threads.MOST_THREADS
+    assert len(ours) <= thread_pool.MOST_THREADS
     assert [call.recv(PATIENCE) for call in calls] == [[]] * 500
 
 

@@ -21,7 +21,8 @@ if not hasattr(os, "fork"):
     pytest.skip("POSIX only", allow_module_level=True)
 
 import ae_core as ae
-from ae_core import _fork_call, _spawn
+from ae_core._fork_call import call as _fork_call
+from ae_core._process import spawn
 
 PATIENCE = 60.0  # a hang, not a measure
 
@@ -30,7 +31,7 @@ PATIENCE = 60.0  # a hang, not a measure
 def no_worker_stays() -> Iterator[None]:
     yield
     _fork_call.shutdown()
-    assert _spawn.reap_abandoned() == []
+    assert spawn.reap_abandoned() == []
 
 
 # What the children call. They import this module by its name, or from its file.

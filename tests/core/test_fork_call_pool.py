@@ -19,8 +19,11 @@ if not hasattr(os, "fork"):
     pytest.skip("POSIX only", allow_module_level=True)
 
 import ae_core as ae
-from ae_core import _children, _fork_call, _fork_pool, _spawn
-from ae_core._detect import current
+from ae_core._detection.current import current
+from ae_core._fork_call import call as _fork_call
+from ae_core._fork_call import pool as _fork_pool
+from ae_core._process import spawn
+from ae_core._sources import children
 from ae_core.testing import release
 
 PATIENCE = 60.0  # a hang, not a measure
@@ -30,7 +33,7 @@ PATIENCE = 60.0  # a hang, not a measure
 def no_worker_stays() -> Iterator[None]:
     yield
     _fork_call.shutdown()
-    assert _spawn.reap_abandoned() == []
+    assert spawn.reap_abandoned() == []
 
 
 @pytest.fixture
@@ -176,7 +179,7 @@ def test_a_loop_that_refuses_leaves_nothing_behind(monkeypatch: pytest.MonkeyPat
         raise RuntimeError("no loop")
 
     with monkeypatch.context() as patched:
-        patched.setattr(_children, "watch_child", refuse)
+        patched.setattr(children, "watch_child", refuse)
         with pytest.raises(RuntimeError, match="no loop"):
             ae.fork_call(os.getpid)
     wait_for_abandoned()
@@ -318,7 +321,7 @@ def test_failing_to_start_is_an_error_only_if_nothing_runs(
     first = gate.call()
     gate.begun(0)
     with monkeypatch.context() as patched:
-        patched.setattr(_spawn, "spawn", refuse)
+        patched.setattr(spawn, "spawn", refuse)
         second = ae.fork_call(math.factorial, 3)  # waits for the first one's place
         gate.go(0, "go")
         assert first.recv(PATIENCE) == "go"
@@ -383,7 +386,7 @@ def test_a_loop_that_ends_takes_its_workers_with_it(gate: Gate, kept: None) -> N
 
 def wait_for_abandoned() -> None:
     deadline = time.monotonic() + PATIENCE
-    while _spawn.reap_abandoned() and time.monotonic() < deadline:
+    while spawn.reap_abandoned() and time.monotonic() < deadline:
         pass
 
 

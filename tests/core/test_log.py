@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ae_core as ae
-from ae_core import _log, logs
-from ae_core._log import LEVEL_NAMES, LEVELS, log, logger
+from ae_core import logs
+from ae_core._base import log as _log
+from ae_core._base.log import LEVEL_NAMES, LEVELS, log, logger
 
 pytestmark = pytest.mark.usefixtures("fresh_logs")
 
@@ -131,7 +132,7 @@ def test_logging_leaves_the_current_exception_alone(shown: Any) -> None:
 
 def test_finalizer_may_log_while_the_interpreter_ends(python: Any) -> None:
     done = python(
-        "from ae_core._log import log\n"
+        "from ae_core._base.log import log\n"
         "class Late:\n"
         "    def __del__(self, log=log): log('error', 'late %s', 'words')\n"
         "import builtins; builtins.keep = Late()\n"
@@ -204,7 +205,9 @@ def test_closed_or_missing_stderr_takes_nothing(monkeypatch: pytest.MonkeyPatch)
 )
 def test_verbosity(verbose: str | None, levels: list[str], python: Any, unstamped: Any) -> None:
     environment = {} if verbose is None else {"AE_VERBOSE": verbose}
-    done = python("from ae_core._log import log\nfor n in range(2, 10): log(n, 'm')", **environment)
+    done = python(
+        "from ae_core._base.log import log\nfor n in range(2, 10): log(n, 'm')", **environment
+    )
     assert done.returncode == 0
     assert [line.split()[0] for line in unstamped(done.stderr).splitlines()] == levels
 
@@ -213,7 +216,9 @@ def test_verbosity(verbose: str | None, levels: list[str], python: Any, unstampe
 def test_malformed_verbosity_is_named_and_means_the_default(
     value: str, python: Any, unstamped: Any
 ) -> None:
-    done = python("from ae_core._log import log\nlog('error', 'e'), log(5, 'w')", AE_VERBOSE=value)
+    done = python(
+        "from ae_core._base.log import log\nlog('error', 'e'), log(5, 'w')", AE_VERBOSE=value
+    )
     assert done.returncode == 0
     assert unstamped(done.stderr) == (
         f"warn  ae_core: AE_VERBOSE ({value}): not understood: {value!r} at position 1\n"
@@ -222,7 +227,7 @@ def test_malformed_verbosity_is_named_and_means_the_default(
 
 
 def test_ignored_environment_ignores_ours(tmp_path: Any, python: Any) -> None:
-    code = "from ae_core._log import log; log('debug', 'x')"
+    code = "from ae_core._base.log import log; log('debug', 'x')"
     target = tmp_path / "log"
     assert "debug" in python(code, AE_VERBOSE="9").stderr
     done = python(code, "-E", AE_VERBOSE="9", AE_LOG=f"log=file={target}")
@@ -237,7 +242,7 @@ def test_ignored_environment_ignores_ours(tmp_path: Any, python: Any) -> None:
 @pytest.mark.parametrize("call", ["log('fatal', 'x')", "logger('fatal')('x')", "log(1, 'x')"])
 def test_fatal_ends_the_program_even_when_filtered(verbose: str, call: str, python: Any) -> None:
     done = python(
-        f"from ae_core._log import log, logger\n{call}\nprint('alive')", AE_VERBOSE=verbose
+        f"from ae_core._base.log import log, logger\n{call}\nprint('alive')", AE_VERBOSE=verbose
     )
     assert done.returncode == 1
     assert done.stdout == ""

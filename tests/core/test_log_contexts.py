@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ae_core import logs
-from ae_core._log import log, logger
+from ae_core._base.log import log, logger
 
 pytestmark = pytest.mark.usefixtures("fresh_logs")
 

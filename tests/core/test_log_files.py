@@ -12,8 +12,9 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from ae_core import _log_targets, logs
-from ae_core._log import log
+from ae_core import logs
+from ae_core._base.log import log
+from ae_core.logs import _targets
 
 pytestmark = pytest.mark.usefixtures("fresh_logs")
 posix = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX system")
@@ -38,7 +39,7 @@ def writes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
         seen.append(bytes(data))
         return write(fd, data)
 
-    monkeypatch.setattr(_log_targets.os, "write", noted)
+    monkeypatch.setattr(_targets.os, "write", noted)
     return seen
 
 
@@ -95,7 +96,7 @@ def test_short_writes_are_continued(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: Lines
 ) -> None:
     write = os.write
-    monkeypatch.setattr(_log_targets.os, "write", lambda fd, data: write(fd, data[:7]))
+    monkeypatch.setattr(_targets.os, "write", lambda fd, data: write(fd, data[:7]))
     context = logs.Context(**{method: tmp_path / "log"})
     context.log("error", "a message\nof two lines")
     assert lines(tmp_path / "log") == ["error anonymous: a message", "+ of two lines"]
@@ -121,7 +122,7 @@ def test_message_after_a_torn_one_begins_a_line_of_its_own(
         return write(fd, data[:room])
 
     context = logs.Context(**{method: tmp_path / "log"})
-    monkeypatch.setattr(_log_targets.os, "write", filling)
+    monkeypatch.setattr(_targets.os, "write", filling)
     assert not context.log("error", "torn")
     assert context.log("error", "whole")
     first, second = lines(tmp_path / "log")
@@ -192,7 +193,7 @@ def test_kept_file_is_opened_at_once_and_closed_with_its_context(
     context = logs.Context(log_to_file=path)
     assert lines(path) == []
     target = context._target
-    assert isinstance(target, _log_targets.File)
+    assert isinstance(target, _targets.File)
     fd = target._fd
     assert fd is not None
     del target
@@ -206,7 +207,7 @@ def test_kept_file_is_opened_at_once_and_closed_with_its_context(
 def test_daemon_that_closes_all_descriptors_goes_on_logging(tmp_path: Path, lines: Lines) -> None:
     path, other = tmp_path / "log", tmp_path / "other"
     context = logs.Context(log_to_file=path)
-    assert isinstance(context._target, _log_targets.File)
+    assert isinstance(context._target, _targets.File)
     fd = context._target._fd
     assert fd is not None
     os.close(fd)
@@ -360,7 +361,7 @@ def test_fork_while_another_thread_writes_leaves_no_lock_behind(
         assert forked.wait(50)
         return write(fd, data)
 
-    monkeypatch.setattr(_log_targets.os, "write", slow)
+    monkeypatch.setattr(_targets.os, "write", slow)
     thread = threading.Thread(target=context.log, args=("error", "the thread's"))
     thread.start()
     assert inside.wait(50)
@@ -396,7 +397,8 @@ def test_files_are_complete_after_the_program(
 ) -> None:
     path = tmp_path / "log"
     done = python(
-        f"from ae_core._log import log\nfor i in range(2000): log('error', 'line %d', i)\n{end}\n",
+        "from ae_core._base.log import log\nfor i in range(2000): log('error', 'line %d', i)\n"
+        f"{end}\n",
         AE_LOG=f"log=file={escaped(path)}",
     )
     assert (done.returncode, done.stderr) == (bool(end), "")
@@ -410,7 +412,7 @@ def test_finalizer_at_the_end_of_the_program_reaches_the_file(
 ) -> None:
     path = tmp_path / "log"
     python(
-        "from ae_core._log import log\n"
+        "from ae_core._base.log import log\n"
         "log('error', 'early')\n"
         "class Late:\n"
         "    def __del__(self, log=log): log('error', 'late')\n"
@@ -428,7 +430,7 @@ def test_forked_child_writes_its_own_messages_once(
     path = tmp_path / "log"
     done = python(
         "import os, warnings\n"
-        "from ae_core._log import log\n"
+        "from ae_core._base.log import log\n"
         "warnings.simplefilter('ignore')\n"
         "for i in range(500): log('error', 'parent')\n"
         "if (pid := os.fork()) == 0:\n"

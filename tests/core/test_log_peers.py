@@ -14,8 +14,9 @@ from typing import Any, TypeAlias
 import pytest
 
 import ae_core as ae
-from ae_core import _log, debug, logs
-from ae_core._log import log
+from ae_core import debug, logs
+from ae_core._base import log as _log
+from ae_core._base.log import log
 
 pytestmark = pytest.mark.usefixtures("fresh_logs")
 

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ae_core import _log_spec, _log_targets, logs
+from ae_core import logs
+from ae_core.logs import _spec, _targets
 
 pytestmark = pytest.mark.usefixtures("fresh_logs")
 
@@ -40,12 +41,12 @@ pytestmark = pytest.mark.usefixtures("fresh_logs")
     ],
 )
 def test_words(text: str, words: list[tuple[str, str, int]]) -> None:
-    assert [(w.name, w.text, w.position) for w in _log_spec.parse(text)] == words
+    assert [(w.name, w.text, w.position) for w in _spec.parse(text)] == words
 
 
 @given(st.text())
 def test_any_text_can_be_parsed_and_positions_are_within(text: str) -> None:
-    for word in _log_spec.parse(text):
+    for word in _spec.parse(text):
         assert 1 <= word.position <= len(text)
         assert word.text
 
@@ -53,14 +54,14 @@ def test_any_text_can_be_parsed_and_positions_are_within(text: str) -> None:
 @given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1), min_size=1))
 def test_escaped_words_come_back(texts: list[str]) -> None:
     escaped = ",".join("".join(f"\\{char}" for char in text) for text in texts)
-    assert [w.text for w in _log_spec.parse(f"a={escaped}")] == texts
+    assert [w.text for w in _spec.parse(f"a={escaped}")] == texts
 
 
 @given(st.text(alphabet="abl=,:%+\\.0 filterconyexpdug"))
 def test_any_value_is_applied_or_complained_about(text: str) -> None:
-    for word in _log_spec.parse(text):
+    for word in _spec.parse(text):
         assume(not word.text.startswith(("file=", "path=")))
-    for complaint in _log_spec.apply(text):
+    for complaint in _spec.apply(text):
         assert complaint.startswith(f"AE_LOG ({text}): not understood: ")
     logs.reset()
 
@@ -84,20 +85,20 @@ def test_any_value_is_applied_or_complained_about(text: str) -> None:
     ],
 )
 def test_word_not_understood_is_named_and_skipped(text: str, bad: list[tuple[str, int]]) -> None:
-    assert _log_spec.apply(text) == [
+    assert _spec.apply(text) == [
         f"AE_LOG ({text}): not understood: {word!r} at position {position}"
         for word, position in bad
     ]
 
 
 def test_the_rest_of_a_bad_value_counts(capsys: pytest.CaptureFixture[str]) -> None:
-    assert len(_log_spec.apply("nonsense filter=oops,debug")) == 2
+    assert len(_spec.apply("nonsense filter=oops,debug")) == 2
     assert logs.ctx("x").log("debug", "x")
     assert "debug x: x" in capsys.readouterr().err
 
 
 def test_names(tmp_path: Path) -> None:
-    _log_spec.apply("log=off:filter=off:collect=off:main=off:log.=3:a.b=3:%x=off")
+    _spec.apply("log=off:filter=off:collect=off:main=off:log.=3:a.b=3:%x=off")
     for context in (logs.LOG, logs.FILTER, logs.COLLECT, logs.ctx("__main__")):
         assert context._mask == 0
     for name in ("log", "a.b"):
@@ -106,7 +107,7 @@ def test_names(tmp_path: Path) -> None:
 
 
 def test_anonymous_contexts_carry_their_name_and_are_shared(tmp_path: Path) -> None:
-    assert _log_spec.apply("one=+%x:two=+%x:%x=warn") == []
+    assert _spec.apply("one=+%x:two=+%x:%x=warn") == []
     (one,) = (c for c in logs.ctx("one")._slaves if c.title == "%x")
     assert one in logs.ctx("two")._slaves
     assert logs.ctx("%x") is not one
@@ -114,13 +115,13 @@ def test_anonymous_contexts_carry_their_name_and_are_shared(tmp_path: Path) -> N
 
 def test_syslog_words() -> None:
     pytest.importorskip("syslog")
-    assert _log_spec.apply("log=syslog:a=syslog=:b=syslog=local3") == []
+    assert _spec.apply("log=syslog:a=syslog=:b=syslog=local3") == []
     for context in (logs.LOG, logs.ctx("a"), logs.ctx("b")):
-        assert isinstance(context._target, _log_targets.Syslog)
+        assert isinstance(context._target, _targets.Syslog)
 
 
 CODE = """
-from ae_core._log import log
+from ae_core._base.log import log
 for level in ("crit", "error", "warn", "note", "debug", "trace"):
     log(level, "m")
 """
@@ -200,7 +201,7 @@ def test_value_routes_messages_in_this_process(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     path = tmp_path / "log"
-    assert _log_spec.apply(spec.replace("P", escaped(path))) == []
+    assert _spec.apply(spec.replace("P", escaped(path))) == []
     for level in (C, E, W, N, D, T):
         logs.ctx("__main__").log(level, "m")
     assert logs.flush()

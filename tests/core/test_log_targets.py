@@ -14,8 +14,9 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from ae_core import _log_targets, logs
-from ae_core._log import log, logger
+from ae_core import logs
+from ae_core._base.log import log, logger
+from ae_core.logs import _targets
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX system")
 
@@ -32,7 +33,7 @@ def writer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
         raise RuntimeError("can't start new thread")
 
     if request.param == "at-once":
-        monkeypatch.setattr(_log_targets, "start_new_thread", refuse)
+        monkeypatch.setattr(_targets, "start_new_thread", refuse)
 
 
 def test_syslog_takes_a_format_too(syslogged: list[tuple[int, str]]) -> None:
@@ -111,7 +112,7 @@ def test_syslog_that_is_stuck_blocks_nobody_and_is_bounded(
 ) -> None:
     import syslog
 
-    monkeypatch.setattr(_log_targets, "_QUEUE_LIMIT", 5)
+    monkeypatch.setattr(_targets, "_QUEUE_LIMIT", 5)
     inside, released = threading.Event(), threading.Event()
     send = syslog.syslog
 
@@ -138,9 +139,9 @@ def test_syslog_that_is_stuck_blocks_nobody_and_is_bounded(
 def test_nothing_starts_a_thread_at_the_end_of_the_program(
     syslogged: list[tuple[int, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_log_targets, "_at_end", False)
-    monkeypatch.setattr(_log_targets, "start_new_thread", None)
-    _log_targets._end()
+    monkeypatch.setattr(_targets, "_at_end", False)
+    monkeypatch.setattr(_targets, "start_new_thread", None)
+    _targets._end()
     logs.Context(log_to_syslog=True).log("error", "x")
     assert [text for _, text in syslogged] == ["(anonymous) x"]
 
@@ -150,10 +151,10 @@ def test_forked_child_forgets_what_its_parent_has_to_send(
 ) -> None:
     context = logs.Context(log_to_syslog=True)
     with monkeypatch.context() as patch:
-        patch.setattr(_log_targets, "start_new_thread", lambda *args: 1)  # it never runs
+        patch.setattr(_targets, "start_new_thread", lambda *args: 1)  # it never runs
         context.log("error", "the parent's")
     assert not logs.flush(0.01)
-    _log_targets._forget_in_child()
+    _targets._forget_in_child()
     assert logs.flush(0)
     context.log("error", "the child's")
     assert logs.flush()
@@ -359,7 +360,7 @@ def test_explicit_stderr_stays_stderr(
 def test_logging_is_not_imported_by_a_message(python: Any) -> None:
     done = python(
         "import sys\n"
-        "from ae_core._log import log\n"
+        "from ae_core._base.log import log\n"
         "assert 'ae_core.logs' not in sys.modules\n"
         "log('error', 'x')\n"
         "print('logging' in sys.modules)\n"

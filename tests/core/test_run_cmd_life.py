@@ -18,7 +18,8 @@ if not hasattr(os, "fork"):
     pytest.skip("POSIX only", allow_module_level=True)
 
 import ae_core as ae
-from ae_core import _children, _spawn
+from ae_core._process import spawn
+from ae_core._sources import children
 from ae_core.testing import release
 
 PATIENCE = 60.0  # a hang, not a measure
@@ -129,7 +130,7 @@ def test_a_program_that_somebody_else_reaped_has_an_unknown_status(
         raise ChildProcessError(pid)
 
     with monkeypatch.context() as patched:
-        patched.setattr(_children, "watch_child", gone)
+        patched.setattr(children, "watch_child", gone)
         out = bytearray()
         process = ae.run_cmd("echo text", stdout=out)
     assert not process.ready
@@ -144,13 +145,13 @@ def test_a_loop_that_refuses_leaves_no_program_behind(monkeypatch: pytest.Monkey
     run("true")  # the loop has what it needs
     before = len(os.listdir("/proc/self/fd"))
     with monkeypatch.context() as patched:
-        patched.setattr(_children, "watch_child", refuse)
+        patched.setattr(children, "watch_child", refuse)
         with pytest.raises(RuntimeError, match="no loop"):
             ae.run_cmd(["sleep", "1000"], stdout=bytearray())
     deadline = time.monotonic() + PATIENCE
-    while _spawn.reap_abandoned() and time.monotonic() < deadline:
+    while spawn.reap_abandoned() and time.monotonic() < deadline:
         continue
-    assert _spawn.reap_abandoned() == []
+    assert spawn.reap_abandoned() == []
     assert len(os.listdir("/proc/self/fd")) == before
 
 
@@ -253,7 +254,7 @@ def test_cancel_terminates_the_program() -> None:
 
 
 def test_cancel_kills_a_program_that_does_not_listen(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ae_core import _process
+    from ae_core._process import process as _process
 
     monkeypatch.setattr(_process, "PATIENCE", 0.05)
     ready = ae.CondVar[bytes]()
@@ -362,7 +363,7 @@ def test_a_loop_that_ends_lets_its_programs_go() -> None:
     del process
     gc.collect()  # the pipes are closed: cat ends
     deadline = time.monotonic() + PATIENCE
-    while _spawn.reap_abandoned() and time.monotonic() < deadline:
+    while spawn.reap_abandoned() and time.monotonic() < deadline:
         continue
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)

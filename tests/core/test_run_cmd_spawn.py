@@ -14,17 +14,17 @@ import pytest
 if not hasattr(os, "fork"):
     pytest.skip("POSIX only", allow_module_level=True)
 
-from ae_core import _spawn
-from ae_core._spawn_helper import Plan
+from ae_core._process import spawn
+from ae_core._process.spawn_helper import Plan
 
 ENV = dict(os.environb)
 READ = os.O_RDONLY
 WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 
 WAYS: dict[str, Callable[[Plan], int]] = {
-    "spawn": _spawn.spawn,
-    "helper": _spawn._through_helper,
-    "fork": lambda plan: _spawn._fork(plan, None),
+    "spawn": spawn.spawn,
+    "helper": spawn._through_helper,
+    "fork": lambda plan: spawn._fork(plan, None),
 }
 
 
@@ -263,7 +263,7 @@ def test_handlers_do_not_run_in_the_child() -> None:
     ran: list[int] = []
     old = signal.signal(signal.SIGUSR1, lambda number, frame: ran.append(os.getpid()))
     try:
-        pid = _spawn.spawn(sh("exit 1"), lambda: os.kill(os.getpid(), signal.SIGUSR1))
+        pid = spawn.spawn(sh("exit 1"), lambda: os.kill(os.getpid(), signal.SIGUSR1))
         assert status_of(pid) == signal.SIGUSR1
         assert ran == []
     finally:
@@ -275,7 +275,7 @@ def test_on_prepare_runs_in_the_child_after_the_redirections(
 ) -> None:
     r, w = pipes()
     parent = os.getpid()
-    pid = _spawn.spawn(
+    pid = spawn.spawn(
         sh("echo program", moves=[(7, w), (1, w)]),
         lambda: os.write(7, b"%d\n" % (os.getpid() != parent)) and None,
     )
@@ -292,20 +292,20 @@ def test_raising_on_prepare_is_123_and_says_why(
         raise error
 
     r, w = pipes()
-    pid = _spawn.spawn(sh("true", moves=[(2, w)]), fail)
+    pid = spawn.spawn(sh("true", moves=[(2, w)]), fail)
     os.close(w)
     assert type(error).__name__ in read_all(r).decode()
     assert status_of(pid) == 123 << 8
 
 
 def test_short_cuts_are_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delattr(_spawn, "_through_helper")
-    assert status_of(_spawn.spawn(sh("exit 1"))) == 256
-    assert status_of(_spawn.spawn(Plan([b"true"], ENV, moves=[(5, 2)]))) == 0
-    assert status_of(_spawn.spawn(sh("true", cwd=b"/", moves=[(1, 2), (2, 1)]))) == 0
-    assert status_of(_spawn.spawn(sh("true", close_all=True))) == 0
+    monkeypatch.delattr(spawn, "_through_helper")
+    assert status_of(spawn.spawn(sh("exit 1"))) == 256
+    assert status_of(spawn.spawn(Plan([b"true"], ENV, moves=[(5, 2)]))) == 0
+    assert status_of(spawn.spawn(sh("true", cwd=b"/", moves=[(1, 2), (2, 1)]))) == 0
+    assert status_of(spawn.spawn(sh("true", close_all=True))) == 0
     out = os.fsencode(tmp_path / "out")
-    assert status_of(_spawn.spawn(sh("true", opens=[(1, out, WRITE)]))) == 0
+    assert status_of(spawn.spawn(sh("true", opens=[(1, out, WRITE)]))) == 0
 
 
 def test_no_process_at_all_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,7 +315,7 @@ def test_no_process_at_all_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "posix_spawn", refuse)
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(BlockingIOError):
-        _spawn.spawn(sh("true", moves=[(1, 2), (2, 1)], opens=[(0, b"/dev/null", READ)]))
+        spawn.spawn(sh("true", moves=[(1, 2), (2, 1)], opens=[(0, b"/dev/null", READ)]))
     assert len(os.listdir("/proc/self/fd")) == before
 
 
@@ -324,7 +324,7 @@ def test_without_posix_spawn_everything_still_works(
 ) -> None:
     monkeypatch.delattr(os, "posix_spawn")
     r, w = pipes()
-    pid = _spawn.spawn(sh("pwd", cwd=b"/", moves=[(1, w)]))
+    pid = spawn.spawn(sh("pwd", cwd=b"/", moves=[(1, w)]))
     os.close(w)
     assert (read_all(r), status_of(pid)) == (b"/\n", 0)
 
@@ -349,7 +349,7 @@ def test_many_at_once_from_threads_leak_no_pipe_into_each_other() -> None:
     def one() -> None:
         try:
             r, w = os.pipe()
-            pid = _spawn.spawn(sh("echo x; exec sleep 0", moves=[(1, w), (4, w), (w, 2)]))
+            pid = spawn.spawn(sh("echo x; exec sleep 0", moves=[(1, w), (4, w), (w, 2)]))
             os.close(w)
             assert read_all(r) == b"x\n"
             assert status_of(pid) == 0

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 import ae_core as ae
-from ae_core import _fork_pool
-from ae_core._detect import current
-from ae_core._fork_threads import ThreadWorker
-from ae_core._process_threads import start_with_threads
-from ae_core._redirect import parse_redirects
+from ae_core._detection.current import current
+from ae_core._fork_call import pool as _fork_pool
+from ae_core._fork_call.thread_worker import ThreadWorker
+from ae_core._process.redirect import parse_redirects
+from ae_core._process.windows import start_with_threads
 
 PATIENCE = 60.0  # a hang, not a measure
 

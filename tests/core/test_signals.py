@@ -191,7 +191,7 @@ def test_the_default_is_restored_in_fact(script: Callable[..., str]) -> None:
 
 
 def test_every_signal_has_a_name() -> None:
-    from ae_core._signals import signal_number
+    from ae_core._sources.signals import signal_number
 
     for each in signal.Signals:
         if not each.name.startswith("SIG"):

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 import ae_core as ae
-from ae_core._backends._table import BACKENDS
+from ae_core._detection.table import BACKENDS
 from ae_core.testing import binding
 
 BACK = {op for name, op in dis.opmap.items() if name.startswith("JUMP_BACKWARD")}

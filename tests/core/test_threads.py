@@ -176,7 +176,7 @@ def test_signals_are_for_the_main_thread(which: str) -> None:
 
 def raise_if_deadlocked() -> None:
     # the thread that waits for us is no daemon, so ask the loop itself
-    from ae_core._detect import current
+    from ae_core._detection.current import current
 
     core = current()
     if not (core.readers or core.writers or core.live or core.others):

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 import ae_core as ae
-from ae_core._detect import current
-from ae_core._timers import TimerQueue
+from ae_core._detection.current import current
+from ae_core._loop.timers import TimerQueue
 from ae_core.testing import Trace, virtual_time
 
 times = st.one_of(

@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 
 import ae_core as ae
-from ae_core import _detect, _watchdog, strict
+from ae_core import strict
+from ae_core._detection import current as _detect
+from ae_core.strict import _watchdog
 
 pytestmark = pytest.mark.usefixtures("fresh_logs", "strict_mode")
 posix = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX system")
@@ -85,7 +87,7 @@ def test_stack_of_a_blocking_callback_is_shown_while_it_blocks(
     assert f"error ae_core.strict: callback {__name__}." in before
     assert "dawdle" in before
     assert "block_until_seen" in before  # the innermost frame: this is where
-    assert "/_core.py" not in before  # the loop around it is known
+    assert "/_loop/state.py" not in before  # the loop around it is known
     if kind in ("timer", "io"):
         assert f"(watcher made at {__name__}:" in before
 

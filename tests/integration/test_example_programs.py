@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import ae_core as ae
-from ae_core._backends._table import BACKENDS
+from ae_core._detection.table import BACKENDS
 from ae_handle import Handle
 from ae_socket import tcp_server
 

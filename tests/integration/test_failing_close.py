@@ -16,7 +16,7 @@ if not hasattr(os, "fork"):
 import ae_core as ae
 import ae_dns
 import ae_socket
-from ae_core import _fork_call
+from ae_core._fork_call import call
 from ae_dns.testing import NameServer
 from ae_handle import Handle
 
@@ -97,7 +97,7 @@ def test_a_command_that_needs_the_helper_starts(fail: list[int]) -> None:
 
 def test_a_call_in_another_process_has_its_result(fail: list[int]) -> None:
     assert ae.fork_call(math.factorial, 5).recv(PATIENCE) == 120
-    _fork_call.shutdown()
+    call.shutdown()
     assert fail
 
 
@@ -127,7 +127,7 @@ def test_closing_a_file_that_fails_is_the_outcome_of_that_call(
 def test_a_file_that_nobody_wants_any_more_ends_no_thread_of_the_pool(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from ae_core import _threads
+    from ae_core._async import thread_pool
 
     def close(fd: int) -> None:
         os.close(fd)
@@ -140,8 +140,8 @@ def test_a_file_that_nobody_wants_any_more_ends_no_thread_of_the_pool(
         os.read(go_on[0], 1)
         return os.open("/dev/null", os.O_RDONLY)
 
-    unwanted = _threads.submit_ordered("lane", open_slowly, undo=close)
-    behind = _threads.submit_ordered("lane", lambda: "served")
+    unwanted = thread_pool.submit_ordered("lane", open_slowly, undo=close)
+    behind = thread_pool.submit_ordered("lane", lambda: "served")
     os.read(begun[0], 1)
     unwanted.cancel()
     os.write(go_on[1], b"x")

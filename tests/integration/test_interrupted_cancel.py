@@ -63,9 +63,9 @@ def test_a_program_that_cannot_be_started_ends_all_its_streams(
     def refuse(*args: object) -> int:
         raise BlockingIOError("of a test")
 
-    import ae_core._spawn
+    import ae_core._process.spawn
 
-    monkeypatch.setattr(ae_core._spawn, "spawn", refuse)
+    monkeypatch.setattr(ae_core._process.spawn, "spawn", refuse)
     seen: list[bytes] = []
 
     def at_end(data: bytes) -> None:

@@ -246,8 +246,10 @@ def test_a_loop_whose_wake_up_is_refused_waits_all_the_same(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logged: list[str] = []
-    monkeypatch.setattr("ae_core._log.log", lambda level, text, *rest, **_: logged.append(text))
-    from ae_core._detect import current
+    monkeypatch.setattr(
+        "ae_core._base.log.log", lambda level, text, *rest, **_: logged.append(text)
+    )
+    from ae_core._detection.current import current
 
     core = current()
     core.io_own_end(core.own[core.rooms["interrupt"].fds[0]])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ae_core._backends._table import BACKENDS, BackendSpec
+from ae_core._detection.table import BACKENDS, BackendSpec
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITES = {path.parent.name: path for path in sorted(ROOT.glob("examples/ae-*/tests"))}

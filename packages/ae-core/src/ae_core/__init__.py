@@ -59,30 +59,30 @@ from ._api import report_error as report_error
 from ._api import signal as signal
 from ._api import time as time
 from ._api import timer as timer
-from ._condvar import CondVar as CondVar
-from ._detect import backend as backend
-from ._detect import call_threadsafe as call_threadsafe
-from ._detect import detect as detect
-from ._detect import post_detect as post_detect
-from ._detect import use as use
-from ._errors import AEError as AEError
-from ._errors import BackendUnavailable as BackendUnavailable
-from ._errors import BlockingNotAllowed as BlockingNotAllowed
-from ._errors import CancelledError as CancelledError
-from ._errors import Deadlock as Deadlock
-from ._errors import RecursiveWait as RecursiveWait
-from ._errors import WrongLoop as WrongLoop
-from ._hook import exception_hook as exception_hook
-from ._log import log as log
-from ._log import logger as logger
-from ._tasks import cancelled_class as cancelled_class
-from ._tasks import run as run
-from ._tasks import sleep as sleep
-from ._tasks import spawn as spawn
+from ._async.condvar import CondVar as CondVar
+from ._async.tasks import cancelled_class as cancelled_class
+from ._async.tasks import run as run
+from ._async.tasks import sleep as sleep
+from ._async.tasks import spawn as spawn
+from ._base.errors import AEError as AEError
+from ._base.errors import BackendUnavailable as BackendUnavailable
+from ._base.errors import BlockingNotAllowed as BlockingNotAllowed
+from ._base.errors import CancelledError as CancelledError
+from ._base.errors import Deadlock as Deadlock
+from ._base.errors import RecursiveWait as RecursiveWait
+from ._base.errors import WrongLoop as WrongLoop
+from ._base.log import log as log
+from ._base.log import logger as logger
+from ._detection.current import backend as backend
+from ._detection.current import call_threadsafe as call_threadsafe
+from ._detection.current import detect as detect
+from ._detection.current import post_detect as post_detect
+from ._detection.current import use as use
+from ._loop.exception_hook import exception_hook as exception_hook
+from ._loop.watchers import Watcher as Watcher
+from ._loop.watchers import weak as weak
 from ._version import __project__ as __project__
 from ._version import __version__ as __version__
-from ._watcher import Watcher as Watcher
-from ._watcher import weak as weak
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,19 +92,19 @@ if TYPE_CHECKING:
     from . import logs as logs
     from . import strict as strict
     from . import testing as testing
-    from ._fork_call import ForkCallError as ForkCallError
-    from ._fork_call import fork_call as fork_call
+    from ._fork_call.call import ForkCallError as ForkCallError
+    from ._fork_call.call import fork_call as fork_call
     from ._guard import Guard as Guard
-    from ._process import Process as Process
-    from ._process import run_cmd as run_cmd
+    from ._process.process import Process as Process
+    from ._process.process import run_cmd as run_cmd
 
 # Names whose rooms are opened on first use, so that importing us stays cheap
 _LAZY = {
-    "ForkCallError": "_fork_call",
+    "ForkCallError": "_fork_call.call",
     "Guard": "_guard",
-    "Process": "_process",
-    "fork_call": "_fork_call",
-    "run_cmd": "_process",
+    "Process": "_process.process",
+    "fork_call": "_fork_call.call",
+    "run_cmd": "_process.process",
 }
 _LAZY_MODULES = ("abc", "debug", "files", "logs", "strict", "testing")
 

@@ -13,9 +13,10 @@ from importlib import metadata
 from importlib.util import find_spec
 from typing import NamedTuple
 
-from . import _environ, console
-from ._backends._table import BACKENDS, BackendSpec
-from ._detect import ENTRY_POINTS
+from . import console
+from ._base import environ
+from ._detection.current import ENTRY_POINTS
+from ._detection.table import BACKENDS, BackendSpec
 from ._version import __version__
 
 
@@ -62,7 +63,7 @@ def _version(spec: BackendSpec) -> str:
 def report() -> list[Row]:
     """Return a row for every backend that is known, in the order of detection."""
     rows = []
-    wanted = _environ.get("AE_BACKEND")
+    wanted = environ.get("AE_BACKEND")
     chosen = False
     for spec in BACKENDS:
         version = _version(spec)

@@ -26,11 +26,11 @@ import sys
 import time as _time
 from math import inf
 
-from . import _environ
-from ._detect import bound, current, tls
-from ._seconds import check_seconds
-from ._timers import TimerEntry
-from ._watcher import IoWatcher, RecordWatcher, TimerWatcher, Watcher
+from ._base import environ
+from ._base.seconds import check_seconds
+from ._detection.current import bound, current, tls
+from ._loop.timers import TimerEntry
+from ._loop.watchers import IoWatcher, RecordWatcher, TimerWatcher, Watcher
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from contextvars import copy_context
     from typing import Any, Final, Literal, Protocol
 
-    from ._core import Core
+    from ._loop.state import Core
 
     class HasFileno(Protocol):
         def fileno(self) -> int: ...
@@ -300,7 +300,7 @@ def signal(number: str | int | _stdlib_signal.Signals, callback: Callable[[], ob
 
 
 def _signal(number: Any, callback: Callable[[], object]) -> Watcher:
-    from ._signals import SignalRecord, signal_number
+    from ._sources.signals import SignalRecord, signal_number
 
     number = signal_number(number)
     return _watch(lambda core, context: SignalRecord(core, number, callback, context), callback)
@@ -346,7 +346,7 @@ def child(pid: int, callback: Callable[[int, int], object]) -> Watcher:
 
 
 def _child(pid: int, callback: Callable[[int, int], object]) -> Watcher:
-    from ._children import watch_child
+    from ._sources.children import watch_child
 
     if isinstance(pid, bool) or not isinstance(pid, int):
         raise TypeError(f"expected a process id, got {pid!r}")
@@ -380,7 +380,7 @@ def idle(callback: Callable[[], object]) -> Watcher:
 
 
 def _idle(callback: Callable[[], object]) -> Watcher:
-    from ._idle import IdleRecord
+    from ._sources.idle import IdleRecord
 
     return _watch(lambda core, context: IdleRecord(core, callback, context), callback)
 
@@ -464,7 +464,7 @@ def report_error(error: BaseException) -> None:
     if isinstance(error, (KeyboardInterrupt, SystemExit)):
         current().postpone(_Raise(error))
         return
-    from ._hook import report
+    from ._loop.exception_hook import report
 
     try:
         report(error, None, None)
@@ -556,5 +556,5 @@ class _FirstWatcher:
         return make(callback)
 
 
-if _environ.get("AE_STRICT") or _environ.get("AE_DEBUG_WRAP"):
+if environ.get("AE_STRICT") or environ.get("AE_DEBUG_WRAP"):
     install_layer(_FirstWatcher())

@@ -73,7 +73,7 @@ class Guard:
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
-            from ._hook import report
+            from ._loop.exception_hook import report
 
             report(error, None, None)
 

@@ -14,7 +14,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ._escape import printable as printable
+from ._base.escape import printable as printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

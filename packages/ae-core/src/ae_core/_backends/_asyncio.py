@@ -18,12 +18,12 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
-from .._backend import Backend
-from .._condvar import CondVar
-from .._descriptors import check_open, check_select
-from .._errors import BlockingNotAllowed, CancelledError
-from .._interrupt import is_ours, repeatable
-from .._log import log
+from .._async.condvar import CondVar
+from .._base.descriptors import check_open, check_select
+from .._base.errors import BlockingNotAllowed, CancelledError
+from .._base.log import log
+from .._loop.backend import Backend
+from .._loop.interrupts import is_ours, repeatable
 from ._select_thread import SelectThread
 from ._uvloop_polls import UvloopPolls
 
@@ -182,7 +182,7 @@ class AsyncioBackend(Backend):
                 self._waiters.remove(waiter)
                 if not waiter.done():
                     waiter.cancel()
-                signals = sys.modules.get("ae_core._signals")
+                signals = sys.modules.get("ae_core._sources.signals")
                 if signals is not None:
                     signals.settle()
 

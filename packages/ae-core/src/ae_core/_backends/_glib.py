@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from gi.repository import GLib  # pyright: ignore
 
-from .._backend import Backend
-from .._descriptors import check_waitable
-from .._interrupt import hearing_printed
+from .._base.descriptors import check_waitable
+from .._loop.backend import Backend
+from .._loop.interrupts import hearing_printed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

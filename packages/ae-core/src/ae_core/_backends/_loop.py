@@ -12,8 +12,8 @@ import errno
 import os
 import time
 
-from .._backend import Backend
-from .._wakeup import Wakeup
+from .._base.wakeup import Wakeup
+from .._loop.backend import Backend
 from ._multiplexers import BROKEN, INVALID, MULTIPLEXERS, READ, WRITE, best
 
 TYPE_CHECKING = False

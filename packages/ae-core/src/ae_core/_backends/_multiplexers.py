@@ -16,7 +16,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 
-from .._descriptors import check_open, check_select
+from .._base.descriptors import check_open, check_select
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

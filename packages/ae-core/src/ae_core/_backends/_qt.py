@@ -14,9 +14,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from .._backend import Backend
-from .._descriptors import check_waitable
-from .._interrupt import hearing_printed
+from .._base.descriptors import check_waitable
+from .._loop.backend import Backend
+from .._loop.interrupts import hearing_printed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,8 +15,8 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from .._thread_identity import bystander
-from .._wakeup import Wakeup
+from .._base.thread_identity import bystander
+from .._base.wakeup import Wakeup
 from ._multiplexers import BROKEN, INVALID, READ, WRITE, Select
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ import tkinter
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
-from .._backend import Backend
-from .._descriptors import check_select, check_waitable
-from .._wakeup import Wakeup
+from .._base.descriptors import check_select, check_waitable
+from .._base.wakeup import Wakeup
+from .._loop.backend import Backend
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,13 +17,13 @@ import trio
 from outcome import Error  # trio needs it
 from trio.lowlevel import TrioToken
 
-from .._backend import Backend
-from .._errors import BackendUnavailable, BlockingNotAllowed, CancelledError
+from .._base.errors import BackendUnavailable, BlockingNotAllowed, CancelledError
+from .._loop.backend import Backend
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
 
-    from .._condvar import CondVar
+    from .._async.condvar import CondVar
 
 if not hasattr(trio.lowlevel, "in_trio_run"):
     raise BackendUnavailable(

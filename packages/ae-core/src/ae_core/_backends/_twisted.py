@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.logger import globalLogPublisher
 
-from .._backend import Backend
-from .._descriptors import check_select, check_waitable
-from .._errors import BlockingNotAllowed
-from .._interrupt import is_ours
+from .._base.descriptors import check_select, check_waitable
+from .._base.errors import BlockingNotAllowed
+from .._loop.backend import Backend
+from .._loop.interrupts import is_ours
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,8 +20,8 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final
 
 from .. import console
-from .._aids import parse_shell_address
-from .._escape import visible
+from .._base.escape import visible
+from ._environment import parse_shell_address
 from ._lines import refusal
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import sys
 from _thread import get_ident
 from typing import TYPE_CHECKING, Any, Final
 
-from . import _look, _wrap
+from . import _inspect, _wrap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -240,6 +240,6 @@ def _v(*_: object) -> str:
 
 _FUNCTIONS: Final[dict[str, Callable[..., object]]] = {
     "help": _help, "wr": _wr, "wl": _wl, "w": _w, "i": _i, "t": _t, "u": _u, "v": _v,
-    "st": _look.statistics, "io": _look.descriptors, "timers": _look.timers,
-    "cv": _look.condvars, "tasks": _look.tasks, "h": _look.handles, "bt": _look.stacks,
+    "st": _inspect.statistics, "io": _inspect.descriptors, "timers": _inspect.timers,
+    "cv": _inspect.condvars, "tasks": _inspect.tasks, "h": _inspect.handles, "bt": _inspect.stacks,
 }  # fmt: skip

@@ -18,9 +18,9 @@ from _thread import get_ident
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import _api, logs
-from .._detect import current
-from .._escape import visible
-from .._log import log
+from .._base.escape import visible
+from .._base.log import log
+from .._detection.current import current
 from ._commands import Interpreter
 from ._lines import LONGEST_LINE, binary, refusal
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from .._watcher import Watcher
+    from .._loop.watchers import Watcher
 
 # Theory of operation
 # -------------------

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakValueDictionary
 
 from .. import _api, logs
-from .._describe import backtrace, callback_text, caller, value_text
-from .._escape import printable
-from .._log import logger
-from .._watcher import Watcher
+from .._base.describe import backtrace, callback_text, caller, value_text
+from .._base.escape import printable
+from .._base.log import logger
+from .._loop.watchers import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -267,7 +267,7 @@ class WrappedWatcher(Watcher):
 
 
 class _Layer:
-    """Wrapping as ``_api`` sees it."""
+    """Wrapping as ``_layers`` sees it."""
 
     def wrap(
         self,
@@ -324,7 +324,7 @@ def wrap(level: int | None = None) -> int:
 def _strict_comes_last() -> None:
     import sys
 
-    strict = sys.modules.get(f"{_api.__package__}._strict")
+    strict = sys.modules.get("ae_core.strict._checks")
     if strict is not None:
         strict.outermost()
 

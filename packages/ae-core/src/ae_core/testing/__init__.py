@@ -23,10 +23,10 @@ __all__ = (
 
 from ._binding import binding as binding
 from ._binding import release as release
-from ._conformance import ConformanceError as ConformanceError
-from ._conformance import Report as Report
-from ._conformance import Result as Result
-from ._conformance import check_backend as check_backend
+from ._conformance.check import ConformanceError as ConformanceError
+from ._conformance.check import Report as Report
+from ._conformance.check import Result as Result
+from ._conformance.check import check_backend as check_backend
 from ._leaks import LeakCheck as LeakCheck
 from ._leaks import LeakError as LeakError
 from ._leaks import leak_check as leak_check

@@ -20,10 +20,10 @@ from importlib import import_module, metadata
 from typing import Any
 
 from .. import _api, console
-from .._errors import BackendUnavailable
-from .._tasks import run, sleep
+from .._async.tasks import run, sleep
+from .._base.errors import BackendUnavailable
 from ._binding import binding
-from ._conformance import ConformanceError, check_backend
+from ._conformance.check import ConformanceError, check_backend
 
 IDLE_SECONDS = 5.0
 

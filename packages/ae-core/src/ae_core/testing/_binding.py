@@ -7,13 +7,13 @@ __all__ = ("binding", "release")
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from .. import _detect
-from .._backend import Backend
+from .._detection import current
+from .._loop.backend import Backend
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .._core import Core
+    from .._loop.state import Core
 
 
 def release() -> None:
@@ -21,7 +21,7 @@ def release() -> None:
 
     Also takes back a ``use()`` that nothing has followed yet.
     """
-    resting = _detect.slot().resting
+    resting = current.slot().resting
     for core in (_take(), *resting):
         if core is not None:
             core.close()
@@ -52,34 +52,34 @@ def binding(backend: str | type[Backend] | None = None, **options: Any) -> Itera
         ...     backend.statistics()["multiplexer"]
         'select'
     """
-    main_before = _detect._main_core
+    main_before = current._main_core
     before = _take()
     try:
         if backend is None:
             yield None
         elif isinstance(backend, str):
-            _detect.use(backend, **options)
-            yield _detect.detect()
+            current.use(backend, **options)
+            yield current.detect()
         elif isinstance(backend, type) and issubclass(backend, Backend):
-            yield _detect.bind(backend, "bound by ae_core.testing", options).backend
+            yield current.bind(backend, "bound by ae_core.testing", options).backend
         else:
             raise TypeError(f"expected the name or the class of a backend, got {backend!r}")
     finally:
         release()
         if before is not None and not before.closed:
-            _detect.slot().core = before
-            _detect.tls.core = before
-        _detect._main_core = main_before
+            current.slot().core = before
+            current.tls.core = before
+        current._main_core = main_before
 
 
 def _take() -> Core | None:
     """Unbind this thread and return its core, if it has one."""
-    core = _detect.bound()
+    core = current.bound()
     if core is not None:
-        del _detect.tls.core
-    slot = _detect.slot()
+        del current.tls.core
+    slot = current.slot()
     slot.core = None
     slot.asked = None
-    if core is not None and _detect._main_core is core:
-        _detect._main_core = None
+    if core is not None and current._main_core is core:
+        current._main_core = None
     return core

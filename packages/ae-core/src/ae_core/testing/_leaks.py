@@ -11,14 +11,14 @@ import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from .. import _detect
-from .._timers import TimerEntry
-from .._watcher import name_of
+from .._detection import current
+from .._loop.timers import TimerEntry
+from .._loop.watchers import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .._core import Core
+    from .._loop.state import Core
 
 # Our own threads end by themselves, some only after a moment of idleness; how long to wait.
 _PATIENCE: Final = 10.0
@@ -37,7 +37,7 @@ class LeakCheck:
     """
 
     def __init__(self) -> None:
-        core = _detect.bound()
+        core = current.bound()
         self._core = core
         self._watchers = set(_watchers(core))
         self._descriptors = _descriptors()
@@ -46,7 +46,7 @@ class LeakCheck:
 
     def watchers(self) -> list[str]:
         """Return descriptions of the watchers and operations that are active now and were not."""
-        core = _detect.bound()
+        core = current.bound()
         before = self._watchers if core is self._core else set()
         found = {key: text for key, text in _watchers(core).items() if key not in before}
         if found:
@@ -65,7 +65,7 @@ class LeakCheck:
         return [*self.watchers(), *left]
 
     def _outside(self) -> list[str]:
-        own = _own_descriptors(_detect.bound())
+        own = _own_descriptors(current.bound())
         left = [
             f"descriptor {fd}: {what}"
             for fd, what in sorted(_descriptors().items())
@@ -92,7 +92,7 @@ def leak_check() -> Iterator[LeakCheck]:
         ...     with ae.timer(60, print):
         ...         pass
     """
-    _detect.detect()
+    current.detect()
     check = LeakCheck()
     yield check
     left = check.left()
@@ -181,7 +181,7 @@ def _children() -> set[int]:
 def _end_what_is_kept() -> None:
     """End the threads and processes that the packages keep for the next call."""
     modules = sys.modules
-    for name in ("_fork_call", "_threads"):
+    for name in ("_fork_call.call", "_async.thread_pool"):
         module = modules.get(f"ae_core.{name}")
         if module is not None:
             module.shutdown()

@@ -10,7 +10,7 @@ __all__ = ("Trace",)
 
 from typing import TYPE_CHECKING, Any
 
-from .._condvar import CondVar
+from .._async.condvar import CondVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable

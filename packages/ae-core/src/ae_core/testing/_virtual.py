@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
-from .. import _detect
-from .._backend import Backend
-from .._condvar import CondVar
-from .._descriptors import check_open
-from .._seconds import check_seconds
-from .._wakeup import Wakeup
+from .._async.condvar import CondVar
+from .._base.descriptors import check_open
+from .._base.seconds import check_seconds
+from .._base.wakeup import Wakeup
+from .._detection import current
+from .._loop.backend import Backend
 from ._binding import binding
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class VirtualBackend(Backend):
             RecursiveWait: Inside a callback; see :meth:`pass_time`.
         """
         self._check(seconds)
-        core = _detect.current(blocking=True)
+        core = current.current(blocking=True)
         if core.backend is not self:
             raise RuntimeError(f"the thread is bound to the {core.backend.name} loop, not to this")
         done: CondVar[None] = CondVar()

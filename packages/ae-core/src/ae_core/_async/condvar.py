@@ -1,0 +1,584 @@
+"""Condition variables: a result that is not there yet.
+
+One object serves three styles: callbacks (``on_ready``), blocking scripts (``recv``) and
+coroutines (``await``). How a coroutine waits on a foreign loop is in ``tasks``, how a
+thread blocks in ``_loop.blocking``.
+"""
+
+from __future__ import annotations
+
+__all__ = ("CondVar",)
+
+import os
+import sys
+from math import inf
+
+from .._base.seconds import check_seconds
+from .._base.thread_identity import get_ident
+from .._loop.blocking import block
+from .._loop.interrupts import repeatable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections import deque
+    from collections.abc import Callable, Generator
+    from types import TracebackType
+    from typing import Any, Final, Generic, Literal, TypeVar
+
+    from .._loop.state import Core
+
+    T = TypeVar("T")
+else:
+    from _collections import deque
+    from types import GenericAlias
+
+    class Generic:
+        """Stands in for ``typing.Generic``: importing typing costs more than all of ae_core."""
+
+        __slots__ = ()
+        __class_getitem__ = classmethod(GenericAlias)
+
+    T = "T"
+
+
+_modules = sys.modules
+
+# The states. Small integers, because they are compared at every turn of a blocking wait.
+_PENDING: Final = 0
+_VALUE: Final = 1
+_ERROR: Final = 2
+_CANCELLED: Final = 3
+_STATES: Final = ("pending", "value", "error", "cancelled")
+
+
+generation = 0  # how many forks lie between this process and the one that imported us
+
+
+def _after_fork_in_child() -> None:
+    global generation
+    generation += 1
+    _depths.clear()
+    _left.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+class _Unseen:
+    """Logs an error that nobody ever looked at, when its condition variable is collected.
+
+    A separate object, so that the common condition variable, which never sees an error, needs
+    no finalizer.
+    """
+
+    __slots__ = ("error", "generation", "what")
+
+    def __init__(self, error: BaseException, what: str) -> None:
+        self.error: BaseException | None = error  # None: somebody looked at it
+        self.what = what
+        self.generation = generation
+
+    def __del__(self) -> None:
+        if self.error is None or self.generation != generation:
+            return
+        try:
+            from .._base.log import log
+        except ImportError:
+            return  # the interpreter is going down
+
+        log(
+            "error",
+            "error of a %s was never looked at",
+            self.what,
+            context="ae_core",
+            error=self.error,
+        )
+
+
+# A callback may send a condition variable whose callback sends the next, and so on. Each send calls
+# back before it returns: that is four frames or more for each link of the chain, and Python has
+# room for a thousand. So from this depth on a send leaves its callbacks to the one at this depth.
+DEEPEST: Final = 50
+
+# By stack: how many sends are calling back, and what is left to the deepest of them.
+_depths: dict[int, int] = {}
+_left: dict[int, deque[CondVar[Any]]] = {}
+
+#: Tells the stacks of a thread apart; set where it has several.
+stack_ident: Callable[[], int] | None = None
+
+
+class CondVar(Generic[T]):
+    """A value, or an error, that will be there later.
+
+    Args:
+        callback: Called once with the condition variable when it becomes ready; the same as
+            a first :meth:`on_ready`.
+
+    ``send`` or ``throw`` makes it ready; ``recv`` runs the loop until it is, ``await`` suspends
+    a coroutine until it is. Any number may wait. A waiter that gives up, by time-out or
+    cancellation, leaves the condition variable as it is.
+
+    An error that nobody looked at (by ``recv``, ``await`` or :attr:`error`) is logged when the
+    condition variable is collected.
+
+    Perl: ``AnyEvent->condvar``, ``AE::cv``
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_callbacks",
+        "_count",
+        "_group_callback",
+        "_state",
+        "_thread",
+        "_traceback",
+        "_unseen",
+        "_value",
+    )
+
+    _state: int
+    _value: Any
+    _callbacks: list[Callable[[CondVar[T]], object]] | deque[Callable[[CondVar[T]], object]] | None
+    _group_callback: Callable[[CondVar[T]], object] | None
+    _traceback: TracebackType | None
+    _unseen: _Unseen | None
+
+    def __init__(self, callback: Callable[[CondVar[T]], object] | None = None) -> None:
+        if callback is None:
+            self._callbacks = None
+        else:
+            _check_callable(callback)
+            self._callbacks = [callback]
+        self._state = _PENDING
+        self._value = None
+        self._count = 0
+        self._group_callback = None
+        self._thread = get_ident()
+        self._unseen = None
+
+    # ------------------------------------------------------------------ becoming ready
+
+    def send(self, value: T | None = None) -> None:
+        """Make it ready with *value*.
+
+        The callbacks run inside this call, before it returns. (In a chain of more than fifty sends,
+        each in a callback of the one before, those further down return first; the fiftieth does
+        not before all have been called.) A later ``send`` replaces the
+        value and calls nobody; it never replaces an error or a cancellation.
+
+        Raises:
+            RuntimeError: In another thread than the one that made the condition variable.
+
+        Perl: ``$cv->send``
+        """
+        if self._thread != get_ident():
+            self._wrong_thread("send")
+        state = self._state
+        if state == _PENDING:
+            self._value = value
+            self._state = _VALUE
+            if self._callbacks is not None:
+                try:
+                    self._run_callbacks()
+                except BaseException:
+                    self._run_others_later()
+                    raise
+        elif state == _VALUE:
+            self._value = value
+
+    def __call__(self, *args: Any) -> None:
+        """Do :meth:`send`, so that a condition variable may stand where a callback is expected.
+
+        No argument sends None, one argument itself, several a tuple of them.
+        """
+        if not args:
+            self.send(None)
+        elif len(args) == 1:
+            self.send(args[0])
+        else:
+            self.send(args)  # type: ignore[arg-type]
+
+    def throw(self, error: BaseException) -> None:
+        """Make it ready with an error, which every ``recv`` and ``await`` raises.
+
+        Sticky: a later ``send`` does not hide it, and the first error stays. After a ``send``,
+        the error takes the value's place.
+
+        Raises:
+            TypeError: If *error* is not an exception instance.
+            RuntimeError: In another thread than the one that made the condition variable.
+
+        Perl: ``$cv->croak``
+        """
+        if not isinstance(error, BaseException):
+            raise TypeError(f"expected an exception instance, got {error!r}")
+        if self._thread != get_ident():
+            self._wrong_thread("throw")
+        state = self._state
+        if state in (_PENDING, _VALUE):
+            self._value = error
+            self._traceback = error.__traceback__
+            self._state = _ERROR
+            self._unseen = _Unseen(error, type(self).__name__)
+            if self._callbacks is not None:
+                try:
+                    self._run_callbacks()
+                except BaseException:
+                    self._run_others_later()
+                    raise
+
+    def cancel(self) -> None:
+        """Cancel the operation behind it: nobody is interested in the result any more.
+
+        Does nothing when it is ready. Otherwise it becomes ready and :attr:`cancelled`, the
+        callbacks run, ``recv`` and ``await`` raise :class:`CancelledError`, and the operation,
+        if there is one, releases what it holds.
+
+        Raises:
+            RuntimeError: In another thread than the one that made the condition variable.
+        """
+        if self._thread != get_ident():
+            self._wrong_thread("cancel")
+        if self._state == _PENDING:
+            try:
+                self._end_operation()
+            finally:
+                self._state = _CANCELLED
+                if self._callbacks is not None:
+                    try:
+                        self._run_callbacks()
+                    except BaseException:
+                        self._run_others_later()
+                        raise
+
+    def _end_operation(self) -> None:
+        """Release what the operation holds; called by :meth:`cancel`, once.
+
+        Before the callbacks run, because these may raise what leaves the program.
+        """
+
+    def _run_callbacks(self) -> None:
+        """Run the callbacks here; deep in a chain of sends have a send further up do so."""
+        stack = self._thread if stack_ident is None else stack_ident()
+        depth = _depths.get(stack, 0)
+        _depths[stack] = depth + 1
+        try:
+            if depth < DEEPEST - 1:
+                self._call_back()
+            else:
+                self._call_back_in_turn(stack)
+        finally:
+            if depth or stack_ident is None:
+                _depths[stack] = depth
+            else:
+                del _depths[stack]
+
+    def _call_back_in_turn(self, stack: int) -> None:
+        chain = _left.get(stack)
+        if chain is not None:
+            chain.append(self)
+            return
+        chain = _left[stack] = deque([self])
+        interrupt: BaseException | None = None
+        try:
+            while chain:  # it grows meanwhile
+                condvar = chain.popleft()
+                try:
+                    condvar._call_back()
+                except BaseException as leaves:
+                    interrupt = leaves  # when the others have been called
+        finally:
+            del _left[stack]
+            core = _bound()
+            if chain and core is not None:  # an interrupt came between
+                core.owed.extend([condvar._call_back for condvar in chain])
+                core.expect()
+        if interrupt is not None:
+            raise interrupt
+
+    def _call_back(self) -> None:
+        callbacks: Any = self._callbacks
+        core = None
+        if len(callbacks) > 1:
+            if callbacks.__class__ is list:
+                callbacks = self._callbacks = deque(callbacks)
+            core = _bound()
+            if core is not None:
+                core.owe(self._call_back)  # a loop inside one of them goes on with the others
+        interrupt: BaseException | None = None
+        while callbacks:
+            callback = callbacks[0]
+            del callbacks[0]  # taken out first: each is called once, whatever it does
+            try:
+                callback(self)
+            except BaseException as error:
+                try:
+                    self._broken_off(callback, error)
+                except BaseException as leaves:
+                    interrupt = leaves  # when the others have been called
+        if core is not None:
+            core.owe_no_more(self._call_back)
+        if interrupt is not None:
+            raise interrupt
+
+    def _broken_off(self, callback: Any, error: BaseException) -> None:
+        """Deal with what *callback* raised; one of ours raises nothing, and is called again."""
+        core = _bound() if getattr(callback, "repeatable", False) else None
+        if core is None:
+            _failed(error)
+        else:
+            core.posted.append((lambda: callback(self), None))
+            core.escaped(error)
+
+    def _run_others_later(self) -> None:
+        """Have the callbacks called that a signal handler's exception left."""
+        core = _bound() if self._callbacks else None
+        if core is not None:
+            core.posted.append((self._run_callbacks, None))
+            core.resume()
+
+    # ------------------------------------------------------------------ looking at it
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a value, an error or a cancellation."""
+        return self._state != _PENDING
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it became ready by :meth:`cancel`."""
+        return self._state == _CANCELLED
+
+    @property
+    def error(self) -> BaseException | None:
+        """The error given to :meth:`throw`, or None.
+
+        Asking counts as looking at it: it is then not logged when the condition variable is
+        collected. This is how one failure of a connection can end a hundred operations, of
+        which the user watches one, without a hundred lines in the log.
+        """
+        if self._state != _ERROR:
+            return None
+        self._seen()
+        error: BaseException = self._value
+        return error
+
+    def on_ready(self, callback: Callable[[CondVar[T]], object]) -> None:
+        """Call *callback* once with the condition variable when it is ready.
+
+        Callbacks add up and are called in the order they were added. If it is ready already,
+        the callback is called at once, inside this call. What a callback raises goes to
+        ``exception_hook``; the others are called all the same.
+
+        Raises:
+            TypeError: If *callback* cannot be called.
+
+        Perl: ``$cv->cb``
+        """
+        _check_callable(callback)
+        if self._state == _PENDING:
+            if self._callbacks is None:
+                self._callbacks = [callback]
+            else:
+                self._callbacks.append(callback)
+        else:
+            try:
+                callback(self)
+            except BaseException as error:
+                _failed(error)
+
+    def recv(self, timeout: float | None = None) -> T:
+        """Return the value, running the loop until there is one.
+
+        Args:
+            timeout: How long to wait, in seconds; None waits for ever, and 0 or less for one
+                turn of the loop.
+
+        A ready condition variable answers at once, everywhere. May be called any number of
+        times.
+
+        Raises:
+            TimeoutError: The time is up. The operation goes on.
+            TypeError, ValueError: *timeout* is not a number.
+            CancelledError: It was cancelled; where asyncio runs also asyncio's.
+            BlockingNotAllowed: A foreign loop runs in this thread: use ``await cv``.
+            RecursiveWait: Another ``recv`` of this thread is waiting.
+            Deadlock: Nothing is left that could ever make it ready.
+            BaseException: Whatever was given to :meth:`throw`.
+
+        Perl: ``$cv->recv``
+        """
+        if self._state == _PENDING:
+            if self._thread != get_ident():
+                self._wrong_thread("recv")
+            if timeout is not None:
+                timeout = _check_timeout(timeout)
+            from .._detection.current import current
+
+            block(current(blocking=True), self, timeout)
+        try:
+            return self._result()
+        finally:
+            del self  # the error's traceback refers to this frame, and we to the error
+
+    def _result(self) -> T:
+        state = self._state
+        if state == _VALUE:
+            value: T = self._value
+            return value
+        if state == _ERROR:
+            self._seen()
+            # the same object may be raised many times: its traceback must not grow
+            error: BaseException = self._value
+            traceback = self._traceback
+            try:
+                raise error.with_traceback(traceback)
+            finally:
+                del self, error, traceback  # no cycle: error -> traceback -> this frame -> error
+        from .tasks import cancelled_error
+
+        raise cancelled_error(f"the {type(self).__name__} was cancelled")
+
+    def _seen(self) -> None:
+        if self._unseen is not None:
+            self._unseen.error = None
+            self._unseen = None
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        # a ready one is a checkpoint on trio only
+        if self._state == _PENDING or "trio._core._run" in _modules:
+            from .tasks import suspend
+
+            yield from suspend(self)
+        try:
+            return self._result()
+        finally:
+            del self  # as in recv()
+
+    # ------------------------------------------------------------------ groups
+
+    def begin(self, callback: Callable[[CondVar[T]], object] | None = None) -> None:
+        """Count one more thing to wait for, until its :meth:`end`.
+
+        Args:
+            callback: Called with the condition variable, instead of :meth:`send`, when the last
+                ``end`` has come. The last one given wins, None keeps the earlier one.
+
+        Perl: ``$cv->begin``
+        """
+        if callback is not None:
+            _check_callable(callback)
+            self._group_callback = callback
+        self._count += 1
+
+    def end(self) -> None:
+        """Count one thing less; when none is left, call the group callback, or ``send()``.
+
+        The group callback need not send, and is called again if the count returns to zero. What
+        it raises goes to ``exception_hook``.
+
+        Raises:
+            RuntimeError: Without a matching :meth:`begin`.
+
+        Perl: ``$cv->end``
+        """
+        if self._count <= 0:
+            raise RuntimeError("end() without a matching begin()")
+        self._count -= 1
+        if self._count == 0:
+            callback = self._group_callback
+            if callback is None:
+                self.send()
+                return
+            try:
+                callback(self)
+            except BaseException as error:
+                _failed(error)
+
+    def group(self) -> Group[T]:
+        """Return a context manager that calls :meth:`begin` and, at its exit, :meth:`end`."""
+        return Group(self)
+
+    # ------------------------------------------------------------------ for the core
+
+    def _wake_on_ready(self, wake: Callable[[], None]) -> Callable[[CondVar[T]], object]:
+        @repeatable
+        def ready(_: CondVar[T]) -> None:
+            wake()
+
+        self.on_ready(ready)
+        return ready
+
+    def _forget_wake(self, waiter: Callable[[CondVar[T]], object]) -> None:
+        """Take back what :meth:`_wake_on_ready` or ``on_ready`` added, if it is still there."""
+        if self._callbacks is not None and waiter in self._callbacks:
+            self._callbacks.remove(waiter)
+
+    def _wrong_thread(self, what: str) -> None:
+        raise RuntimeError(
+            f"{what}() in another thread than the one that made the {type(self).__name__}: "
+            f"use call_threadsafe(lambda: cv.{what}(...))"
+        )
+
+    def __repr__(self) -> str:
+        detail = f" {self._value!r}" if self._state in (_VALUE, _ERROR) else ""
+        return f"<{type(self).__name__} {_STATES[self._state]}{detail} at {id(self):#x}>"
+
+
+class Group(Generic[T]):
+    """The context manager of :meth:`CondVar.group`."""
+
+    __slots__ = ("_condvar",)
+
+    def __init__(self, condvar: CondVar[T]) -> None:
+        self._condvar = condvar
+
+    def __enter__(self) -> CondVar[T]:
+        self._condvar.begin()
+        return self._condvar
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> Literal[False]:
+        self._condvar.end()
+        return False
+
+
+def _check_callable(callback: object) -> None:
+    if not callable(callback):
+        raise TypeError(f"expected a callable, got {callback!r}")
+
+
+def _check_timeout(timeout: float) -> float:
+    """Return for how long to wait: below zero there is no time left, infinity is for ever."""
+    if timeout == inf:
+        return 1e9
+    return min(max(check_seconds(timeout, "time-out"), 0.0), 1e9)
+
+
+def _bound() -> Core | None:
+    """Return this thread's core, if it is alive."""
+    from .._detection.current import bound
+
+    core = bound()
+    return None if core is None or core.closed else core
+
+
+def _failed(error: BaseException) -> None:
+    """Deal with what a callback of a condition variable raised."""
+    from .._detection.current import bound
+
+    core = bound()
+    if core is not None:
+        core.failed(error, None)
+    elif isinstance(error, (KeyboardInterrupt, SystemExit)):
+        raise error
+    else:
+        from .._loop.exception_hook import report
+
+        report(error, None, None)

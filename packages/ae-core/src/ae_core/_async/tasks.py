@@ -1,0 +1,420 @@
+"""Coroutines on any loop: ``spawn``, ``run``, ``sleep``, and how ``await cv`` waits.
+
+Where the loop has tasks of its own (asyncio, trio) these are used. Everywhere else a coroutine
+is driven from here; a condition variable is then the only thing it can await.
+"""
+
+from __future__ import annotations
+
+__all__ = (
+    "Task",
+    "cancelled_class",
+    "cancelled_error",
+    "driver",
+    "run",
+    "sleep",
+    "spawn",
+    "suspend",
+)
+
+import sys
+
+from .._api import pending
+from .._base.errors import CancelledError
+from .._detection.current import asyncio_runs, bound, current, trio_runs
+from .._loop.blocking import block, check_may_block
+from .._loop.interrupts import repeatable
+from .condvar import CondVar
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Generator
+    from contextvars import Context, copy_context
+    from types import FrameType
+    from typing import Any, Final, TypeVar, overload
+
+    from .._loop.state import Core
+
+    T = TypeVar("T")
+else:  # the modules behind: their wrappers cost 2 ms
+    from _collections_abc import Coroutine
+    from _contextvars import copy_context
+
+    T = "T"
+
+_modules = sys.modules
+
+# Theory of operation
+# -------------------
+# `await cv` on a pending condition variable yields the condition variable itself to our driver,
+# which registers the task with it and resumes the coroutine from the postponed queue: a chain of
+# completions becomes a chain of turns, never of nested calls. In a task of asyncio or trio it
+# yields what that library's own future yields.
+
+
+# The flags of the frames of generators and coroutines.
+_IN_COROUTINE: Final = 0x20 | 0x80 | 0x200
+
+
+class Task(CondVar[T]):
+    """A coroutine in progress; ready when it has returned or raised.
+
+    Runs whether or not anybody holds it.
+    """
+
+    __slots__ = ("_cancel_requested", "_context", "_core", "_coroutine", "_host", "_waiting_for")
+
+    #: It ends no wait by itself: what it waits for must come from somewhere else.
+    passive = True
+
+    _host: Callable[[], object] | None  # cancels the loop's own task, if it has tasks
+    _waiting_for: CondVar[Any] | None
+
+    def __init__(self, core: Core, coroutine: Coroutine[Any, Any, T]) -> None:
+        super().__init__()
+        self._core = core
+        self._coroutine = coroutine
+        self._context: Context = copy_context()
+        self._cancel_requested = False
+        self._host = None
+        self._waiting_for = None
+        core.others.add(self)
+
+    def cancel(self) -> None:
+        """Ask the coroutine to stop: :func:`cancelled_class` is raised where it waits.
+
+        A request: ``ready`` and ``cancelled`` become true when its clean-up has run. A coroutine
+        that has not begun never does; one that catches the exception and returns is not
+        cancelled. Each request that comes after the last was raised is raised too. (trio's
+        cancelling is a state: from the first request on every wait raises.)
+        """
+        if self.ready or self._core.closed:
+            super().cancel()
+            return
+        if self._host is not None:
+            self._host()
+            return
+        if self._cancel_requested:
+            return
+        self._cancel_requested = True
+        if self._waiting_for is not None:
+            self._core.postpone(self._step)
+        # else it is about to take its next step anyway
+
+    # ------------------------------------------------------------------ the driver
+
+    # A signal handler may raise between any two calls here, and a task that nobody resumes would
+    # wait for ever. So there may be a step too many, which does nothing, but never one too few.
+
+    @repeatable
+    def _resume(self, condvar: CondVar[Any]) -> None:
+        if self._waiting_for is condvar:
+            self._core.postpone(self._step)
+
+    @repeatable
+    def _step(self) -> None:
+        """Run the coroutine up to its next wait, in its own context variables."""
+        if self.ready:
+            return
+        core = self._core
+        waiting = self._waiting_for
+        if waiting is not None:
+            if not waiting.ready:
+                if not self._cancel_requested:
+                    return  # a step too many
+                waiting._forget_wake(self._resume)
+            self._waiting_for = None
+        before, core.task = core.task, self
+        try:
+            if self._cancel_requested:
+                error = CancelledError("the task was cancelled")
+                self._cancel_requested = False
+                awaited = self._context.run(self._coroutine.throw, error)
+            else:
+                awaited = self._context.run(self._coroutine.send, None)
+        except StopIteration as stop:
+            self._end(stop.value, None)
+            return
+        except BaseException as error:
+            if getattr(self._coroutine, "cr_frame", None) is not None:
+                raise  # not out of the coroutine, which waits
+            self._end(None, error)
+            return
+        finally:
+            core.task = before
+        if isinstance(awaited, CondVar):
+            try:
+                self._waiting_for = awaited
+                awaited.on_ready(self._resume)
+                if self._cancel_requested:
+                    core.postpone(self._step)
+            except BaseException:
+                self._waiting_for = None  # what is awaited is said again in the next step
+                raise
+        else:
+            problem = TypeError(
+                f"a coroutine on the {core.backend.name} loop can only await condition variables "
+                f"and what is made of them, got {awaited!r}"
+            )
+            self._coroutine.close()
+            self._finish(None, problem)
+
+    def _end(self, value: T | None, error: BaseException | None) -> None:
+        """Make the task ready; once more if a signal handler's exception comes between."""
+        try:
+            self._finish(value, error)
+        except BaseException:
+            if not self.ready:
+                self._core.posted.append((lambda: self._finish(value, error), None))
+                self._core.resume()
+            raise
+
+    def _finish(self, value: T | None, error: BaseException | None) -> None:
+        """Make the task ready; called once, by the driver or by the host's task."""
+        self._core.others.discard(self)
+        if self.ready:
+            return
+        if error is None:
+            self.send(value)
+        elif isinstance(error, CancelledError):
+            super().cancel()
+        else:
+            self.throw(error)
+            if isinstance(error, (KeyboardInterrupt, SystemExit)):
+                self._seen()  # it leaves by recv() or run(), not by the log
+                self._core.failed(error, None)
+
+
+def spawn(coroutine: Coroutine[Any, Any, T]) -> CondVar[T]:
+    """Run *coroutine* as a task of this thread's loop.
+
+    It starts in the next turn, not inside this call, in a copy of the caller's context
+    variables. The returned condition variable gives its result or its error; it need not be
+    held. Its ``cancel()`` raises :func:`cancelled_class` in the coroutine where it waits; before
+    the coroutine has begun, it never runs.
+
+    In the coroutine, ``await`` takes condition variables on every loop; on asyncio and trio also
+    whatever that library awaits.
+
+    Raises:
+        TypeError: If *coroutine* is no coroutine object.
+        WrongLoop: If another loop runs in this thread.
+    """
+    if not isinstance(coroutine, Coroutine):
+        raise TypeError(f"expected a coroutine object, got {coroutine!r}")
+    return _start(current(), coroutine)
+
+
+def _start(core: Core, coroutine: Coroutine[Any, Any, T]) -> Task[T]:
+    task = Task(core, coroutine)
+    if not core.backend.spawn(coroutine, task):
+        core.postpone(task._step)
+    return task
+
+
+class _Sleep(CondVar[None]):
+    """What ``sleep`` returns: ends its timer when it is cancelled."""
+
+    __slots__ = ("_core", "_number")
+
+    _core: Core
+    _number: int
+
+    def _end_operation(self) -> None:
+        self._core.cancel_timer(self._number)
+
+    @repeatable
+    def _wake(self) -> None:
+        if not self.ready:
+            self.send()
+
+
+def sleep(seconds: float) -> CondVar[None]:
+    """Return a condition variable that is ready after *seconds*, never early.
+
+    Raises:
+        TypeError, ValueError: If *seconds* is not a finite number.
+    """
+    from .._base.seconds import check_seconds
+
+    seconds = check_seconds(seconds)
+    core = current()
+    condvar = _Sleep()
+    condvar._core = core
+    condvar._number = core.timer(seconds, condvar._wake)
+    return condvar
+
+
+if TYPE_CHECKING:
+
+    @overload
+    def run(coroutine: Coroutine[Any, Any, T]) -> T: ...
+    @overload
+    def run(coroutine: None = None) -> None: ...
+
+
+def run(coroutine: Coroutine[Any, Any, T] | None = None) -> T | None:
+    """Run the loop: for a coroutine until it is done, without one until interrupted.
+
+    Returns:
+        What the coroutine returned.
+
+    Raises:
+        KeyboardInterrupt: By Ctrl-C, after the coroutine was cancelled and has cleaned up.
+        BlockingNotAllowed: A loop runs in this thread already: use ``await``.
+        BaseException: What the coroutine raised.
+
+    Without a coroutine it sleeps, also with no watcher at all, and never is a ``Deadlock``.
+
+    Perl: ``AnyEvent->condvar->recv``
+    """
+    if coroutine is None:
+        core = current(blocking=True)
+        operation = pending()  # so that it is no Deadlock
+        try:
+            block(core, CondVar(), None)
+        finally:
+            operation.cancel()
+        return None
+    if not isinstance(coroutine, Coroutine):
+        raise TypeError(f"expected a coroutine object or nothing, got {coroutine!r}")
+    try:
+        core = current(blocking=True)
+        check_may_block(core)  # before there is a task that would run all the same
+        if core.backend.own_run:
+            result: T = core.backend.run(coroutine)
+            return result
+        task = _start(core, coroutine)
+    except BaseException:
+        coroutine.close()
+        raise
+    try:
+        return task.recv()
+    except (KeyboardInterrupt, SystemExit):
+        if not task.ready:
+            task.cancel()
+            _drain(task)
+        raise
+    except BaseException as error:
+        if not task.ready:  # a wait that was refused, or could never end
+            coroutine.close()
+            task._finish(None, CancelledError(f"not run: {error}"))
+        raise
+
+
+def _drain(task: CondVar[Any]) -> None:
+    """Let an interrupted main coroutine clean up."""
+    try:
+        task.recv()
+    except (CancelledError, Exception):
+        return  # the interrupt is what the caller hears of
+
+
+def _is_ours() -> bool:
+    """Return whether our driver drives the coroutine that runs, while one of ours does.
+
+    It may have begun a loop in which somebody else's runs now. Who drives is the first frame up
+    the stack, above that coroutine, that is none of a generator or a coroutine.
+    """
+    if (
+        "asyncio" not in _modules
+        and "trio" not in _modules
+        and "twisted.internet.defer" not in _modules
+    ):
+        return True  # nobody else drives any
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and not frame.f_code.co_flags & _IN_COROUTINE:
+        frame = frame.f_back
+    while frame is not None and frame.f_code.co_flags & _IN_COROUTINE:
+        frame = frame.f_back
+    return frame is not None and frame.f_code is Task._step.__code__
+
+
+def driver() -> str | None:
+    """Return what drives the coroutine that runs now.
+
+    Returns:
+        ``"asyncio"``, ``"trio"``, ``"ours"``, or None: no coroutine of these runs.
+    """
+    core = bound()
+    if core is not None and core.task is not None and _is_ours():
+        return "ours"
+    trio: Any = getattr(_modules.get("trio._core._run"), "GLOBAL_RUN_CONTEXT", None)
+    in_trio = getattr(trio, "task", None) is not None
+    if asyncio_runs(guest=True):
+        return _inner_of_two() if in_trio else "asyncio"
+    return "trio" if in_trio else None
+
+
+def _inner_of_two() -> str:
+    """Return which of asyncio and trio, which both run in this thread, called the code here."""
+    steps = _modules["trio._core._run"].unrolled_run.__code__
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        if frame.f_code is steps:
+            return "trio"
+        if frame.f_globals.get("__name__", "").startswith("asyncio."):
+            return "asyncio"
+        frame = frame.f_back
+    return "asyncio"
+
+
+def suspend(condvar: CondVar[T]) -> Generator[Any, Any, None]:
+    """Wait, inside ``await``, until *condvar* is ready, on whatever drives the coroutine.
+
+    One that is ready is a checkpoint on trio, as every ``await`` is there, and nothing elsewhere.
+    """
+    drives = driver()
+    if drives == "ours":
+        while not condvar.ready:
+            yield condvar
+    elif drives == "asyncio":
+        from .._backends import _asyncio
+
+        if not condvar.ready:
+            yield from _asyncio.wait_in_task(condvar)
+    elif drives == "trio":
+        from .._backends import _trio
+
+        yield from _trio.wait_in_task(condvar)
+    elif not condvar.ready:
+        raise RuntimeError(
+            "'await cv' works in asyncio tasks, trio tasks and coroutines started by "
+            "ae_core.spawn() or ae_core.run()"
+        )
+
+
+def cancelled_error(text: str) -> CancelledError:
+    """Return what tells the running code that what it looks at was cancelled.
+
+    In asyncio it is also an ``asyncio.CancelledError``, so that either clause catches it.
+    """
+    if driver() == "asyncio":
+        from .._backends._asyncio import Cancelled
+
+        return Cancelled(text)
+    return CancelledError(text)
+
+
+def cancelled_class() -> type[BaseException]:
+    """Return the class of the exception that a cancelled task of the running loop gets.
+
+    The portable clause around an ``await``, in libraries that shall work on every loop::
+
+        except ae.cancelled_class():
+            ...  # clean up
+            raise
+
+    Returns:
+        ``asyncio.CancelledError`` where asyncio runs, ``trio.Cancelled`` in trio, and elsewhere
+        :class:`CancelledError`, also where no loop runs.
+
+    Clean-up that waits needs a shielded scope of trio's there: after the cancellation every
+    ``await`` raises it again.
+    """
+    drives = driver()
+    if drives == "asyncio":
+        return _modules["asyncio"].CancelledError  # type: ignore[no-any-return]
+    if drives == "trio" or (drives is None and trio_runs()):
+        return _modules["trio"].Cancelled  # type: ignore[no-any-return]
+    return CancelledError

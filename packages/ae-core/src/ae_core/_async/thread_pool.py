@@ -1,0 +1,263 @@
+"""A small pool of threads for calls that block and that no loop can wait for.
+
+For the rooms of ``ae_core`` only. The threads run our own functions, never a user's callback,
+and touch no loop: a result travels to the loop of the caller and becomes a ``CondVar`` there.
+"""
+
+from __future__ import annotations
+
+__all__ = ("shutdown", "submit", "submit_ordered")
+
+import atexit
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from .._api import pending
+from .._base.thread_identity import bystander
+from .._detection.current import current
+from .._loop.state import Core
+from .condvar import CondVar
+
+T = TypeVar("T")
+
+# Theory of operation
+# -------------------
+# Threads are made when there is work and nobody idle, and go away when they found none for a
+# moment; a program that does no file operations has no threads. They are daemons, because a
+# thread that waits for work must not keep the interpreter alive; an `atexit` hook takes care
+# that what was started is finished all the same (IO-10).
+#
+# Two calls on the same descriptor, say write and then close, must not overtake each other: the
+# close could win, and the write hit a file that was opened under the same number meanwhile. Such
+# calls share a key, and at most one call of a key is in the queue or at work; the others wait
+# in its lane.
+
+#: Disks and kernels like a few requests at once, and a few may hang on a dead file server.
+MOST_THREADS: Final = 16
+
+#: How long an idle thread stays, in seconds: from one call of a sequence to the next.
+IDLE: Final = 0.2
+
+
+class _Job:
+    """One call, from the loop into a thread and back."""
+
+    __slots__ = (
+        "args",
+        "condvar",
+        "core",
+        "dropped",
+        "error",
+        "function",
+        "key",
+        "mark",
+        "result",
+        "undo",
+    )
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        key: object,
+        undo: Callable[[Any], object] | None,
+    ) -> None:
+        self.function = function
+        self.args = args
+        self.key = key
+        self.undo = undo
+        self.core: Core = current()
+        self.condvar: CondVar[Any] | None = CondVar(self.settled)
+        self.mark = pending()
+        self.dropped = False
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def settled(self, condvar: CondVar[Any]) -> None:
+        """In the loop: there is a result, or nobody wants it any more."""
+        self.condvar = None  # with what it holds, it must not hang on a traceback of ours
+        self.dropped = True
+        self.mark.cancel()
+
+    def run(self) -> None:
+        """In a thread: do the work, unless it was cancelled before it began."""
+        if self.dropped:
+            return
+        try:
+            self.result = self.function(*self.args)
+        except BaseException as error:
+            self.error = error
+        self.args = ()
+        try:
+            self.core.call_threadsafe(self.deliver)
+        except RuntimeError:
+            self.discard()  # the loop has ended
+
+    def deliver(self) -> None:
+        """In the loop: hand the result over."""
+        condvar = self.condvar
+        if condvar is None:
+            self.discard()
+        elif self.error is None:
+            condvar.send(self.result)
+        else:
+            error, self.error = self.error, None  # its traceback refers to us
+            condvar.throw(error)
+
+    def discard(self) -> None:
+        if self.error is not None:
+            self.error = None
+        elif self.undo is not None:
+            try:
+                self.undo(self.result)
+            except Exception as error:  # nobody asks for it any more, and the thread goes on
+                from .._base.log import log
+
+                log("warn", "a result that nobody takes", context="ae_core", error=error)
+
+
+class _Pool:
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.queue: deque[_Job] = deque()
+        self.lanes: dict[object, deque[_Job]] = {}
+        self.threads: set[threading.Thread] = set()
+        self.made = 0
+        self.idle = 0
+        self.stopping = False
+
+    def add(self, job: _Job) -> None:
+        with self.changed:
+            if job.key is not None:
+                lane = self.lanes.get(job.key)
+                if lane is not None:
+                    lane.append(job)
+                    return
+                self.lanes[job.key] = deque()
+            try:
+                self.enqueue(job)
+            except BaseException:
+                self.lanes.pop(job.key, None)
+                raise
+
+    def enqueue(self, job: _Job) -> None:
+        self.queue.append(job)
+        if len(self.queue) <= self.idle:
+            self.changed.notify()
+        elif len(self.threads) < MOST_THREADS and not self.stopping:
+            self.made += 1
+            thread = threading.Thread(target=self.work, name=f"ae-core-{self.made}", daemon=True)
+            self.threads.add(thread)
+            try:
+                thread.start()
+            except BaseException:  # no more threads: the others do it, or shutdown() does
+                self.threads.discard(thread)
+                if not self.threads:
+                    self.queue.pop()
+                    raise
+
+    def work(self) -> None:
+        while True:
+            job = self.take()
+            if job is None:
+                return
+            job.run()
+            self.done(job)
+            del job  # not for as long as this thread waits for the next one
+
+    def take(self) -> _Job | None:
+        """Wait for a job; None tells the thread to go."""
+        with self.changed:
+            while not self.queue:
+                expired = False
+                if not self.stopping:
+                    self.idle += 1
+                    with bystander():
+                        expired = not self.changed.wait(IDLE)
+                    self.idle -= 1
+                if not self.queue and (expired or self.stopping):
+                    self.threads.discard(threading.current_thread())
+                    self.changed.notify_all()
+                    return None
+            return self.queue.popleft()
+
+    def done(self, job: _Job) -> None:
+        if job.key is None:
+            return
+        with self.changed:
+            lane = self.lanes[job.key]
+            if lane:
+                self.enqueue(lane.popleft())
+            else:
+                del self.lanes[job.key]
+
+    def finish(self) -> None:
+        """Do everything that was started, then end all threads."""
+        with self.changed:
+            self.stopping = True
+            self.changed.notify_all()
+            threads = list(self.threads)
+        try:
+            for thread in threads:
+                thread.join()
+            while self.queue:  # an interpreter that ends gives no new threads
+                job = self.queue.popleft()
+                job.run()
+                self.done(job)
+        finally:
+            self.stopping = False
+
+
+_pool = _Pool()
+
+
+def submit(function: Callable[..., T], *args: Any) -> CondVar[T]:
+    """Call *function* in a thread of the pool.
+
+    Returns:
+        A condition variable of the calling thread's loop, with the result or the exception.
+        Cancelling it drops the call if it has not begun, and its result if it has. Until then
+        it counts as a pending operation; dropping it changes nothing.
+    """
+    return submit_ordered(None, function, *args)
+
+
+def submit_ordered(
+    key: object,
+    function: Callable[..., T],
+    *args: Any,
+    undo: Callable[[T], object] | None = None,
+) -> CondVar[T]:
+    """Do :func:`submit`, but not before the earlier calls with the same *key* have ended.
+
+    Args:
+        key: Anything hashable; None for no order.
+        undo: Called with a result that nobody takes any more, in whatever thread finds that out.
+    """
+    job = _Job(function, args, key, undo)
+    condvar = job.condvar
+    assert condvar is not None
+    try:
+        _pool.add(job)
+    except BaseException:
+        condvar.cancel()
+        raise
+    return condvar
+
+
+def shutdown() -> None:
+    """Finish what was started and end the threads. The next call starts them again."""
+    _pool.finish()
+
+
+def _after_fork_in_child() -> None:
+    global _pool
+    _pool = _Pool()  # its threads stayed with the parent
+
+
+atexit.register(shutdown)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,1 @@
+"""What every other module may use: errors, the environment, descriptors, the front of logging."""

@@ -1,0 +1,52 @@
+"""Closing what is ours, so that an error of it ends nothing else."""
+
+from __future__ import annotations
+
+__all__ = ("close_descriptor", "close_socket")
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+
+# An error of close() is news for who has written: something did not arrive. Nobody waits for that
+# news here, and there are others to be told of the end: so it is logged, and the descriptor is
+# gone. POSIX leaves open whether it is; where it is not, a second close() does it, and without one
+# the program at the other end of a pipe would wait for its end for ever.
+
+
+def close_descriptor(fd: int) -> None:
+    """Close a descriptor; an error is logged."""
+    file: os.stat_result | None = None
+    try:
+        file = os.fstat(fd)
+        os.close(fd)
+    except OSError as error:
+        _complain(fd, error)
+        if file is not None:
+            _close_again(fd, file)
+
+
+def _close_again(fd: int, file: os.stat_result) -> None:
+    try:
+        now = os.fstat(fd)
+        if (now.st_dev, now.st_ino) == (file.st_dev, file.st_ino):  # not another thread's by now
+            os.close(fd)
+    except OSError:
+        return  # it was closed the first time, or there is no way to do so
+
+
+def close_socket(sock: socket.socket) -> None:
+    """Close a socket; an error is logged."""
+    fd = sock.fileno()
+    try:
+        sock.close()
+    except OSError as error:
+        _complain(fd, error)
+
+
+def _complain(fd: int, error: OSError) -> None:
+    from .log import log
+
+    log("warn", "closing descriptor %d: %s", fd, error, context="ae_core")

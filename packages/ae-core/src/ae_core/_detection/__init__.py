@@ -1,0 +1,1 @@
+"""Which loop runs in this thread, and the table of loops."""

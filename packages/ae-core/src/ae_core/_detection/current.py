@@ -1,0 +1,492 @@
+"""Which loop serves this thread: chosen at the first watcher, never at import.
+
+explicit (``use()``, ``AE_BACKEND``) > a loop that runs in this thread > one that is loaded and
+live > the built-in loop. A loop's library is never imported to ask for it.
+"""
+
+from __future__ import annotations
+
+__all__ = (
+    "asyncio_runs",
+    "backend",
+    "bind",
+    "bound",
+    "current",
+    "detect",
+    "post_detect",
+    "trio_runs",
+    "use",
+)
+
+import _signal  # type: ignore[import-not-found]
+import gc
+import os
+import sys
+from os import getpid
+
+from .._base import environ
+from .._base.errors import BackendUnavailable, BlockingNotAllowed, WrongLoop
+from .._base.thread_identity import get_ident, in_main_thread, local
+from .._loop.backend import Backend
+from .._loop.interrupts import after_fork
+from .._loop.state import Core
+from .table import BACKENDS, LOADED_BY_US, BackendSpec
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+_modules = sys.modules
+ENTRY_POINTS = "ae_core.backends"
+_SIGCHLD = getattr(_signal, "SIGCHLD", _signal.SIGINT)  # not on Windows; SIGINT: never ignored
+
+
+class _Slot:
+    """What a thread has: its core. Closes it when the thread ends."""
+
+    core: Core | None = None
+    asked: tuple[str, dict[str, Any]] | None = None  # by use()
+
+    def __init__(self) -> None:
+        self.pid = getpid()
+        # of loops that are open and may run again, while another one of this thread runs
+        self.resting: list[Core] = []
+
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if is_finalizing():
+            return
+        for core in (self.core, *self.resting):
+            if core is None:
+                continue
+            if self.pid != getpid():
+                _inherited.append(core)  # of another thread of the parent, which a fork ends here
+            else:
+                core.close()
+
+
+# `slot`, once it was asked for, and `core`, which is slot.core, one attribute nearer; both are
+# missing until then. Not a class derived from `local`: reading it would take twice as long.
+tls: Any = local()
+_main_core: Core | None = None  # the newest live core of the main thread
+_hooks: list[tuple[object, Callable[[], object]]] = []
+
+
+# ---------------------------------------------------------------------- the binding
+
+
+def slot() -> _Slot:
+    """Return what this thread has."""
+    found: _Slot | None = getattr(tls, "slot", None)
+    if found is None:
+        found = tls.slot = _Slot()
+    return found
+
+
+def bound() -> Core | None:
+    """Return this thread's core if there is one, without detecting."""
+    return getattr(tls, "core", None)
+
+
+def current(blocking: bool = False) -> Core:
+    """Return this thread's core, detecting if there is none yet.
+
+    Raises:
+        WrongLoop: If another loop than the one bound runs in this thread.
+        BlockingNotAllowed: The same, if the caller is about to block.
+    """
+    core: Core | None = getattr(tls, "core", None)
+    if core is not None:
+        # 200 ns instead of 900 for a program that has imported asyncio without running it
+        if core.alone and not asyncio_runs() and not trio_runs():
+            return core
+        if core.backend.usable():
+            foreign = _foreign(core.backend.name)
+            if foreign is None:
+                return core
+            text = (
+                f"the {foreign} loop runs in this thread, but the thread is bound to the "
+                f"{core.backend.name} loop ({core.backend.reason})"
+            )
+            if blocking:
+                raise BlockingNotAllowed(f"{text}; recv() would stop it: use 'await cv' there")
+            raise WrongLoop(text)
+        if core.backend.ended():
+            core.close()  # its watchers are dead
+        elif not core.closed:
+            slot().resting.append(core)
+    return _wake() or _bind(blocking)
+
+
+def _wake() -> Core | None:
+    """Return the core of the loop that runs now, if this thread was bound to it before."""
+    place = slot()
+    for core in place.resting.copy():
+        if core.closed or core.backend.ended():
+            place.resting.remove(core)
+            core.close()
+        elif core.backend.usable():
+            place.resting.remove(core)
+            _take_up(core)
+            return core
+    return None
+
+
+def _take_up(core: Core) -> None:
+    """Make *core* this thread's."""
+    global _main_core
+    slot().core = core
+    tls.core = core
+    if in_main_thread():
+        _main_core = core
+
+
+# Found once the module is there, and then kept: asyncio's function, trio's thread-local object.
+_running_loop: Callable[[], Any] | None = None
+_run_context: Any = None
+
+
+#: Loops that another loop, the one that serves the thread, runs inside its callbacks.
+guests: Any = ()
+
+
+def asyncio_runs(guest: bool = False) -> bool:
+    """Return whether an asyncio loop runs in this thread; a guest counts if *guest* is true."""
+    global _running_loop
+    if _running_loop is None:
+        _running_loop = getattr(_modules.get("asyncio.events"), "_get_running_loop", None)
+        if _running_loop is None:
+            return False
+    running = _running_loop()
+    return running is not None and (guest or running not in guests)
+
+
+def add_guest(loop: object) -> None:
+    """Make known that *loop* runs inside callbacks of the loop that serves the thread.
+
+    For authors of loops whose waiting is done by ``ae_core``: while *loop* is asyncio's running
+    loop, watchers and the rules for ``recv()`` follow the loop below it. Kept weakly.
+    """
+    global guests
+    from weakref import WeakSet
+
+    if not guests:
+        guests = WeakSet()
+    guests.add(loop)
+
+
+def trio_runs() -> bool:
+    """Return whether trio runs in this thread, other than as the guest of another loop."""
+    global _run_context
+    if _run_context is None:
+        _run_context = getattr(_modules.get("trio._core._run"), "GLOBAL_RUN_CONTEXT", None)
+    runner = getattr(_run_context, "runner", None)
+    # a guest's host is the loop that runs: ours, or one that is found by itself
+    return runner is not None and not getattr(runner, "is_guest", False)
+
+
+def _foreign(ours: str) -> str | None:
+    """Return the name of a loop that runs in this thread and is not *ours*."""
+    if ours != "asyncio" and asyncio_runs():
+        return "asyncio"
+    if ours != "trio" and trio_runs():
+        return "trio"
+    return None
+
+
+# Cores whose loop has ended in the middle of something: closed when the next one is bound.
+_ended: list[Core] = []
+
+
+def _unbind(core: Core, idle: bool) -> None:
+    """Called by the backend: its loop has ended, with none of our callbacks under way if *idle*."""
+    if core.closed or core in _ended or core.thread != get_ident():
+        return
+    if bound() is core:
+        del tls.core
+        slot().core = None
+    if core in slot().resting:
+        slot().resting.remove(core)
+    if idle:
+        core.close()
+        return
+    _ended.append(core)
+    for other in list(core.others):
+        if getattr(other, "kind", "") in ("signal", "child"):
+            other.cancel()  # what is process-wide is given back now
+
+
+def _bind(blocking: bool = False) -> Core:
+    for core in _ended.copy():
+        if core.thread == get_ident():
+            _ended.remove(core)
+            core.close()
+    asked = slot().asked
+    if asked is not None:
+        name, options = asked
+        return bind(load(name), "asked for by use()", options)
+    cls, reason = _choose()
+    return bind(cls, reason, {})
+
+
+def bind(cls: type[Backend], reason: str, options: dict[str, Any]) -> Core:
+    """Bind this thread to a new backend of *cls* and return its core."""
+    core = Core()
+    backend = cls(core.on_deadline, **options)
+    backend.reason = reason
+    core.attach(backend)
+    backend.on_ended = lambda idle: _unbind(core, idle)
+    foreign = _foreign(backend.name)
+    if foreign is not None:
+        core.close()
+        raise WrongLoop(f"the {foreign} loop runs in this thread, but {backend.name} was {reason}")
+    _take_up(core)
+    if in_main_thread() and _signal.getsignal(_SIGCHLD) == _signal.SIG_IGN:
+        # inherited from a parent that ignores it: the kernel would throw statuses away
+        _signal.signal(_SIGCHLD, _signal.SIG_DFL)
+    _after_detection()
+    return core
+
+
+def _choose() -> tuple[type[Backend], str]:
+    wanted = environ.get("AE_BACKEND")
+    if wanted:
+        try:
+            return load(wanted), f"AE_BACKEND={wanted}"
+        except (ImportError, ValueError) as error:
+            from .._base.log import log
+
+            log("error", "AE_BACKEND=%s: %s; choosing by myself", wanted, error, context="ae_core")
+    for spec in BACKENDS:
+        why = spec.live()
+        if why is not None:
+            return _load_spec(spec), why
+    return load("loop"), "nothing else runs or is loaded"
+
+
+def load(name: str) -> type[Backend]:
+    """Return the class of a backend, importing its adapter.
+
+    Raises:
+        ValueError: If no such backend is known.
+        BackendUnavailable: If its library is not installed.
+    """
+    for spec in BACKENDS:
+        if spec.name == name:
+            return _load_spec(spec)
+    from importlib.metadata import entry_points
+
+    for entry in entry_points(group=ENTRY_POINTS, name=name):
+        try:
+            cls = entry.load()
+        except Exception as error:
+            from .._base.log import log
+
+            log("error", "backend %r of %s", name, entry.value, context="ae_core", error=error)
+            raise BackendUnavailable(f"backend {name!r} ({entry.value}) failed: {error}") from error
+        if not (isinstance(cls, type) and issubclass(cls, Backend)):
+            raise BackendUnavailable(
+                f"backend {name!r} ({entry.value}) is no ae_core.abc.Backend: {cls!r}"
+            )
+        return cls
+    known = ", ".join(sorted(spec.name for spec in BACKENDS))
+    raise ValueError(f"unknown backend {name!r}, expected one of {known} or an installed one")
+
+
+def _load_spec(spec: BackendSpec) -> type[Backend]:
+    from importlib import import_module
+
+    if spec.library is not None and spec.library not in _modules:
+        LOADED_BY_US.add(spec.library)
+    try:
+        module = import_module(f"ae_core._backends.{spec.file}")
+    except BackendUnavailable:
+        raise  # it is there, and too old
+    except ImportError as error:
+        raise BackendUnavailable(
+            f"backend {spec.name!r} needs {spec.package or spec.library}, "
+            f"which is not installed: {error}"
+        ) from error
+    cls: type[Backend] = getattr(module, spec.cls)
+    return cls
+
+
+# ---------------------------------------------------------------------- public
+
+
+def detect() -> Backend:
+    """Return this thread's backend, choosing it if that was not done yet.
+
+    Its ``name`` and ``reason`` say what was chosen and why.
+
+    Raises:
+        WrongLoop: If another loop runs in this thread than the one it is bound to.
+
+    Perl: ``AnyEvent::detect``
+    """
+    try:
+        core: Core = tls.core
+        if "contextvars" in _modules and ("asyncio" in _modules or "trio" in _modules):
+            core = current()  # one of them may run here; both have imported the first
+    except AttributeError:
+        core = current()
+    return core.backend
+
+
+def backend() -> str | None:
+    """Return the name of this thread's backend, None if none was chosen yet.
+
+    Perl: ``$AnyEvent::MODEL``
+    """
+    core = bound()
+    if core is None or core.closed or not core.backend.usable():
+        return None
+    return core.backend.name
+
+
+def use(name: str, **options: Any) -> None:
+    """Choose this thread's backend, before its first watcher.
+
+    Args:
+        name: ``"loop"``, ``"asyncio"``, ``"trio"`` ... or one that an installed package
+            registered in the entry-point group ``ae_core.backends``.
+        options: For the backend, such as ``loop_factory`` for ``asyncio``.
+
+    Raises:
+        ValueError: If no such backend is known.
+        BackendUnavailable: If its library is not installed.
+        RuntimeError: If the thread has another backend already. The same one again is fine.
+
+    Perl: ``PERL_ANYEVENT_MODEL``, ``use EV; use AnyEvent``
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"expected a backend's name, got {name!r}")
+    core = bound()
+    if core is not None and not core.closed and core.backend.usable():
+        if core.backend.name == name:
+            return
+        load(name)  # a bad name is the more important mistake
+        raise RuntimeError(
+            f"this thread uses the {core.backend.name} backend already "
+            f"({core.backend.reason}); call use({name!r}) before the first watcher"
+        )
+    load(name)
+    slot().asked = (name, options)
+
+
+def post_detect(callback: Callable[[], object]) -> PostDetect | None:
+    """Call *callback* when a backend has been chosen; at once if that was done already.
+
+    Returns:
+        Before detection a guard: dropping or cancelling it takes the callback back. None after.
+
+    Callbacks run in the order they were given. Only the first detection of a process counts.
+
+    Perl: ``AnyEvent::post_detect``
+    """
+    if not callable(callback):
+        raise TypeError(f"expected a callable, got {callback!r}")
+    if bound() is not None:
+        callback()
+        return None
+    guard = PostDetect()
+    guard._entry = entry = (object(), callback)
+    _hooks.append(entry)
+    return guard
+
+
+class PostDetect:
+    """The guard of a :func:`post_detect` callback that has not run yet."""
+
+    __slots__ = ("__weakref__", "_entry")
+
+    _entry: tuple[object, Callable[[], object]] | None
+
+    def cancel(self) -> None:
+        """Take the callback back. Idempotent."""
+        entry, self._entry = self._entry, None
+        if entry is not None and entry in _hooks:
+            _hooks.remove(entry)
+
+    def __del__(self) -> None:
+        self.cancel()
+
+
+_AIDS = ("AE_STRICT", "AE_VERBOSE", "AE_LOG", "AE_DEBUG_WRAP", "AE_DEBUG_SHELL")
+_aids_done = False
+
+
+def _after_detection() -> None:
+    """Strict mode, logging, wrapping, shell, then the hooks: in this order (CORE-96)."""
+    global _aids_done
+    if not _aids_done:
+        _aids_done = True
+        if any(map(environ.get, _AIDS)):
+            from ..debug import _environment
+
+            _environment.start()
+    hooks = _hooks.copy()
+    _hooks.clear()
+    for _, callback in hooks:
+        try:
+            callback()
+        except Exception as error:
+            from .._loop.exception_hook import report
+
+            report(error, bound(), None)
+
+
+def call_threadsafe(callback: Callable[[], object]) -> None:
+    """Call *callback* once in the main thread's loop. May be called from any thread.
+
+    For the loop of another thread, use ``detect().call_threadsafe`` as taken in that thread.
+
+    Raises:
+        RuntimeError: If the main thread has no live loop.
+    """
+    if not callable(callback):
+        raise TypeError(f"expected a callable, got {callback!r}")
+    core = _main_core
+    if core is None or core.closed:
+        raise RuntimeError("the main thread has no event loop yet, or its loop has ended")
+    core.call_threadsafe(callback)
+
+
+# ---------------------------------------------------------------------- fork
+
+
+# What a forked child has of its parent's loops, and a reference to itself: see below.
+_inherited: list[Any] = []
+
+
+def _after_fork_in_child() -> None:
+    """A child starts afresh; the parent's watchers are dead here and untouched there."""
+    global _main_core
+    core = bound()
+    if core is not None:
+        after_fork(core)
+        del tls.core
+        slot().core = None
+    resting = slot().resting
+    cores = [
+        each
+        for each in (core, _main_core, *resting, *_ended, *_inherited)
+        if isinstance(each, Core)
+    ]
+    resting.clear()
+    _ended.clear()
+    _main_core = None
+    for each in dict.fromkeys(cores):
+        if not each.closed:
+            _inherited.extend(each.leave_to_parent())
+    if cores and _inherited[0] is not _inherited:
+        # A coroutine of the parent's runs its `finally` when it goes, at the latest when the
+        # interpreter ends. So it never goes: a list that contains itself is only found by the
+        # garbage collector, and that never looks at what is frozen.
+        _inherited.insert(0, _inherited)
+    if cores:
+        gc.freeze()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,1 @@
+"""One thread's loop: its state, timers, I/O interests, watchers and how it blocks."""

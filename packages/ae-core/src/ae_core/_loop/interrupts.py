@@ -1,0 +1,213 @@
+"""Ctrl-C while ``recv()`` or ``run()`` blocks, and what other signal handlers raise.
+
+Python's own handler raises ``KeyboardInterrupt`` between any two instructions, which may be in
+the middle of our bookkeeping. So while we block, the first SIGINT is only noted and ends the
+wait in good order; a second one raises at once, for a callback that never returns. What a handler
+of the program raises cannot be put off: see ``state`` for how it leaves everything in order.
+"""
+
+from __future__ import annotations
+
+__all__ = ("after_fork", "catching_sigint", "is_ours", "repeatable")
+
+import _signal  # type: ignore[import-not-found]
+import os
+import sys
+
+from .._base.thread_identity import in_main_thread
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType, TracebackType
+    from typing import Any, TypeVar
+
+    from .state import Core
+
+    F = TypeVar("F", bound=Callable[..., object])
+
+# Theory of operation
+# -------------------
+# The handler runs in the main thread, between two instructions. If the main thread is just about
+# to enter the system call that waits, or if its loop waits in C (Qt, Tk), that would be too late.
+# So Python is told to write a byte into a pipe that the loop watches, at the moment the signal
+# arrives; the loop calls us for it, and on the way the handler runs.
+
+
+def repeatable(function: F) -> F:
+    """Mark a callback of ours that may be called again if an exception broke it off."""
+    function.repeatable = True  # type: ignore[attr-defined]
+    return function
+
+
+def is_ours(error: BaseException) -> bool:
+    """Return whether *error* came out of code of ours, or out of a signal handler on its own.
+
+    A loop says so of what escaped a callback. What users' callbacks raise does not escape: so a
+    signal handler has raised it, between two instructions of ours.
+    """
+    traceback = error.__traceback__
+    while traceback is not None:
+        if traceback.tb_frame.f_globals.get("__name__", "").startswith("ae_core."):
+            return True
+        traceback = traceback.tb_next
+    return False
+
+
+class hearing_printed:
+    """While active, what a C loop would print because it escaped a callback of ours is heard of.
+
+    Such a loop (GLib, Qt) gives it to ``sys.excepthook``, and goes on.
+    """
+
+    __slots__ = ("_escaped", "_previous")
+
+    def __init__(self, escaped: Callable[[BaseException], None]) -> None:
+        self._escaped = escaped
+        self._previous = sys.excepthook
+
+    def __enter__(self) -> None:
+        sys.excepthook = self._hook
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if sys.excepthook == self._hook:
+            sys.excepthook = self._previous
+
+    def _hook(
+        self, kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+    ) -> None:
+        if is_ours(error.with_traceback(traceback)):
+            self._escaped(error)
+        else:
+            self._previous(kind, error, traceback)
+
+
+class catching_sigint:
+    """While active, the first SIGINT makes *core*'s ``recv()`` raise ``KeyboardInterrupt``.
+
+    If the program has a SIGINT handler of its own, that one is called. Any signal ends the wait
+    for a moment, so that its handler runs and may end it for good. Does nothing off the main
+    thread.
+    """
+
+    __slots__ = ("_core", "_fd", "_installed")
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._installed = False
+        self._fd = -1  # the wake-up descriptor, if it is ours
+
+    def __enter__(self) -> None:
+        # the C module: the wrappers of `signal` make enum members, 3 us a call
+        if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+            try:
+                _signal.signal(_signal.SIGINT, self._on_sigint)
+            except ValueError:
+                return  # not the main thread: no handler runs here
+            self._installed = True
+        elif not in_main_thread():
+            return
+        waker = self._core.rooms.get("interrupt")
+        if waker is None:
+            waker = self._core.rooms["interrupt"] = _Waker(self._core)
+        self._fd = waker.fd
+        previous = _signal.set_wakeup_fd(self._fd, warn_on_full_buffer=False)
+        if previous != -1:
+            # somebody's loop is woken already: that of a signal watcher, or of asyncio
+            _signal.set_wakeup_fd(previous, warn_on_full_buffer=False)
+            self._fd = -1
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._installed and _signal.getsignal(_signal.SIGINT) == self._on_sigint:
+            _signal.signal(_signal.SIGINT, _signal.default_int_handler)
+        if self._fd != -1:
+            current = _signal.set_wakeup_fd(-1)
+            if current != self._fd:
+                _signal.set_wakeup_fd(current)  # a signal watcher was made meanwhile
+
+    def _on_sigint(self, number: int, frame: FrameType | None) -> None:
+        core = self._core
+        if core.interrupt is not None:
+            raise KeyboardInterrupt
+        core.interrupt = KeyboardInterrupt()
+        core.backend.call_threadsafe(core.backend.wake)
+
+
+class _Waker:
+    """The pipe that a signal makes readable; one per loop, made at its first ``recv()``."""
+
+    __slots__ = ("_core", "_ends", "fd", "fds")
+
+    _ends: tuple[Any, ...]
+
+    def __init__(self, core: Core) -> None:
+        reader: Any
+        if sys.platform == "win32":
+            import socket  # costly, but select() takes nothing else there
+
+            # the objects: such a descriptor is a handle, which os.read and os.close do not take
+            reader, writer = socket.socketpair()
+            reader.setblocking(False)
+            writer.setblocking(False)
+            self._ends = (reader, writer)
+            self.fd = writer.fileno()
+            reader = reader.fileno()
+        else:
+            self._ends = reader, self.fd = os.pipe()
+            os.set_blocking(reader, False)
+            os.set_blocking(self.fd, False)
+        self.fds: tuple[int, int] = (reader, self.fd)
+        self._core = core
+        # refused: then a signal ends no wait early, and its handler runs when something else does
+        record = core.io_own(reader, self._drain, self._refused, counts=False)
+        # some loops outlive the core, and would watch what is closed
+        core.closers.append(lambda: core.io_own_close(record))
+
+    def _refused(self, error: OSError) -> None:
+        from .._base.log import log
+
+        log("warn", "signals cannot end a wait: %s", error, context="ae_core")
+
+    @repeatable
+    def _drain(self) -> None:
+        # What a handler raises where the loop calls us is lost in the loop, and the call with it:
+        # so the loop is told of everything anew. The pipe is read last: if an exception strikes
+        # here, the loop calls again.
+        self._core.resume()
+        reader = self._ends[0]
+        try:
+            if isinstance(reader, int):
+                os.read(reader, 4096)
+            else:
+                reader.recv(4096)
+        except BlockingIOError:
+            return  # spurious
+
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        for end in getattr(self, "_ends", ()):  # unset if the constructor was broken off
+            if isinstance(end, int):
+                close(end)
+            else:
+                end.close()
+
+
+def after_fork(core: Core) -> None:
+    """Give SIGINT back in a child that was forked inside ``recv()``."""
+    handler = _signal.getsignal(_signal.SIGINT)
+    if isinstance(getattr(handler, "__self__", None), catching_sigint):
+        _signal.signal(_signal.SIGINT, _signal.default_int_handler)
+    waker = core.rooms.get("interrupt")
+    if waker is not None:
+        current = _signal.set_wakeup_fd(-1)
+        if current != waker.fd:
+            _signal.set_wakeup_fd(current)

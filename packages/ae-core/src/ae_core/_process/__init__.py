@@ -1,0 +1,1 @@
+"""Programs: starting them, their streams, their ends."""

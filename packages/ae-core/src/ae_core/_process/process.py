@@ -1,0 +1,468 @@
+"""``run_cmd``: start a program, feed it, collect what it says, wait for its end.
+
+What is to be redirected is decided in ``redirect``, how the program is started in ``spawn``;
+here are the pipes, the wait and the result.
+"""
+
+from __future__ import annotations
+
+__all__ = ("Process", "run_cmd")
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from contextvars import copy_context
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from .._async.condvar import CondVar
+from .._base.closing import close_descriptor
+from .._detection.current import current
+from .redirect import Existing, Named, Sink, Source, parse_redirects
+
+if TYPE_CHECKING:
+    from contextvars import Context
+
+    from .._loop.io_table import IoRecord
+    from .._loop.state import Core
+    from .._sources.children import AnyChildRecord, ChildRecord
+    from .redirect import Redirect
+
+#: How long a cancelled program may take to end, in seconds.
+PATIENCE: Final = 5.0
+
+_READ_SIZE: Final = 65536  # what a pipe holds; glibc maps anything bigger anew for each read
+
+
+class Process(CondVar[int]):
+    """A program that was started by :func:`run_cmd`; its value is the raw wait status.
+
+    The status is what :func:`os.waitpid` gives: the exit code times 256, or the number of the
+    signal that ended the program. :func:`os.waitstatus_to_exitcode` translates it.
+
+    It is ready when the program has ended and every stream that we fill or empty is at its end.
+    """
+
+    __slots__ = ("_child", "_core", "_killer", "_owner", "_pid", "_status", "_streams")
+
+    _child: ChildRecord | AnyChildRecord | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._core: Core = current()
+        self._owner = os.getpid()
+        self._pid = 0
+        self._child = None
+        self._status: int | None = None
+        self._streams: list[_Feed | _Drain] = []
+        self._killer: int | None = None  # a timer
+
+    @property
+    def pid(self) -> int:
+        """The process id. It may belong to another process once the program has ended.
+
+        Raises:
+            ProcessLookupError: The system refused to make a process at all.
+
+        Perl: ``'$$' => \\$pid``
+        """
+        if not self._pid:
+            raise ProcessLookupError("no process was started")
+        return self._pid
+
+    def cancel(self) -> None:
+        """End the program: SIGTERM now, SIGKILL if it is still there after 5 seconds.
+
+        The condition variable is ready (and cancelled) at once, and its streams are closed; the
+        program is waited for in the background, for as long as the loop runs. Only the program
+        itself gets the signals, not the processes that it started.
+        """
+        super().cancel()
+
+    def _end_operation(self) -> None:
+        self._close_streams()
+        if self._pid and self._status is None:
+            self._signal(signal.SIGTERM)
+            if not self._core.closed:
+                self._killer = self._core.timer(PATIENCE, self._kill)
+
+    def _cannot_watch(self, error: OSError) -> None:
+        """One of the streams cannot be watched: the program is ended, and the error is ours."""
+        if not self.ready:
+            self._end_operation()
+            self.throw(error)
+
+    def _kill(self) -> None:
+        self._killer = None
+        self._signal(getattr(signal, "SIGKILL", signal.SIGTERM))
+
+    def _signal(self, number: int) -> None:
+        if hasattr(os, "waitid"):
+            # reaped, and its end not yet told to us: the number may be somebody else's by now
+            try:
+                os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+        with suppress(ProcessLookupError, PermissionError):  # set-uid programs refuse us
+            os.kill(self._pid, number)
+
+    def _close_streams(self) -> None:
+        streams, self._streams = self._streams, []
+        for stream in streams:
+            stream.close()
+
+    def _ended(self, pid: int, status: int) -> None:
+        self._child = None
+        self._status = status
+        if self._killer is not None:
+            self._core.live.pop(self._killer, None)
+            self._killer = None
+        self._settle()
+
+    def _stream_ended(self, stream: _Feed | _Drain) -> None:
+        if stream in self._streams:
+            self._streams.remove(stream)
+            self._settle()
+
+    def _settle(self) -> None:
+        if self._status is not None and not self._streams and not self.ready:
+            self.send(self._status)
+
+    def __del__(
+        self,
+        getpid: Callable[[], int] = os.getpid,
+        is_finalizing: Callable[[], bool] = sys.is_finalizing,
+    ) -> None:
+        # the loop keeps us until the program has ended: so it is the loop that has ended
+        if not getattr(self, "_pid", 0) or self._status is not None or os.name == "nt":
+            return
+        if self._owner == getpid() and not is_finalizing():  # not a copy in a forked child
+            from .spawn import abandon
+
+            abandon(self._pid)
+
+
+# ---------------------------------------------------------------------- streams
+
+
+class _Feed:
+    """Writes into a pipe that the program reads."""
+
+    __slots__ = ("callback", "fd", "process", "record", "rest")
+
+    def __init__(self, process: Process, fd: int, source: Source, context: Context | None) -> None:
+        self.process = process
+        self.fd = -1
+        self.rest = memoryview(source.data)
+        self.callback = source.callback
+        os.set_blocking(fd, False)
+        core = process._core
+        self.record: IoRecord = core.io_start(
+            fd, True, self.on_writable, context, process._cannot_watch
+        )
+        self.fd = fd
+
+    def on_writable(self) -> None:
+        if not self.rest:
+            more = b""
+            try:
+                if self.callback is not None:
+                    more = _bytes(self.callback())
+            finally:
+                if not more:
+                    self.end()
+            if not more or self.fd < 0:
+                return
+            self.rest = memoryview(more)
+        try:
+            self.rest = self.rest[os.write(self.fd, self.rest) :]
+        except BlockingIOError:
+            return
+        except OSError:  # EPIPE: the program does not read (any more). That is its right.
+            self.end()
+        else:
+            if not self.rest and self.callback is None:
+                self.end()
+
+    def end(self) -> None:
+        self.close()
+        self.process._stream_ended(self)
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            fd, self.fd = self.fd, -1
+            self.record.cancel()
+            close_descriptor(fd)
+
+    def __del__(self) -> None:
+        if self.fd >= 0:  # the loop has ended
+            os.close(self.fd)
+
+
+class _Drain:
+    """Reads from a pipe that the program writes into."""
+
+    __slots__ = ("buffer", "callback", "fd", "process", "record")
+
+    def __init__(self, process: Process, fd: int, sink: Sink, context: Context | None) -> None:
+        self.process = process
+        self.fd = -1
+        self.buffer = sink.buffer
+        self.callback = sink.callback
+        os.set_blocking(fd, False)
+        core = process._core
+        self.record: IoRecord = core.io_start(
+            fd, False, self.on_readable, context, process._cannot_watch
+        )
+        self.fd = fd
+
+    def on_readable(self) -> None:
+        try:
+            data = os.read(self.fd, _READ_SIZE)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.end()
+        elif self.callback is not None:
+            self.callback(data)
+        elif self.buffer is not None:
+            self.buffer += data
+
+    def end(self) -> None:
+        self.close()
+        try:
+            if self.callback is not None:
+                self.callback(b"")
+        finally:
+            self.process._stream_ended(self)
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            fd, self.fd = self.fd, -1
+            self.record.cancel()
+            close_descriptor(fd)
+
+    def __del__(self) -> None:
+        if self.fd >= 0:  # the loop has ended
+            os.close(self.fd)
+
+
+def _bytes(value: Any) -> bytes:
+    try:
+        return bytes(memoryview(value))
+    except TypeError:
+        raise TypeError(f"expected bytes from an input callback, got {value!r}") from None
+
+
+# ---------------------------------------------------------------------- starting
+
+
+def run_cmd(
+    cmd: str | Sequence[str | bytes | os.PathLike[Any]],
+    *,
+    stdin: Any = None,
+    stdout: Any = None,
+    stderr: Any = None,
+    fds: Mapping[int, Any] | None = None,
+    cwd: str | bytes | os.PathLike[Any] | None = None,
+    env: Mapping[Any, Any] | None = None,
+    on_prepare: Callable[[], object] | None = None,
+    close_all: bool = False,
+) -> Process:
+    r"""Start a program.
+
+    Args:
+        cmd: A ``str`` is a command line for ``/bin/sh -c``; a sequence is a program, looked for in
+            the ``PATH`` of its environment, and its arguments.
+        stdin: What the program reads. A ``str`` or path is the *name* of a file; a bytes-like
+            object is the data itself; a callable is asked for more data until it gives ``b""``;
+            an ``int`` or an object with ``fileno()`` is a descriptor of ours, used as it is.
+            None: the program shares ours.
+        stdout: Where its output goes. A ``str`` or path is the name of a file, which is
+            truncated; a ``bytearray`` is appended to; a callable is given each piece, and ``b""``
+            once, at the end; a descriptor as above.
+        stderr: The same. One ``bytearray`` may serve several numbers; what arrives there keeps the
+            order in which the program wrote it.
+        fds: More numbers: ``{3: x}``. ``bytes`` are read, a ``bytearray`` is written to, a
+            descriptor is used as it is; anything else needs its direction, ``("<", x)`` or
+            ``(">", x)``. Numbers may be swapped.
+        cwd: The program's directory. File names above are relative to ours.
+        env: Its whole environment; None: ours.
+        on_prepare: Called without arguments in the child just before the program takes its place.
+            That needs a ``fork``: in a process with threads a lock that another thread holds at
+            that moment is never released in the child, and an *on_prepare* that needs it hangs.
+        close_all: Close every descriptor but 0, 1, 2 and those in *fds*, inheritable or not.
+
+    Returns:
+        A condition variable with the raw wait status (see :class:`Process`): exit code 3 is 768.
+        It cannot be started: exit code 126 (no such program or directory), 125 (a file could not
+        be opened), 124 or 123 (a descriptor could not be duplicated), 123 (*on_prepare* raised;
+        the traceback is on the program's stderr). These are never exceptions. If the system or
+        the loop refuses to watch one of its streams, the program is ended as by ``cancel()``, and
+        ``recv()`` and ``await`` raise that :class:`OSError`.
+
+    **When**: the program starts at once; callbacks run in the loop, never inside this call. What
+    they raise goes to ``exception_hook``; an output is emptied all the same, an input ends.
+
+    **Lifetime**: forgetting the result changes nothing; :meth:`Process.cancel` ends the program.
+
+    The program runs with SIGPIPE at its default and no signal blocked. It is not ready before
+    the last writer of its streams is gone: ``run_cmd("sleep 9 &", stdout=buffer)`` takes 9 s.
+
+    Raises:
+        TypeError: An argument of a kind that is not listed above.
+        ValueError: An empty *cmd*, a null character, a number redirected twice.
+
+    Example:
+        >>> out = bytearray()
+        >>> run_cmd(["tr", "a-z", "A-Z"], stdin=b"hello", stdout=out).recv()
+        0
+        >>> out
+        bytearray(b'HELLO')
+
+    Perl: ``AnyEvent::Util::run_cmd``
+    """
+    argv = _arguments(cmd)
+    redirects = parse_redirects(stdin, stdout, stderr, fds)
+    directory = None if cwd is None else _octets("cwd", cwd)
+    environment = _environment(env)
+    if on_prepare is not None and not callable(on_prepare):
+        raise TypeError(f"on_prepare: expected a callable, got {on_prepare!r}")
+    process = Process()
+    if os.name == "nt":
+        from .windows import start_with_threads
+
+        start_with_threads(process, cmd, redirects, cwd, env, on_prepare)
+        return process
+    from .spawn_helper import Plan
+
+    plan = Plan(argv, environment, directory, close_all=bool(close_all))
+    _start(process, plan, redirects, on_prepare)
+    return process
+
+
+def _start(
+    process: Process,
+    plan: Any,
+    redirects: dict[int, Redirect],
+    on_prepare: Callable[[], object] | None,
+) -> None:
+    from .._sources.children import watch_child
+    from .spawn import spawn
+
+    context: Context | None = copy_context() or None
+    theirs: list[int] = []  # ends of pipes that only the program needs
+    shared: dict[int, int] = {}  # id of a buffer -> the end that writes to it
+    try:
+        for number, redirect in redirects.items():
+            if isinstance(redirect, Existing):
+                plan.moves.append((number, redirect.fd))
+            elif isinstance(redirect, Named):
+                plan.opens.append((number, redirect.path, redirect.flags))
+            elif isinstance(redirect, Source):
+                reader, writer = os.pipe()
+                theirs.append(reader)
+                plan.moves.append((number, reader))
+                _adopt(process, _Feed, writer, redirect, context)
+            elif redirect.buffer is not None and id(redirect.buffer) in shared:
+                plan.moves.append((number, shared[id(redirect.buffer)]))
+            else:
+                reader, writer = os.pipe()
+                theirs.append(writer)
+                plan.moves.append((number, writer))
+                if redirect.buffer is not None:
+                    shared[id(redirect.buffer)] = writer
+                _adopt(process, _Drain, reader, redirect, context)
+        process._pid = spawn(plan, on_prepare)
+    except OSError as refusal:
+        error = refusal
+        process._core.postpone(lambda: _refused(process, plan.argv[0], error))
+        return
+    except BaseException:
+        process._close_streams()
+        raise
+    finally:
+        for fd in theirs:
+            close_descriptor(fd)
+    try:
+        process._child = watch_child(process._core, process._pid, process._ended, None)
+    except ChildProcessError:  # SIGCHLD is ignored, or somebody waits for every child
+        from .._base.log import log
+
+        log("warn", "process %d was waited for by somebody else", process._pid, context="ae_core")
+        process._core.postpone(lambda: process._ended(process._pid, 255 << 8))
+    except BaseException:
+        process._close_streams()
+        process._signal(signal.SIGKILL)  # and __del__ leaves it to the next one to be reaped
+        raise
+
+
+def _adopt(process: Process, kind: Any, fd: int, redirect: Redirect, context: Any) -> None:
+    try:
+        process._streams.append(kind(process, fd, redirect, context))
+    except BaseException:
+        close_descriptor(fd)
+        raise
+
+
+def _refused(process: Process, program: bytes, error: OSError) -> None:
+    """There is no process, and no way to make one: end as if it had failed to set itself up."""
+    import errno
+
+    from .._base.log import log
+
+    log("error", "cannot start %r: %s", os.fsdecode(program), error, context="ae_core")
+    no_descriptors = error.errno in (errno.EMFILE, errno.ENFILE)
+    process._status = (124 if no_descriptors else 126) << 8
+    core = process._core
+    for stream in process._streams:
+        core.owed.append(partial(core.call, stream.end, stream.record.context, None))
+    core.owed.append(process._settle)
+    core.serve()
+
+
+# ---------------------------------------------------------------------- arguments
+
+
+def _arguments(cmd: Any) -> list[bytes]:
+    if isinstance(cmd, str):
+        return [b"/bin/sh", b"-c", _octets("cmd", cmd)]
+    if isinstance(cmd, (bytes, bytearray, memoryview)) or not isinstance(cmd, Sequence):
+        raise TypeError(
+            f"cmd: expected a str (for the shell) or a sequence of arguments, got {cmd!r}"
+        )
+    if not cmd:
+        raise ValueError("cmd: expected a program and its arguments, got an empty sequence")
+    return [_octets("cmd", argument) for argument in cmd]
+
+
+def _octets(what: str, value: Any) -> bytes:
+    if not isinstance(value, (str, bytes, os.PathLike)):
+        raise TypeError(f"{what}: expected a str, bytes or path, got {value!r}")
+    octets = os.fsencode(value)
+    if b"\0" in octets:
+        raise ValueError(f"{what}: embedded null character in {value!r}")
+    return octets
+
+
+def _environment(env: Any) -> dict[bytes, bytes]:
+    if env is None:
+        return {os.fsencode(name): os.fsencode(value) for name, value in os.environ.items()}
+    if not isinstance(env, Mapping):
+        raise TypeError(f"env: expected a mapping of names to values, got {env!r}")
+    environment = {}
+    for name, value in env.items():
+        key = _octets("env", name)
+        if not key or b"=" in key:
+            raise ValueError(f"env: illegal name {name!r}")
+        environment[key] = _octets("env", value)
+    return environment
+
+
+for _public in (Process, run_cmd):
+    _public.__module__ = "ae_core"
+del _public

@@ -1,0 +1,1 @@
+"""Events that are neither I/O nor timers: signals, children, idle time."""

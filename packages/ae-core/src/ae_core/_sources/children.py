@@ -1,0 +1,343 @@
+"""Child watchers: who ended, with which status; never anyone else's child.
+
+A pidfd where the system has one, else one waiting thread per child, which on Windows waits for the
+process's handle. ``waitpid(-1)`` is never used: ``subprocess`` and others keep their children.
+"""
+
+from __future__ import annotations
+
+__all__ = ("AnyChildRecord", "ChildRecord", "watch_child")
+
+import os
+import sys
+from contextlib import suppress
+from functools import partial
+
+from .._base.closing import close_descriptor
+from .._base.thread_identity import bystander
+from .._loop.interrupts import repeatable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextvars import Context
+    from typing import Any
+
+    from .._loop.state import Core
+    from .children_windows import ProcessHandle
+
+# The system call itself, also where gevent has put its own function in os.
+_waitpid: Callable[[int, int], tuple[int, int]] = getattr(
+    sys.modules.get("posix"), "waitpid", os.waitpid
+)
+GEVENT_TURNS = 3
+
+
+class ChildRecord:
+    """The interest of one watcher in the end of one child."""
+
+    __slots__ = ("active", "callback", "context", "core", "exit", "pid")
+
+    kind = "child"
+
+    def __init__(
+        self, core: Core, pid: int, callback: Callable[[int, int], object], context: Context | None
+    ) -> None:
+        self.core = core
+        self.pid = pid
+        self.callback = callback
+        self.context = context
+        self.active = True
+        exits = _exits(core)
+        found = exits.get(pid)
+        self.exit = found if found is not None else Exit(core, pid)
+        self.exit.records.append(self)
+        core.others.add(self)
+
+    def cancel(self) -> None:
+        if self.active:
+            self.active = False
+            self.core.others.discard(self)
+            self.exit.remove(self)
+
+    def deliver(self, pid: int, status: int) -> None:
+        if self.active:
+            self.active = False
+            self.core.others.discard(self)
+            self.core.call(_call_of(self.callback, pid, status), self.context, self)
+
+    def describe(self) -> str:
+        return f" {self.pid}"
+
+
+class AnyChildRecord:
+    """The interest of one watcher in the end of every child: ``child(0, ...)``."""
+
+    __slots__ = ("active", "callback", "context", "core", "signal")
+
+    kind = "child"
+
+    def __init__(
+        self, core: Core, callback: Callable[[int, int], object], context: Context | None
+    ) -> None:
+        from .signals import SignalRecord
+
+        self.core = core
+        self.callback = callback
+        self.context = context
+        self.active = True
+        self.signal: SignalRecord | None = SignalRecord(core, _sigchld(), self.look, None)
+        core.others.add(self)
+        core.postpone(self.look)  # for those that have ended already
+
+    def cancel(self) -> None:
+        if self.active:
+            self.active = False
+            self.core.others.discard(self)
+            signal, self.signal = self.signal, None  # it refers to us
+            if signal is not None:
+                signal.cancel()
+
+    def look(self) -> None:
+        """Reap every child that has ended, one by one."""
+        self._next()
+        self.core.serve()
+
+    def _next(self) -> None:
+        if not self.active:
+            return
+        # looked at before it is reaped, so that a watcher of its own gets it too
+        pid = _any_ended()
+        if pid is None:
+            return
+        own = _exits(self.core).get(pid)
+        status = _reap(pid)
+        if status is None:
+            return  # another thread was quicker
+        if own is not None:
+            own.tell(status)
+        else:
+            _tell_all(self.core, pid, status)
+        self.core.owed.append(self._next)
+
+    def deliver(self, pid: int, status: int) -> None:
+        if self.active:
+            self.core.call(_call_of(self.callback, pid, status), self.context, self)
+
+    def describe(self) -> str:
+        return " any"
+
+
+def _call_of(callback: Callable[[int, int], object], pid: int, status: int) -> Any:
+    def call() -> object:
+        return callback(pid, status)
+
+    call.__ae_wraps__ = callback  # type: ignore[attr-defined]  # the one to be named
+    return call
+
+
+def _tell_all(core: Core, pid: int, status: int) -> None:
+    """Have the watchers for any child called; they come after those for this one."""
+    core.owed.extend(
+        [
+            partial(other.deliver, pid, status)
+            for other in core.others
+            if isinstance(other, AnyChildRecord)
+        ]
+    )
+
+
+def _any_ended() -> int | None:
+    """Return a child that has ended and was not waited for, or None."""
+    try:
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None  # no children at all
+    return None if found is None else found.si_pid
+
+
+def _sigchld() -> int:
+    import signal
+
+    return int(signal.SIGCHLD)  # where there is waitid() there is this signal
+
+
+class Exit:
+    """The coming end of one child, shared by all its watchers in one loop."""
+
+    __slots__ = ("core", "pid", "pidfd", "record", "records", "turns", "waiter")
+
+    def __init__(self, core: Core, pid: int) -> None:
+        self.core = core
+        self.pid = pid
+        self.records: list[ChildRecord] = []
+        self.pidfd = -1
+        self.record: Any = None
+        self.turns = 0
+        self.waiter: Any = None
+        if hasattr(os, "waitid"):
+            # refuses at once what is not our child or was reaped already
+            try:
+                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                raise ChildProcessError(
+                    f"process {pid} is no child of this process, or was waited for already"
+                ) from None
+        self._start()
+        _exits(core)[pid] = self
+
+    def _start(self) -> None:
+        if _use_pidfd():
+            try:
+                self.pidfd = os.pidfd_open(self.pid)
+            except OSError:
+                self.pidfd = -1  # an old kernel or a sandbox: the other ways need no pidfd
+            else:
+                self.record = self.core.io_own(self.pidfd, self.on_end, self._refused)
+                return
+        self.waiter = _Waiter(self)
+
+    def _refused(self, error: OSError) -> None:
+        """The kernel does not let the loop wait for the pidfd: a thread does."""
+        pidfd, self.pidfd = self.pidfd, -1
+        close_descriptor(pidfd)
+        try:
+            self.waiter = _Waiter(self)
+        except RuntimeError:  # nor has the system a thread for us
+            for record in self.records.copy():
+                record.cancel()
+                self.core.failed(error, (record, record.callback))
+
+    @repeatable
+    def on_end(self) -> None:
+        """The child has ended: reap it and tell everybody."""
+        if self.waiter is not None and self.waiter.handle is not None:
+            self.finish(self.waiter.handle.status())  # Windows has nothing to be reaped
+            return
+        try:
+            reaped, status = os.waitpid(self.pid, os.WNOHANG)
+            if not reaped:
+                # gevent's waitpid: its loop reaps, and tells a turn later. If it does not, it has
+                # missed the signal, and never will
+                self.turns += 1
+                if self.turns < GEVENT_TURNS:
+                    return
+                reaped, status = _waitpid(self.pid, os.WNOHANG)
+                if not reaped:
+                    return  # a spurious wake-up
+        except ChildProcessError:
+            from .._base.log import log
+
+            log(
+                "warn",
+                "child %d was waited for by somebody else; its status is unknown",
+                self.pid,
+                context="ae_core",
+            )
+            status = 255 << 8
+        self.finish(status)
+
+    def finish(self, status: int) -> None:
+        self.tell(status)
+        self.core.serve()
+
+    def tell(self, status: int) -> None:
+        """Have everybody called who waits for this child."""
+        self.core.owed.extend(
+            [partial(record.deliver, self.pid, status) for record in self.records]
+        )
+        self.records = []
+        self.stop()
+        _tell_all(self.core, self.pid, status)
+
+    def remove(self, record: ChildRecord) -> None:
+        if record in self.records:
+            self.records.remove(record)
+            if not self.records:
+                self.stop()
+
+    def stop(self) -> None:
+        _exits(self.core).pop(self.pid, None)
+        if self.pidfd != -1:
+            pidfd, self.pidfd = self.pidfd, -1
+            self.core.io_own_end(self.record)
+            close_descriptor(pidfd)
+        if self.waiter is not None:
+            self.waiter.stop()
+            self.waiter = None
+
+    def __del__(self) -> None:
+        if getattr(self, "pidfd", -1) != -1:
+            os.close(self.pidfd)
+            self.pidfd = -1
+
+
+class _Waiter:
+    """A thread that waits for one child, where there is no pidfd."""
+
+    __slots__ = ("_exit", "_stopped", "handle")
+
+    def __init__(self, exit: Exit) -> None:
+        import threading
+
+        self._exit = exit
+        self._stopped = False
+        self.handle: ProcessHandle | None = None
+        if sys.platform == "win32":
+            from .children_windows import ProcessHandle
+
+            self.handle = ProcessHandle(exit.pid)
+        threading.Thread(
+            target=self._wait, args=(exit.pid,), name=f"ae-core-child-{exit.pid}", daemon=True
+        ).start()
+
+    def _wait(self, pid: int) -> None:
+        if self.handle is not None:
+            self.handle.wait()
+        else:
+            # suppressed: somebody else reaped it; on_end() finds that out and says so
+            with bystander(), suppress(ChildProcessError):
+                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        if not self._stopped:
+            try:
+                self._exit.core.call_threadsafe(self._tell)
+            except RuntimeError:
+                return  # the loop has ended meanwhile, and the interest with it
+
+    def _tell(self) -> None:
+        if not self._stopped:
+            self._exit.on_end()
+
+    def stop(self) -> None:
+        self._stopped = True
+
+
+def _exits(core: Core) -> dict[int, Exit]:
+    """Return the children that *core* waits for, by process id."""
+    exits: dict[int, Exit] = core.rooms.setdefault("children", {})
+    return exits
+
+
+def _use_pidfd() -> bool:
+    return hasattr(os, "pidfd_open")
+
+
+def _reap(pid: int) -> int | None:
+    """Return the raw wait status of a child that has ended, None if it has not or is not ours."""
+    try:
+        reaped, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return None
+    return status if reaped == pid else None
+
+
+def watch_child(
+    core: Core, pid: int, callback: Callable[[int, int], object], context: Context | None
+) -> ChildRecord | AnyChildRecord:
+    """Make the record of a child watcher."""
+    if not hasattr(os, "waitid") and (pid == 0 or sys.platform != "win32"):
+        what = "watching any child needs" if pid == 0 else "child watchers need"
+        raise RuntimeError(f"{what} waitid(), which this system does not have")
+    if pid == 0:
+        return AnyChildRecord(core, callback, context)
+    return ChildRecord(core, pid, callback, context)

@@ -1,0 +1,320 @@
+"""Signal watchers: any number per signal, called from the loop, never inside a handler.
+
+Process-wide, because signals are. Python runs handlers in the main thread only, so watchers can
+be made there only.
+"""
+
+from __future__ import annotations
+
+__all__ = ("SignalRecord", "settle", "signal_number", "watchers_of")
+
+import _signal  # type: ignore[import-not-found]  # `signal` makes enum members at each call
+import os
+import socket
+import sys
+
+from .._base.closing import close_socket
+from .._base.errors import WrongLoop
+from .._loop.interrupts import repeatable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextvars import Context
+    from types import FrameType
+    from typing import Any
+
+    from .._loop.state import Core
+
+# Theory of operation
+# -------------------
+# Two things happen when a signal arrives. At once, in C, Python writes the signal's number to the
+# wake-up descriptor: that ends the wait of any loop, also of one that waits in C and would not
+# return to the interpreter. Then, between two instructions of the main thread, our handler notes
+# the number in `_pending` and writes a zero byte, in case another library has taken the wake-up
+# descriptor over. The loop sees the descriptor readable and calls the watchers of what is pending;
+# so any number of arrivals before that merge into one call.
+#
+# A wake-up descriptor that was set before us keeps working: what C wrote is forwarded to it.
+
+
+class SignalRecord:
+    """The interest of one watcher in one signal."""
+
+    __slots__ = ("active", "callback", "context", "core", "number")
+
+    kind = "signal"
+
+    def __init__(
+        self, core: Core, number: int, callback: Callable[[], object], context: Context | None
+    ) -> None:
+        self.core = core
+        self.number = number
+        self.callback = callback
+        self.context = context
+        self.active = True
+        _hub.add(self)
+        core.others.add(self)
+
+    def cancel(self) -> None:
+        if self.active:
+            self.active = False
+            self.core.others.discard(self)
+            _hub.remove(self)
+
+    def fire(self) -> None:
+        if self.active:
+            self.core.call(self.callback, self.context, self)
+
+    def describe(self) -> str:
+        return f" {_NAMES.get(self.number, self.number)}"
+
+
+class _Hub:
+    """The one place where the process's signals meet our watchers."""
+
+    def __init__(self) -> None:
+        self._records: dict[int, list[SignalRecord]] = {}
+        self._previous: dict[int, Any] = {}  # handlers to be restored
+        self._past: dict[int, Any] = {}  # those that were restored
+        self._pending: set[int] = set()
+        self._ours: socket.socket | None = None  # both ends of the wake-up
+        self._theirs: socket.socket | None = None
+        self._forward = -1  # the wake-up descriptor that was set before ours
+        self._core: Core | None = None  # the one that watches `_ours`
+        self._record: Any = None
+        self._is_watched = True
+
+    def add(self, record: SignalRecord) -> None:
+        self._attach(record.core)
+        number = record.number
+        records = self._records.get(number)
+        if records is None:
+            try:
+                previous = _signal.signal(number, self._on_signal)
+            except BaseException:
+                self._detach_if_unused()
+                raise
+            if previous == self._on_signal:
+                previous = self._past.get(number)  # somebody has put ours back, after our time
+            self._previous[number] = previous
+            if number != _signal.SIGINT and hasattr(_signal, "siginterrupt"):
+                # system calls of C libraries are restarted: nobody sees a spurious EINTR
+                _signal.siginterrupt(number, False)
+            self._records[number] = [record]
+        else:
+            records.append(record)
+
+    def remove(self, record: SignalRecord) -> None:
+        records = self._records.get(record.number)
+        if records is None or record not in records:
+            return
+        records.remove(record)
+        if not records:
+            del self._records[record.number]
+            self._pending.discard(record.number)
+            previous = self._past[record.number] = self._previous.pop(record.number)
+            if _signal.getsignal(record.number) == self._on_signal:
+                _signal.signal(record.number, _to_restore(previous))
+        self._detach_if_unused()
+
+    def _attach(self, core: Core) -> None:
+        if self._core is core:
+            return
+        if self._core is not None and self._records:
+            raise WrongLoop(
+                f"signals are watched on the {self._core.backend.name} loop of this thread, which "
+                "has not ended: cancel its signal watchers, or close it, before another loop "
+                "watches signals"
+            )
+        if self._core is not None and self._record is not None:
+            self._core.io_own_end(self._record)
+        if self._ours is None or self._theirs is None:
+            self._ours, self._theirs = socket.socketpair()
+            self._ours.setblocking(False)
+            self._theirs.setblocking(False)
+        try:
+            before = _signal.set_wakeup_fd(self._theirs.fileno(), warn_on_full_buffer=False)
+        except ValueError:
+            self._close()
+            raise RuntimeError(
+                "signal watchers can only be made in the main thread of the main interpreter"
+            ) from None
+        if before != self._theirs.fileno():
+            self._forward = before
+        self._core = core
+        self._is_watched = True
+        self._record = core.io_own(self._ours.fileno(), self._on_readable, self._refused)
+
+    def _refused(self, error: OSError) -> None:
+        """The loop cannot watch `_ours`: our handler wakes it, as another thread would."""
+        self._is_watched = False
+        self._on_readable()
+
+    def _detach_if_unused(self) -> None:
+        if self._records or self._ours is None or self._theirs is None:
+            return
+        core, self._core = self._core, None
+        if core is not None and self._record is not None:
+            core.io_own_end(self._record)
+        self.settle()
+
+    def settle(self) -> None:
+        """Give the wake-up descriptor back if nobody needs it any more."""
+        if self._records or self._theirs is None:
+            return
+        try:
+            current = _signal.set_wakeup_fd(self._forward)
+        except OSError:  # whoever had set it has closed it meanwhile
+            current = _signal.set_wakeup_fd(-1)
+        if current in (-1, self._theirs.fileno()):  # -1: uvloop, after a run, leaves it unset
+            self._close()
+        else:
+            # A loop (uvloop) took it over for as long as it runs, and will put ours back then:
+            # it has to be open, or the loop ends with an error. Called again after that.
+            _signal.set_wakeup_fd(current)
+
+    def _close(self) -> None:
+        for end in (self._ours, self._theirs):
+            if end is not None:
+                close_socket(end)
+        self._ours = self._theirs = None
+        self._forward = -1
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if number not in self._records:
+            # somebody has put our handler back, after our time: do what would happen without us
+            past = _to_restore(self._past.get(number))
+            _signal.signal(number, past)
+            if callable(past):
+                past(number, frame)
+            elif past == _signal.SIG_DFL:
+                _signal.raise_signal(number)
+            return
+        if number not in self._pending:
+            self._pending.add(number)
+            if not self._is_watched and self._core is not None:
+                self._core.raw_threadsafe(self._on_readable)
+            elif self._theirs is not None:
+                try:
+                    self._theirs.send(b"\0")
+                except BlockingIOError:
+                    return  # full: it is readable already
+
+    @repeatable
+    def _on_readable(self) -> None:
+        data = b""
+        while self._ours is not None:
+            try:
+                more = self._ours.recv(4096)
+            except BlockingIOError:
+                break
+            data += more
+            if len(more) < 4096:
+                break
+        if self._forward != -1:
+            numbers = data.replace(b"\0", b"")
+            if numbers:
+                _forward(self._forward, numbers)
+        core = self._core
+        while core is not None and self._pending:
+            # one that arrives during the calls is served in this turn too
+            for number in tuple(self._pending):
+                core.owed.extend([record.fire for record in self._records.get(number, ())])
+                self._pending.discard(number)
+            core.serve()
+
+    def after_fork(self) -> None:
+        """Give the signals back in a child: its parent's watchers are dead there."""
+        for number, previous in self._previous.items():
+            if _signal.getsignal(number) == self._on_signal:
+                _signal.signal(number, _to_restore(previous))
+        if self._theirs is not None:
+            current = _signal.set_wakeup_fd(-1)
+            if current not in (-1, self._theirs.fileno()):
+                _signal.set_wakeup_fd(current)
+        for records in self._records.values():
+            for record in records:
+                record.active = False
+        self._close()
+        self.__init__()  # type: ignore[misc]
+
+
+def _to_restore(previous: Any) -> Any:
+    """Return the handler to be put back where *previous* was found."""
+    if previous is None:  # one that C code installed, which Python cannot put back
+        return _signal.SIG_DFL
+    task = (getattr(previous, "keywords", None) or {}).get("main_task")
+    if task is not None and task.done():
+        # asyncio.Runner's own, for a run that is over. It puts back what it had found, unless it
+        # meets a handler of somebody else, ours, when the run ends.
+        return _signal.default_int_handler
+    return previous
+
+
+def _forward(fd: int, data: bytes) -> None:
+    try:
+        if sys.platform == "win32":  # a socket, and no descriptor
+            sock = socket.socket(fileno=fd)
+            try:
+                sock.send(data)
+            finally:
+                sock.detach()
+        else:
+            os.write(fd, data)
+    except OSError:
+        # full, so its reader will wake anyway; or closed, and then nobody listens there
+        return
+
+
+_hub = _Hub()
+
+
+def settle() -> None:
+    """Finish, after a loop has run, what could not be finished inside it."""
+    _hub.settle()
+
+
+def watchers_of(number: int) -> int:
+    """Return how many records there are of one signal."""
+    return len(_hub._records.get(number, ()))
+
+
+_NAMES: dict[int, str] = {
+    int(getattr(_signal, name)): name[3:]
+    for name in dir(_signal)
+    if name.startswith("SIG") and not name.startswith("SIG_")
+}
+_NUMBERS = {name: number for number, name in _NAMES.items()}
+_NUMBERS.update(
+    {
+        name[3:]: int(getattr(_signal, name))
+        for name in dir(_signal)
+        if name.startswith("SIG") and not name.startswith("SIG_")
+    }
+)
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_hub.after_fork)
+
+
+def signal_number(which: object) -> int:
+    """Return the number of a signal given by name (``"TERM"``), number or enum member.
+
+    Raises:
+        TypeError: If it is none of these.
+        ValueError: If there is no such signal here.
+    """
+    if isinstance(which, str):
+        number = _NUMBERS.get(which)
+        if number is None:
+            hint = (
+                f", expected {which[3:]!r}" if which[:3] == "SIG" and which[3:] in _NUMBERS else ""
+            )
+            raise ValueError(f"unknown signal {which!r}{hint or ', expected a name like TERM'}")
+        return number
+    if isinstance(which, bool) or not isinstance(which, int):
+        raise TypeError(f"expected a signal's name or number, got {which!r}")
+    if int(which) not in _signal.valid_signals():
+        raise ValueError(f"unknown signal {which!r}, expected 1 to {_signal.NSIG - 1}")
+    return int(which)

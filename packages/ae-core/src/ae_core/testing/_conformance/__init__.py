@@ -1,0 +1,1 @@
+"""The demands that every backend must meet."""
