@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 A_MOMENT: Final = 0.02
 LOOK_AGAIN: Final = 0.25
 # where the handlers of our own are
-_OURS: Final = tuple(
-    f"{__package__}.{module}" for module in ("_interrupt", "_signals", "testing._conformance")
+_OURS: Final = (
+    "ae_core._loop.interrupts",
+    "ae_core._sources.signals",
+    "ae_core.testing._conformance.check",
 )
 
 
