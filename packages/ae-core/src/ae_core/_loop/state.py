@@ -70,7 +70,7 @@ POSTPONED_PER_TURN: Final = 10_000
 
 
 class Core(TimerQueue):
-    """The loop state of one thread. Made by ``_detection.current``, found by ``current()`` there."""
+    """The loop state of one thread. ``_detection.current`` makes it and finds it."""
 
     __slots__ = (
         "__weakref__",

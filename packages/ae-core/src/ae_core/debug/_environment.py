@@ -1,7 +1,7 @@
 """The debugging aids that the environment asks for, started at the first detection.
 
-``_detection.current`` imports this only if one of the variables is set. Nothing here raises: a value that is
-not understood is reported once, and the program goes on.
+``_detection.current`` imports this only if one of the variables is set. Nothing here raises: a
+value that is not understood is reported once, and the program goes on.
 """
 
 from __future__ import annotations
