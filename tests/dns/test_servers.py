@@ -14,6 +14,7 @@ import pytest
 
 import ae_core as ae
 import ae_dns
+from ae_core.testing import leak_check
 
 RECV = 60
 ADDRESSES = [f"192.0.2.{i}" for i in range(1, 120)]
@@ -232,8 +233,6 @@ def test_negative_answers_are_cached_as_the_soa_says(endpoint: str) -> None:
 
 def test_ten_thousand_queries_leave_nothing_behind(authority: str) -> None:
     resolver = ae_dns.Resolver(servers=[authority], max_outstanding=1000)
-    resolver.a("www.zone.test").recv(RECV)  # what the loop itself opens is open now
-    before = len(os.listdir("/proc/self/fd"))
     done: ae.CondVar[None] = ae.CondVar()
     asked = answered = lost = 0
 
@@ -251,15 +250,13 @@ def test_ten_thousand_queries_leave_nothing_behind(authority: str) -> None:
         elif answered == 10_000:
             done.send()
 
-    for _ in range(1000):
-        ask()
-    done.recv(RECV)
+    with leak_check():
+        for _ in range(1000):
+            ask()
+        done.recv(RECV)
     assert lost == 0
-    assert len(os.listdir("/proc/self/fd")) == before
     statistics = resolver.statistics()
     assert (statistics["outstanding"], statistics["queued"]) == (0, 0)
-    with pytest.raises(ae.Deadlock):
-        ae.CondVar[None]().recv()
 
 
 def test_nothing_is_asked_of_the_system(authority: str) -> None:

@@ -124,7 +124,7 @@ def _mapped(host: str) -> str:
     except ImportError:
         raise ValueError(
             f"a name that is not ASCII takes the idna package, which is not installed "
-            f"(pip install 'ae-socket[idna]'): {shown}"
+            f"(it is the extra ae-socket[idna]): {shown}"
         ) from None
     try:
         # Not idna.encode(): it refuses underscores, which are in names of services.
