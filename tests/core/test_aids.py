@@ -10,6 +10,7 @@ import pytest
 import ae_core as ae
 from ae_core import debug, strict
 from ae_core._base import environ
+from ae_core.abc import environment
 from ae_core.debug import _environment
 
 pytestmark = pytest.mark.usefixtures("fresh_logs")
@@ -106,5 +107,7 @@ def test_environment_can_be_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setenv("AE_X", "1")
     assert (environ.get("AE_X"), environ.get("AE_Y"), environ.get("AE_Y", "z")) == ("1", "", "z")
+    assert (environment("AE_X"), environment("AE_Y"), environment("AE_Y", None)) == ("1", "", None)
     monkeypatch.setattr("sys.flags", Flags())
     assert (environ.get("AE_X"), environ.get("AE_X", "z")) == ("", "z")
+    assert (environment("AE_X"), environment("AE_X", None)) == ("", None)

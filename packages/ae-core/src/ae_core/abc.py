@@ -1,11 +1,31 @@
-"""For authors of backends: the abstract class that an adapter implements."""
+"""For authors of backends and packages: the adapter's abstract class, guests, the environment."""
 
 from __future__ import annotations
 
-__all__ = ("Backend", "add_guest")
+__all__ = ("Backend", "add_guest", "environment")
 
+from typing import overload
+
+from ._base import environ
 from ._detection.current import add_guest as add_guest
 from ._loop.backend import Backend as Backend
+
+
+@overload
+def environment(name: str, default: str = "") -> str: ...
+@overload
+def environment(name: str, default: None) -> str | None: ...
+def environment(name: str, default: str | None = "") -> str | None:
+    """Return the environment variable *name*, or *default* if it is not set.
+
+    A package reads its ``AE_*`` variables by this function, when it uses them and not when it is
+    imported. An interpreter that ignores its environment (``python -E``, ``-I``) ignores these
+    variables, too: the function returns *default* then.
+
+    Perl: ``$ENV{PERL_ANYEVENT_...}``, which tainting deletes
+    """
+    return environ.get(name, default)
+
 
 add_guest.__module__ = __name__
 Backend.__module__ = __name__

@@ -9,9 +9,14 @@ __all__ = ("get",)
 
 import os
 import sys
+from typing import overload
 
 
-def get(name: str, default: str = "") -> str:
+@overload
+def get(name: str, default: str = "") -> str: ...
+@overload
+def get(name: str, default: None) -> str | None: ...
+def get(name: str, default: str | None = "") -> str | None:
     """Return the environment variable *name*, or *default*; set to nothing is as good as unset.
 
     An interpreter that was told to ignore its environment (``-E``, ``-I``) ignores ours too:
