@@ -1,13 +1,15 @@
-"""For authors of backends and packages: the adapter's abstract class, guests, the environment."""
+"""For authors of backends and packages: an adapter's class, guests, a loop's end, environment."""
 
 from __future__ import annotations
 
-__all__ = ("Backend", "add_guest", "environment")
+__all__ = ("Backend", "add_guest", "aside", "at_loop_end", "environment")
 
 from typing import overload
 
 from ._base import environ
 from ._detection.current import add_guest as add_guest
+from ._detection.loop_end import aside as aside
+from ._detection.loop_end import at_loop_end as at_loop_end
 from ._loop.backend import Backend as Backend
 
 
@@ -27,5 +29,5 @@ def environment(name: str, default: str | None = "") -> str | None:
     return environ.get(name, default)
 
 
-add_guest.__module__ = __name__
-Backend.__module__ = __name__
+for _thing in (Backend, add_guest, aside, at_loop_end):
+    _thing.__module__ = __name__

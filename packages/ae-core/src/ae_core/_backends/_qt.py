@@ -108,6 +108,14 @@ class QtBackend(Backend):
 
         self._receiver.destroyed.connect(destroyed)
 
+        def quitting() -> None:
+            ours = backend()
+            if ours is not None and ours.on_quit is not None:
+                ours._guard(ours.on_quit)
+
+        self._quitting = quitting
+        app.aboutToQuit.connect(quitting)
+
     def _guard(self, callback: Callable[[], None]) -> None:
         try:
             callback()
@@ -216,6 +224,7 @@ class QtBackend(Backend):
             # Qt deletes it, in a turn of its own: while an event is delivered, or by the garbage
             # collector, it would be deleted under the feet of Qt, which crashes.
             self._receiver.destroyed.disconnect()
+            self._receiver.parent().aboutToQuit.disconnect(self._quitting)
             self._receiver.deleteLater()
 
     def after_fork(self) -> None:

@@ -63,6 +63,7 @@ class _Slot:
                 _inherited.append(core)  # of another thread of the parent, which a fork ends here
             else:
                 core.close()
+                tls.__dict__.pop("slot", None)  # of a loop aside: nobody else would drop it
 
 
 # `slot`, once it was asked for, and `core`, which is slot.core, one attribute nearer; both are
@@ -141,6 +142,22 @@ def _take_up(core: Core) -> None:
         _main_core = core
 
 
+def main_core() -> Core | None:
+    """Return the core of the main thread."""
+    return _main_core
+
+
+def put_back(core: Core | None, main: Core | None) -> None:
+    """Make *core* this thread's, or leave it without one, and *main* the main thread's."""
+    global _main_core
+    slot().core = core
+    if core is not None:
+        tls.core = core
+    elif bound() is not None:
+        del tls.core
+    _main_core = main
+
+
 # Found once the module is there, and then kept: asyncio's function, trio's thread-local object.
 _running_loop: Callable[[], Any] | None = None
 _run_context: Any = None
@@ -207,6 +224,7 @@ def _unbind(core: Core, idle: bool) -> None:
         slot().core = None
     if core in slot().resting:
         slot().resting.remove(core)
+    core.call_ends()
     if idle:
         core.close()
         return
@@ -236,6 +254,7 @@ def bind(cls: type[Backend], reason: str, options: dict[str, Any]) -> Core:
     backend.reason = reason
     core.attach(backend)
     backend.on_ended = lambda idle: _unbind(core, idle)
+    backend.on_quit = core.call_ends
     foreign = _foreign(backend.name)
     if foreign is not None:
         core.close()

@@ -69,6 +69,10 @@ class Backend(ABC):
     #: and then. Called with True if none of our callbacks is on the stack. The backend may not be
     #: usable any more.
     on_ended: Callable[[bool], None] | None = None
+    #: Set by detection. A backend calls it, in its own thread, when the program has told the loop
+    #: to end although it may run again, as Qt's ``aboutToQuit`` does: what waits for the end of the
+    #: loop is called there and then, and all watchers stay.
+    on_quit: Callable[[], None] | None = None
     #: Set by the core. A backend whose loop swallows what callbacks raise, or reports it by
     #: itself, calls it with an exception that has escaped one of ours while :meth:`run_until`
     #: runs: a signal handler has raised it.

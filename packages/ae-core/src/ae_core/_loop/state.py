@@ -83,6 +83,7 @@ class Core(TimerQueue):
         "closed",
         "closers",
         "eager",
+        "ends",
         "expected",
         "interrupt",
         "others",
@@ -113,6 +114,7 @@ class Core(TimerQueue):
         self.writers: dict[int, IoRecord] = {}
         self.own: dict[int, IoRecord] = {}  # descriptors of the core's own
         self.others: set[Any] = set()  # live signal, child, idle records; pending operations
+        self.ends: list[Any] = []  # those of others that wait for the end of the loop
         self.closers: list[Callable[[], object]] = []  # called by close()
         self.rooms: dict[str, Any] = {}  # what other files keep per loop, by their own key
         self.owed: deque[Callable[[], object]] = deque()  # the rest of an event's calls
@@ -703,11 +705,27 @@ class Core(TimerQueue):
         for other in self.others:
             if hasattr(other, "active"):
                 other.active = False
+        kept.append(self.ends.copy())
+        self.ends.clear()
         self.clear()
         for queue in (self.posted, self.owed, self.remote):
             queue.clear()
         self.backend.after_fork()
         return kept
+
+    def call_ends(self) -> None:
+        """Make the calls that wait for the end of the loop, the youngest first.
+
+        An interrupt out of one leaves when the others have been made.
+        """
+        interrupt: BaseException | None = None
+        while self.ends and self.thread == get_ident():
+            try:
+                self.ends[-1].fire()
+            except (KeyboardInterrupt, SystemExit) as error:
+                interrupt = error
+        if interrupt is not None:
+            raise interrupt
 
     def _has_closed(self) -> bool:
         """Return whether a callback has closed it, which a type checker does not expect."""
@@ -716,6 +734,13 @@ class Core(TimerQueue):
     def close(self) -> None:
         """End the binding: every watcher of this core is dead from now on."""
         if self.closed:
+            return
+        interrupt: BaseException | None = None
+        try:
+            self.call_ends()
+        except (KeyboardInterrupt, SystemExit) as error:
+            interrupt = error
+        if self._has_closed():
             return
         self.closed = True
         self.alone = False
@@ -727,7 +752,6 @@ class Core(TimerQueue):
         self.own.clear()
         self.clear()
         self.posted.clear()
-        interrupt: BaseException | None = None
         for other in list(self.others):
             try:
                 other.cancel()

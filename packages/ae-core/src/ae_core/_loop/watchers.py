@@ -52,7 +52,7 @@ class Watcher:
 
     @property
     def kind(self) -> str:
-        """``"io"``, ``"timer"``, ``"signal"``, ``"child"`` or ``"idle"``."""
+        """``"io"``, ``"timer"``, ``"signal"``, ``"child"``, ``"idle"`` or ``"end"``."""
         raise NotImplementedError
 
     @property

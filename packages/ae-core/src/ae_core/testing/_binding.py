@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .._detection import current
+from .._detection.loop_end import aside
 from .._loop.backend import Backend
 
 if TYPE_CHECKING:
@@ -52,9 +53,7 @@ def binding(backend: str | type[Backend] | None = None, **options: Any) -> Itera
         ...     backend.statistics()["multiplexer"]
         'select'
     """
-    main_before = current._main_core
-    before = _take()
-    try:
+    with aside():
         if backend is None:
             yield None
         elif isinstance(backend, str):
@@ -64,12 +63,6 @@ def binding(backend: str | type[Backend] | None = None, **options: Any) -> Itera
             yield current.bind(backend, "bound by ae_core.testing", options).backend
         else:
             raise TypeError(f"expected the name or the class of a backend, got {backend!r}")
-    finally:
-        release()
-        if before is not None and not before.closed:
-            current.slot().core = before
-            current.tls.core = before
-        current._main_core = main_before
 
 
 def _take() -> Core | None:

@@ -1,0 +1,133 @@
+"""The end of a thread's loop, for libraries: hearing of it, and having a loop after it."""
+
+from __future__ import annotations
+
+__all__ = ("aside", "at_loop_end")
+
+import atexit
+
+from .._loop.watchers import RecordWatcher
+from .._sources.loop_end import EndRecord
+from . import current
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextvars import copy_context
+    from types import TracebackType
+    from typing import Any
+
+    from .._loop.backend import Backend
+    from .._loop.state import Core
+    from .._loop.watchers import Watcher
+else:
+    from _contextvars import copy_context
+
+_at_exit_known = False
+
+
+def at_loop_end(callback: Callable[[], object]) -> Watcher:
+    """Call *callback* once when the loop that serves this thread ends.
+
+    For libraries that run something of their own in the loop, and have to take leave of it.
+
+    Args:
+        callback: Called without arguments. What it raises goes to ``exception_hook``.
+
+    **When**: as soon as the end is heard of: Tk's root is destroyed, Qt's application emits
+    ``aboutToQuit`` or is deleted, Twisted has shut down, the loop of asyncio is closed, trio's run
+    is over, the binding is released, the thread ends, or the interpreter exits (for the main
+    thread's loop). A main loop that returns is no end, nor is ``recv()``: it may be called again.
+    The youngest is called first. The call may come inside another callback of the loop; the loop
+    cannot be waited for any more, see :class:`aside`. Not in a child made by ``fork``.
+
+    **Lifetime**: the caller holds the watcher, as any other. It keeps no loop running.
+
+    Raises:
+        TypeError: If *callback* cannot be called.
+        WrongLoop: If another loop runs in this thread.
+    """
+    global _at_exit_known
+    if not callable(callback):
+        raise TypeError(f"expected a callable, got {callback!r}")
+    context = copy_context()
+    watcher = RecordWatcher()
+    watcher._record = EndRecord(current.current(), callback, context if context else None)
+    if not _at_exit_known:
+        _at_exit_known = True
+        atexit.register(_at_exit)
+    return watcher
+
+
+def _at_exit() -> None:
+    place = current.slot()
+    for core in (place.core, *place.resting):
+        if core is not None:
+            core.call_ends()
+
+
+class aside:
+    """Bind the thread to a loop of its own while the ``with`` block lasts.
+
+    For what is left to do when the thread's loop has ended, or must not run:
+
+        with aside("loop"):
+            finish().recv(timeout=10)
+
+    Args:
+        backend: The name of the loop; None leaves it to detection, at the first watcher.
+        options: For the backend.
+
+    What the thread was bound to is put aside, with its watchers and its ``use()``, and is back
+    after the block. Watchers made inside are dead then.
+
+    Yields:
+        The new backend, None if it was left to detection.
+
+    Raises:
+        ValueError, BackendUnavailable: If there is no such backend.
+        WrongLoop: If a loop of asyncio or trio runs in this thread.
+    """
+
+    __slots__ = ("_before", "_name", "_options")
+
+    _before: tuple[Core | None, Any, list[Core], Core | None]
+
+    def __init__(self, backend: str | None = None, **options: Any) -> None:
+        self._name = backend
+        self._options = options
+
+    def __enter__(self) -> Backend | None:
+        place = current.slot()
+        self._before = (place.core, place.asked, place.resting, current.main_core())
+        place.asked = None
+        place.resting = []
+        current.put_back(None, None)
+        if self._name is None:
+            return None
+        try:
+            current.use(self._name, **self._options)
+            return current.detect()
+        except BaseException:
+            self._end()
+            raise
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        place = current.slot()
+        mine = (place.core, *place.resting)
+        core, place.asked, place.resting, main = self._before
+        try:
+            current.put_back(None, None)
+            for each in mine:
+                if each is not None:
+                    each.close()
+        finally:
+            current.put_back(None if core is not None and core.closed else core, main)

@@ -1,0 +1,45 @@
+"""End watchers: called once when the loop that serves the thread ends."""
+
+from __future__ import annotations
+
+__all__ = ("EndRecord",)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextvars import Context
+    from typing import Final
+
+    from .._loop.state import Core
+
+
+class EndRecord:
+    """The interest of one watcher in the end of its loop."""
+
+    __slots__ = ("active", "callback", "context", "core")
+
+    kind: Final = "end"
+    #: A loop that is waited for does not go on for this.
+    passive: Final = True
+
+    def __init__(self, core: Core, callback: Callable[[], object], context: Context | None) -> None:
+        self.core = core
+        self.callback = callback
+        self.context = context
+        self.active = True
+        core.others.add(self)
+        core.ends.append(self)
+
+    def fire(self) -> None:
+        """Make the call; the watcher is inactive by then."""
+        self.cancel()
+        self.core.call(self.callback, self.context, self)
+
+    def cancel(self) -> None:
+        if self.active:
+            self.active = False
+            self.core.others.discard(self)
+            self.core.ends.remove(self)
+
+    def describe(self) -> str:
+        return ""
