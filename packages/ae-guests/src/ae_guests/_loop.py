@@ -43,6 +43,10 @@ if TYPE_CHECKING:
 # host (a modal dialog), the running task is left, the guest goes on inside, and the task is
 # entered again before the callback goes on. Most hosts do not say that a nested loop began, so
 # each `_serve` leaves a timer with the host, the probe, which only a nested loop can ever run.
+#
+# When the host ends, the guest's tasks are cancelled, and ae_core's built-in loop is the host until
+# they have cleaned up (`_host_ends`), as it is of whatever this loop is to run afterwards. If the
+# end comes inside a callback of the guest, that one returns first.
 
 #: asyncio needs no guest of its own kind; trio's host loop lets nobody wait inside it.
 NO_HOSTS: Final = ("asyncio", "trio")
@@ -50,6 +54,8 @@ NO_HOSTS: Final = ("asyncio", "trio")
 LONGEST_SERVICE: Final = 0.005
 #: So many callbacks run between two looks at the clock.
 CALLS_PER_LOOK: Final = 32
+#: How long clean-up may take after the end of the host, in seconds.
+CLEAN_UP_PATIENCE: Final = 10.0
 #: Cancelled timers are swept out when there are more than so many, and more than half of all.
 MANY_TIMERS: Final = 100
 
@@ -80,6 +86,16 @@ _unix_events: Any = unix_events
 _base_events: Any = asyncio.base_events
 
 
+def _has_own_child_watcher() -> bool:
+    """Return whether the program has set a child watcher, as it may until Python 3.13."""
+    policy = getattr(_events, "_event_loop_policy", None)  # not made only to be asked
+    watcher = getattr(policy, "_watcher", None)
+    usual = ("ThreadedChildWatcher", "PidfdChildWatcher")
+    return watcher is not None and type(watcher) not in [
+        getattr(_unix_events, name, None) for name in usual
+    ]
+
+
 class GuestLoop(_Base):  # type: ignore[misc]
     """asyncio's selector loop, waiting in the loop that ``ae_core`` is bound to in this thread."""
 
@@ -100,7 +116,10 @@ class GuestLoop(_Base):  # type: ignore[misc]
         self._soon: Any = None  # the watcher that begins the turn asked for
         self._watch: Any = None  # ends the watching of the selector
         self._on_stop: Callable[[], None] | None = None
-        self._raised: BaseException | None = None
+        self._end_watcher: Any = None  # tells of the host's end
+        self._host_ended = False
+        self._leaving = False  # ... inside a callback of ours, which has to return first
+        self._closing: asyncio.Task[None] | None = None  # cancels what is left and cleans up
         self._saved_wakeup: int | None = None
         self._signal_watchers: dict[int, Any] = {}
         self._child_watchers: dict[int, Any] = {}
@@ -116,6 +135,9 @@ class GuestLoop(_Base):  # type: ignore[misc]
         if _forked_inside:
             super().run_forever()
             return
+        if self._host_ended:
+            self._run_aside()
+            return
         if self._backend_name is not None:
             ae.use(self._backend_name)
         if ae.detect().name in NO_HOSTS:
@@ -123,12 +145,22 @@ class GuestLoop(_Base):  # type: ignore[misc]
                 f"{ae.detect().name} cannot be the host of an asyncio guest "
                 f"({ae.detect().reason}); use asyncio's own loop, or another backend"
             )
+        self._run_blocking()
+
+    def _run_blocking(self, timeout: float | None = None) -> None:
+        """Be a guest of the thread's loop until :meth:`stop` is called."""
         stopped: ae.CondVar[None] = ae.CondVar()
         self._begin(stopped.send)
         try:
-            stopped.recv()
+            stopped.recv(timeout)
         finally:
             self._end()
+
+    def _run_aside(self, timeout: float | None = None) -> None:
+        """Do the same when the host has ended, with the built-in loop in its place."""
+        with ae.abc.aside("loop"):
+            self._watch_anew()
+            self._run_blocking(timeout)
 
     def _begin(self, on_stop: Callable[[], None]) -> None:
         """Have the host watch the selector, and make the first turn soon."""
@@ -136,11 +168,12 @@ class GuestLoop(_Base):  # type: ignore[misc]
         self._on_stop = on_stop
         ae.abc.add_guest(self)
         try:
+            self._end_watcher = ae.abc.at_loop_end(self._host_ends)
             self._watch = watch(self._selector, self._serve)
         except BaseException:
-            self._thread_id = None
+            self._end()
             raise
-        if threading.current_thread() is threading.main_thread():
+        if _get_ident() == threading.main_thread().ident:
             # a host that waits in C runs Python's signal handlers when a descriptor wakes it
             previous = signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
             if previous == -1:
@@ -155,7 +188,7 @@ class GuestLoop(_Base):  # type: ignore[misc]
         self._thread_id = None
         self._on_stop = None
         self._left = 0
-        for name in ("_soon", "_host_timer"):
+        for name in ("_soon", "_host_timer", "_end_watcher"):
             watcher = getattr(self, name)
             if watcher is not None:
                 watcher.cancel()
@@ -175,6 +208,78 @@ class GuestLoop(_Base):  # type: ignore[misc]
         super().stop()
         if not self._depth:
             self._ask()
+
+    # ------------------------------------------------------------------ the end
+
+    def _host_ends(self) -> None:
+        """Called when the loop that serves the thread ends: so do the tasks here."""
+        self._host_ended = True
+        if self._depth:
+            # no callback begins any more; when those on the stack have returned, _serve goes on
+            self._leaving = True
+            self._left = 0
+            self._stopping = True
+        else:
+            self._clean_up()
+
+    def _clean_up(self) -> None:
+        """Cancel what is left, with the built-in loop as the host until that has cleaned up."""
+        self._leaving = False
+        on_stop = self._on_stop
+        self._end()
+        running = _events._get_running_loop()
+        _events._set_running_loop(None)
+        try:
+            self._shut_down(at_once=True)
+            end = self.time() + CLEAN_UP_PATIENCE
+            while self._closing is not None:  # run_until_complete's own stop() may come before
+                self._run_aside(max(end - self.time(), 0.0))
+        except TimeoutError:
+            self.call_exception_handler(
+                {
+                    "message": f"{len(tasks.all_tasks(self))} tasks have not ended within "
+                    f"{CLEAN_UP_PATIENCE:g} s after the end of their loop's host"
+                }
+            )
+        finally:
+            _events._set_running_loop(running)
+            if on_stop is not None:
+                on_stop()
+
+    def _shut_down(self, *, at_once: bool = False) -> None:
+        """Cancel the tasks that are left, clean up as ``asyncio.run`` does, and stop.
+
+        If *at_once*, those that have not begun never begin.
+        """
+        if self._closing is None:
+            self._closing = self.create_task(
+                self._close_down(self._cancel_all() if at_once else None)
+            )
+
+    def _cancel_all(self) -> set[asyncio.Task[Any]]:
+        running = tasks.current_task(self)
+        left = {task for task in tasks.all_tasks(self) if task is not running}
+        for task in left:
+            task.cancel()
+        return left
+
+    async def _close_down(self, left: set[asyncio.Task[Any]] | None) -> None:
+        if left is None:
+            left = self._cancel_all()
+        await tasks.gather(*left, return_exceptions=True)
+        for task in left:
+            if not task.cancelled() and task.exception() is not None:
+                self.call_exception_handler(
+                    {
+                        "message": "unhandled exception while the guest loop was shut down",
+                        "exception": task.exception(),
+                        "task": task,
+                    }
+                )
+        await self.shutdown_asyncgens()
+        await self.shutdown_default_executor()
+        self._closing = None
+        self.stop()
 
     def close(self) -> None:
         """Close the loop. It must not be running."""
@@ -238,6 +343,10 @@ class GuestLoop(_Base):  # type: ignore[misc]
             _serving.pop()
             probe.cancel()
             self._leave(outer)
+        if self._leaving:
+            if not self._depth:
+                self._clean_up()
+            return
         if stopped and not self._depth:
             on_stop, self._on_stop = self._on_stop, None
             if on_stop is not None:
@@ -410,6 +519,13 @@ class GuestLoop(_Base):  # type: ignore[misc]
             del self._signal_handlers[sig]
             raise RuntimeError(f"sig {sig} cannot be caught") from None
 
+    def _watch_anew(self) -> None:
+        """Have the thread's loop, a new one, tell of signals and children."""
+        for sig in self._signal_watchers:
+            self._signal_watchers[sig] = ae.signal(sig, partial(self._handle_signal, sig))
+        for _, transport in list(self._child_watchers.values()):
+            self._watch_child(transport)
+
     def remove_signal_handler(self, sig: int) -> bool:
         """Take the handler back; return whether there was one."""
         self._check_signal(sig)
@@ -433,6 +549,10 @@ class GuestLoop(_Base):  # type: ignore[misc]
         **kwargs: Any,
     ) -> Any:
         """As in asyncio, where the end of the program is told by ``ae_core.child``."""
+        if _has_own_child_watcher():
+            return await super()._make_subprocess_transport(
+                protocol, args, shell, stdin, stdout, stderr, bufsize, extra, **kwargs
+            )
         waiter = self.create_future()
         transport = _unix_events._UnixSubprocessTransport(
             self,
@@ -467,6 +587,6 @@ class GuestLoop(_Base):  # type: ignore[misc]
                 self.call_soon(transport._process_exited, os.waitstatus_to_exitcode(status))
 
         try:
-            self._child_watchers[pid] = ae.child(pid, ended)
+            self._child_watchers[pid] = (ae.child(pid, ended), transport)
         except ChildProcessError:  # somebody else has waited for it; 255, as asyncio says
             self.call_soon(transport._process_exited, 255)

@@ -8,7 +8,7 @@ import asyncio
 import functools
 import threading
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import ae_core as ae
 
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 P = ParamSpec("P")
-
-#: How long the threads of the default executor may take to end, in seconds.
-EXECUTOR_PATIENCE: Final = 300.0
 
 
 class _Thread(threading.local):
@@ -44,6 +41,9 @@ class Operation(ae.CondVar[T]):
         """Ask the task to stop; ``ready`` and ``cancelled`` become true when it has cleaned up."""
         if not self.ready:
             self._task.cancel()
+
+    def _give_up(self) -> None:
+        super().cancel()
 
     def _take(self, task: asyncio.Task[T]) -> None:
         """Called by asyncio when *task* has ended."""
@@ -76,32 +76,16 @@ class _Guest:
         self.operations.discard(operation)
         if not self.operations and _thread.guest is self:
             _thread.guest = None  # what is started from now on gets a loop of its own
-            self.loop.create_task(self._shut_down())
+            self.loop._shut_down()
         operation._take(task)
 
-    async def _shut_down(self) -> None:
-        """End what the operations have left behind, as ``asyncio.run`` does."""
-        loop = self.loop
-        left = asyncio.all_tasks(loop) - {asyncio.current_task(loop)}
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
-        for task in left:
-            if not task.cancelled() and task.exception() is not None:
-                loop.call_exception_handler(
-                    {
-                        "message": "unhandled exception while the guest loop was shut down",
-                        "exception": task.exception(),
-                        "task": task,
-                    }
-                )
-        await loop.shutdown_asyncgens()
-        await loop.shutdown_default_executor()
-        loop.stop()
-
     def _stopped(self) -> None:
+        if _thread.guest is self:
+            _thread.guest = None
         self.loop._end()
         self.loop.close()
+        for operation in self.operations:  # tasks that did not end in time with the host
+            operation._give_up()
 
 
 def start_asyncio(coroutine: Coroutine[Any, Any, T], *, debug: bool | None = None) -> ae.CondVar[T]:
@@ -134,7 +118,7 @@ def start_asyncio(coroutine: Coroutine[Any, Any, T], *, debug: bool | None = Non
             "trio cannot be the host of an asyncio guest: use asyncio, or trio alone"
         )
     guest = _thread.guest
-    if guest is None:
+    if guest is None or guest.loop._host_ended:
         guest = _thread.guest = _Guest()
     if debug is not None:
         guest.loop.set_debug(debug)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 __all__ = ("start_trio",)
 
+import threading
+from collections import deque
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import ae_core as ae
+
+from ._loop import CLEAN_UP_PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -15,20 +19,47 @@ T = TypeVar("T")
 
 
 class _Run(ae.CondVar[T]):
-    """A guest run; ready when it has ended."""
+    """A guest run; ready when it has ended.
 
-    __slots__ = ("_cancel", "_guard")
+    What trio gives the host to call is kept in a queue of its own: when the host ends, ae_core's
+    built-in loop goes on with it until the run has been cancelled.
+    """
+
+    __slots__ = (
+        "_calls",
+        "_cancel",
+        "_depth",
+        "_end_watcher",
+        "_guard",
+        "_host",
+        "_leaving",
+        "_lock",
+    )
 
     _cancel: Callable[[], object]
     _guard: Any
+    _end_watcher: Any
+
+    def __init__(self, host: ae.abc.Backend) -> None:
+        super().__init__()
+        self._host = host
+        self._calls: deque[Callable[[], object]] = deque()
+        self._depth = 0  # how many calls are on the stack
+        self._leaving = False  # the host has ended, and nobody calls
+        self._lock = threading.Lock()
 
     def cancel(self) -> None:
         """Cancel the main function's scope; ready when the run has ended."""
         if not self.ready:
             self._cancel()
 
+    def _begin(self) -> None:
+        """Have the host go on for us, and tell of its end."""
+        self._guard = ae.pending(self)
+        self._end_watcher = ae.abc.at_loop_end(self._host_ends)
+
     def _end(self, outcome: Any) -> None:
-        self._guard.cancel()
+        self._release()
         error = getattr(outcome, "error", None)
         if error is not None:
             self.throw(error)
@@ -36,6 +67,68 @@ class _Run(ae.CondVar[T]):
             super().cancel()
         else:
             self.send(outcome.value)
+
+    def _release(self) -> None:
+        self._guard.cancel()
+        self._end_watcher.cancel()
+
+    def _call_soon(self, function: Callable[[], object]) -> None:
+        self._calls.append(function)
+        if not self._leaving:
+            ae.postpone(self._call_next)
+
+    def _call_threadsafe(self, function: Callable[[], object]) -> None:
+        with self._lock:
+            self._calls.append(function)
+            if not self._leaving:
+                try:
+                    self._host.call_threadsafe(self._call_next)
+                except RuntimeError:
+                    return  # the host has just ended: who takes its place makes the call
+
+    def _call_next(self) -> None:
+        if not self._calls:
+            return
+        self._depth += 1
+        try:
+            self._calls.popleft()()
+        finally:
+            self._depth -= 1
+        if self._leaving and not self._depth:
+            self._clean_up()
+
+    def _host_ends(self) -> None:
+        """Called when the loop that serves the thread ends: so does the run."""
+        self._leaving = True
+        if not self._depth:  # else when what is on the stack has returned
+            self._clean_up()
+
+    def _clean_up(self) -> None:
+        """Cancel the run, with the built-in loop as the host until it has ended."""
+        self._release()
+        with ae.abc.aside("loop"):
+            ended: ae.CondVar[Any] = ae.CondVar()
+            self.on_ready(ended.send)
+            with self._lock:
+                self._host = ae.detect()
+                self._leaving = False
+                waiting = len(self._calls)
+            for _ in range(waiting):
+                ae.postpone(self._call_next)
+            self._begin()
+            self._cancel()
+            try:
+                ended.recv(CLEAN_UP_PATIENCE)
+            except TimeoutError:
+                ae.report_error(
+                    TimeoutError(
+                        f"a run of trio has not ended within {CLEAN_UP_PATIENCE:g} s after the end "
+                        "of its host"
+                    )
+                )
+            finally:
+                self._leaving = True
+                self._release()
 
 
 _CANCELLED: Any = object()
@@ -58,7 +151,7 @@ def start_trio(function: Callable[..., Awaitable[T]], *args: Any) -> ae.CondVar[
     backend: Any = ae.detect()
     if backend.name == "trio":
         raise RuntimeError("trio runs in this thread: await the function, or use a nursery")
-    run: _Run[T] = _Run()
+    run: _Run[T] = _Run(backend)
     scope = trio.CancelScope()
 
     async def main() -> Any:
@@ -71,16 +164,16 @@ def start_trio(function: Callable[..., Awaitable[T]], *args: Any) -> ae.CondVar[
         return lambda: token.run_sync_soon(scope.cancel)
 
     run._cancel = scope.cancel  # before the main task has begun
-    run._guard = ae.pending(run)
+    run._begin()
     try:
         trio.lowlevel.start_guest_run(
             main,
-            run_sync_soon_threadsafe=backend.call_threadsafe,
-            run_sync_soon_not_threadsafe=ae.postpone,
+            run_sync_soon_threadsafe=run._call_threadsafe,
+            run_sync_soon_not_threadsafe=run._call_soon,
             done_callback=run._end,
             host_uses_signal_set_wakeup_fd=True,
         )
     except BaseException:
-        run._guard.cancel()
+        run._release()
         raise
     return run
