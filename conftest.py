@@ -4,6 +4,9 @@ Fixtures for all rooms: ``trace`` records an order; ``backend`` runs the test on
 ae_core's own table; ``unbound`` lets the test choose or detect by itself. Every other test begins
 with the thread bound to a fresh built-in loop. Strict mode is on.
 
+Loops, their variants and leaks are ae-core's own plugin's (``ae_core_pytest``), whose fixture
+``ae_loop`` may be used as well.
+
 A backend that owns the process is tested in a child: ``in_own_process(spec, PATH ...)`` in a test
 runs PATH there, with ``--backend NAME``; ``-m each_backend`` selects what asks for a backend.
 """
@@ -17,7 +20,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import count as count_up
@@ -31,9 +33,8 @@ os.environ.setdefault("AE_STRICT", "1")  # read at the first detection
 os.environ.setdefault("AE_STRICT_SLOW", "60")  # the machine may be busy
 
 import ae_core as ae
-from ae_core._backends._multiplexers import MULTIPLEXERS
 from ae_core._detection.table import BACKENDS, BackendSpec
-from ae_core.testing import LeakCheck, Trace, binding, release
+from ae_core.testing import LeakCheck, LoopChoice, Trace, loop_choices, release
 
 try:
     from hypothesis import settings
@@ -43,56 +44,14 @@ else:
     settings.register_profile("ae", deadline=None, print_blob=True)
     settings.load_profile("ae")
 
+pytest_plugins = ["ae_core_pytest"]  # also where the environment is older than its entry point
+
 #: Seconds after which a test is a hang: all stacks are printed and the run ends.
 HANG = 120.0
 
 _failed = pytest.StashKey[bool]()
 _stderr = pytest.StashKey[int]()
 _costs = pytest.StashKey[list[str]]()
-
-# A backend is one row in the table. What makes other loops of it: an id, the library that this
-# needs besides, and the options.
-Variant = tuple[str, str | None, Callable[[], dict[str, Any]]]
-OTHER_MULTIPLEXERS = list(MULTIPLEXERS)[1:]  # the first is the default
-VARIANTS: dict[str, list[Variant]] = {
-    "asyncio": [
-        ("asyncio", None, dict),
-        (
-            "asyncio-uvloop",
-            "uvloop",
-            lambda: {"loop_factory": import_module("uvloop").new_event_loop},
-        ),
-    ],
-    "loop": [
-        ("loop", None, dict),
-        *((f"loop-{name}", None, partial(dict, multiplexer=name)) for name in OTHER_MULTIPLEXERS),
-    ],
-    # one for all tests: it must not be collected in the thread of another
-    "tk": [("tk", None, lambda: {"root": tcl()})],
-}
-
-
-if sys.platform == "win32":
-    VARIANTS["loop"] = [("loop", None, dict)]
-    VARIANTS["asyncio"] = [
-        (
-            f"asyncio-{kind.lower()}",
-            None,
-            lambda kind=kind: {
-                "loop_factory": getattr(import_module("asyncio"), f"{kind}EventLoop")
-            },
-        )
-        for kind in ("Selector", "Proactor")
-    ]
-
-#: Backends that have no loop outside a run of theirs: ``recv()`` is impossible there.
-UNBLOCKABLE = {"trio"}
-
-
-@cache
-def tcl() -> Any:
-    return import_module("tkinter").Tcl()
-
 
 # ---------------------------------------------------------------------- options
 
@@ -239,15 +198,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     return report
 
 
-@cache
-def warm_up(name: str, make_options: Callable[[], dict[str, Any]]) -> None:
-    """Have a loop open, once, what it keeps for the whole process."""
-    with binding(name, **make_options()) as backend:
-        assert backend is not None
-        if not backend.own_run:
-            ae.sleep(0).recv()
-
-
 @pytest.fixture(scope="session")
 def warm_uvloop() -> None:
     """Have uvloop open the pipe that its first loop opens and that stays."""
@@ -255,13 +205,10 @@ def warm_uvloop() -> None:
         import_module("uvloop").new_event_loop().close()
 
 
-def default_loop(wanted: str) -> tuple[str, Callable[[], dict[str, Any]]]:
-    """Return the backend, and what makes the options, of a loop, given its id."""
-    for name, variants in VARIANTS.items():
-        for variant, _, make_options in variants:
-            if variant == wanted:
-                return name, make_options
-    return wanted, dict
+def default_loop(config: pytest.Config) -> LoopChoice:
+    """Return the loop of tests that do not bring their own."""
+    wanted = config.getoption("--default-loop") or "loop"
+    return next(each for each in loop_choices() if wanted in (each.id, each.backend))
 
 
 @pytest.fixture(autouse=True)
@@ -269,13 +216,12 @@ def _nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves a watcher, a descriptor, a thread or a child behind."""
     release()
     if "backend" in request.fixturenames:
-        spec, options = request.node.callspec.params["backend"]
-        warm_up(spec.name, options)
+        request.node.callspec.params["backend"].warm_up()
     elif "unbound" not in request.fixturenames:
         # not by detection, which finds what an earlier test has loaded
-        name, make_options = default_loop(request.config.getoption("--default-loop") or "loop")
-        warm_up(name, make_options)
-        ae.use(name, **make_options())
+        choice = default_loop(request.config)
+        choice.warm_up()
+        ae.use(choice.backend, **choice.options())
         ae.detect()
     check = LeakCheck()
     yield
@@ -367,24 +313,21 @@ def missing(library: str | None) -> bool:
 
 
 def backend_parameters(config: pytest.Config, *, blocking: bool) -> list[Any]:
-    """Return a parameter (spec, options) for each backend and variant that this run is about."""
+    """Return a parameter for each backend and variant that this run is about."""
     chosen = config.getoption("--backend")
     only = config.getoption("--default-loop")
     parameters = []
-    for spec in BACKENDS:
-        if spec.name != chosen and (chosen or spec.exclusive):
+    for choice in loop_choices():
+        if choice.backend != chosen and (chosen or choice.exclusive):
             continue  # tests/core/test_exclusive.py gives those a process of their own
-        if blocking and spec.name in UNBLOCKABLE:
+        if (blocking and not choice.blocking) or (only and choice.id != only):
             continue
-        for name, library, options in VARIANTS.get(spec.name, [(spec.name, None, dict)]):
-            if only and name != only:
-                continue
-            needs = [each for each in (spec.library, library) if missing(each)]
-            marks: list[pytest.MarkDecorator] = [pytest.mark.each_backend]
-            if needs and spec.name not in required(config):
-                why = f"backend {name} needs {', '.join(needs)}, which is not installed"
-                marks.append(pytest.mark.skip(reason=why))
-            parameters.append(pytest.param((spec, options), id=name, marks=marks))
+        marks: list[pytest.MarkDecorator] = [pytest.mark.each_backend]
+        if choice.missing and choice.backend not in required(config):
+            needs = ", ".join(choice.missing)
+            why = f"backend {choice.id} needs {needs}, which is not installed"
+            marks.append(pytest.mark.skip(reason=why))
+        parameters.append(pytest.param(choice, id=choice.id, marks=marks))
     return parameters
 
 
@@ -399,6 +342,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def backend(request: pytest.FixtureRequest) -> ae.abc.Backend:
     """Bind the thread to one backend; the test runs once for each."""
-    spec, options = request.param
-    ae.use(spec.name, **options())
+    choice = request.param
+    ae.use(choice.backend, **choice.options())
     return ae.detect()

@@ -33,6 +33,8 @@ BELOW: Final = {
     "ae-redis": ("ae-core", "ae-socket", "ae-handle"),
     "ae-http": ("ae-core", "ae-socket", "ae-handle"),
 }
+#: Modules for other programs, beside the package so that they can be loaded without it.
+PLUGINS: Final = {"ae-core": ("ae_core_pytest.py",)}
 CHECK: Final = """
 import importlib, importlib.metadata, importlib.util, sys
 name, names = sys.argv[1].replace("-", "_"), sys.argv[2:]
@@ -73,7 +75,8 @@ def complaints(wheel: Wheel) -> list[str]:
     package = wheel.name.replace("-", "_")
     version = wheel.metadata["Version"]
     ours = {r.name: str(r.specifier) for r in wheel.requirements() if r.name in BELOW}
-    outside = {f.split("/")[0] for f in wheel.files} - {package, f"{package}-{version}.dist-info"}
+    expected = {package, f"{package}-{version}.dist-info", *PLUGINS.get(wheel.name, ())}
+    outside = {f.split("/")[0] for f in wheel.files} - expected
     facts = {
         "file name": wheel.path.name == f"{package}-{version}-py3-none-any.whl",
         "sdist beside it": wheel.path.with_name(f"{package}-{version}.tar.gz").is_file(),

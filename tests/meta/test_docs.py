@@ -52,6 +52,24 @@ def test_the_program_with_a_window_in_a_document_runs(path: Path) -> None:
     run_blocks(path, 1, *screen, sys.executable, "-W", "error", str(RUNNER), "--screen")
 
 
+def test_the_tests_that_the_testing_page_shows_pass(tmp_path: Path) -> None:
+    text = (ROOT / "docs/how-to/test.md").read_text("utf-8")
+    blocks = re.findall(r"^<!-- pytest -->\n```python\n(.*?)^```$", text, re.M | re.S)
+    assert len(blocks) == text.count("```python\n")
+    (tmp_path / "test_page.py").write_text("\n".join(blocks))
+    (tmp_path / "pytest.ini").write_text(
+        "[pytest]\nae_loops = loop asyncio\nfilterwarnings = error"
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "ae_core_pytest"]
+    alone = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=alone, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    tests = sum(block.count("def test_") for block in blocks)
+    assert int(re.findall(r"(\d+) passed", done.stdout)[0]) >= tests
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name)
 def test_links_to_files_lead_somewhere(path: Path) -> None:
     targets = [t for t in LINK.findall(path.read_text("utf-8")) if "://" not in t]

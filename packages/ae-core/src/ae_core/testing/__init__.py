@@ -9,6 +9,7 @@ __all__ = (
     "ConformanceError",
     "LeakCheck",
     "LeakError",
+    "LoopChoice",
     "Report",
     "Result",
     "ScriptedDescriptor",
@@ -17,6 +18,7 @@ __all__ = (
     "binding",
     "check_backend",
     "leak_check",
+    "loop_choices",
     "release",
     "virtual_time",
 )
@@ -30,6 +32,8 @@ from ._conformance.check import check_backend as check_backend
 from ._leaks import LeakCheck as LeakCheck
 from ._leaks import LeakError as LeakError
 from ._leaks import leak_check as leak_check
+from ._loops import LoopChoice as LoopChoice
+from ._loops import loop_choices as loop_choices
 from ._trace import Trace as Trace
 from ._virtual import ScriptedDescriptor as ScriptedDescriptor
 from ._virtual import VirtualBackend as VirtualBackend
