@@ -45,7 +45,7 @@ class File:
 
     @property
     def metadata_hash(self) -> str | None:
-        return self.metadata and hashlib.sha256(self.metadata).hexdigest()
+        return hashlib.sha256(self.metadata).hexdigest() if self.metadata else None
 
     def as_json(self) -> dict[str, Any]:
         """Return the file's entry in PEP 691's list."""
@@ -128,8 +128,8 @@ def write(directory: Path, url: str) -> list[File]:
     for name in names:
         own = [file for file in files if file.name == name]
         versions = sorted({file.version for file in own})
-        data = {"name": name, "versions": [str(v) for v in versions]}
-        data["files"] = [file.as_json() for file in own]
+        entries = [file.as_json() for file in own]
+        data = {"name": name, "versions": [str(v) for v in versions], "files": entries}
         pages(simple / canonicalize_name(name), name, [file.as_html() for file in own], data)
         newest = next(f for f in own if f.version == versions[-1] and f.metadata)
         constraints.append(f"{name} @ {url}/{newest.path.name}#sha256={newest.sha256}\n")

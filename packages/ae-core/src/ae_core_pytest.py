@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Generator, Iterator
 
     from ae_core.abc import Backend
     from ae_core.testing import LoopChoice, VirtualBackend
@@ -96,11 +96,9 @@ def pytest_pycollect_makeitem(
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_fixture_setup(
-    fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
-) -> object | None:
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any], request: Any) -> object | None:
     """Run an ``async def`` fixture of a test that is ours on the test's loop."""
-    function = fixturedef.func
+    function: Any = fixturedef.func
     is_generator = inspect.isasyncgenfunction(function)
     if not (is_generator or inspect.iscoroutinefunction(function)):
         return None
@@ -224,15 +222,18 @@ def ae_loop(request: pytest.FixtureRequest, ae_errors: list[BaseException]) -> I
         choice.warm_up()
         bound = binding(choice.backend, **choice.options())
     hook = ae.exception_hook
-    own: Callable[[BaseException, Any], None] = lambda error, _: ae_errors.append(error)  # noqa: E731
+
+    def collect(error: BaseException, watcher: object) -> None:
+        ae_errors.append(error)
+
     with bound as backend:
         assert backend is not None
         check = LeakCheck()
-        ae.exception_hook = own
+        ae.exception_hook = collect
         try:
             yield backend
         finally:
-            if ae.exception_hook is own:
+            if ae.exception_hook is collect:
                 ae.exception_hook = hook
         if not request.node.stash.get(_failed, False):
             left = check.left() if _watches_leaks(request.node) else []
@@ -257,9 +258,9 @@ def _watches_leaks(item: pytest.Item) -> bool:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
     """Note that a test has failed: the traceback of its failure keeps things alive."""
-    report: Any = yield
+    report = yield
     if report.failed:
         item.stash[_failed] = True
     return report

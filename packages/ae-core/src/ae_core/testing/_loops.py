@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .._async.tasks import sleep
 from .._backends._multiplexers import MULTIPLEXERS
@@ -53,7 +53,7 @@ class LoopChoice:
 
 # A backend is one row in the table. What makes other loops of it: an id, the library that this
 # needs besides, and the options.
-_Variant = tuple[str, str | None, "Callable[[], dict[str, Any]]"]
+_Variant: TypeAlias = "tuple[str, str | None, Callable[[], dict[str, Any]]]"
 
 
 def _asyncio_loop(module: str, name: str) -> dict[str, Any]:
@@ -79,7 +79,8 @@ def _variants() -> dict[str, list[_Variant]]:
         asyncio = [("asyncio", None, dict), ("asyncio-uvloop", "uvloop", uvloop)]
         others = list(MULTIPLEXERS)[1:]  # the first is the default
         loop += [(f"loop-{name}", None, partial(dict, multiplexer=name)) for name in others]
-    return {"asyncio": asyncio, "loop": loop, "tk": [("tk", None, _tcl)]}
+    tk: list[_Variant] = [("tk", None, _tcl)]
+    return {"asyncio": asyncio, "loop": loop, "tk": tk}
 
 
 def loop_choices() -> list[LoopChoice]:
@@ -95,7 +96,7 @@ def loop_choices() -> list[LoopChoice]:
             name,
             spec.name,
             options,
-            tuple(library for library in (spec.library, more) if _is_missing(library)),
+            tuple(each for each in (spec.library, more) if each and _is_missing(each)),
             spec.exclusive,
             spec.name != "trio",
         )
@@ -104,8 +105,8 @@ def loop_choices() -> list[LoopChoice]:
     ]
 
 
-def _is_missing(library: str | None) -> bool:
-    return library is not None and find_spec(library.partition(".")[0]) is None
+def _is_missing(library: str) -> bool:
+    return find_spec(library.partition(".")[0]) is None
 
 
 @cache
