@@ -38,15 +38,15 @@ def test_weight_zero_is_selected_by_a_roll_of_zero_only() -> None:
 def test_weight_zero_is_rare_but_not_impossible() -> None:
     """Case B88: its chance is 1/61."""
     records = [Srv(1, 60, 1, "heavy"), Srv(1, 0, 1, "light")]
-    dice = random.Random(1)
-    first = Counter(order_srv(records, dice)[0].target for _ in range(6100))
+    rng = random.Random(1)
+    first = Counter(order_srv(records, rng)[0].target for _ in range(6100))
     assert 60 < first["light"] < 150
 
 
 def test_chances_follow_the_weights() -> None:
     records = [Srv(1, weight, 1, str(weight)) for weight in (10, 30, 60)]
-    dice = random.Random(2)
-    first = Counter(order_srv(records, dice)[0].target for _ in range(10_000))
+    rng = random.Random(2)
+    first = Counter(order_srv(records, rng)[0].target for _ in range(10_000))
     for weight in (10, 30, 60):
         assert abs(first[str(weight)] / 100 - weight) < 3
 

@@ -10,7 +10,7 @@ import pytest
 import ae_core as ae
 import ae_dns
 from ae_core.abc import Backend
-from ae_dns import Cache, _wire
+from ae_dns import Cache, _wire_fast
 from ae_dns._resolution import Exchange, Reply, Verdict
 from ae_dns.testing import NameServer, Query, Step, parse_records
 
@@ -20,7 +20,7 @@ RECV = 10
 def made_reply(
     name: str, *records: str, rdtype: int = 1, rcode: int = 0, soa: str | None = None
 ) -> Reply:
-    question = _wire.make_question(_wire.encode_name(name), rdtype)
+    question = _wire_fast.make_question(_wire_fast.encode_name(name), rdtype)
     exchange = Exchange(question, [("s", 1)], True)
     exchange.ident = b"id"
     message = dns.message.make_response(dns.message.from_wire(exchange.packet()))

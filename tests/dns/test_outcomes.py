@@ -13,7 +13,7 @@ import pytest
 import ae_core as ae
 import ae_dns
 from ae_core.abc import Backend
-from ae_dns import _wire
+from ae_dns import _wire_fast
 from ae_dns._cache import Cache
 from ae_dns._resolution import Exchange, Reply, Verdict
 from ae_dns.testing import DROP, TRUNCATE, NameServer, Query, Step, rcode
@@ -96,7 +96,7 @@ def test_both_readers_agree_on_packets_of_any_size() -> None:
         exchange = Exchange(question, [("s", 1)], True, stream=True)
         exchange.next_step()
         verdict = exchange.judge(wire)
-        fast = _wire.read_addresses(wire, question, rdtype)
+        fast = _wire_fast.read_addresses(wire, question, rdtype)
         assert verdict in (Verdict.ANSWERED, Verdict.NEXT_STEP), wire.hex()
         if fast is not None:
             decided += 1
@@ -119,7 +119,7 @@ def big_packet(roll: random.Random) -> tuple[bytes, bytes, int]:
     name = roll.choice(
         [b"\1x\4test\0", b"\1a" * 120 + b"\0", (label + b"y" * label[0]) * 3 + b"\0"]
     )
-    question = _wire.make_question(name, rdtype)
+    question = _wire_fast.make_question(name, rdtype)
     wire = bytearray(12) + question
     counts = [0, 0, 0]
     starts = [12, 12 + 1 + name[0]]
@@ -275,7 +275,7 @@ def test_an_error_without_a_question_counts_as_an_answer(
     ],
 )
 def test_other_replies_without_a_question_change_nothing(wire: bytes) -> None:
-    assert not _wire.is_reply_to(wire, _wire.make_question(b"\1x\0", A), False)
+    assert not _wire_fast.is_reply_to(wire, _wire_fast.make_question(b"\1x\0", A), False)
 
 
 # ------------------------------------------------------------- EDNS that is not liked

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ae_dns
-from ae_dns import _wire
+from ae_dns import _wire_fast
 from ae_dns._resolution import (
     Exchange,
     Reply,
@@ -27,7 +27,7 @@ A, MX = 1, 15
 
 
 def question(name: str, rdtype: int = A) -> bytes:
-    return _wire.make_question(_wire.encode_name(name), rdtype)
+    return _wire_fast.make_question(_wire_fast.encode_name(name), rdtype)
 
 
 def exchange(
@@ -166,7 +166,7 @@ def test_garbage_behind_a_true_question_goes_on_with_the_plan() -> None:
 
 
 def test_random_case_is_insisted_on() -> None:
-    made = exchange(case_coins=0b10101)
+    made = exchange(random_bits=0b10101)
     assert b"WwW" in made.packet()
     wire = reply_to(made, "www.x.test. A 192.0.2.1")
     lower = wire[:12] + wire[12:22].lower() + wire[22:]
@@ -177,7 +177,7 @@ def test_random_case_is_insisted_on() -> None:
 
 
 def test_a_server_that_loses_the_case_is_asked_over_tcp() -> None:
-    made = exchange(case_coins=0b111)
+    made = exchange(random_bits=0b111)
     wire = reply_to(made, "www.x.test. A 192.0.2.1")
     lower = wire[:12] + wire[12:22].lower() + wire[22:]
     made.timed_out()
@@ -222,11 +222,11 @@ def take(resolution: Resolution, *records: str, rcode: int = 0, soa: int | None 
 
 
 def resolution(*names: str) -> Resolution:
-    return Resolution([_wire.encode_name(name) for name in names], A)
+    return Resolution([_wire_fast.encode_name(name) for name in names], A)
 
 
 def asked(made: Resolution) -> str:
-    return _wire.decode_name(made.question[:-4])
+    return _wire_fast.decode_name(made.question[:-4])
 
 
 def test_an_answer_ends_the_lookup() -> None:
@@ -274,7 +274,7 @@ def test_an_alias_inside_the_reply_needs_no_query() -> None:
     made = resolution("x.test")
     assert take(made, "x.test. 9 CNAME y.test.", "y.test. 60 A 192.0.2.1")
     assert made.reading is not None
-    assert _wire.decode_name(made.reading.name) == "y.test"
+    assert _wire_fast.decode_name(made.reading.name) == "y.test"
     assert made.ttl == 9
 
 
@@ -375,7 +375,7 @@ def test_candidate_names(
     name: str, search: list[str], ndots: int, explicit: list[str] | None, expected: list[str]
 ) -> None:
     names = candidate_names(name, search, ndots, explicit)
-    assert [_wire.decode_name(each) for each in names] == expected
+    assert [_wire_fast.decode_name(each) for each in names] == expected
 
 
 def test_a_name_that_no_explicit_suffix_fits_is_impossible() -> None:

@@ -96,8 +96,8 @@ def test_replies_may_come_in_any_order_and_any_pieces() -> None:
     def behave(queries: list[bytes], _: int) -> tuple[bytes, bool]:
         if len(queries) < 5:
             return b"", False
-        noise = framed(b"") + framed(b"x") + framed(b"\0" * 40)
-        return noise + b"".join(framed(answer(query)) for query in reversed(queries)), False
+        unexpected = framed(b"") + framed(b"x") + framed(b"\0" * 40)
+        return unexpected + b"".join(framed(answer(query)) for query in reversed(queries)), False
 
     with TcpServer(behave) as server:
         assert ask_all(tcp(server.endpoint), 5) == [["192.0.2.1"]] * 5
@@ -278,7 +278,7 @@ def test_a_thousand_queries_at_once_are_not_lost_at_once(server: NameServer) -> 
     assert resolver.statistics()["sent"] == 2000
 
 
-def test_held_queries_can_be_cancelled(server: NameServer) -> None:
+def test_delayed_queries_can_be_cancelled(server: NameServer) -> None:
     resolver = ae_dns.Resolver(servers=[server.endpoint], max_outstanding=2000)
     found = [resolver.a(f"n{i}.test.") for i in range(500)]
     for each in found[:400]:

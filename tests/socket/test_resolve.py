@@ -300,10 +300,10 @@ def test_srv_records_give_targets_and_ports_in_their_order() -> None:
     ]
     assert [question[0] for question in resolver.questions] == [
         "_xmpp-client._tcp.x.test",
-        "b.test",
-        "a.test",
-        "missing.test",
-    ]
+        "b.test.",
+        "a.test.",
+        "missing.test.",
+    ], "a target is an absolute name: no search list applies to it"
 
 
 def test_srv_is_asked_only_for_names_of_services_and_hosts() -> None:

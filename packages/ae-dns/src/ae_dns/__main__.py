@@ -109,20 +109,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(console.printable(f"ae_dns: {error}"), file=sys.stderr)
         return _USAGE
-    trouble: ResolveError | None = None
+    failure: ResolveError | None = None
     reply: dns.message.Message | None = None
     try:
         reply = found.recv().message
     except ResolveError as error:
-        trouble = error
+        failure = error
         if log.wire is not None:
             reply = _whole(log.wire)
     if options.json:
-        text = json.dumps(_as_json(log, reply, name, rdtype, trouble))
+        text = json.dumps(_as_json(log, reply, name, rdtype, failure))
         print(text.replace("\x7f", "\\u007f"))  # the one control character that JSON leaves
     else:
-        _show(log, reply, trouble)
-    return _status(trouble)
+        _show(log, reply, failure)
+    return _status(failure)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -185,19 +185,19 @@ def _endpoint(sockaddr: Any) -> str:
     return ae_socket.format_host_port(f"{host}{scope}", port)
 
 
-def _status(trouble: ResolveError | None) -> int:
-    if trouble is None:
+def _status(failure: ResolveError | None) -> int:
+    if failure is None:
         return 0
-    if isinstance(trouble, NoData):
+    if isinstance(failure, NoData):
         return _NO_DATA
-    if isinstance(trouble, QueryTimedOut):
+    if isinstance(failure, QueryTimedOut):
         return _NO_ANSWER
-    if isinstance(trouble, ServerFailed) and trouble.rcode is None:
+    if isinstance(failure, ServerFailed) and failure.rcode is None:
         return _NO_ANSWER
-    return int(trouble.rcode) if trouble.rcode else _IMPOSSIBLE
+    return int(failure.rcode) if failure.rcode else _IMPOSSIBLE
 
 
-def _show(log: _Log, reply: dns.message.Message | None, trouble: ResolveError | None) -> None:
+def _show(log: _Log, reply: dns.message.Message | None, failure: ResolveError | None) -> None:
     if reply is not None:
         flags = dns.flags.to_text(reply.flags).lower()
         print(f";; {dns.rcode.to_text(reply.rcode())}, flags {flags}, id {reply.id}")
@@ -213,8 +213,8 @@ def _show(log: _Log, reply: dns.message.Message | None, trouble: ResolveError | 
                 for text in rrset.to_text().split("\n"):
                     _say(f";{text}" if section is reply.question else text)
         print()
-    if trouble is not None:
-        _say(f";; {trouble}")
+    if failure is not None:
+        _say(f";; {failure}")
     source = f", {log.server} {log.transport}, {log.octets} octets" if log.server else ""
     plural = "query" if log.queries == 1 else "queries"
     print(f";; {log.queries} {plural}, {log.milliseconds():.1f} ms{source}")
@@ -225,9 +225,9 @@ def _as_json(
     reply: dns.message.Message | None,
     name: str,
     rdtype: str,
-    trouble: ResolveError | None,
+    failure: ResolveError | None,
 ) -> dict[str, Any]:
-    rcode = None if trouble is None else trouble.rcode
+    rcode = None if failure is None else failure.rcode
     if reply is not None:
         rcode = reply.rcode()
     answers = []
@@ -246,7 +246,7 @@ def _as_json(
         "type": rdtype,
         "rcode": None if rcode is None else dns.rcode.to_text(rcode),
         "answers": answers,
-        "error": None if trouble is None else str(trouble),
+        "error": None if failure is None else str(failure),
         "server": log.server or None,
         "transport": log.transport if log.server else None,
         "octets": log.octets,

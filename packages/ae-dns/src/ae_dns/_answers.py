@@ -10,9 +10,9 @@ __all__ = ("Answer", "Srv", "name_text", "order_srv", "texts")
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast, overload
 
-from ._message import Record, make_rdata
 from ._resolution import Reply
-from ._wire import Reading, decode_name
+from ._wire_fast import Reading, decode_name
+from ._wire_full import Record, make_rdata
 
 if TYPE_CHECKING:
     import dns.message
@@ -123,13 +123,13 @@ def name_text(name: dns.name.Name) -> str:
     return name.to_text(omit_final_dot=True) or "."
 
 
-class Dice(Protocol):
+class Rng(Protocol):
     """As much of :class:`random.Random` as :func:`order_srv` needs."""
 
     def randint(self, a: int, b: int, /) -> int: ...
 
 
-def order_srv(records: Iterable[Srv], dice: Dice | None = None) -> list[Srv]:
+def order_srv(records: Iterable[Srv], rng: Rng | None = None) -> list[Srv]:
     """Return service records in the order in which a client shall try them (RFC 2782).
 
     By priority; among equals at random, the chance being the weight. A record of weight
@@ -137,13 +137,13 @@ def order_srv(records: Iterable[Srv], dice: Dice | None = None) -> list[Srv]:
 
     Args:
         records: The records, in any order.
-        dice: Source of ``randint(low, high)``, both ends included; default: :mod:`random`.
+        rng: Source of ``randint(low, high)``, both ends included; default: :mod:`random`.
     """
-    if dice is None:
+    if rng is None:
         import random
 
-        dice = random
-    roll = dice.randint
+        rng = random
+    roll = rng.randint
     groups: dict[int, list[Srv]] = {}
     for record in records:
         groups.setdefault(record.priority, []).append(record)
@@ -184,5 +184,5 @@ def _text(rdata: Any) -> str | None:
     try:
         return f"{dns.rdatatype.to_text(rdata.rdtype)} {rdata.to_text()}"
     except Exception:
-        # as in `_message.make_rdata`: the octets came from the network, the others count
+        # as in `_wire_full.make_rdata`: the octets came from the network, the others count
         return None

@@ -14,8 +14,6 @@ __all__ = (
     "parse_resolv_conf",
     "parse_server",
     "parse_suffix",
-    "protocols",
-    "variable",
 )
 
 import os
@@ -27,9 +25,10 @@ from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 import ae_core as ae
+from ae_core.abc import environment
 from ae_socket import address_family, host_to_ascii, parse_address, parse_host_port
 
-from ._wire import encode_name
+from ._wire_fast import encode_name
 
 DEFAULT_TIMEOUTS: Final = (2.0, 5.0, 5.0)
 _MAX_SERVERS: Final = 3  # MAXNS
@@ -94,22 +93,6 @@ class Config(NamedTuple):
     def but(self, **changes: Any) -> Config:
         """Return a copy with these fields changed."""
         return self._replace(**changes)
-
-
-def variable(name: str) -> str | None:
-    """Return an environment variable, unless Python was told to ignore them (``-E``)."""
-    return None if sys.flags.ignore_environment else os.environ.get(name)
-
-
-def protocols() -> tuple[int, ...]:
-    """Return the address families that ``AE_PROTOCOLS`` allows, in its order: 4 and 6.
-
-    Words that are not understood are skipped, and if none is left, both families are allowed:
-    ``ae_socket`` does so, and says it.
-    """
-    known = {"ipv4": 4, "ipv6": 6}
-    words = [word.strip().lower() for word in (variable("AE_PROTOCOLS") or "").split(",")]
-    return tuple(dict.fromkeys(known[word] for word in words if word in known)) or (4, 6)
 
 
 def parse_server(text: str) -> Server:
@@ -297,7 +280,7 @@ class SystemConfig:
 
     def current(self) -> Config:
         """Return what holds now: the same object as long as nothing changed."""
-        path = variable("AE_RESOLV_CONF") or ""
+        path = environment("AE_RESOLV_CONF")
         if sys.platform == "win32" and not path:
             # The registry has no stamp that could be looked at; it is read once a minute.
             minute = int(time.monotonic() / 60)
@@ -309,7 +292,7 @@ class SystemConfig:
             assert self._config is not None
             return self._config
         path = path or "/etc/resolv.conf"
-        res_options, local_domain = variable("RES_OPTIONS"), variable("LOCALDOMAIN")
+        res_options, local_domain = environment("RES_OPTIONS"), environment("LOCALDOMAIN", None)
         stamp = (path, _stamp(path), res_options, local_domain)
         if self._config is None or stamp != self._stamp or self._is_young:
             is_new = stamp != self._stamp

@@ -79,8 +79,8 @@ class Engine:
         self._timer: ae.Watcher | None = None
         self._armed = 0.0
         self.burst: int = 0  # datagrams sent since the last one arrived
-        self._held: deque[tuple[Exchange, float]] = deque()
-        self._release_held: ae.Watcher | None = None
+        self._delayed: deque[tuple[Exchange, float]] = deque()
+        self._delay_timer: ae.Watcher | None = None
 
     # ------------------------------------------------------------- for the resolver
 
@@ -130,10 +130,10 @@ class Engine:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._release_held is not None:
-            self._release_held.cancel()
-            self._release_held = None
-        self._held.clear()
+        if self._delay_timer is not None:
+            self._delay_timer.cancel()
+            self._delay_timer = None
+        self._delayed.clear()
         for bucket in self._buckets.values():
             for exchange in list(bucket):
                 if exchange.channel is not None:
@@ -201,24 +201,24 @@ class Engine:
         deadline = bucket[exchange] = now + timeout
         if self._timer is None or deadline < self._armed:
             self._arm(deadline, now)
-        if exchange.stream or (self.burst < BURST and not self._held):
+        if exchange.stream or (self.burst < BURST and not self._delayed):
             self._send(exchange)
         else:
-            self._held.append((exchange, deadline))
-            if self._release_held is None:
-                self._release_held = ae.timer(0, self._on_turn)
+            self._delayed.append((exchange, deadline))
+            if self._delay_timer is None:
+                self._delay_timer = ae.timer(0, self._on_turn)
 
     def _on_turn(self) -> None:
-        """Send what was held back, as far as it has not been cancelled, or its time is up."""
-        self._release_held = None
+        """Send the delayed queries, as far as it has not been cancelled, or its time is up."""
+        self._delay_timer = None
         self.burst = 0
-        while self._held and self.burst < BURST:
-            exchange, deadline = self._held.popleft()
+        while self._delayed and self.burst < BURST:
+            exchange, deadline = self._delayed.popleft()
             bucket = exchange.bucket
             if bucket is not None and bucket.get(exchange) == deadline:
                 self._send(exchange)
-        if self._held:
-            self._release_held = ae.timer(0, self._on_turn)
+        if self._delayed:
+            self._delay_timer = ae.timer(0, self._on_turn)
 
     def _send(self, exchange: Exchange) -> None:
         self.sent += 1
@@ -311,10 +311,10 @@ class Engine:
         if not self.outstanding and self._timer is not None:
             self._timer.cancel()
             self._timer = None
-            if self._release_held is not None:
-                self._release_held.cancel()
-                self._release_held = None
-                self._held.clear()
+            if self._delay_timer is not None:
+                self._delay_timer.cancel()
+                self._delay_timer = None
+                self._delayed.clear()
 
     def _arm(self, deadline: float, now: float) -> None:
         if self._timer is not None:
@@ -336,14 +336,14 @@ class Engine:
                 if exchange.bucket is None or exchange.bucket.get(exchange, now + 1) > now:
                     continue  # ended by what an earlier one of this loop called
                 channel = exchange.channel
-                noise = 0
+                unexpected = 0
                 if channel is not None:
-                    noise = channel.noise
+                    unexpected = channel.unexpected
                     channel.retire()
                     channel.forget(exchange)
                 if self.trace is not None:
                     self.trace("timed out", exchange, b"", None)
-                exchange.timed_out(noise)
+                exchange.timed_out(unexpected)
                 self._go_on(exchange)
         finally:
             # What one of them raised leaves the others due, so the timer fires at once.

@@ -1,38 +1,29 @@
-"""From a host and a service to socket addresses: the seam that ``ae_socket`` calls.
+"""The addresses of one host, as ``ae_socket`` asks for them.
 
-Answers from the hosts file, SRV, A and AAAA records. What needs no name server at all
-(numeric addresses, ``localhost``, numbers of services) is ``ae_socket.resolve``'s.
+They come from the hosts file, from the system's resolver (names below ``.local``), or from A and
+AAAA records. ``ae_socket.resolve`` does all the rest: services and SRV records, numeric addresses,
+``localhost``, the order of families.
 """
 
 from __future__ import annotations
 
-__all__ = ("getaddrinfo",)
+__all__ = ("HostResolver", "getaddrinfo")
 
 import socket
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 import ae_core as ae
-from ae_socket import (
-    AddressInfo,
-    HostsFile,
-    ThreadResolver,
-    host_to_ascii,
-    order_addresses,
-    parse_address,
-)
-from ae_socket import resolve as resolve_numeric
+from ae_socket import AddressInfo, HostsFile, ThreadResolver, host_to_ascii, order_addresses
+from ae_socket import resolve as resolve_service
 
 from ._answers import Srv
-from ._config import protocols, variable
+from ._config import Config
 from ._errors import ResolveError
-from ._lookup import Lookup
+from ._lookup import Lookup, impossible
 from ._resolution import candidate_names, weight
-from ._wire import AAAA, A
-
-if TYPE_CHECKING:
-    from ._resolver import Resolver
+from ._wire_fast import AAAA, A
 
 # Theory of operation
 # -------------------
@@ -42,7 +33,7 @@ if TYPE_CHECKING:
 # thrown; where one fails, the other's addresses are the answer.
 #
 # Firewalls and home routers drop questions for AAAA records, which would cost every connection
-# the time-outs of a whole plan. So when one family has brought addresses, the other has 50 ms
+# the timeouts of a whole plan. So when one family has brought addresses, the other has 50 ms
 # more (RFC 8305, 3). Nothing is gained by hurrying while there is nothing to connect to: an
 # empty or failed family starts no clock.
 #
@@ -52,8 +43,8 @@ if TYPE_CHECKING:
 _AF: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
 _RDTYPE: Final = {4: A, 6: AAAA}
 _TYPES: Final = {
-    "stream": (socket.SOCK_STREAM, socket.IPPROTO_TCP, "tcp"),
-    "dgram": (socket.SOCK_DGRAM, socket.IPPROTO_UDP, "udp"),
+    "stream": (socket.SOCK_STREAM, socket.IPPROTO_TCP),
+    "dgram": (socket.SOCK_DGRAM, socket.IPPROTO_UDP),
 }
 RESOLUTION_DELAY: Final = 0.05
 """Seconds that one family is waited for when the other has brought addresses."""
@@ -65,8 +56,24 @@ Type = Literal["stream", "dgram"]
 Infos = list[AddressInfo]
 
 
+class Queries(Protocol):
+    """What the lookup of a host uses of a resolver."""
+
+    def configure(self) -> Config:
+        """Return the configuration that holds now."""
+        ...
+
+    def start(self, names: list[bytes], rdtype: int, deliver: Callable[[Lookup], None]) -> Lookup:
+        """Start a lookup of addresses, whose outcome goes to *deliver*."""
+        ...
+
+    def srv(self, service: str, proto: str, domain: str) -> ae.CondVar[list[Srv]]:
+        """Look up service records."""
+        ...
+
+
 def getaddrinfo(
-    resolver: Resolver, host: str, service: str | int, family: int, type: Type
+    queries: Queries, host: str, service: str | int, family: int, type: Type
 ) -> ae.CondVar[Infos]:
     """Do ``Resolver.getaddrinfo``."""
     if not isinstance(host, str):
@@ -79,168 +86,48 @@ def getaddrinfo(
         try:
             host = host_to_ascii(host)
         except ValueError as error:
-            return _impossible(ResolveError(str(error)))
-    if _needs_nobody(host):
-        return resolve_numeric(host, service, family=family, type=type)
-    return _Question(resolver, host, family, type).begin(service)
+            return impossible(error)
+    return resolve_service(host, service, family=family, type=type, resolver=HostResolver(queries))
 
 
-def _needs_nobody(host: str) -> bool:
-    if host == "unix/" or parse_address(host.partition("%")[0]) is not None:
-        return True
-    return ("." + host.lower().removesuffix(".")).endswith(".localhost")
+class HostResolver:
+    """Answers ``ae_socket.resolve``: only names of hosts and numbers of ports get here."""
 
+    def __init__(self, queries: Queries) -> None:
+        self._queries = queries
+        self.srv: Callable[[str, str, str], ae.CondVar[list[Srv]]] = queries.srv
 
-def _impossible(error: ResolveError) -> ae.CondVar[Infos]:
-    result: ae.CondVar[Infos] = ae.CondVar()
-
-    def settle() -> None:
-        if not result.ready:
-            result.throw(error)
-
-    ae.postpone(settle)
-    return result
-
-
-class _Question:
-    """One call of ``getaddrinfo`` that needs more than arithmetic."""
-
-    def __init__(self, resolver: Resolver, host: str, family: int, type: Type) -> None:
-        self.resolver = resolver
-        self.host = host
-        self.families = [each for each in protocols() if family in (0, each)]
-        self.family = family
-        self.type: Type = type
-        self.port = 0
-        self.service: str | None = None
-        self.parts: list[ae.CondVar[Any]] = []
-        self.result: ae.CondVar[Infos] = ae.CondVar(self.on_result)
-
-    def begin(self, service: str | int) -> ae.CondVar[Infos]:
-        # Only the number is wanted: any numeric address of a family in use will do.
-        anything = "::1" if self.families[:1] == [6] else "127.0.0.1"
-        self.then(resolve_numeric(anything, service, type=self.type), self.on_service)
-        if isinstance(service, str) and not service.isdigit():
-            self.service = service.partition("=")[0]
-        return self.result
-
-    def then(self, part: ae.CondVar[Any], callback: Callable[[Any], None]) -> None:
-        """Go on with the value of *part*; its error is ours."""
-
-        def ready(part: ae.CondVar[Any]) -> None:
-            if self.result.ready:
-                return
-            try:
-                callback(part.recv())
-            except Exception as error:
-                if self.result.ready:
-                    raise
-                # Its traceback leads here, and from here back to it.
-                self.result.throw(error.with_traceback(None))
-
-        self.parts = [part]
-        part.on_ready(ready)
-
-    def on_result(self, result: ae.CondVar[Infos]) -> None:
-        parts, self.parts = self.parts, []
-        if result.cancelled:
-            for part in parts:
-                part.cancel()
-
-    def on_service(self, infos: Infos) -> None:
-        if not self.families or not infos:
-            self.result.send([])
-            return
-        self.port = int(infos[0].sockaddr[1])
-        found = [info for text in _hosts.addresses(self.host) if (info := self.info(text))]
-        if found:
-            self.finish([found])
-        elif _is_local(self.host):
-            self.then(self.ask_system(self.host, self.port), self.result.send)
-        elif self.service is not None:
-            protocol = _TYPES[self.type][2]
-            self.then(self.resolver.srv(self.service, protocol, self.host), self.on_srv)
-        else:
-            self.ask_for([(self.host, self.port)])
-
-    def on_srv(self, records: list[Srv]) -> None:
-        if not records:
-            self.ask_for([(self.host, self.port)])
-            return
-        # RFC 2782: a target of "." says that the service is decidedly not available.
-        targets = [(f"{srv.target}.", srv.port) for srv in records if srv.target != "."]
-        if targets:
-            self.ask_for(targets)
-        else:
-            self.result.send([])
-
-    def ask_for(self, targets: Sequence[tuple[str, int]]) -> None:
-        """Look up the addresses of every target; they stay in the order of the targets."""
-        parts = self.parts = [self.addresses(host, port) for host, port in targets]
-        together: ae.CondVar[None] = ae.CondVar()
-        with together.group():
-            for part in parts:
-                together.begin()
-                part.on_ready(lambda _: together.end())
-        self.then(together, lambda _: self.on_addresses(parts))
-        self.parts = parts
-
-    def on_addresses(self, parts: Sequence[ae.CondVar[Infos]]) -> None:
-        groups = []
-        trouble: Exception | None = None
-        for part in parts:
-            try:
-                groups.append(part.recv())
-            except OSError as error:
-                trouble = trouble or error.with_traceback(None)
-        if trouble is not None and not any(groups):
-            raise trouble
-        self.finish(groups)
-
-    def addresses(self, host: str, port: int) -> ae.CondVar[Infos]:
-        """Look up one target: in the hosts file, by the system, or by A and AAAA records."""
-        infos = [info for text in _hosts.addresses(host) if (info := self.info(text, port))]
-        if infos:
+    def getaddrinfo(
+        self, host: str, service: str | int, *, family: int = 0, type: Type = "stream"
+    ) -> ae.CondVar[Infos]:
+        """Look up the addresses of *host*, ordered by RFC 6724."""
+        port = int(service)
+        kind = _TYPES[type]
+        families = [each for each in _AF if family in (0, each)]
+        infos_of = partial(_infos, port, kind, families)
+        listed = infos_of(_hosts.addresses(host))
+        if listed:
             known: ae.CondVar[Infos] = ae.CondVar()
-            known.send(infos)
+            known.send(listed)
             return known
-        if _is_local(host):
-            return self.ask_system(host, port)
+        if host.lower().removesuffix(".").endswith(".local"):
+            return _system.getaddrinfo(host, port, family=family, type=type)
+        return _HostLookup(self._queries, host, families, infos_of).result
 
-        def infos_of(texts: list[str]) -> Infos:
-            return [info for text in texts if (info := self.info(text, port))]
 
-        return _HostLookup(self.resolver, host, self.families, infos_of).result
-
-    def ask_system(self, host: str, port: int) -> ae.CondVar[Infos]:
-        family = self.families[0] if len(self.families) == 1 else 0
-        return _system.getaddrinfo(host, port, family=family, type=self.type)
-
-    def info(self, text: str, port: int | None = None) -> AddressInfo | None:
-        """Return an address with our port and type, unless its family is not wanted."""
+def _infos(port: int, kind: tuple[int, int], families: Sequence[int], texts: list[str]) -> Infos:
+    """Return the addresses in *texts* that are of one of *families*, ordered by RFC 6724."""
+    infos: Infos = []
+    for text in texts:
         family = 6 if ":" in text else 4
-        if family not in self.families:
-            return None
-        kind, protocol, _name = _TYPES[self.type]
-        port = self.port if port is None else port
+        if family not in families:
+            continue
         sockaddr: tuple[Any, ...] = (text, port)
         if family == 6:
             address, _, scope = text.partition("%")
             sockaddr = (address, port, 0, _scope_id(scope))
-        return AddressInfo(_AF[family], kind, protocol, sockaddr)
-
-    def finish(self, groups: list[Infos]) -> None:
-        infos: Infos = []
-        for group in groups:
-            ordered = order_addresses(group)
-            if variable("AE_PROTOCOLS"):
-                ordered.sort(key=lambda info: self.families.index(_family(info)))
-            infos += ordered
-        self.result.send(list(dict.fromkeys(infos)))
-
-
-def _family(info: AddressInfo) -> int:
-    return 6 if info.family == socket.AF_INET6 else 4
+        infos.append(AddressInfo(_AF[family], *kind, sockaddr))
+    return order_addresses(infos)
 
 
 def _scope_id(scope: str) -> int:
@@ -252,27 +139,23 @@ def _scope_id(scope: str) -> int:
         return 0
 
 
-def _is_local(host: str) -> bool:
-    return host.lower().removesuffix(".").endswith(".local")
-
-
 class _HostLookup:
     """A and AAAA records of one host: candidate by candidate, both types at once."""
 
     def __init__(
         self,
-        resolver: Resolver,
+        queries: Queries,
         host: str,
         families: Sequence[int],
         infos_of: Callable[[list[str]], Infos],
     ) -> None:
-        self.resolver = resolver
+        self.queries = queries
         self.infos_of = infos_of
         self.result: ae.CondVar[Infos] = ae.CondVar(self.on_result)
-        self.trouble: ResolveError | None = None
+        self.error: ResolveError | None = None
         self.lookups: list[Lookup] = []
         self.delay: ae.Watcher | None = None
-        config = resolver.configure()
+        config = queries.configure()
         rdtypes = [_RDTYPE[family] for family in families]
         if config.no_aaaa and A in rdtypes:
             rdtypes = [A]
@@ -282,7 +165,7 @@ class _HostLookup:
             self.names = candidate_names(host, config.search, config.ndots)
         except ValueError as error:
             self.names = []
-            self.trouble = ResolveError(str(error))
+            self.error = ResolveError(str(error))
         ae.postpone(partial(self.go_on, self.try_next))
 
     def go_on(self, step: Callable[[], None]) -> None:
@@ -298,12 +181,12 @@ class _HostLookup:
 
     def try_next(self) -> None:
         if not self.names:
-            assert self.trouble is not None
-            raise self.trouble
+            assert self.error is not None
+            raise self.error
         name = self.names.pop(0)
         self.lookups = []
         for rdtype in self.rdtypes[: 1 if self.one_by_one else None]:
-            self.lookups.append(self.resolver.start([name], rdtype, self.on_lookup))
+            self.lookups.append(self.queries.start([name], rdtype, self.on_lookup))
         self.name = name
 
     def on_lookup(self, lookup: Lookup) -> None:
@@ -314,7 +197,7 @@ class _HostLookup:
         """Take it that the lookup of one type is over."""
         if len(self.lookups) < len(self.rdtypes):
             rdtype = self.rdtypes[len(self.lookups)]
-            self.lookups.append(self.resolver.start([self.name], rdtype, self.on_lookup))
+            self.lookups.append(self.queries.start([self.name], rdtype, self.on_lookup))
         if all(each.condvar.ready for each in self.lookups):
             self.on_all()
         elif self.delay is None and self.texts():
@@ -336,9 +219,9 @@ class _HostLookup:
             self.result.send(self.infos_of(texts))
             return
         for lookup in self.lookups:
-            trouble = lookup.error()
-            if self.trouble is None or weight(trouble) > weight(self.trouble):
-                self.trouble = trouble
+            error = lookup.error()
+            if self.error is None or weight(error) > weight(self.error):
+                self.error = error
             if lookup.ends_search:
                 self.names.clear()
         self.try_next()

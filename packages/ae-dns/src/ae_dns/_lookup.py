@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ("Lookup", "deliver_addresses", "deliver_answer", "deliver_srv", "deliver_texts")
+__all__ = (
+    "Lookup",
+    "deliver_addresses",
+    "deliver_answer",
+    "deliver_srv",
+    "deliver_texts",
+    "impossible",
+)
 
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
@@ -11,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 import ae_core as ae
 
 from ._answers import Answer, Srv, make_address, name_text, order_srv, texts
-from ._message import Record
+from ._errors import ResolveError
 from ._resolution import Exchange, Reply, Resolution
+from ._wire_full import Record
 
 if TYPE_CHECKING:
     from ._engine import Engine
@@ -62,8 +70,8 @@ class Lookup(Resolution):
         reply = exchange.reply
         if reply is not None:
             self._go_on(partial(self._take, reply, 0))
-        elif (trouble := exchange.trouble()) is not None:
-            self._go_on(partial(self.give_up, trouble))
+        elif (reason := exchange.end_reason()) is not None:
+            self._go_on(partial(self.give_up, reason))
         else:
             self._go_on(partial(self.fail, exchange.rcode))
 
@@ -141,3 +149,15 @@ def _rdatas(lookup: Lookup) -> list[Any]:
         make_address(reply, value) if isinstance(value, Record) else value
         for value in reading.values
     ]
+
+
+def impossible(error: ValueError) -> ae.CondVar[Any]:
+    """Return a condvar that is thrown why a name cannot be asked for, in the next turn."""
+    condvar: ae.CondVar[Any] = ae.CondVar()
+
+    def settle() -> None:
+        if not condvar.ready:
+            condvar.throw(ResolveError(str(error)))
+
+    ae.postpone(settle)
+    return condvar

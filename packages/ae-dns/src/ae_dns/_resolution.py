@@ -8,7 +8,7 @@ from __future__ import annotations
 
 __all__ = (
     "Exchange",
-    "Plan",
+    "QueryPlan",
     "Reply",
     "Resolution",
     "Verdict",
@@ -21,9 +21,9 @@ import enum
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
-from . import _message
+from . import _wire_full
 from ._errors import NoData, NoSuchName, QueryTimedOut, ResolveError, ServerFailed
-from ._wire import (
+from ._wire_fast import (
     AAAA,
     MAX_HOPS,
     A,
@@ -73,7 +73,7 @@ _IN: Final = b"\0\1"
 # So many packets that are no reply are no accident.
 _SUSPICIOUS: Final = 100
 
-Plan = Sequence[tuple[Any, float]]
+QueryPlan = Sequence[tuple[Any, float]]
 
 
 class Verdict(enum.Enum):
@@ -102,7 +102,7 @@ class Reply:
         question: bytes,
         rcode: int,
         reading: Reading | None,
-        message: _message.Message | None,
+        message: _wire_full.Message | None,
     ) -> None:
         self.wire: bytes = wire
         self.question: bytes = question
@@ -110,20 +110,20 @@ class Reply:
         self._reading = reading
         self._message = message
 
-    def _parsed(self) -> _message.Message:
+    def _parsed(self) -> _wire_full.Message:
         if self._message is None:
-            self._message = _message.parse(self.wire, self.question)
+            self._message = _wire_full.parse(self.wire, self.question)
         return self._message
 
     def read_addresses(self) -> Reading:
         """Return the reading whose values are address texts."""
         if self._reading is None:
-            self._reading = _message.addresses(self._parsed(), self.question)
+            self._reading = _wire_full.addresses(self._parsed(), self.question)
         return self._reading
 
     def read(self, accept: Collection[int] | None) -> Reading:
         """Return the reading whose values are records (rdata) of the types in *accept*."""
-        return _message.read(self._parsed(), self.question, accept)
+        return _wire_full.read(self._parsed(), self.question, accept)
 
     def lifetime(self) -> tuple[int, bool]:
         """Return for how many seconds it may be kept, and whether it says "there is none"."""
@@ -137,7 +137,7 @@ class Reply:
         return min(reading.ttl, reading.negative_ttl), True
 
 
-def make_plan(servers: Sequence[Any], timeouts: Sequence[float]) -> Plan:
+def make_plan(servers: Sequence[Any], timeouts: Sequence[float]) -> QueryPlan:
     """Return the steps of an exchange: time-outs outer, servers inner (DNS-12)."""
     return tuple((server, timeout) for timeout in timeouts for server in servers)
 
@@ -151,7 +151,7 @@ class Exchange:
         edns: Whether to announce 1232 octets.
         stream: Whether to use TCP from the start.
         trust_ad: Whether to ask for, and believe, the AD bit.
-        case_coins: A random number of many bits turns 0x20 on; ``None`` leaves it off.
+        random_bits: A random number of many bits turns 0x20 on; ``None`` leaves it off.
 
     Attributes:
         server: The server of the present step.
@@ -191,11 +191,11 @@ class Exchange:
     def __init__(
         self,
         question: bytes,
-        plan: Plan,
+        plan: QueryPlan,
         edns: bool,
         stream: bool = False,
         trust_ad: bool = False,
-        case_coins: int | None = None,
+        random_bits: int | None = None,
     ) -> None:
         self.question: bytes = question
         self._plan = plan
@@ -205,13 +205,13 @@ class Exchange:
         self._declined: dict[Any, float | None] = {}
         self.stream: bool = stream
         self._trust_ad = trust_ad
-        self._exact = case_coins is not None
+        self._exact = random_bits is not None
         self._miscased = False
         self._ignored = 0
         self._garbage: str | None = None  # what was wrong with a reply
         self._failure: str | None = None  # why a server could not be asked
         self._is_late = False  # whether a server had its time and did not answer
-        self._sent = question if case_coins is None else randomize_case(question, case_coins)
+        self._sent = question if random_bits is None else randomize_case(question, random_bits)
         self.server: Any = None
         self.timeout: float = 0.0
         self.reply: Reply | None = None
@@ -256,7 +256,7 @@ class Exchange:
         """Note that the server of the present step could not be asked."""
         self._failure = reason
 
-    def trouble(self) -> str | None:
+    def end_reason(self) -> str | None:
         """Return why the exchange ended without a reply.
 
         ``None`` where response codes, or that time ran out, say all there is to say.
@@ -269,8 +269,8 @@ class Exchange:
             return f"no server could be asked ({self._failure})"
         return None
 
-    def timed_out(self, noise: int = 0) -> None:
-        """Note that the present step brought nothing in its time, but *noise* wrong packets.
+    def timed_out(self, unexpected: int = 0) -> None:
+        """Note that the present step brought nothing in its time, but *unexpected* wrong packets.
 
         If a reply came that differed in the case of its name only, the server (or
         something on the way) does not keep the case. If many packets came that were no
@@ -279,7 +279,7 @@ class Exchange:
         elsewhere, so that is what the following steps use.
         """
         self._is_late = True
-        if self._miscased or self._ignored + noise >= _SUSPICIOUS:
+        if self._miscased or self._ignored + unexpected >= _SUSPICIOUS:
             self.stream = True
 
     def judge(self, wire: bytes) -> Verdict:
@@ -324,15 +324,15 @@ class Exchange:
             # Names in the records point to the question: nobody wants to see random case.
             wire = wire[:12] + question + wire[12 + len(question) :]
         reading: Reading | None = None
-        message: _message.Message | None = None
+        message: _wire_full.Message | None = None
         if rdtype in (A, AAAA) and question[-2:] == _IN:
             reading = read_addresses(wire, question, rdtype)
         if reading is not None:
             rcode = reading.rcode
         else:
             try:
-                message = _message.parse(wire, question)
-            except _message.MalformedReply as error:
+                message = _wire_full.parse(wire, question)
+            except _wire_full.MalformedReply as error:
                 return self._useless(str(error))
             rcode = message.rcode
             if rcode not in (_NOERROR, _NXDOMAIN):
@@ -357,12 +357,12 @@ class Resolution:
     """
 
     __slots__ = (
+        "_error",
         "_hops",
         "_index",
         "_is_final",
         "_names",
         "_rdclass",
-        "_trouble",
         "question",
         "rdtype",
         "reading",
@@ -377,7 +377,7 @@ class Resolution:
         self._rdclass = rdclass
         self._hops = 0
         self._is_final = False
-        self._trouble: ResolveError | None = None
+        self._error: ResolveError | None = None
         self.reading: Reading | None = None
         self.reply: Reply | None = None
         self.ttl: int = 0
@@ -424,8 +424,8 @@ class Resolution:
         self.reading = None
         return self._end(ServerFailed(f"{reason}: {self._text('{}')}"))
 
-    def _end(self, trouble: ResolveError) -> bool:
-        self._trouble = trouble
+    def _end(self, error: ResolveError) -> bool:
+        self._error = error
         self._is_final = True
         return True
 
@@ -440,16 +440,16 @@ class Resolution:
 
     def error(self) -> ResolveError:
         """Return why there is no answer."""
-        assert self._trouble is not None
-        return self._trouble
+        assert self._error is not None
+        return self._error
 
     def _text(self, template: str) -> str:
         return template.format(repr(decode_name(self._names[self._index])))
 
-    def _try_next(self, trouble: ResolveError) -> bool:
+    def _try_next(self, error: ResolveError) -> bool:
         # As glibc: "exists, but no such record" says most, then a server's failure.
-        if self._trouble is None or weight(trouble) > weight(self._trouble):
-            self._trouble = trouble
+        if self._error is None or weight(error) > weight(self._error):
+            self._error = error
         # A name that is an alias exists, even if it leads nowhere: it ends the search, too.
         if self._hops or self._index + 1 >= len(self._names):
             return True
@@ -458,13 +458,13 @@ class Resolution:
         return False
 
 
-def weight(trouble: ResolveError) -> int:
-    """Return how much *trouble* says, compared with that of other names or types."""
-    if isinstance(trouble, NoData):
+def weight(error: ResolveError) -> int:
+    """Return how much *error* says, compared with that of other names or types."""
+    if isinstance(error, NoData):
         return 3
-    if isinstance(trouble, NoSuchName):
+    if isinstance(error, NoSuchName):
         return 0
-    return 2 if isinstance(trouble, ServerFailed) else 1
+    return 2 if isinstance(error, ServerFailed) else 1
 
 
 def candidate_names(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 from weakref import WeakSet
 
 import ae_core as ae
+from ae_core.abc import environment
 from ae_socket import AddressInfo, host_to_ascii
 
 from . import _special_names
@@ -27,11 +28,11 @@ from ._arguments import (
     type_number,
 )
 from ._cache import Cache
-from ._config import DEFAULT_TIMEOUTS, Config, SystemConfig, variable
+from ._config import DEFAULT_TIMEOUTS, Config, SystemConfig
 from ._errors import ResolveError
 from ._lookup import Deliver, Lookup, deliver_addresses, deliver_answer, deliver_srv, deliver_texts
-from ._resolution import Exchange, Plan, candidate_names, make_plan
-from ._wire import AAAA, A
+from ._resolution import Exchange, QueryPlan, candidate_names, make_plan
+from ._wire_fast import AAAA, A
 
 if TYPE_CHECKING:
     import dns.rdataclass
@@ -120,7 +121,7 @@ class Resolver:
         self._tcp = tcp
         self._system = SystemConfig() if servers is None else None
         self._seen: Config | None = None  # what the plans were made from
-        self._plans: tuple[Plan, ...] = ()
+        self._plans: tuple[QueryPlan, ...] = ()
         self._rotation = 0
         self._effective = Config()
         self._local = _Local()
@@ -445,13 +446,18 @@ class Resolver:
             if len(plans) > 1:
                 self._rotation = (self._rotation + 1) % len(plans)
                 plan = plans[self._rotation]
-            coins = None
+            random_bits = None
             if self._case_randomization:
                 import secrets
 
-                coins = secrets.randbits(len(question) * 8)
+                random_bits = secrets.randbits(len(question) * 8)
             exchange = Exchange(
-                question, plan, config.edns is not False, config.use_vc, config.trust_ad, coins
+                question,
+                plan,
+                config.edns is not False,
+                config.use_vc,
+                config.trust_ad,
+                random_bits,
             )
             if self._cache is not None:
                 exchange.generation = self._cache.generation
@@ -500,7 +506,7 @@ class Resolver:
             self._seen = system
         if self._tcp:
             config = config.but(use_vc=True)
-        edns = self._edns and (config.edns or variable("AE_EDNS0") != "0")
+        edns = self._edns and (config.edns or environment("AE_EDNS0") != "0")
         config = config.but(edns=edns)
         if self._plans and _asking(config) != _asking(self._effective):
             self.flush()

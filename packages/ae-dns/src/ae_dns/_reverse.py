@@ -4,16 +4,21 @@ from __future__ import annotations
 
 __all__ = ("reverse_lookup", "reverse_name", "reverse_verify")
 
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 import ae_core as ae
 from ae_socket import parse_address
 
-if TYPE_CHECKING:
-    from ._resolver import Resolver
-
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 _COMPATIBLE: Final = bytes(12)
+
+
+class Queries(Protocol):
+    """What the lookups of addresses use of a resolver."""
+
+    def a(self, name: str) -> ae.CondVar[list[str]]: ...
+    def aaaa(self, name: str) -> ae.CondVar[list[str]]: ...
+    def ptr(self, name: str) -> ae.CondVar[list[str]]: ...
 
 
 def reverse_name(ip: str) -> str | None:
@@ -29,18 +34,18 @@ def reverse_name(ip: str) -> str | None:
     return ".".join(reversed(packed.hex())) + ".ip6.arpa."
 
 
-def reverse_lookup(resolver: Resolver, ip: str) -> ae.CondVar[list[str]]:
+def reverse_lookup(queries: Queries, ip: str) -> ae.CondVar[list[str]]:
     """Do ``Resolver.reverse_lookup``."""
     name = reverse_name(ip)
-    return _nothing() if name is None else resolver.ptr(name)
+    return _nothing() if name is None else queries.ptr(name)
 
 
-def reverse_verify(resolver: Resolver, ip: str) -> ae.CondVar[list[str]]:
+def reverse_verify(queries: Queries, ip: str) -> ae.CondVar[list[str]]:
     """Do ``Resolver.reverse_verify``."""
     packed = _packed(ip)
     if packed is None:
         return _nothing()
-    found = reverse_lookup(resolver, ip)
+    found = reverse_lookup(queries, ip)
     result: ae.CondVar[list[str]] = ae.CondVar()
     under_way: list[ae.CondVar[list[str]]] = [found]
 
@@ -48,7 +53,7 @@ def reverse_verify(resolver: Resolver, ip: str) -> ae.CondVar[list[str]]:
         if result.ready:
             return
         names = list(dict.fromkeys(found.recv()))
-        lookup = resolver.a if len(packed) == 4 else resolver.aaaa
+        lookup = queries.a if len(packed) == 4 else queries.aaaa
         # A PTR names a host completely: the search list has no part in it.
         forward = [lookup(name if name.endswith(".") else f"{name}.") for name in names]
         under_way[:] = forward

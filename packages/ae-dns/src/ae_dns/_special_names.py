@@ -11,7 +11,7 @@ import struct
 from typing import Final
 
 from ._resolution import Reply
-from ._wire import AAAA, A, is_special
+from ._wire_fast import AAAA, A, is_special
 
 # A server that is asked for localhost can answer with any address, and whoever connects there
 # trusts it as he trusts his own machine. So neither the question leaves this host nor does

@@ -80,11 +80,11 @@ class Owner(Protocol):
 class Channel(Protocol):
     """One socket with the exchanges that wait for its packets, by identifier.
 
-    ``noise`` counts the packets that nobody waited for.
+    ``unexpected`` counts the packets that nobody waited for.
     """
 
     transport: Literal["udp", "tcp"]
-    noise: int
+    unexpected: int
     sock: socket.socket | None
 
     def forget(self, exchange: Exchange) -> None:
@@ -187,14 +187,14 @@ class UdpChannel:
 
     transport: Final = "udp"
 
-    __slots__ = ("noise", "opened", "pending", "pool", "sock", "uses", "watcher")
+    __slots__ = ("opened", "pending", "pool", "sock", "unexpected", "uses", "watcher")
 
     def __init__(self, pool: UdpPool, now: float) -> None:
         self.pool = pool
         self.pending: dict[bytes, Exchange] = {}
         self.uses = 0
         self.opened = now
-        self.noise = 0
+        self.unexpected = 0
         self.sock: socket.socket = _open(pool.server)
         try:
             self.watcher = ae.io(self.sock, "r", self._readable, on_refused=self._on_refused)
@@ -239,7 +239,7 @@ class UdpChannel:
                 return
             exchange = pending.get(wire[:2])
             if exchange is None:
-                self.noise += 1
+                self.unexpected += 1
             else:
                 arrived(exchange, wire)
             if not pending:
@@ -268,7 +268,7 @@ class StreamChannel:
     """
 
     transport: Final = "tcp"
-    noise: Final = 0
+    unexpected: Final = 0
 
     __slots__ = (
         "_connecting",

@@ -85,9 +85,9 @@ from ._errors import ResolveFailed as ResolveFailed
 from ._getaddrinfo import ThreadResolver as ThreadResolver
 from ._host_names import host_to_ascii as host_to_ascii
 from ._hosts import HostsFile as HostsFile
+from ._lookup import resolve as resolve
 from ._ordering import order_addresses as order_addresses
 from ._resolver import Resolver as Resolver
-from ._resolver import resolve as resolve
 from ._resolver import set_resolver as set_resolver
 from ._server import (
     Server as Server,

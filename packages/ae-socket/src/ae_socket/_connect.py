@@ -22,8 +22,9 @@ from ._arguments import check_callback, check_resolver, check_target, split_addr
 from ._closing import close_socket
 from ._errors import ConnectFailed
 from ._eyeballs import Schedule
-from ._resolver import known_infos, lookup
+from ._lookup import lookup
 from ._sockaddr import host_and_port, numeric_info, target_text
+from ._target import known_infos, parse_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -280,6 +281,7 @@ class _Connect:
     """The whole operation."""
 
     __slots__ = (
+        "_asked",
         "_attempts",
         "_count",
         "_deadline",
@@ -291,20 +293,19 @@ class _Connect:
         "_on_prepare",
         "_schedule",
         "_stagger",
-        "_target",
         "_timeout",
         "result",
     )
 
     def __init__(
         self,
-        target: tuple[str, str | int],
+        asked: tuple[str, str | int],
         on_connect: OnConnect | None,
         on_prepare: OnPrepare | None,
         local: AddressInfo | None,
         timeout: float | None,
     ) -> None:
-        self._target = target
+        self._asked = asked  # host and service
         self._on_connect = on_connect
         self._on_prepare = on_prepare
         self._local = local
@@ -327,17 +328,17 @@ class _Connect:
             self._deadline = ae.timer(self._timeout, self._on_deadline)
 
     def begin(self, resolver: Resolver | None) -> None:
-        host, service = self._target
         try:
-            # numeric: no detour through a lookup
-            infos = known_infos(host, service)
+            target = parse_target(*self._asked)
+            # an address: no detour through a lookup
+            infos = known_infos(target)
         except (OSError, ValueError) as error:
             ae.postpone(partial(self._on_failure, error))
             return
         if infos is not None:
             ae.postpone(partial(self._on_infos, infos))
         else:
-            self._lookup = lookup(host, service, resolver=resolver, alternate=True)
+            self._lookup = lookup(target, resolver, alternate=True)
             self._lookup.on_ready(self._on_answer)
 
     # ------------------------------------------------------------------ events
@@ -450,7 +451,7 @@ class _Connect:
         return [error for _index, error in sorted(self._errors.items())]
 
     def _failed(self, errors: list[OSError], code: int | None = None) -> ConnectFailed:
-        host, service = self._target
+        host, service = self._asked
         target = format_host_port(host, str(service).replace("\0", "@"))
         return ConnectFailed(f"cannot connect to {target}", errors, errno=code)
 

@@ -1,17 +1,16 @@
-"""The environment variables this package listens to.
+"""``AE_PROTOCOLS``: which address families are used, and which of them first.
 
-Nothing here is remembered: a variable counts from the next call on.
+Nothing here is remembered: the variable counts from the next call on.
 """
 
 from __future__ import annotations
 
-__all__ = ("FAMILIES", "protocols", "variable")
+__all__ = ("FAMILIES", "protocols")
 
-import os
-import sys
 from typing import Final
 
 import ae_core as ae
+from ae_core.abc import environment
 
 FAMILIES: Final = (4, 6)
 """The default of ``AE_PROTOCOLS``, in upstream's order."""
@@ -21,11 +20,6 @@ _WORDS: Final = {"ipv4": 4, "ipv6": 6}
 _complained_about: str | None = None
 
 
-def variable(name: str) -> str:
-    """Return an environment variable, empty if it is unset or Python runs with ``-E``."""
-    return "" if sys.flags.ignore_environment else os.environ.get(name, "")
-
-
 def protocols() -> tuple[tuple[int, ...], bool]:
     """Return the families in order of preference, and whether the user said so.
 
@@ -33,7 +27,7 @@ def protocols() -> tuple[tuple[int, ...], bool]:
     that is not understood is reported once and skipped.
     """
     global _complained_about
-    text = variable("AE_PROTOCOLS")
+    text = environment("AE_PROTOCOLS")
     if not text:
         return FAMILIES, False
     words = [word.strip().lower() for word in text.split(",")]

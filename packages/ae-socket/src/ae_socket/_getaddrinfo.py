@@ -18,9 +18,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import ae_core as ae
+from ae_core.abc import environment
 
 from ._arguments import check_count, check_target
-from ._environment import variable
 from ._errors import ResolveFailed
 from ._host_names import host_to_ascii
 from ._hosts import HostsFile
@@ -217,7 +217,7 @@ def _ask(
     hosts: HostsFile, host: str, port: int, family: int, kind: SocketType
 ) -> list[AddressInfo]:
     name = host_to_ascii(host)
-    if variable("AE_HOSTS"):
+    if environment("AE_HOSTS"):
         listed = [info for text in hosts.addresses(name) if (info := _listed(text, port, kind))]
         if listed:
             allowed = (_FAMILIES[family],) if family else tuple(_FAMILIES.values())

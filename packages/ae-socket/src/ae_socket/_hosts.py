@@ -13,9 +13,10 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final
 
+from ae_core.abc import environment
+
 from ._addresses import UNIX, parse_address
 from ._arguments import check_text
-from ._environment import variable
 from ._host_names import host_to_ascii
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class HostsFile:
 
 
 def _default_path() -> str:
-    named = variable("AE_HOSTS")
+    named = environment("AE_HOSTS")
     if named:
         return named
     if sys.platform == "win32":

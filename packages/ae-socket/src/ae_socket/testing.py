@@ -38,9 +38,10 @@ class ScriptedResolver:
     Args:
         names: For each host what it resolves to: addresses, ``(address, port)`` pairs where
             the port is not the one that is asked for, :class:`AddressInfo` as they are, an
-            exception to throw, or ``None`` for an answer that never comes.
-        services: SRV records for ``"_service._protocol.domain"``; without it, the resolver
-            has no ``srv``.
+            exception to throw, or ``None`` for an answer that never comes. A name with a
+            final dot is answered as the one without.
+        services: SRV records for ``"_service._protocol.domain"``, an exception, or ``None``, as
+            for *names*; without it, the resolver has no ``srv``.
 
     Example:
         >>> resolver = ScriptedResolver({"two.test": ["127.0.0.1", "::1"]})
@@ -49,7 +50,7 @@ class ScriptedResolver:
     def __init__(
         self,
         names: Mapping[str, Answer] | None = None,
-        services: Mapping[str, Sequence[SrvRecord]] | None = None,
+        services: Mapping[str, Sequence[SrvRecord] | BaseException | None] | None = None,
     ) -> None:
         self.names: dict[str, Answer] = dict(names or {})
         self.questions: list[tuple[str, str | int, int]] = []
@@ -57,7 +58,7 @@ class ScriptedResolver:
         self.pending: list[ae.CondVar[Any]] = []
         """The condvars of the answers that never come."""
         if services is not None:
-            self.services: dict[str, Sequence[SrvRecord]] = dict(services)
+            self.services: dict[str, Sequence[SrvRecord] | BaseException | None] = dict(services)
             self.srv: Callable[[str, str, str], ae.CondVar[list[SrvRecord]]] = self._srv
 
     def getaddrinfo(
@@ -71,7 +72,8 @@ class ScriptedResolver:
         """Answer in the next turn of the loop; an unknown host throws ResolveFailed."""
         self.questions.append((host, service, family))
         result: ae.CondVar[list[AddressInfo]] = ae.CondVar()
-        answer = self.names.get(host, ResolveFailed(f"no script for {host!r}"))
+        unknown = ResolveFailed(f"no script for {host!r}")
+        answer = self.names.get(host, self.names.get(host.removesuffix("."), unknown))
         if answer is None:
             self.pending.append(result)
         elif isinstance(answer, BaseException):
@@ -93,7 +95,13 @@ class ScriptedResolver:
         name = f"_{service}._{protocol}.{domain}"
         self.questions.append((name, "SRV", 0))
         result: ae.CondVar[list[SrvRecord]] = ae.CondVar()
-        ae.postpone(lambda: result.send(list(self.services.get(name, ()))))
+        answer = self.services.get(name, ())
+        if answer is None:
+            self.pending.append(result)
+        elif isinstance(answer, BaseException):
+            ae.postpone(lambda: result.throw(answer))
+        else:
+            ae.postpone(lambda: result.send(list(answer)))
         return result
 
 

@@ -28,9 +28,9 @@ from typing import TYPE_CHECKING
 
 import ae_core as ae
 import ae_socket
+from ae_core.abc import environment
 
 from ._answers import Answer, Srv
-from ._config import variable
 from ._resolver import Resolver
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def resolve(
 
 
 def _max_outstanding() -> int:
-    text = variable("AE_MAX_OUTSTANDING_DNS")
+    text = environment("AE_MAX_OUTSTANDING_DNS")
     if not text:
         return 10
     if text.isascii() and text.isdigit() and int(text[:9]) > 0:

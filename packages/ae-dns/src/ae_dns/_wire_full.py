@@ -14,7 +14,7 @@ from collections.abc import Collection
 from socket import AF_INET6, inet_ntoa, inet_ntop
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ._wire import (
+from ._wire_fast import (
     AAAA,
     LEFT,
     MAX_HOPS,
@@ -255,7 +255,7 @@ def _target(wire: bytes, record: Record) -> bytes | None:
 
 
 def addresses(message: Message, question: bytes) -> Reading:
-    """Do what ``_wire.read_addresses`` does, whatever the shape of the reply."""
+    """Do what ``_wire_fast.read_addresses`` does, whatever the shape of the reply."""
     rdtype = question[-4] << 8 | question[-3]
     reading = _follow(message, question, (rdtype,))
     values: dict[str, None] = {}

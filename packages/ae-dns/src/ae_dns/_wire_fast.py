@@ -3,7 +3,7 @@
 Sans-I/O and free of dnspython. It builds queries, recognises the reply to a
 query, and reads replies to A and AAAA questions. Whatever it does not know
 *exactly* it hands back as ``None`` ("undecided"), and the thorough codec decides
-(``_message``). Tested with dnspython as the oracle: on every generated or mutated
+(``_wire_full``). Tested with dnspython as the oracle: on every generated or mutated
 packet both agree or this module is undecided.
 """
 
@@ -47,7 +47,7 @@ from typing import Final, NamedTuple
 # unknown type in any section; a duplicate; an odd class, TTL or length; an
 # EDNS option - all are legal and rare, and all are answered with "undecided".
 # A reply that is truly malformed is undecided too, so that there is one place
-# (`_message`) that says what malformed means.
+# (`_wire_full`) that says what malformed means.
 #
 # A name costs up to 127 labels and 16 pointers, 25 us, and a hostile packet has room for
 # thousands of them. So names are remembered by where they start, and few that are
@@ -221,17 +221,17 @@ def make_question(name: bytes, rdtype: int, rdclass: int = _IN) -> bytes:
     return b"%b%c%c%c%c" % (name, rdtype >> 8, rdtype & 255, rdclass >> 8, rdclass & 255)
 
 
-def randomize_case(question: bytes, coins: int) -> bytes:
-    """Return *question* with the case of each letter of its name decided by a bit of *coins*.
+def randomize_case(question: bytes, random_bits: int) -> bytes:
+    """Return *question* with the case of each letter of its name decided by a bit of *random_bits*.
 
     draft-vixie-dnsext-dns0x20: servers copy the name octet by octet, a forger has to guess.
     """
     mixed = bytearray(question)
     for i in range(len(question) - 4):
         if 97 <= mixed[i] <= 122:
-            if coins & 1:
+            if random_bits & 1:
                 mixed[i] -= 32
-            coins >>= 1
+            random_bits >>= 1
     return bytes(mixed)
 
 
@@ -286,7 +286,7 @@ def is_reply_to(wire: bytes, question: bytes, exact_case: bool) -> bool:
 
 
 class Undecided(Exception):
-    """Found something that :mod:`._message` has to look at."""
+    """Found something that :mod:`._wire_full` has to look at."""
 
 
 def read_name(wire: bytes, pos: int) -> tuple[bytes, int]:
