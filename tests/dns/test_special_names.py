@@ -201,6 +201,6 @@ def test_local_names_are_the_systems_if_ae_socket_asks(
     assert server.queries == []
     [info] = ae_socket.resolve("demo.test", "odd=1").recv(RECV)
     assert info.sockaddr == ("127.0.0.7", 99)
-    assert system.asked == ["printer.local", "Printer.Local.", "printer.local"]
+    assert system.asked == ["printer.local", "Printer.Local.", "printer.local."]
     assert resolver.a("printer.local.").recv(RECV) == []
     assert server.queries[-1].name == "printer.local"
