@@ -248,13 +248,13 @@ def test_cancelling_one_that_was_just_resumed_is_not_lost(trace: Trace) -> None:
         each.recv()
 
 
-def test_the_wait_for_a_task_can_be_given_up_without_ending_it() -> None:
+def test_the_wait_for_a_shielded_task_can_be_given_up_without_ending_it() -> None:
     async def slow() -> int:
         await ae.sleep(5)
         return 1
 
     async def impatient(other: ae.CondVar[int]) -> None:
-        await other
+        await ae.shield(other)
 
     with virtual_time():
         other = ae.spawn(slow())

@@ -39,6 +39,7 @@ __all__ = (
     "report_error",
     "run",
     "run_cmd",
+    "shield",
     "signal",
     "sleep",
     "spawn",
@@ -59,6 +60,7 @@ from ._api import report_error as report_error
 from ._api import signal as signal
 from ._api import time as time
 from ._api import timer as timer
+from ._async.combine import shield as shield
 from ._async.condvar import CondVar as CondVar
 from ._async.tasks import cancelled_class as cancelled_class
 from ._async.tasks import run as run

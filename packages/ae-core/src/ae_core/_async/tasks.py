@@ -55,6 +55,9 @@ _modules = sys.modules
 # The flags of the frames of generators and coroutines.
 _IN_COROUTINE: Final = 0x20 | 0x80 | 0x200
 
+# Where Twisted steps into a coroutine: with a value, and with an error.
+_TWISTEDS: Final = ("twisted.internet.defer", "twisted.python.failure")
+
 
 class Task(CondVar[T]):
     """A coroutine in progress; ready when it has returned or raised.
@@ -72,6 +75,7 @@ class Task(CondVar[T]):
 
     def __init__(self, core: Core, coroutine: Coroutine[Any, Any, T]) -> None:
         super().__init__()
+        self._be_operation()
         self._core = core
         self._coroutine = coroutine
         self._context: Context = copy_context()
@@ -89,7 +93,9 @@ class Task(CondVar[T]):
         cancelling is a state: from the first request on every wait raises.)
         """
         if self.ready or self._core.closed:
+            self._core.others.discard(self)
             super().cancel()
+            self._close()
             return
         if self._host is not None:
             self._host()
@@ -101,10 +107,20 @@ class Task(CondVar[T]):
             self._core.postpone(self._step)
         # else it is about to take its next step anyway
 
+    def _name(self) -> str:
+        return f"task {getattr(self._coroutine, '__qualname__', self._coroutine)}"
+
     # ------------------------------------------------------------------ the driver
 
     # A signal handler may raise between any two calls here, and a task that nobody resumes would
     # wait for ever. So there may be a step too many, which does nothing, but never one too few.
+
+    def _close(self) -> None:
+        """Close the coroutine: nobody drives it any more."""
+        if self._host is None:
+            if self._waiting_for is not None:
+                self._waiting_for._forget_wake(self._resume)
+            self._coroutine.close()
 
     @repeatable
     def _resume(self, condvar: CondVar[Any]) -> None:
@@ -145,7 +161,10 @@ class Task(CondVar[T]):
         if isinstance(awaited, CondVar):
             try:
                 self._waiting_for = awaited
-                awaited.on_ready(self._resume)
+                if awaited.ready:
+                    self._resume(awaited)
+                else:
+                    awaited._add_waker(self._resume)
                 if self._cancel_requested:
                     core.postpone(self._step)
             except BaseException:
@@ -215,13 +234,17 @@ def _start(core: Core, coroutine: Coroutine[Any, Any, T]) -> Task[T]:
 class _Sleep(CondVar[None]):
     """What ``sleep`` returns: ends its timer when it is cancelled."""
 
-    __slots__ = ("_core", "_number")
+    __slots__ = ("_core", "_number", "_seconds")
 
     _core: Core
     _number: int
+    _seconds: float
 
     def _end_operation(self) -> None:
         self._core.cancel_timer(self._number)
+
+    def _name(self) -> str:
+        return f"sleep of {self._seconds:g} s"
 
     @repeatable
     def _wake(self) -> None:
@@ -240,6 +263,8 @@ def sleep(seconds: float) -> CondVar[None]:
     seconds = check_seconds(seconds)
     core = current()
     condvar = _Sleep()
+    condvar._be_operation()
+    condvar._seconds = seconds
     condvar._core = core
     condvar._number = core.timer(seconds, condvar._wake)
     return condvar
@@ -288,6 +313,7 @@ def run(coroutine: Coroutine[Any, Any, T] | None = None) -> T | None:
     except BaseException:
         coroutine.close()
         raise
+    task._awaiters = -1  # cancelled below, once
     try:
         return task.recv()
     except (KeyboardInterrupt, SystemExit):
@@ -334,8 +360,10 @@ def driver() -> str | None:
     """Return what drives the coroutine that runs now.
 
     Returns:
-        ``"asyncio"``, ``"trio"``, ``"ours"``, or None: no coroutine of these runs.
+        ``"asyncio"``, ``"trio"``, ``"twisted"``, ``"ours"``, or None: no coroutine of these runs.
     """
+    if "twisted.internet.defer" in _modules and _is_twisteds():
+        return "twisted"
     core = bound()
     if core is not None and core.task is not None and _is_ours():
         return "ours"
@@ -344,6 +372,16 @@ def driver() -> str | None:
     if asyncio_runs(guest=True):
         return _inner_of_two() if in_trio else "asyncio"
     return "trio" if in_trio else None
+
+
+def _is_twisteds() -> bool:
+    """Return whether a Deferred drives the coroutine that runs, on whatever loop."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and not frame.f_code.co_flags & _IN_COROUTINE:
+        frame = frame.f_back
+    while frame is not None and frame.f_code.co_flags & _IN_COROUTINE:
+        frame = frame.f_back
+    return frame is not None and frame.f_globals.get("__name__") in _TWISTEDS
 
 
 def _inner_of_two() -> str:
@@ -365,23 +403,33 @@ def suspend(condvar: CondVar[T]) -> Generator[Any, Any, None]:
     One that is ready is a checkpoint on trio, as every ``await`` is there, and nothing elsewhere.
     """
     drives = driver()
-    if drives == "ours":
-        while not condvar.ready:
-            yield condvar
-    elif drives == "asyncio":
-        from .._backends import _asyncio
-
-        if not condvar.ready:
-            yield from _asyncio.wait_in_task(condvar)
-    elif drives == "trio":
-        from .._backends import _trio
-
-        yield from _trio.wait_in_task(condvar)
-    elif not condvar.ready:
+    if condvar.ready and drives != "trio":
+        return
+    if drives is None:
         raise RuntimeError(
-            "'await cv' works in asyncio tasks, trio tasks and coroutines started by "
-            "ae_core.spawn() or ae_core.run()"
+            "'await cv' works in asyncio tasks, trio tasks, coroutines that Twisted drives and "
+            "those started by ae_core.spawn() or ae_core.run()"
         )
+    condvar._enter()
+    try:
+        if drives == "ours":
+            while not condvar.ready:
+                yield condvar
+        elif drives == "asyncio":
+            from .._backends import _asyncio
+
+            yield from _asyncio.wait_in_task(condvar)
+        elif drives == "trio":
+            from .._backends import _trio
+
+            yield from _trio.wait_in_task(condvar)
+        else:
+            from .._backends import _twisted
+
+            yield from _twisted.wait_in_coroutine(condvar, current())
+    except BaseException:
+        condvar._leave()  # the task is cancelled, or the coroutine closed
+        raise
 
 
 def cancelled_error(text: str) -> CancelledError:
@@ -406,7 +454,8 @@ def cancelled_class() -> type[BaseException]:
             raise
 
     Returns:
-        ``asyncio.CancelledError`` where asyncio runs, ``trio.Cancelled`` in trio, and elsewhere
+        ``asyncio.CancelledError`` where asyncio runs, ``trio.Cancelled`` in trio, Twisted's
+        ``CancelledError`` in a coroutine that Twisted drives, and elsewhere
         :class:`CancelledError`, also where no loop runs.
 
     Clean-up that waits needs a shielded scope of trio's there: after the cancellation every
@@ -417,4 +466,6 @@ def cancelled_class() -> type[BaseException]:
         return _modules["asyncio"].CancelledError  # type: ignore[no-any-return]
     if drives == "trio" or (drives is None and trio_runs()):
         return _modules["trio"].Cancelled  # type: ignore[no-any-return]
+    if drives == "twisted":
+        return _modules["twisted.internet.defer"].CancelledError  # type: ignore[no-any-return]
     return CancelledError

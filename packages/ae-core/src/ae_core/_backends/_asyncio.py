@@ -330,7 +330,7 @@ def _finish(task: Any, host: asyncio.Task[Any]) -> None:
 
 
 def wait_in_task(condvar: CondVar[Any]) -> Generator[Any, Any, None]:
-    """Wait in a task of asyncio; its cancellation ends the wait, not the condition variable."""
+    """Wait in a task of asyncio, until *condvar* is ready or the task is cancelled."""
     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @repeatable
@@ -338,7 +338,7 @@ def wait_in_task(condvar: CondVar[Any]) -> Generator[Any, Any, None]:
         if not future.done():
             future.set_result(None)
 
-    condvar.on_ready(wake)
+    condvar._add_waker(wake)
     try:
         yield from future
     except asyncio.CancelledError as error:

@@ -263,7 +263,7 @@ def _split(
 
 
 def wait_in_task(condvar: CondVar[Any]) -> Generator[Any, Any, None]:
-    """Wait in a task of trio; its cancellation ends the wait, not the condition variable."""
+    """Wait in a task of trio, until *condvar* is ready or its scope is cancelled."""
     if condvar.ready:
         yield from trio.lowlevel.checkpoint().__await__()
         return
@@ -288,5 +288,5 @@ def wait_in_task(condvar: CondVar[Any]) -> Generator[Any, Any, None]:
         condvar._forget_wake(wake)
         return trio.lowlevel.Abort.SUCCEEDED
 
-    condvar.on_ready(wake)
+    condvar._add_waker(wake)
     yield from trio.lowlevel.wait_task_rescheduled(abort).__await__()

@@ -6,21 +6,25 @@
 
 from __future__ import annotations
 
-__all__ = ("TwistedBackend",)
+__all__ = ("TwistedBackend", "wait_in_coroutine")
 
 import os
 import time
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import Deferred
 from twisted.logger import globalLogPublisher
 
 from .._base.descriptors import check_select, check_waitable
 from .._base.errors import BlockingNotAllowed
 from .._loop.backend import Backend
-from .._loop.interrupts import is_ours
+from .._loop.interrupts import is_ours, repeatable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
+
+    from .._async.condvar import CondVar
+    from .._loop.state import Core
 
 
 class _Descriptor:
@@ -283,3 +287,23 @@ class TwistedBackend(Backend):
 
     def statistics(self) -> dict[str, object]:
         return {"reactor": type(self._reactor).__name__}
+
+
+def wait_in_coroutine(condvar: CondVar[Any], core: Core) -> Generator[Any, Any, None]:
+    """Wait in a coroutine that a Deferred drives, until *condvar* is ready or that is cancelled."""
+    deferred: Deferred[None] = Deferred()
+
+    @repeatable
+    def wake(_: CondVar[Any]) -> None:
+        core.postpone(resume)  # not in the call that makes it ready
+
+    @repeatable
+    def resume() -> None:
+        if not deferred.called:
+            deferred.callback(None)
+
+    condvar._add_waker(wake)
+    try:
+        yield deferred
+    finally:
+        condvar._forget_wake(wake)

@@ -11,7 +11,7 @@ import _signal  # type: ignore[import-not-found]
 import sys
 from math import inf
 
-from .._base.errors import BlockingNotAllowed, Deadlock, RecursiveWait, WrongLoop
+from .._base.errors import AEError, BlockingNotAllowed, Deadlock, RecursiveWait, WrongLoop
 from .._base.thread_identity import bystanders, get_ident, sleep
 from .interrupts import catching_sigint, repeatable
 
@@ -100,19 +100,29 @@ def block(core: Core, condvar: CondVar[Any], timeout: float | None) -> None:
     # What a signal handler raises strikes between any two lines: each step can be taken back
     # whether or not it was taken.
     timer = waiter = None
+    interrupted = False
     wake = backend.waker()
     try:
         core.blocked.add(expire)
         if timeout is not None:
             timer = core.timer(timeout, expire)
+        condvar._enter()
         waiter = condvar._wake_on_ready(wake)
         with catching_sigint(core):
             core.resume()  # whatever was broken off by what a signal handler raised goes on here
             backend.run_until(done)
+        interrupted = core.interrupt is not None
+    except AEError:
+        raise
+    except BaseException:
+        interrupted = True
+        raise
     finally:
         core.blocked.discard(expire)
         if waiter is not None:
             condvar._forget_wake(waiter)
+            if interrupted or not condvar.ready:
+                condvar._leave(interrupted)
         if timer is not None:
             core.cancel_timer(timer)
         if backend.ends_by_itself and not core.live:

@@ -1,0 +1,314 @@
+"""Operations under what other libraries cancel with: limits, scopes, Deferreds."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Callable, Coroutine
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+
+import ae_core as ae
+from ae_core.testing import Trace, release
+
+
+@pytest.fixture
+def operation(trace: Trace) -> ae.CondVar[str]:
+    return ae.CondVar(
+        cancel=lambda: trace("cancelled"),
+        untaken=lambda value: trace(f"back: {value}"),
+        describe=lambda: "read 'line' from example.org:25",
+    )
+
+
+async def take(operation: ae.CondVar[str], trace: Trace) -> None:
+    trace(f"took {await operation}")
+
+
+# ---------------------------------------------------------------------- asyncio
+
+
+async def in_a_timeout(wait: Coroutine[Any, Any, None]) -> None:
+    async with asyncio.timeout(0.01):
+        await wait
+
+
+async def in_wait_for(wait: Coroutine[Any, Any, None]) -> None:
+    await asyncio.wait_for(wait, 0.01)
+
+
+@pytest.mark.usefixtures("unbound")
+@pytest.mark.parametrize("limit", [in_a_timeout, in_wait_for])
+def test_a_time_limit_of_asyncio_cancels_it(
+    limit: Callable[..., Any], operation: ae.CondVar[str], trace: Trace
+) -> None:
+    async def main() -> None:
+        with pytest.raises(TimeoutError):
+            await limit(take(operation, trace))
+
+    asyncio.run(main())
+    assert trace == ["cancelled"]
+
+
+@pytest.mark.usefixtures("unbound")
+@pytest.mark.parametrize("limit", [in_a_timeout, in_wait_for])
+def test_an_item_that_comes_when_a_time_limit_of_asyncio_is_up_is_taken_or_given_back(
+    limit: Callable[..., Any], operation: ae.CondVar[str], trace: Trace
+) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        # in the very turn in which the limit is up: before it, and behind it
+        loop.call_later(0.01, operation.send, "item")
+        try:
+            await limit(take(operation, trace))
+        except TimeoutError:
+            trace("timed out")
+
+    asyncio.run(main())
+    assert list(trace) in (["took item"], ["back: item", "timed out"], ["cancelled", "timed out"])
+
+
+@pytest.mark.usefixtures("unbound")
+def test_a_future_made_of_it_cancels_it(operation: ae.CondVar[str], trace: Trace) -> None:
+    async def main() -> None:
+        future = asyncio.ensure_future(operation)
+        await asyncio.sleep(0)
+        future.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await future
+
+    asyncio.run(main())
+    assert trace == ["cancelled"]
+
+
+@pytest.mark.usefixtures("unbound")
+def test_a_failure_in_a_task_group_of_asyncio_cancels_what_the_others_await(
+    operation: ae.CondVar[str], trace: Trace
+) -> None:
+    async def main() -> None:
+        with pytest.raises(ExceptionGroup):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(take(operation, trace))
+                await asyncio.sleep(0)
+                raise ValueError
+
+    asyncio.run(main())
+    assert trace == ["cancelled"]
+
+
+# ---------------------------------------------------------------------- trio and anyio
+
+needs_trio = pytest.mark.skipif(find_spec("trio") is None, reason="needs trio")
+
+
+@needs_trio
+@pytest.mark.usefixtures("unbound")
+def test_a_scope_of_trio_cancels_it(operation: ae.CondVar[str], trace: Trace) -> None:
+    import trio
+
+    async def main() -> None:
+        with trio.move_on_after(0.01) as scope:
+            await operation
+        assert scope.cancelled_caught
+
+    trio.run(main)
+    assert trace == ["cancelled"]
+
+
+@needs_trio
+@pytest.mark.usefixtures("unbound")
+def test_an_item_that_is_sent_before_a_scope_of_trio_is_cancelled_is_given_back(
+    operation: ae.CondVar[str], trace: Trace
+) -> None:
+    import trio
+
+    async def main() -> None:
+        async def send(scope: trio.CancelScope) -> None:
+            operation.send("item")
+            scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            with trio.CancelScope() as scope:
+                nursery.start_soon(send, scope)
+                await take(operation, trace)
+
+    trio.run(main)
+    assert trace == ["back: item"]
+
+
+@needs_trio
+@pytest.mark.usefixtures("unbound")
+def test_an_item_that_was_there_before_a_cancelled_scope_of_trio_waits_is_given_back(
+    operation: ae.CondVar[str], trace: Trace
+) -> None:
+    import trio
+
+    async def main() -> None:
+        operation.send("item")
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await take(operation, trace)
+
+    trio.run(main)
+    assert trace == ["back: item"]
+
+
+@pytest.mark.usefixtures("unbound")
+@pytest.mark.parametrize("loop", ["asyncio", pytest.param("trio", marks=needs_trio)])
+def test_a_time_limit_of_anyio_cancels_it(
+    loop: str, operation: ae.CondVar[str], trace: Trace
+) -> None:
+    anyio = pytest.importorskip("anyio")
+
+    async def main() -> None:
+        with pytest.raises(TimeoutError), anyio.fail_after(0.01):
+            await operation
+
+    anyio.run(main, backend=loop)
+    assert trace == ["cancelled"]
+
+
+# ---------------------------------------------------------------------- gevent
+
+needs_gevent = pytest.mark.skipif(find_spec("gevent") is None, reason="needs gevent")
+
+
+@needs_gevent
+def test_a_timeout_of_gevent_around_a_recv_cancels_it(script: Callable[..., str]) -> None:
+    output = script("""
+        import gevent
+        import ae_core as ae
+
+        operation = ae.CondVar(cancel=lambda: print("cancelled"))
+        try:
+            with gevent.Timeout(0.01):
+                operation.recv()
+        except gevent.Timeout:
+            print("timed out")
+
+        operation = ae.CondVar(cancel=lambda: print("cancelled"))
+        greenlet = gevent.spawn(operation.recv)
+        gevent.sleep(0.01)
+        greenlet.kill()
+        print(operation)
+    """)
+    assert output.splitlines() == ["cancelled", "timed out", "cancelled", "<a CondVar, cancelled>"]
+
+
+# ---------------------------------------------------------------------- Twisted
+
+needs_twisted = pytest.mark.skipif(find_spec("twisted") is None, reason="needs Twisted")
+
+
+@needs_twisted
+@pytest.mark.parametrize("item", [False, True])
+def test_cancelling_a_deferred_cancels_what_its_coroutine_awaits(
+    item: bool, operation: ae.CondVar[str], trace: Trace
+) -> None:
+    from twisted.internet import defer
+
+    async def main() -> None:
+        try:
+            await take(operation, trace)
+        except ae.cancelled_class() as error:
+            trace(type(error) is defer.CancelledError)
+
+    deferred = defer.ensureDeferred(main())
+    if item:
+        operation.send("item")
+    deferred.cancel()
+    assert trace == ["back: item" if item else "cancelled", True]
+    ae.sleep(0).recv()
+
+
+@needs_twisted
+def test_a_coroutine_that_twisted_drives_is_resumed_in_a_later_turn(
+    operation: ae.CondVar[str], trace: Trace
+) -> None:
+    from twisted.internet import defer
+
+    defer.ensureDeferred(take(operation, trace))
+    operation.send("item")
+    trace("sent")
+    trace.run_until(2)
+    assert trace == ["sent", "took item"]
+
+
+# ---------------------------------------------------------------------- closed coroutines
+
+
+@pytest.mark.usefixtures("unbound")
+def test_a_coroutine_of_asyncio_that_is_closed_cancels_it(
+    operation: ae.CondVar[str], trace: Trace
+) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_soon(waiting.close)
+        await asyncio.sleep(0.001)
+
+    waiting = take(operation, trace)
+
+    async def begin() -> None:
+        waiting.send(None)
+        await main()
+
+    asyncio.run(begin())
+    assert trace == ["cancelled"]
+
+
+def test_a_loop_that_ends_closes_what_waits_and_cancels_it(
+    operation: ae.CondVar[str], trace: Trace
+) -> None:
+    ae.spawn(take(operation, trace))
+    ae.sleep(0).recv()
+    release()
+    gc.collect()
+    assert trace == ["cancelled"]
+
+
+# ---------------------------------------------------------------------- what it says
+
+
+def test_its_repr_says_what_it_is_and_no_value(operation: ae.CondVar[str]) -> None:
+    assert repr(operation) == "<read 'line' from example.org:25, pending>"
+    operation.send("secret")
+    assert repr(operation) == "<read 'line' from example.org:25, 6 characters>"
+    assert repr(ae.sleep(0)) == "<sleep of 0 s, pending>"
+    assert repr(ae.spawn(take(operation, Trace()))) == "<task take, pending>"
+    ae.sleep(0.001).recv()
+
+
+def test_an_error_that_nobody_looks_at_is_logged_with_what_it_is(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    failed: ae.CondVar[str] = ae.CondVar(cancel=int, describe=lambda: "read 'line' from a:1")
+    failed.throw(ValueError("reset"))
+    del failed
+    texts = [record.getMessage() for record in caplog.records]
+    assert any("error of read 'line' from a:1 was never looked at" in text for text in texts)
+
+
+@pytest.mark.parametrize("argument", ["cancel", "untaken", "describe"])
+def test_what_cannot_be_called_is_refused(argument: str) -> None:
+    with pytest.raises(TypeError, match="expected a callable"):
+        ae.CondVar(**{argument: "text"})  # type: ignore[arg-type]
+
+
+def test_a_shield_of_something_else_is_refused() -> None:
+    with pytest.raises(TypeError, match="expected a condition variable"):
+        ae.shield("text")  # type: ignore[arg-type]
+
+
+def test_ready_operations_hold_their_functions_no_more(trace: Trace) -> None:
+    class Owner:
+        def give_up(self) -> None:
+            trace("cancelled")
+
+        def __del__(self) -> None:
+            trace("collected")
+
+    operation: ae.CondVar[None] = ae.CondVar(cancel=Owner().give_up)
+    operation.send()
+    assert trace == ["collected"]
