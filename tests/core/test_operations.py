@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 from collections.abc import Callable, Coroutine
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -312,3 +314,53 @@ def test_ready_operations_hold_their_functions_no_more(trace: Trace) -> None:
     operation: ae.CondVar[None] = ae.CondVar(cancel=Owner().give_up)
     operation.send()
     assert trace == ["collected"]
+
+
+# ---------------------------------------------------------------------- operations of the core
+
+
+async def wait(operation: ae.CondVar[Any]) -> None:
+    await operation
+
+
+def begun(operation: ae.CondVar[Any]) -> ae.CondVar[None]:
+    task = ae.spawn(wait(operation))
+    ae.sleep(0).recv()
+    return task
+
+
+def test_a_program_that_nobody_awaits_any_more_is_ended() -> None:
+    ended: ae.CondVar[int] = ae.CondVar()
+    process = ae.run_cmd(["sleep", "60"])
+    watcher = ae.child(process.pid, lambda _, status: ended.send(status))
+    assert repr(process) == f"<Process {process.pid} ['sleep', '60'] pending>"
+    begun(process).cancel()
+    assert ended.recv(60) == 15  # SIGTERM
+    assert repr(process) == f"<Process {process.pid} ['sleep', '60'] cancelled>"
+    watcher.cancel()
+
+
+def test_a_call_in_a_child_that_nobody_awaits_any_more_is_ended() -> None:
+    import time
+
+    call = ae.fork_call(time.sleep, 60)
+    begun(call).cancel()
+    ae.sleep(0.01).recv()
+    assert repr(call) == "<fork_call of time.sleep, cancelled>"
+    assert ae.fork_call(abs, -1).recv() == 1
+
+
+def test_a_file_that_is_opened_for_nobody_is_closed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trace: Trace
+) -> None:
+    close = os.close
+    monkeypatch.setattr(os, "close", lambda fd: (trace("closed"), close(fd)))
+    opened = ae.files.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    assert repr(opened) == f"<file call open({str(tmp_path / 'file')!r}), pending>"
+    task = begun(opened)
+    # behind the awaiter's own waker, and before the awaiter: it is delivered, and not taken
+    opened._wake_on_ready(task.cancel)
+    with pytest.raises(ae.CancelledError):
+        task.recv(60)
+    assert trace == ["closed"]
+    assert opened.cancelled

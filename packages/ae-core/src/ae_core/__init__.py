@@ -44,6 +44,7 @@ __all__ = (
     "sleep",
     "spawn",
     "time",
+    "timeout",
     "timer",
     "use",
     "weak",
@@ -66,6 +67,7 @@ from ._async.tasks import cancelled_class as cancelled_class
 from ._async.tasks import run as run
 from ._async.tasks import sleep as sleep
 from ._async.tasks import spawn as spawn
+from ._async.time_limit import timeout as timeout
 from ._base.errors import AEError as AEError
 from ._base.errors import BackendUnavailable as BackendUnavailable
 from ._base.errors import BlockingNotAllowed as BlockingNotAllowed

@@ -16,8 +16,9 @@ Where *file* is accepted, it is an open descriptor: an ``int`` or an object with
 * The buffer of a Python file object is not involved: flush it before mixing both.
 * A relative path is resolved, and the umask applied, when the call is done, not when it is made:
   do not change either while calls run.
-* ``cancel()`` drops a call that has not begun. A system call that has begun is not interrupted; its
-  result is thrown away.
+* ``cancel()``, by hand or because the only awaiter is cancelled, drops a call that has not begun.
+  A system call that has begun is not interrupted, so a write that was started happens; its result
+  is thrown away, and the descriptor of an :func:`open` closed.
 * Calls that were started are finished before the program ends, if it ends cleanly.
 
 Example:

@@ -12,6 +12,7 @@ __all__ = (
     "cancelled_error",
     "driver",
     "run",
+    "running_task",
     "sleep",
     "spawn",
     "suspend",
@@ -65,7 +66,18 @@ class Task(CondVar[T]):
     Runs whether or not anybody holds it.
     """
 
-    __slots__ = ("_cancel_requested", "_context", "_core", "_coroutine", "_host", "_waiting_for")
+    __slots__ = (
+        "_cancel_requested",
+        "_context",
+        "_core",
+        "_coroutine",
+        "_host",
+        "_waiting_for",
+        "asked",
+    )
+
+    #: How often it was asked to stop, without the requests that were dealt with; if it is ours.
+    asked: int
 
     #: It ends no wait by itself: what it waits for must come from somewhere else.
     passive = True
@@ -80,6 +92,7 @@ class Task(CondVar[T]):
         self._coroutine = coroutine
         self._context: Context = copy_context()
         self._cancel_requested = False
+        self.asked = 0
         self._host = None
         self._waiting_for = None
         core.others.add(self)
@@ -100,12 +113,29 @@ class Task(CondVar[T]):
         if self._host is not None:
             self._host()
             return
+        self.ask()
+
+    def ask(self) -> None:
+        """Raise a cancellation where the coroutine, which is driven from here, waits."""
+        self.asked += 1
         if self._cancel_requested:
             return
         self._cancel_requested = True
         if self._waiting_for is not None:
             self._core.postpone(self._step)
         # else it is about to take its next step anyway
+
+    def unask(self, before: int) -> bool:
+        """Take one request back, after its exception has come out; or before it was raised.
+
+        Returns:
+            Whether nobody else has asked, since there were *before* requests.
+        """
+        self.asked -= 1
+        alone = self.asked <= before
+        if alone:
+            self._cancel_requested = False
+        return alone
 
     def _name(self) -> str:
         return f"task {getattr(self._coroutine, '__qualname__', self._coroutine)}"
@@ -430,6 +460,14 @@ def suspend(condvar: CondVar[T]) -> Generator[Any, Any, None]:
     except BaseException:
         condvar._leave()  # the task is cancelled, or the coroutine closed
         raise
+
+
+def running_task() -> Task[Any]:
+    """Return the task that runs now, which is driven from here."""
+    core = bound()
+    assert core is not None
+    task: Any = core.task
+    return task  # type: ignore[no-any-return]
 
 
 def cancelled_error(text: str) -> CancelledError:

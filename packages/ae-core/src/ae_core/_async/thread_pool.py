@@ -70,13 +70,20 @@ class _Job:
         self.key = key
         self.undo = undo
         self.core: Core = current()
-        self.condvar: CondVar[Any] | None = CondVar(self.settled)
+        self.condvar: CondVar[Any] | None = CondVar(
+            cancel=self.over, untaken=self.take_back, describe=self.describe
+        )
         self.mark = pending()
         self.dropped = False
         self.result: Any = None
         self.error: BaseException | None = None
 
-    def settled(self, condvar: CondVar[Any]) -> None:
+    def describe(self) -> str:
+        """Return what the call is: its function and, until it is done, the file."""
+        name = getattr(self.function, "__qualname__", "call").partition(".")[0].lstrip("_")
+        return f"file call {name}({', '.join(map(repr, self.args[:1]))})"
+
+    def over(self) -> None:
         """In the loop: there is a result, or nobody wants it any more."""
         self.condvar = None  # with what it holds, it must not hang on a traceback of ours
         self.dropped = True
@@ -101,11 +108,19 @@ class _Job:
         condvar = self.condvar
         if condvar is None:
             self.discard()
-        elif self.error is None:
-            condvar.send(self.result)
+            return
+        self.over()
+        if self.error is None:
+            result, self.result = self.result, None
+            condvar.send(result)
         else:
             error, self.error = self.error, None  # its traceback refers to us
             condvar.throw(error)
+
+    def take_back(self, result: Any) -> None:
+        """In the loop: the result was delivered, and its awaiter cancelled before it took it."""
+        self.result = result
+        self.discard()
 
     def discard(self) -> None:
         if self.error is not None:

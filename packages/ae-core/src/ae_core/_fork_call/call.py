@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._async.condvar import CondVar
+from .._base.describe import callback_text
 from .._base.errors import AEError
 from .._detection.current import bound, current
 from .pool import Surroundings, pool_of
@@ -83,7 +84,8 @@ def fork_call(function: Callable[..., T], *args: Any) -> CondVar[T]:
         if it cannot be pickled, or if the child ended without an answer (killed, ``os._exit``,
         ``sys.exit``). No call is harmed by another one's child.
 
-    **Lifetime**: forgetting the condition variable changes nothing; cancelling it kills the child.
+    **Lifetime**: forgetting the condition variable changes nothing; cancelling it, or the only
+    coroutine that awaits it, kills the child.
 
     Raises:
         TypeError: If *function* cannot be called, or the call cannot be pickled.
@@ -107,7 +109,7 @@ def fork_call(function: Callable[..., T], *args: Any) -> CondVar[T]:
     surroundings = Surroundings.now()
     frame = _frame(function, args, surroundings)
     core = current()
-    call = _Call(core, frame, surroundings)
+    call = _Call(core, frame, surroundings, callback_text(function))
     pool_of(core).submit(core, call)
     condvar: CondVar[T] = call.condvar
     return condvar
@@ -128,20 +130,23 @@ class _Call:
 
     __slots__ = ("attempts", "condvar", "core", "frame", "surroundings", "worker")
 
-    def __init__(self, core: Core, frame: bytes, surroundings: Surroundings) -> None:
+    def __init__(self, core: Core, frame: bytes, surroundings: Surroundings, name: str) -> None:
         self.core = core
         self.frame = frame
         self.surroundings = surroundings
         self.attempts = 0  # workers that ended before they took it
         self.worker: AnyWorker | None = None
-        self.condvar: CondVar[Any] = CondVar(self.settled)
+        self.condvar: CondVar[Any] = CondVar(
+            cancel=self.over, describe=lambda: f"fork_call of {name}"
+        )
         core.others.add(self)
 
     @property
     def wanted(self) -> bool:
         return not self.condvar.ready
 
-    def settled(self, condvar: CondVar[Any]) -> None:
+    def over(self) -> None:
+        """There is an outcome, or nobody waits for it any more."""
         self.core.others.discard(self)
         if self.worker is not None:
             self.worker.kill()  # cancelled; its end frees the place
@@ -158,6 +163,7 @@ class _Call:
         result, failure = marshal.loads(reply)
         if self.condvar.ready:
             return
+        self.over()
         if failure is not None:
             self.condvar.throw(_error(*failure))
             return
@@ -175,12 +181,14 @@ class _Call:
 
     def refuse(self, error: OSError) -> None:
         """No process can be made."""
+        self.over()
         self.condvar.throw(error)
 
     def fail(self, status: int) -> None:
         """The child ended without an answer."""
         if not self.condvar.ready:
             code = os.waitstatus_to_exitcode(status)
+            self.over()
             how = f"exit code {code}" if code >= 0 else f"signal {-code}"
             self.condvar.throw(ForkCallError(f"the child gave no result: {how}", status=status))
 

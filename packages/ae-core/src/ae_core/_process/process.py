@@ -43,14 +43,19 @@ class Process(CondVar[int]):
     signal that ended the program. :func:`os.waitstatus_to_exitcode` translates it.
 
     It is ready when the program has ended and every stream that we fill or empty is at its end.
+
+    It is an operation: when the only coroutine that awaits it is cancelled, or a time limit around
+    that is up, the program is ended as by :meth:`cancel`. ``await ae.shield(process)`` spares it.
     """
 
-    __slots__ = ("_child", "_core", "_killer", "_owner", "_pid", "_status", "_streams")
+    __slots__ = ("_argv", "_child", "_core", "_killer", "_owner", "_pid", "_status", "_streams")
 
     _child: ChildRecord | AnyChildRecord | None
 
-    def __init__(self) -> None:
+    def __init__(self, argv: Sequence[bytes] = ()) -> None:
         super().__init__()
+        self._be_operation()
+        self._argv = argv
         self._core: Core = current()
         self._owner = os.getpid()
         self._pid = 0
@@ -71,6 +76,14 @@ class Process(CondVar[int]):
         if not self._pid:
             raise ProcessLookupError("no process was started")
         return self._pid
+
+    def _name(self) -> str:
+        return f"Process {self._pid or '-'} {[os.fsdecode(argument) for argument in self._argv]}"
+
+    def __repr__(self) -> str:
+        state = self._value if self.ready and not self.cancelled else None
+        text = "pending" if not self.ready else "cancelled" if state is None else repr(state)
+        return f"<{self._name()} {text}>"
 
     def cancel(self) -> None:
         """End the program: SIGTERM now, SIGKILL if it is still there after 5 seconds.
@@ -332,7 +345,7 @@ def run_cmd(
     environment = _environment(env)
     if on_prepare is not None and not callable(on_prepare):
         raise TypeError(f"on_prepare: expected a callable, got {on_prepare!r}")
-    process = Process()
+    process = Process(argv)
     if os.name == "nt":
         from .windows import start_with_threads
 
