@@ -105,6 +105,22 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 #: What a parser's time may grow by when its input is doubled.
 DOUBLING: Final = 2.3
+#: So many measurements are made before a verdict against the work, at most and at least.
+MOST_TRIES: Final = 40
+LEAST_TRIES: Final = 6
+
+
+def cost(make: Callable[[int], Callable[[], object]], size: int, times: int) -> float:
+    """Return the processor's seconds that the work for an input of *size* takes, on average."""
+    works = [make(size) for _ in range(times)]
+    gc.collect()
+    gc.disable()
+    start = time.process_time()
+    for work in works:
+        work()
+    total = time.process_time() - start
+    gc.enable()
+    return total / times
 
 
 @pytest.fixture
@@ -112,28 +128,25 @@ def doubling(request: pytest.FixtureRequest) -> Callable[..., None]:
     """Fail where work takes more than linear time, and note for the summary what it takes.
 
     ``doubling(make, size)``: ``make(n)`` returns the work for an input of *n*, for an eighth, a
-    quarter, a half and all of *size*. It is the time of the processor, the least of several tries
-    if need be: linear work looks worse when others want the machine, quadratic work never looks
-    linear, for it takes 64 times as long.
+    quarter, a half and all of *size*. Who passes at the first look has passed: noise makes long
+    measurements longer and short ones hardly, so quadratic work, which takes 64 times as long,
+    never looks linear. Linear work may look worse when others want the machine. So where there is
+    a doubt each size is measured as often as makes the amounts of work equal, again and again,
+    and the least of each counts; it ends early where the growth is twice what is allowed.
     """
 
     def check(make: Callable[[int], Callable[[], object]], size: int) -> None:
         sizes = [size >> 3, size >> 2, size >> 1, size]
-        least = [float("inf")] * len(sizes)
-        for _ in range(8):
-            for index, each in enumerate(sizes):
-                work = make(each)
-                gc.collect()
-                gc.disable()
-                start = time.process_time()
-                work()
-                least[index] = min(least[index], time.process_time() - start)
-                gc.enable()
+        least = [cost(make, each, 1) for each in sizes]
+        for tries in range(MOST_TRIES):
             grown = least[3] / max(least[0], 0.001)  # less is the clock's own coarseness
-            if grown <= DOUBLING**3:
+            if grown <= DOUBLING**3 or (tries >= LEAST_TRIES and grown > 2 * DOUBLING**3):
                 break
+            again = [cost(make, each, size // each) for each in sizes]
+            least = [min(pair) for pair in zip(least, again, strict=True)] if tries else again
         row = "".join(f"{1000 * seconds:10.1f}" for seconds in least)
         request.config.stash[_costs].append(f"{request.node.name:60} {size:10,}{row}")
+        request.node.user_properties.append(("grown", round((grown / 8) ** (1 / 3) * 2, 3)))
         assert grown <= DOUBLING**3, f"ms: {row}"
 
     return check
