@@ -34,6 +34,7 @@ os.environ.setdefault("AE_STRICT_SLOW", "60")  # the machine may be busy
 
 import ae_core as ae
 from ae_core._detection.table import BACKENDS, BackendSpec
+from ae_core.strict import _watchdog
 from ae_core.testing import LeakCheck, LoopChoice, Trace, loop_choices, release
 
 try:
@@ -75,6 +76,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run every test on this loop, called as in the ids of tests, unless it brings its own",
     )
 
+    group.addoption(
+        "--scale",
+        metavar="N",
+        type=int,
+        default=1,
+        help="make what tests count (queries, objects, cases) so many times as many",
+    )
+
+
+@pytest.fixture
+def scale(request: pytest.FixtureRequest) -> int:
+    """So many times the usual number of queries, objects or cases are wanted (``--scale``)."""
+    wanted: int = request.config.getoption("--scale")
+    return wanted
+
 
 def required(config: pytest.Config) -> set[str]:
     """Return the names given to ``--require-backends``."""
@@ -88,7 +104,10 @@ def pytest_configure(config: pytest.Config) -> None:
         if name not in known:
             raise pytest.UsageError(f"unknown backend {name!r}, expected one of {sorted(known)}")
     config.addinivalue_line("markers", "blocking: leaves out backends on which recv() cannot wait")
-    config.addinivalue_line("markers", "each_backend: set on what runs once for each backend")
+    config.addinivalue_line(
+        "markers",
+        "each_backend: set on what runs once for each backend, or on those with a process of their own",
+    )
     config.stash[_costs] = []
     # output is not captured yet
     config.stash[_stderr] = os.dup(sys.__stderr__.fileno() if sys.__stderr__ else 2)
@@ -224,6 +243,12 @@ def default_loop(config: pytest.Config) -> LoopChoice:
     return next(each for each in loop_choices() if wanted in (each.id, each.backend))
 
 
+def watched() -> set[tuple[int, str]]:
+    """Return the descriptors that are watched in any loop of the process, and by whom."""
+    known = _watchdog._known.copy()
+    return {(fd, each.site) for fd, each in known.items() if each.active()}
+
+
 @pytest.fixture(autouse=True)
 def _nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves a watcher, a descriptor, a thread or a child behind."""
@@ -237,6 +262,7 @@ def _nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
         ae.use(choice.backend, **choice.options())
         ae.detect()
     check = LeakCheck()
+    before = watched()
     yield
     if request.node.stash.get(_failed, False):
         release()  # the traceback of its failure keeps things alive
@@ -244,6 +270,9 @@ def _nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     watchers = check.watchers()
     release()
     left = [*watchers, *check.left()]
+    if watched() - before:
+        gc.collect()  # the loop of a thread that has ended goes with its last reference
+        left += [f"a watcher of fd {fd}, by {site}" for fd, site in watched() - before]
     if left:
         pytest.fail("left behind: " + "; ".join(left), pytrace=False)
 
@@ -342,6 +371,13 @@ def backend_parameters(config: pytest.Config, *, blocking: bool) -> list[Any]:
             marks.append(pytest.mark.skip(reason=why))
         parameters.append(pytest.param(choice, id=choice.id, marks=marks))
     return parameters
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "in_own_process" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.each_backend)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
