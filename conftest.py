@@ -106,7 +106,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "blocking: leaves out backends on which recv() cannot wait")
     config.addinivalue_line(
         "markers",
-        "each_backend: set on what runs once for each backend, or on those with a process of their own",
+        "each_backend: set on what runs on each backend, here or in a child",
     )
     config.stash[_costs] = []
     # output is not captured yet
