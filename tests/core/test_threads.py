@@ -179,7 +179,7 @@ def raise_if_deadlocked() -> None:
     from ae_core._detection.current import current
 
     core = current()
-    if not (core.readers or core.writers or core.live or core.others):
+    if not (core.io.readers or core.io.writers or core.timers.live or core.operations):
         raise ae.Deadlock
 
 

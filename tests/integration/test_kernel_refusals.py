@@ -252,9 +252,9 @@ def test_a_loop_whose_wake_up_is_refused_waits_all_the_same(
     from ae_core._detection.current import current
 
     core = current()
-    core.io_own_end(core.own[core.rooms["interrupt"].fds[0]])
+    core.io.end_own(core.io.own[core.per_loop["interrupt"].fds[0]])
     core.closers.clear()
-    del core.rooms["interrupt"]
+    del core.per_loop["interrupt"]
     kernel.is_full = True
     settle()
     assert logged == ["signals cannot end a wait: %s"]
@@ -262,7 +262,7 @@ def test_a_loop_whose_wake_up_is_refused_waits_all_the_same(
     with ae.timer(0.01, done.send):
         done.recv(PATIENCE)
     core.closers.clear()
-    del core.rooms["interrupt"]
+    del core.per_loop["interrupt"]
 
 
 def test_the_rest_of_a_closing_handle_is_reported_as_lost(

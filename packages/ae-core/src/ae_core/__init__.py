@@ -50,6 +50,9 @@ __all__ = (
     "weak",
 )
 
+import sys as _sys
+
+from . import _wiring
 from ._api import child as child
 from ._api import idle as idle
 from ._api import io as io
@@ -135,3 +138,4 @@ def _own() -> None:
 
 
 _own()
+_wiring.connect(_sys.modules[__name__])

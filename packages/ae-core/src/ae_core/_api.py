@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from contextvars import copy_context
     from typing import Any, Final, Literal, Protocol
 
-    from ._loop.state import Core
+    from ._loop.state import LoopState
 
     class HasFileno(Protocol):
         def fileno(self) -> int: ...
@@ -160,17 +160,17 @@ def timer(after: float, callback: Callable[[], object], *, interval: float = 0.0
     # TimerQueue.add(), written out; its figures stand there
     context = copy_context()
     if interval == 0.0 and not context:
-        core.last = number = core.last + 1
-        core.incoming[number] = at
-        core.live[number] = callback
+        core.timers.last = number = core.timers.last + 1
+        core.timers.incoming[number] = at
+        core.timers.live[number] = callback
     else:
         interval = _check_interval(interval)
         entry = TimerEntry(callback, context if context else None, interval, at)
-        number = core.add(at, entry)
+        number = core.timers.add(at, entry)
     if at < core.armed:
         core.rearm(at)
-    if number >= core.tidy_at:
-        core.tidy()
+    if number >= core.timers.tidy_at:
+        core.timers.tidy()
     watcher = TimerWatcher()
     watcher._number = number
     watcher._core = core
@@ -245,7 +245,7 @@ def io(
         raise TypeError(f"on_refused: expected a callable or None, got {on_refused!r}")
     context = copy_context()
     watcher = IoWatcher()
-    watcher._record = core.io_start(
+    watcher._record = core.io.start(
         number, direction == "w", callback, context if context else None, on_refused
     )
     return watcher
@@ -385,7 +385,7 @@ def _idle(callback: Callable[[], object]) -> Watcher:
     return _watch(lambda core, context: IdleRecord(core, callback, context), callback)
 
 
-def _watch(make: Callable[[Core, Any], Any], callback: object) -> Watcher:
+def _watch(make: Callable[[LoopState, Any], Any], callback: object) -> Watcher:
     if not callable(callback):
         raise TypeError(f"expected a callable, got {callback!r}")
     context = copy_context()
@@ -416,7 +416,7 @@ class Pending:
 
     __slots__ = ("__weakref__", "_core", "_owner")
 
-    _core: Core | None
+    _core: LoopState | None
     _owner: object
 
     def cancel(self) -> None:
@@ -424,7 +424,7 @@ class Pending:
         core, self._core = self._core, None
         self._owner = None
         if core is not None:
-            core.others.discard(self)
+            core.operations.discard(self)
 
 
 def pending(owner: object = None) -> Pending:
@@ -442,7 +442,7 @@ def pending(owner: object = None) -> Pending:
     mark = Pending()
     mark._core = core
     mark._owner = owner
-    core.others.add(mark)
+    core.operations.add(mark)
     return mark
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ("shield",)
 
-from .._loop.interrupts import repeatable
+from .._base.signal_errors import repeatable
 from .condvar import CondVar
 
 TYPE_CHECKING = False

@@ -16,10 +16,11 @@ import os
 import sys
 from math import inf
 
+from .._base import thread_identity
 from .._base.seconds import check_seconds
+from .._base.signal_errors import repeatable
 from .._base.thread_identity import get_ident
 from .._loop.blocking import block
-from .._loop.interrupts import repeatable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Final, Generic, Literal, TypeVar
 
-    from .._loop.state import Core
+    from .._loop.state import LoopState
 
     T = TypeVar("T")
 else:
@@ -112,9 +113,6 @@ DEEPEST: Final = 50
 # By stack: how many sends are calling back, and what is left to the deepest of them.
 _depths: dict[int, int] = {}
 _left: dict[int, deque[CondVar[Any]]] = {}
-
-#: Tells the stacks of a thread apart; set where it has several.
-stack_ident: Callable[[], int] | None = None
 
 
 class CondVar(Generic[T]):
@@ -341,6 +339,7 @@ class CondVar(Generic[T]):
 
     def _run_callbacks(self) -> None:
         """Run the callbacks here; deep in a chain of sends have a send further up do so."""
+        stack_ident = thread_identity.stack_ident
         stack = self._thread if stack_ident is None else stack_ident()
         depth = _depths.get(stack, 0)
         _depths[stack] = depth + 1
@@ -373,8 +372,8 @@ class CondVar(Generic[T]):
             del _left[stack]
             core = _bound()
             if chain and core is not None:  # an interrupt came between
-                core.owed.extend([condvar._call_back for condvar in chain])
-                core.expect()
+                core.calls.owed.extend([condvar._call_back for condvar in chain])
+                core.calls.expect()
         if interrupt is not None:
             raise interrupt
 
@@ -386,7 +385,7 @@ class CondVar(Generic[T]):
                 callbacks = self._callbacks = deque(callbacks)
             core = _bound()
             if core is not None:
-                core.owe(self._call_back)  # a loop inside one of them goes on with the others
+                core.calls.owe(self._call_back)  # a loop inside one of them goes on with the others
         interrupt: BaseException | None = None
         while callbacks:
             callback = callbacks[0]
@@ -399,7 +398,7 @@ class CondVar(Generic[T]):
                 except BaseException as leaves:
                     interrupt = leaves  # when the others have been called
         if core is not None:
-            core.owe_no_more(self._call_back)
+            core.calls.owe_no_more(self._call_back)
         if interrupt is not None:
             raise interrupt
 
@@ -409,14 +408,14 @@ class CondVar(Generic[T]):
         if core is None:
             _failed(error)
         else:
-            core.posted.append((lambda: callback(self), None))
-            core.escaped(error)
+            core.calls.postponed.append((lambda: callback(self), None))
+            core.runner.escaped(error)
 
     def _run_others_later(self) -> None:
         """Have the callbacks called that a signal handler's exception left."""
         core = _bound() if self._callbacks else None
         if core is not None:
-            core.posted.append((self._run_callbacks, None))
+            core.calls.postponed.append((self._run_callbacks, None))
             core.resume()
 
     # ------------------------------------------------------------------ looking at it
@@ -701,7 +700,7 @@ def _check_timeout(timeout: float) -> float:
     return min(max(check_seconds(timeout, "time-out"), 0.0), 1e9)
 
 
-def _bound() -> Core | None:
+def _bound() -> LoopState | None:
     """Return this thread's core, if it is alive."""
     from .._detection.current import bound
 
@@ -715,7 +714,7 @@ def _failed(error: BaseException) -> None:
 
     core = bound()
     if core is not None:
-        core.failed(error, None)
+        core.runner.failed(error, None)
     elif isinstance(error, (KeyboardInterrupt, SystemExit)):
         raise error
     else:

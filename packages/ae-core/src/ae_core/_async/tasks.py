@@ -22,9 +22,9 @@ import sys
 
 from .._api import pending
 from .._base.errors import CancelledError
+from .._base.signal_errors import repeatable
 from .._detection.current import asyncio_runs, bound, current, trio_runs
 from .._loop.blocking import block, check_may_block
-from .._loop.interrupts import repeatable
 from .condvar import CondVar
 
 TYPE_CHECKING = False
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any, Final, TypeVar, overload
 
-    from .._loop.state import Core
+    from .._loop.state import LoopState
 
     T = TypeVar("T")
 else:  # the modules behind: their wrappers cost 2 ms
@@ -85,7 +85,7 @@ class Task(CondVar[T]):
     _host: Callable[[], object] | None  # cancels the loop's own task, if it has tasks
     _waiting_for: CondVar[Any] | None
 
-    def __init__(self, core: Core, coroutine: Coroutine[Any, Any, T]) -> None:
+    def __init__(self, core: LoopState, coroutine: Coroutine[Any, Any, T]) -> None:
         super().__init__()
         self._be_operation()
         self._core = core
@@ -95,7 +95,7 @@ class Task(CondVar[T]):
         self.asked = 0
         self._host = None
         self._waiting_for = None
-        core.others.add(self)
+        core.operations.add(self)
 
     def cancel(self) -> None:
         """Ask the coroutine to stop: :func:`cancelled_class` is raised where it waits.
@@ -106,7 +106,7 @@ class Task(CondVar[T]):
         cancelling is a state: from the first request on every wait raises.)
         """
         if self.ready or self._core.closed:
-            self._core.others.discard(self)
+            self._core.operations.discard(self)
             super().cancel()
             self._close()
             return
@@ -214,13 +214,13 @@ class Task(CondVar[T]):
             self._finish(value, error)
         except BaseException:
             if not self.ready:
-                self._core.posted.append((lambda: self._finish(value, error), None))
+                self._core.calls.postponed.append((lambda: self._finish(value, error), None))
                 self._core.resume()
             raise
 
     def _finish(self, value: T | None, error: BaseException | None) -> None:
         """Make the task ready; called once, by the driver or by the host's task."""
-        self._core.others.discard(self)
+        self._core.operations.discard(self)
         if self.ready:
             return
         if error is None:
@@ -231,7 +231,7 @@ class Task(CondVar[T]):
             self.throw(error)
             if isinstance(error, (KeyboardInterrupt, SystemExit)):
                 self._seen()  # it leaves by recv() or run(), not by the log
-                self._core.failed(error, None)
+                self._core.runner.failed(error, None)
 
 
 def spawn(coroutine: Coroutine[Any, Any, T]) -> CondVar[T]:
@@ -254,7 +254,7 @@ def spawn(coroutine: Coroutine[Any, Any, T]) -> CondVar[T]:
     return _start(current(), coroutine)
 
 
-def _start(core: Core, coroutine: Coroutine[Any, Any, T]) -> Task[T]:
+def _start(core: LoopState, coroutine: Coroutine[Any, Any, T]) -> Task[T]:
     task = Task(core, coroutine)
     if not core.backend.spawn(coroutine, task):
         core.postpone(task._step)
@@ -266,7 +266,7 @@ class _Sleep(CondVar[None]):
 
     __slots__ = ("_core", "_number", "_seconds")
 
-    _core: Core
+    _core: LoopState
     _number: int
     _seconds: float
 

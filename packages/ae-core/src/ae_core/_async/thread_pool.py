@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 from .._api import pending
 from .._base.thread_identity import bystander
 from .._detection.current import current
-from .._loop.state import Core
+from .._loop.state import LoopState
 from .condvar import CondVar
 
 T = TypeVar("T")
@@ -69,7 +69,7 @@ class _Job:
         self.args = args
         self.key = key
         self.undo = undo
-        self.core: Core = current()
+        self.core: LoopState = current()
         self.condvar: CondVar[Any] | None = CondVar(
             cancel=self.over, untaken=self.take_back, describe=self.describe
         )

@@ -11,7 +11,7 @@ import sys
 
 from .._base.errors import CancelledError
 from .._base.seconds import check_seconds
-from .._loop.interrupts import repeatable
+from .._base.signal_errors import repeatable
 from .tasks import Task, driver, running_task
 
 TYPE_CHECKING = False

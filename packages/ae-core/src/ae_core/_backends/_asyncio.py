@@ -18,12 +18,11 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
-from .._async.condvar import CondVar
 from .._base.descriptors import check_open, check_select
 from .._base.errors import BlockingNotAllowed, CancelledError
 from .._base.log import log
-from .._loop.backend import Backend
-from .._loop.interrupts import is_ours, repeatable
+from .._base.signal_errors import is_ours, repeatable
+from .._loop.backend import Backend, Waitable
 from ._select_thread import SelectThread
 from ._uvloop_polls import UvloopPolls
 
@@ -182,9 +181,8 @@ class AsyncioBackend(Backend):
                 self._waiters.remove(waiter)
                 if not waiter.done():
                     waiter.cancel()
-                signals = sys.modules.get("ae_core._sources.signals")
-                if signals is not None:
-                    signals.settle()
+                if self.on_run_ended is not None:
+                    self.on_run_ended()
 
     def _on_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Called by the loop: something has escaped a callback."""
@@ -329,12 +327,12 @@ def _finish(task: Any, host: asyncio.Task[Any]) -> None:
         task._finish(host.result(), None)
 
 
-def wait_in_task(condvar: CondVar[Any]) -> Generator[Any, Any, None]:
+def wait_in_task(condvar: Waitable) -> Generator[Any, Any, None]:
     """Wait in a task of asyncio, until *condvar* is ready or the task is cancelled."""
     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @repeatable
-    def wake(_: CondVar[Any]) -> None:
+    def wake(_: Waitable) -> None:
         if not future.done():
             future.set_result(None)
 

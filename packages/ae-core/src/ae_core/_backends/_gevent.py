@@ -19,11 +19,11 @@ from gevent import monkey
 from gevent.exceptions import LoopExit
 from gevent.hub import Waiter, get_hub
 
-from .._async import condvar
+from .._base import thread_identity
 from .._base.descriptors import check_open
 from .._base.errors import Deadlock, RecursiveWait
+from .._base.signal_errors import is_ours
 from .._loop.backend import Backend
-from .._loop.interrupts import is_ours
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -168,7 +168,7 @@ class GeventBackend(GeventLoop):
     ends_by_itself = True
 
     def __init__(self, on_deadline: Callable[[], None]) -> None:
-        condvar.stack_ident = _greenlet_ident
+        thread_identity.stack_ident = _greenlet_ident
         self._hub = get_hub()
         super().__init__(on_deadline, self._hub.loop)
         self._waiters: dict[Any, Any] = {}  # by greenlet

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from gi.repository import GLib  # pyright: ignore
 
 from .._base.descriptors import check_waitable
+from .._base.signal_errors import hearing_printed
 from .._loop.backend import Backend
-from .._loop.interrupts import hearing_printed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from .._base.descriptors import check_waitable
+from .._base.signal_errors import hearing_printed
 from .._loop.backend import Backend
-from .._loop.interrupts import hearing_printed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -23,7 +23,7 @@ from .._loop.backend import Backend
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
 
-    from .._async.condvar import CondVar
+    from .._loop.backend import Waitable
 
 if not hasattr(trio.lowlevel, "in_trio_run"):
     raise BackendUnavailable(
@@ -262,7 +262,7 @@ def _split(
     return (error, None) if isinstance(error, trio.Cancelled) else (None, error)
 
 
-def wait_in_task(condvar: CondVar[Any]) -> Generator[Any, Any, None]:
+def wait_in_task(condvar: Waitable) -> Generator[Any, Any, None]:
     """Wait in a task of trio, until *condvar* is ready or its scope is cancelled."""
     if condvar.ready:
         yield from trio.lowlevel.checkpoint().__await__()
@@ -277,7 +277,7 @@ def wait_in_task(condvar: CondVar[Any]) -> Generator[Any, Any, None]:
             waiting = False
             trio.lowlevel.reschedule(task)
 
-    def wake(_: CondVar[Any]) -> None:
+    def wake(_: Waitable) -> None:
         # not reschedule(): as a guest, trio is not active when the host loop calls us
         with suppress(trio.RunFinishedError):
             token.run_sync_soon(resume)

@@ -17,14 +17,14 @@ from twisted.logger import globalLogPublisher
 
 from .._base.descriptors import check_select, check_waitable
 from .._base.errors import BlockingNotAllowed
+from .._base.signal_errors import is_ours, repeatable
 from .._loop.backend import Backend
-from .._loop.interrupts import is_ours, repeatable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from .._async.condvar import CondVar
-    from .._loop.state import Core
+    from .._loop.backend import Waitable
+    from .._loop.state import LoopState
 
 
 class _Descriptor:
@@ -289,12 +289,12 @@ class TwistedBackend(Backend):
         return {"reactor": type(self._reactor).__name__}
 
 
-def wait_in_coroutine(condvar: CondVar[Any], core: Core) -> Generator[Any, Any, None]:
+def wait_in_coroutine(condvar: Waitable, core: LoopState) -> Generator[Any, Any, None]:
     """Wait in a coroutine that a Deferred drives, until *condvar* is ready or that is cancelled."""
     deferred: Deferred[None] = Deferred()
 
     @repeatable
-    def wake(_: CondVar[Any]) -> None:
+    def wake(_: Waitable) -> None:
         core.postpone(resume)  # not in the call that makes it ready
 
     @repeatable

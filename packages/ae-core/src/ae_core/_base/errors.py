@@ -20,6 +20,7 @@ __all__ = (
     "CancelledError",
     "Deadlock",
     "RecursiveWait",
+    "StrictWarning",
     "WrongLoop",
 )
 
@@ -64,3 +65,10 @@ class CancelledError(BaseException):
 
     A *task* is cancelled with what its loop uses, see :func:`ae_core.cancelled_class`.
     """
+
+
+class StrictWarning(UserWarning):
+    """Something that is no error by itself, but hardly ever meant."""
+
+
+StrictWarning.__module__ = "ae_core.strict"

@@ -25,10 +25,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType, ModuleType
-    from typing import Final
+    from typing import Any, Final, TypeAlias
 
-    from ..logs import Context, _Plan
-
+    Context: TypeAlias = Any  # ``ae_core.logs.Context``, which stands above this file
     Dispatch = Callable[
         [str | Context, int, object, tuple[object, ...], BaseException | None, FrameType], bool
     ]
@@ -143,7 +142,7 @@ class Logger:
 
     __slots__ = ("_context", "_generation", "_level", "_plan")
 
-    _plan: _Plan
+    _plan: Any
 
     def __init__(self, level: int, context: str | Context, /) -> None:
         self._level = level
@@ -180,11 +179,26 @@ def module_of(frame: FrameType) -> str:
     return name if isinstance(name, str) else "__main__"
 
 
+def no_engine() -> Any:
+    """Refuse: the package is not complete yet."""
+    raise ImportError("ae_core is being imported")
+
+
+def no_loop_time() -> float | None:
+    """Return None: no loop is known yet."""
+    return None
+
+
+# Set by ``_wiring``: imports what is behind this file; the time that this thread's loop has cached.
+load_engine: Callable[[], Any] = no_engine
+loop_time: Callable[[], float | None] = no_loop_time
+
+
 def _load() -> Dispatch:
     """Return the engine behind us, importing it at the first message."""
     global _dispatch, _logs
     try:
-        from .. import logs
+        logs = load_engine()
     except (ImportError, OSError):
         # The first message of all comes from a finalizer while the interpreter shuts down, or
         # is about there being no descriptors left.

@@ -21,6 +21,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import NoReturn
 
@@ -46,6 +47,9 @@ def in_main_thread() -> bool:
     main: bool = threading.main_thread().ident == get_ident()
     return main
 
+
+#: Which stack runs, where one thread has several (gevent's greenlets); set by such a backend.
+stack_ident: Callable[[], int] | None = None
 
 #: The threads of ours from which no answer can come that nothing else announces: a worker that
 #: rests, a guard that looks at others. A wait does not count on them.

@@ -28,8 +28,9 @@ from .._base import environ
 from .._base.errors import BackendUnavailable, BlockingNotAllowed, WrongLoop
 from .._base.thread_identity import get_ident, in_main_thread, local
 from .._loop.backend import Backend
+from .._loop.exception_hook import report
 from .._loop.interrupts import after_fork
-from .._loop.state import Core
+from .._loop.state import LoopState
 from .table import BACKENDS, LOADED_BY_US, BackendSpec
 
 TYPE_CHECKING = False
@@ -45,13 +46,13 @@ _SIGCHLD = getattr(_signal, "SIGCHLD", _signal.SIGINT)  # not on Windows; SIGINT
 class _Slot:
     """What a thread has: its core. Closes it when the thread ends."""
 
-    core: Core | None = None
+    core: LoopState | None = None
     asked: tuple[str, dict[str, Any]] | None = None  # by use()
 
     def __init__(self) -> None:
         self.pid = getpid()
         # of loops that are open and may run again, while another one of this thread runs
-        self.resting: list[Core] = []
+        self.resting: list[LoopState] = []
 
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         if is_finalizing():
@@ -69,7 +70,7 @@ class _Slot:
 # `slot`, once it was asked for, and `core`, which is slot.core, one attribute nearer; both are
 # missing until then. Not a class derived from `local`: reading it would take twice as long.
 tls: Any = local()
-_main_core: Core | None = None  # the newest live core of the main thread
+_main_core: LoopState | None = None  # the newest live core of the main thread
 _hooks: list[tuple[object, Callable[[], object]]] = []
 
 
@@ -84,22 +85,22 @@ def slot() -> _Slot:
     return found
 
 
-def bound() -> Core | None:
+def bound() -> LoopState | None:
     """Return this thread's core if there is one, without detecting."""
     return getattr(tls, "core", None)
 
 
-def current(blocking: bool = False) -> Core:
+def current(blocking: bool = False) -> LoopState:
     """Return this thread's core, detecting if there is none yet.
 
     Raises:
         WrongLoop: If another loop than the one bound runs in this thread.
         BlockingNotAllowed: The same, if the caller is about to block.
     """
-    core: Core | None = getattr(tls, "core", None)
+    core: LoopState | None = getattr(tls, "core", None)
     if core is not None:
         # 200 ns instead of 900 for a program that has imported asyncio without running it
-        if core.alone and not asyncio_runs() and not trio_runs():
+        if core.is_own_loop and not asyncio_runs() and not trio_runs():
             return core
         if core.backend.usable():
             foreign = _foreign(core.backend.name)
@@ -119,7 +120,7 @@ def current(blocking: bool = False) -> Core:
     return _wake() or _bind(blocking)
 
 
-def _wake() -> Core | None:
+def _wake() -> LoopState | None:
     """Return the core of the loop that runs now, if this thread was bound to it before."""
     place = slot()
     for core in place.resting.copy():
@@ -133,7 +134,7 @@ def _wake() -> Core | None:
     return None
 
 
-def _take_up(core: Core) -> None:
+def _take_up(core: LoopState) -> None:
     """Make *core* this thread's."""
     global _main_core
     slot().core = core
@@ -142,12 +143,12 @@ def _take_up(core: Core) -> None:
         _main_core = core
 
 
-def main_core() -> Core | None:
+def main_core() -> LoopState | None:
     """Return the core of the main thread."""
     return _main_core
 
 
-def put_back(core: Core | None, main: Core | None) -> None:
+def put_back(core: LoopState | None, main: LoopState | None) -> None:
     """Make *core* this thread's, or leave it without one, and *main* the main thread's."""
     global _main_core
     slot().core = core
@@ -212,10 +213,10 @@ def _foreign(ours: str) -> str | None:
 
 
 # Cores whose loop has ended in the middle of something: closed when the next one is bound.
-_ended: list[Core] = []
+_ended: list[LoopState] = []
 
 
-def _unbind(core: Core, idle: bool) -> None:
+def _unbind(core: LoopState, idle: bool) -> None:
     """Called by the backend: its loop has ended, with none of our callbacks under way if *idle*."""
     if core.closed or core in _ended or core.thread != get_ident():
         return
@@ -229,12 +230,12 @@ def _unbind(core: Core, idle: bool) -> None:
         core.close()
         return
     _ended.append(core)
-    for other in list(core.others):
+    for other in list(core.operations):
         if getattr(other, "kind", "") in ("signal", "child"):
             other.cancel()  # what is process-wide is given back now
 
 
-def _bind(blocking: bool = False) -> Core:
+def _bind(blocking: bool = False) -> LoopState:
     for core in _ended.copy():
         if core.thread == get_ident():
             _ended.remove(core)
@@ -247,14 +248,15 @@ def _bind(blocking: bool = False) -> Core:
     return bind(cls, reason, {})
 
 
-def bind(cls: type[Backend], reason: str, options: dict[str, Any]) -> Core:
+def bind(cls: type[Backend], reason: str, options: dict[str, Any]) -> LoopState:
     """Bind this thread to a new backend of *cls* and return its core."""
-    core = Core()
+    core = LoopState(report)
     backend = cls(core.on_deadline, **options)
     backend.reason = reason
     core.attach(backend)
     backend.on_ended = lambda idle: _unbind(core, idle)
     backend.on_quit = core.call_ends
+    backend.on_run_ended = _settle_signals
     foreign = _foreign(backend.name)
     if foreign is not None:
         core.close()
@@ -265,6 +267,13 @@ def bind(cls: type[Backend], reason: str, options: dict[str, Any]) -> Core:
         _signal.signal(_SIGCHLD, _signal.SIG_DFL)
     _after_detection()
     return core
+
+
+def _settle_signals() -> None:
+    """Finish what signal watchers could not finish while the loop ran."""
+    signals = _modules.get("ae_core._sources.signals")
+    if signals is not None:
+        signals.settle()
 
 
 def _choose() -> tuple[type[Backend], str]:
@@ -330,6 +339,12 @@ def _load_spec(spec: BackendSpec) -> type[Backend]:
     return cls
 
 
+def cached_time() -> float | None:
+    """Return the time at which the loop of this thread woke up; None if there is no live loop."""
+    core = bound()
+    return None if core is None or core.closed else core.backend.now()
+
+
 # ---------------------------------------------------------------------- public
 
 
@@ -344,7 +359,7 @@ def detect() -> Backend:
     Perl: ``AnyEvent::detect``
     """
     try:
-        core: Core = tls.core
+        core: LoopState = tls.core
         if "contextvars" in _modules and ("asyncio" in _modules or "trio" in _modules):
             core = current()  # one of them may run here; both have imported the first
     except AttributeError:
@@ -435,23 +450,27 @@ _AIDS = ("AE_STRICT", "AE_VERBOSE", "AE_LOG", "AE_DEBUG_WRAP", "AE_DEBUG_SHELL")
 _aids_done = False
 
 
+def nothing() -> None:
+    """Do nothing."""
+
+
+#: Set by ``_wiring``: starts the debugging aids that the environment asks for.
+on_first_detection: Callable[[], None] = nothing
+
+
 def _after_detection() -> None:
     """Strict mode, logging, wrapping, shell, then the hooks: in this order (CORE-96)."""
     global _aids_done
     if not _aids_done:
         _aids_done = True
         if any(map(environ.get, _AIDS)):
-            from ..debug import _environment
-
-            _environment.start()
+            on_first_detection()
     hooks = _hooks.copy()
     _hooks.clear()
     for _, callback in hooks:
         try:
             callback()
         except Exception as error:
-            from .._loop.exception_hook import report
-
             report(error, bound(), None)
 
 
@@ -490,7 +509,7 @@ def _after_fork_in_child() -> None:
     cores = [
         each
         for each in (core, _main_core, *resting, *_ended, *_inherited)
-        if isinstance(each, Core)
+        if isinstance(each, LoopState)
     ]
     resting.clear()
     _ended.clear()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .._loop.backend import Backend
-    from .._loop.state import Core
+    from .._loop.state import LoopState
     from .._loop.watchers import Watcher
 else:
     from _contextvars import copy_context
@@ -91,7 +91,7 @@ class aside:
 
     __slots__ = ("_before", "_name", "_options")
 
-    _before: tuple[Core | None, Any, list[Core], Core | None]
+    _before: tuple[LoopState | None, Any, list[LoopState], LoopState | None]
 
     def __init__(self, backend: str | None = None, **options: Any) -> None:
         self._name = backend

@@ -24,7 +24,7 @@ from .._detection.current import bound, current
 from .pool import Surroundings, pool_of
 
 if TYPE_CHECKING:
-    from .._loop.state import Core
+    from .._loop.state import LoopState
     from .pool import AnyWorker
 
 T = TypeVar("T")
@@ -110,9 +110,18 @@ def fork_call(function: Callable[..., T], *args: Any) -> CondVar[T]:
     frame = _frame(function, args, surroundings)
     core = current()
     call = _Call(core, frame, surroundings, callback_text(function))
-    pool_of(core).submit(core, call)
+    pool_of(core, _make_worker()).submit(core, call)
     condvar: CondVar[T] = call.condvar
     return condvar
+
+
+def _make_worker() -> Callable[[Surroundings], AnyWorker] | None:
+    """Return what makes workers where no loop can wait for pipes or children; else None."""
+    if os.name != "nt":
+        return None
+    from .thread_worker import ThreadWorker
+
+    return ThreadWorker
 
 
 def shutdown() -> None:
@@ -126,11 +135,11 @@ def shutdown() -> None:
 
 
 class _Call:
-    """One call, from its pickle to its outcome. Stands in ``core.others`` while it is pending."""
+    """One call, from its pickle to its outcome; in ``core.operations`` while it is pending."""
 
     __slots__ = ("attempts", "condvar", "core", "frame", "surroundings", "worker")
 
-    def __init__(self, core: Core, frame: bytes, surroundings: Surroundings, name: str) -> None:
+    def __init__(self, core: LoopState, frame: bytes, surroundings: Surroundings, name: str) -> None:
         self.core = core
         self.frame = frame
         self.surroundings = surroundings
@@ -139,7 +148,7 @@ class _Call:
         self.condvar: CondVar[Any] = CondVar(
             cancel=self.over, describe=lambda: f"fork_call of {name}"
         )
-        core.others.add(self)
+        core.operations.add(self)
 
     @property
     def wanted(self) -> bool:
@@ -147,13 +156,13 @@ class _Call:
 
     def over(self) -> None:
         """There is an outcome, or nobody waits for it any more."""
-        self.core.others.discard(self)
+        self.core.operations.discard(self)
         if self.worker is not None:
             self.worker.kill()  # cancelled; its end frees the place
 
     def cancel(self) -> None:
         """The loop has ended, and everything in it."""
-        self.core.others.discard(self)
+        self.core.operations.discard(self)
         worker, self.worker = self.worker, None
         if worker is not None:
             worker.abandon()

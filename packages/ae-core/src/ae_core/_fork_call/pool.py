@@ -20,7 +20,9 @@ from .._base import environ as _environ
 from .._base.closing import close_descriptor, close_socket
 
 if TYPE_CHECKING:
-    from .._loop.state import Core
+    from collections.abc import Callable
+
+    from .._loop.state import LoopState
 
 # Theory of operation
 # -------------------
@@ -74,7 +76,7 @@ class Call(Protocol):
 class AnyWorker(Protocol):
     """What the pool knows of a worker."""
 
-    def begin(self, pool: Pool, core: Core, call: Call) -> None: ...
+    def begin(self, pool: Pool, core: LoopState, call: Call) -> None: ...
     def kill(self) -> None: ...
     def abandon(self) -> None: ...
 
@@ -82,17 +84,19 @@ class AnyWorker(Protocol):
 class Pool:
     """The workers and the waiting calls of one loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, make_worker: Callable[[Surroundings], AnyWorker] | None = None) -> None:
+        # makes workers of another kind, which serve one call each
+        self.make_worker = make_worker
         self.queue: deque[Call] = deque()
         self.busy: set[AnyWorker] = set()
         self.idle: list[Worker] = []  # the longest idle first
         self.timer: int | None = None  # for retire()
 
-    def submit(self, core: Core, call: Call) -> None:
+    def submit(self, core: LoopState, call: Call) -> None:
         self.queue.append(call)
         self.schedule(core)
 
-    def schedule(self, core: Core) -> None:
+    def schedule(self, core: LoopState) -> None:
         """Start what may run now."""
         limit = _limit()
         while self.queue and len(self.busy) < limit:
@@ -118,10 +122,8 @@ class Pool:
 
     def take(self, surroundings: Surroundings) -> AnyWorker:
         """Return an idle worker, or a new one."""
-        if os.name == "nt":
-            from .thread_worker import ThreadWorker
-
-            return ThreadWorker(surroundings)
+        if self.make_worker is not None:
+            return self.make_worker(surroundings)
         while self.idle:
             worker = self.idle.pop()
             # two directories that were removed need not be the same
@@ -131,7 +133,7 @@ class Pool:
             worker.end()
         return Worker(surroundings)
 
-    def release(self, core: Core, worker: AnyWorker) -> None:
+    def release(self, core: LoopState, worker: AnyWorker) -> None:
         """*worker* has answered or ended: use its place for the next call."""
         self.busy.discard(worker)
         if isinstance(worker, Worker) and worker.alive:
@@ -141,7 +143,7 @@ class Pool:
                 self.timer = core.timer(IDLE, lambda: self.retire(core))
         self.schedule(core)
 
-    def retire(self, core: Core) -> None:
+    def retire(self, core: LoopState) -> None:
         """End the workers that have been idle for long enough."""
         latest = core.clock() - IDLE
         while self.idle and self.idle[0].idle_since <= latest:
@@ -156,10 +158,10 @@ class Pool:
         while self.idle:
             self.idle.pop().end()
 
-    def shutdown(self, core: Core) -> None:
+    def shutdown(self, core: LoopState) -> None:
         """End the idle workers before their time."""
         if self.timer is not None:
-            core.live.pop(self.timer, None)
+            core.timers.live.pop(self.timer, None)
             self.timer = None
         self.close()
 
@@ -178,7 +180,7 @@ class Worker:
         self.alive = False
         self.idle_since = 0.0
         self.call: Call | None = None
-        self.core: Core | None = None  # while busy
+        self.core: LoopState | None = None  # while busy
         self.pool: Pool | None = None  # while busy
         self.records: list[Any] = []  # while busy: child, reader, writer
         ours, theirs = socket.socketpair()
@@ -202,7 +204,7 @@ class Worker:
 
     # busy
 
-    def begin(self, pool: Pool, core: Core, call: Call) -> None:
+    def begin(self, pool: Pool, core: LoopState, call: Call) -> None:
         """Send *call*, and have it answered or failed."""
         from .._sources.children import watch_child
 
@@ -215,8 +217,8 @@ class Worker:
         self.rest = memoryview(struct.pack("<Q", len(call.frame)) + call.frame)
         self.records = [
             watch_child(core, self.pid, self.on_end, None),
-            core.io_start(self.fd, False, self.on_readable, None, self.on_refused),
-            core.io_start(self.fd, True, self.on_writable, None, self.on_refused),
+            core.io.start(self.fd, False, self.on_readable, None, self.on_refused),
+            core.io.start(self.fd, True, self.on_writable, None, self.on_refused),
         ]
 
     def on_refused(self, error: OSError) -> None:
@@ -268,7 +270,7 @@ class Worker:
                 call.answer(reply)
         return True
 
-    def finish(self) -> tuple[Call, Pool, Core]:
+    def finish(self) -> tuple[Call, Pool, LoopState]:
         """Stop watching and let the call go."""
         call, core, pool = self.call, self.core, self.pool
         assert call is not None
@@ -429,10 +431,12 @@ def _flags() -> list[str]:
     return given
 
 
-def pool_of(core: Core) -> Pool:
-    """Return the pool of a loop."""
-    pool: Pool | None = core.rooms.get("fork_call")
+def pool_of(
+    core: LoopState, make_worker: Callable[[Surroundings], AnyWorker] | None = None
+) -> Pool:
+    """Return the pool of a loop, made at the first call with *make_worker*."""
+    pool: Pool | None = core.per_loop.get("fork_call")
     if pool is None:
-        pool = core.rooms["fork_call"] = Pool()
+        pool = core.per_loop["fork_call"] = Pool(make_worker)
         core.closers.append(pool.close)
     return pool

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from .pool import command
 
 if TYPE_CHECKING:
-    from .._loop.state import Core
+    from .._loop.state import LoopState
     from .pool import Call, Pool, Surroundings
 
 
@@ -32,7 +32,7 @@ class ThreadWorker:
             stdout=subprocess.PIPE,
         )
 
-    def begin(self, pool: Pool, core: Core, call: Call) -> None:
+    def begin(self, pool: Pool, core: LoopState, call: Call) -> None:
         self.pool = pool
         self.core = core
         self.call = call

@@ -7,7 +7,7 @@ built on it once, in the core. Nothing here imports a loop's library.
 
 from __future__ import annotations
 
-__all__ = ("Backend",)
+__all__ = ("Backend", "Waitable")
 
 import time
 from abc import ABC, abstractmethod
@@ -15,7 +15,20 @@ from abc import ABC, abstractmethod
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from typing import Any, ClassVar
+    from typing import Any, ClassVar, Protocol
+
+    class Waitable(Protocol):
+        """What may be waited for: a condition variable, as a backend sees it."""
+
+        @property
+        def ready(self) -> bool: ...
+        def on_ready(self, callback: Callable[[Any], object]) -> object: ...
+        def _wake_on_ready(self, wake: Callable[[], None]) -> Callable[[Any], object]: ...
+        def _forget_wake(self, waiter: Callable[[Any], object]) -> None: ...
+
+else:
+
+    class Waitable: ...
 
 
 class Backend(ABC):
@@ -73,6 +86,9 @@ class Backend(ABC):
     #: to end although it may run again, as Qt's ``aboutToQuit`` does: what waits for the end of the
     #: loop is called there and then, and all watchers stay.
     on_quit: Callable[[], None] | None = None
+    #: Set by the core. A backend whose loop may take the signal wake-up descriptor while
+    #: :meth:`run_until` runs it calls this when the run has ended.
+    on_run_ended: Callable[[], None] | None = None
     #: Set by the core. A backend whose loop swallows what callbacks raise, or reports it by
     #: itself, calls it with an exception that has escaped one of ours while :meth:`run_until`
     #: runs: a signal handler has raised it.

@@ -5,43 +5,31 @@ Who may wait, how long, and when a wait is in vain, for every backend alike; the
 
 from __future__ import annotations
 
-__all__ = ("block", "check_may_block", "stuck_for")
+__all__ = ("block", "check_may_block")
 
-import _signal  # type: ignore[import-not-found]
 import sys
 from math import inf
 
 from .._base.errors import AEError, BlockingNotAllowed, Deadlock, RecursiveWait, WrongLoop
-from .._base.thread_identity import bystanders, get_ident, sleep
-from .interrupts import catching_sigint, repeatable
+from .._base.signal_errors import repeatable
+from .interrupts import catching_sigint
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Final
-
-    from .._async.condvar import CondVar
-    from .state import Core
-
-A_MOMENT: Final = 0.02
-LOOK_AGAIN: Final = 0.25
-# where the handlers of our own are
-_OURS: Final = (
-    "ae_core._loop.interrupts",
-    "ae_core._sources.signals",
-    "ae_core.testing._conformance.check",
-)
+    from .backend import Waitable
+    from .state import LoopState
 
 
-def check_may_block(core: Core) -> None:
+def check_may_block(core: LoopState) -> None:
     """Refuse to block inside another wait, or inside a loop that somebody else runs.
 
     Raises:
         RecursiveWait, BlockingNotAllowed: Just that.
     """
     backend = core.backend
-    if core.blocked and not backend.many_waits:
+    if core.runner.blocked and not backend.many_waits:
         _forget_broken_off(core)
-    if core.blocked and not backend.many_waits:
+    if core.runner.blocked and not backend.many_waits:
         raise RecursiveWait(
             "recursive blocking wait attempted: this thread is inside another recv(); "
             "use a callback or 'await cv' here"
@@ -52,17 +40,17 @@ def check_may_block(core: Core) -> None:
         )
 
 
-def _forget_broken_off(core: Core) -> None:
+def _forget_broken_off(core: LoopState) -> None:
     """Forget waits that are over: a signal handler raised while one of them ended."""
     frame = sys._getframe(2)  # who wants to wait, which may be block() itself
     while frame.f_back is not None:
         frame = frame.f_back
         if frame.f_code is block.__code__:
             return
-    core.blocked.clear()
+    core.runner.blocked.clear()
 
 
-def block(core: Core, condvar: CondVar[Any], timeout: float | None) -> None:
+def block(core: LoopState, condvar: Waitable, timeout: float | None) -> None:
     """Run the loop until *condvar* is ready.
 
     Raises:
@@ -81,15 +69,15 @@ def block(core: Core, condvar: CondVar[Any], timeout: float | None) -> None:
         wake()
 
     def done() -> bool:
-        if condvar._state or timed_out or core.interrupt is not None:
+        if condvar.ready or timed_out or core.runner.interrupt is not None:
             return True
-        return owns_wait and not core.readers and is_stuck()
+        return owns_wait and not core.io.readers and is_stuck()
 
     def is_stuck() -> bool:
         nonlocal stuck
-        if core.writers or core.posted or core.owed or core.live:
+        if core.io.writers or core.calls.postponed or core.calls.owed or core.timers.live:
             return False
-        pause = stuck_for(core)
+        pause = core.deadlock_grace()
         if pause is None:
             stuck = True
             return True
@@ -103,7 +91,7 @@ def block(core: Core, condvar: CondVar[Any], timeout: float | None) -> None:
     interrupted = False
     wake = backend.waker()
     try:
-        core.blocked.add(expire)
+        core.runner.blocked.add(expire)
         if timeout is not None:
             timer = core.timer(timeout, expire)
         condvar._enter()
@@ -111,24 +99,24 @@ def block(core: Core, condvar: CondVar[Any], timeout: float | None) -> None:
         with catching_sigint(core):
             core.resume()  # whatever was broken off by what a signal handler raised goes on here
             backend.run_until(done)
-        interrupted = core.interrupt is not None
+        interrupted = core.runner.interrupt is not None
     except AEError:
         raise
     except BaseException:
         interrupted = True
         raise
     finally:
-        core.blocked.discard(expire)
+        core.runner.blocked.discard(expire)
         if waiter is not None:
             condvar._forget_wake(waiter)
             if interrupted or not condvar.ready:
                 condvar._leave(interrupted)
         if timer is not None:
             core.cancel_timer(timer)
-        if backend.ends_by_itself and not core.live:
+        if backend.ends_by_itself and not core.timers.live:
             core.disarm()
-    if core.interrupt is not None:
-        interrupt, core.interrupt = core.interrupt, None
+    interrupt = core.runner.take_interrupt()
+    if interrupt is not None:
         raise interrupt
     if condvar.ready:
         return
@@ -140,45 +128,3 @@ def block(core: Core, condvar: CondVar[Any], timeout: float | None) -> None:
             "signal handler is left"
         )
     raise WrongLoop(f"the {backend.name} loop ended before the condition variable was ready")
-
-
-def stuck_for(core: Core) -> float | None:
-    """Return how long to wait although no descriptor and no timer is left; None: in vain."""
-    pause = _look(core)
-    if pause is None:
-        # a thread that a C library has just started may not have come to Python yet
-        sleep(A_MOMENT)
-        pause = _look(core)
-    return pause
-
-
-def _look(core: Core) -> float | None:
-    if not all(getattr(other, "passive", False) for other in core.others):
-        return inf  # a signal, a child, another thread's work
-    if _other_threads():
-        return LOOK_AGAIN  # one of them may yet call us, or end without: look again
-    # asked last: a thread that has ended made its calls before
-    return inf if core.remote or _signal_handlers() else None
-
-
-def _other_threads() -> bool:
-    """Return whether a thread lives that may call us: any, also one of a C library in Python.
-
-    By what the interpreter knows of, and not ``threading``: there, threads that other modules
-    have started are missing, and some that have ended are not.
-    """
-    ours = get_ident()
-    return any(ident != ours and ident not in bystanders for ident in sys._current_exceptions())
-
-
-def _signal_handlers() -> bool:
-    """Return whether a handler of the program's, of the ``signal`` module, may yet be called."""
-    for number in range(1, _signal.NSIG):
-        handler = _signal.getsignal(number)
-        if (
-            callable(handler)
-            and handler is not _signal.default_int_handler
-            and getattr(handler, "__module__", None) not in _OURS
-        ):
-            return True
-    return False

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 __all__ = ("exception_hook", "report")
 
-import sys
-
+from .._base import public
 from .watchers import RecordWatcher, TimerWatcher, Watcher, unwrapped
 
 TYPE_CHECKING = False
@@ -36,7 +35,7 @@ def report(error: BaseException, core: Any, source: Any) -> None:
 
     *source* is None or ``(record, callback)``, where the record of a timer is its number.
     """
-    hook = getattr(sys.modules["ae_core"], "exception_hook", exception_hook)
+    hook = getattr(public.package, "exception_hook", exception_hook)
     try:
         hook(error, None if source is None else _view(core, *source))
     except BaseException as second:

@@ -1,30 +1,29 @@
-"""Ctrl-C while ``recv()`` or ``run()`` blocks, and what other signal handlers raise.
+"""Ctrl-C while ``recv()`` or ``run()`` blocks.
 
 Python's own handler raises ``KeyboardInterrupt`` between any two instructions, which may be in
 the middle of our bookkeeping. So while we block, the first SIGINT is only noted and ends the
-wait in good order; a second one raises at once, for a callback that never returns. What a handler
-of the program raises cannot be put off: see ``state`` for how it leaves everything in order.
+wait in good order; a second one raises immediately, for a callback that never returns. What a
+handler of the program raises cannot be put off: see ``_base.signal_errors``.
 """
 
 from __future__ import annotations
 
-__all__ = ("after_fork", "catching_sigint", "is_ours", "repeatable")
+__all__ = ("after_fork", "catching_sigint")
 
 import _signal  # type: ignore[import-not-found]
 import os
 import sys
 
+from .._base.signal_errors import repeatable
 from .._base.thread_identity import in_main_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType, TracebackType
-    from typing import Any, TypeVar
+    from typing import Any
 
-    from .state import Core
-
-    F = TypeVar("F", bound=Callable[..., object])
+    from .state import LoopState
 
 # Theory of operation
 # -------------------
@@ -32,59 +31,6 @@ if TYPE_CHECKING:
 # to enter the system call that waits, or if its loop waits in C (Qt, Tk), that would be too late.
 # So Python is told to write a byte into a pipe that the loop watches, at the moment the signal
 # arrives; the loop calls us for it, and on the way the handler runs.
-
-
-def repeatable(function: F) -> F:
-    """Mark a callback of ours that may be called again if an exception broke it off."""
-    function.repeatable = True  # type: ignore[attr-defined]
-    return function
-
-
-def is_ours(error: BaseException) -> bool:
-    """Return whether *error* came out of code of ours, or out of a signal handler on its own.
-
-    A loop says so of what escaped a callback. What users' callbacks raise does not escape: so a
-    signal handler has raised it, between two instructions of ours.
-    """
-    traceback = error.__traceback__
-    while traceback is not None:
-        if traceback.tb_frame.f_globals.get("__name__", "").startswith("ae_core."):
-            return True
-        traceback = traceback.tb_next
-    return False
-
-
-class hearing_printed:
-    """While active, what a C loop would print because it escaped a callback of ours is heard of.
-
-    Such a loop (GLib, Qt) gives it to ``sys.excepthook``, and goes on.
-    """
-
-    __slots__ = ("_escaped", "_previous")
-
-    def __init__(self, escaped: Callable[[BaseException], None]) -> None:
-        self._escaped = escaped
-        self._previous = sys.excepthook
-
-    def __enter__(self) -> None:
-        sys.excepthook = self._hook
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if sys.excepthook == self._hook:
-            sys.excepthook = self._previous
-
-    def _hook(
-        self, kind: type[BaseException], error: BaseException, traceback: TracebackType | None
-    ) -> None:
-        if is_ours(error.with_traceback(traceback)):
-            self._escaped(error)
-        else:
-            self._previous(kind, error, traceback)
 
 
 class catching_sigint:
@@ -97,7 +43,7 @@ class catching_sigint:
 
     __slots__ = ("_core", "_fd", "_installed")
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: LoopState) -> None:
         self._core = core
         self._installed = False
         self._fd = -1  # the wake-up descriptor, if it is ours
@@ -112,9 +58,9 @@ class catching_sigint:
             self._installed = True
         elif not in_main_thread():
             return
-        waker = self._core.rooms.get("interrupt")
+        waker = self._core.per_loop.get("interrupt")
         if waker is None:
-            waker = self._core.rooms["interrupt"] = _Waker(self._core)
+            waker = self._core.per_loop["interrupt"] = _Waker(self._core)
         self._fd = waker.fd
         previous = _signal.set_wakeup_fd(self._fd, warn_on_full_buffer=False)
         if previous != -1:
@@ -137,9 +83,9 @@ class catching_sigint:
 
     def _on_sigint(self, number: int, frame: FrameType | None) -> None:
         core = self._core
-        if core.interrupt is not None:
+        if core.runner.interrupt is not None:
             raise KeyboardInterrupt
-        core.interrupt = KeyboardInterrupt()
+        core.runner.interrupt = KeyboardInterrupt()
         core.backend.call_threadsafe(core.backend.wake)
 
 
@@ -150,7 +96,7 @@ class _Waker:
 
     _ends: tuple[Any, ...]
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: LoopState) -> None:
         reader: Any
         if sys.platform == "win32":
             import socket  # costly, but select() takes nothing else there
@@ -169,9 +115,9 @@ class _Waker:
         self.fds: tuple[int, int] = (reader, self.fd)
         self._core = core
         # refused: then a signal ends no wait early, and its handler runs when something else does
-        record = core.io_own(reader, self._drain, self._refused, counts=False)
+        record = core.io.watch_own(reader, self._drain, self._refused, counts=False)
         # some loops outlive the core, and would watch what is closed
-        core.closers.append(lambda: core.io_own_close(record))
+        core.closers.append(lambda: core.io.close_own(record))
 
     def _refused(self, error: OSError) -> None:
         from .._base.log import log
@@ -201,12 +147,12 @@ class _Waker:
                 end.close()
 
 
-def after_fork(core: Core) -> None:
+def after_fork(core: LoopState) -> None:
     """Give SIGINT back in a child that was forked inside ``recv()``."""
     handler = _signal.getsignal(_signal.SIGINT)
     if isinstance(getattr(handler, "__self__", None), catching_sigint):
         _signal.signal(_signal.SIGINT, _signal.default_int_handler)
-    waker = core.rooms.get("interrupt")
+    waker = core.per_loop.get("interrupt")
     if waker is not None:
         current = _signal.set_wakeup_fd(-1)
         if current != waker.fd:

@@ -1,7 +1,7 @@
 """The timer queue: which timers are due, in what order, and when the next one is.
 
-Pure: no clock, no backend, and no callback is run here. ``_core.Core`` is one of these;
-``_api.timer`` adds to it with :meth:`TimerQueue.add` written out.
+Pure: no clock, no backend, and no callback is run here. ``_api.timer`` adds to a queue with
+:meth:`TimerQueue.add` written out.
 """
 
 from __future__ import annotations
@@ -153,6 +153,20 @@ class TimerQueue:
         self.batch = batch
         self.due = []
         return count
+
+    def put_back(self, at: float, number: int) -> None:
+        """Make what is left of ``batch`` due again, and timer *number* of it, which may have run.
+
+        If it has, it is not alive, or due at another time.
+        """
+        self.due.append((at, number))
+        if self.batch is not None:
+            self.due.extend(self.batch)
+
+    def end_batch(self) -> bool:
+        """Forget ``batch``, which has run; return whether a turn inside it was broken off."""
+        self.batch = None
+        return bool(self.due)
 
     def has_due(self) -> bool:
         """Return whether something is left that was due."""

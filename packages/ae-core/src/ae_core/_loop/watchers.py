@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Any, Self
     from weakref import ref
 
-    from .state import Core
+    from .state import LoopState
 else:  # the C module itself: its wrapper costs a millisecond
     from _weakref import ref
 
@@ -88,7 +88,7 @@ class Watcher:
     def _key(self) -> tuple[int, int]:
         raise NotImplementedError
 
-    def _core_of(self) -> Core:
+    def _core_of(self) -> LoopState:
         raise NotImplementedError
 
     def _describe(self) -> str:
@@ -126,8 +126,8 @@ class _Recorded(Watcher):
     def _key(self) -> tuple[int, int]:
         return (id(self._record), 0)
 
-    def _core_of(self) -> Core:
-        core: Core = self._record.core
+    def _core_of(self) -> LoopState:
+        core: LoopState = self._record.core
         return core
 
     def _describe(self) -> str:
@@ -195,7 +195,7 @@ def _drop(record: Any) -> None:
         _tell(core, record.cancel)
 
 
-def _tell(core: Core, call: Callable[[], None]) -> None:
+def _tell(core: LoopState, call: Callable[[], None]) -> None:
     try:
         core.raw_threadsafe(call)
     except RuntimeError:
@@ -205,7 +205,7 @@ def _tell(core: Core, call: Callable[[], None]) -> None:
 class _Timer(Watcher):
     __slots__ = ("_core", "_number")
 
-    _core: Core
+    _core: LoopState
     _number: int
 
     @property
@@ -216,7 +216,7 @@ class _Timer(Watcher):
     def _key(self) -> tuple[int, int]:
         return (id(self._core), self._number)
 
-    def _core_of(self) -> Core:
+    def _core_of(self) -> LoopState:
         return self._core
 
 
@@ -254,7 +254,7 @@ class TimerWatcher(_Timer):
         if core.thread != get_ident():
             wrong_thread()
         try:
-            del core.live[self._number]
+            del core.timers.live[self._number]
         except KeyError:
             return  # it was called, and nothing is left to end
         self.__class__ = EndedTimer  # type: ignore[assignment]
@@ -262,18 +262,18 @@ class TimerWatcher(_Timer):
     @property
     def active(self) -> bool:
         """Whether the callback may still be called."""
-        return self._number in self._core.live
+        return self._number in self._core.timers.live
 
     @property
     def callback(self) -> Callable[[], object] | None:
         """The function that is called, None once there is none."""
-        entry = self._core.live.get(self._number)
+        entry = self._core.timers.live.get(self._number)
         callback: Callable[[], object] | None
         callback = unwrapped(entry.callback if isinstance(entry, TimerEntry) else entry)
         return callback
 
     def _describe(self) -> str:
-        entry = self._core.live.get(self._number)
+        entry = self._core.timers.live.get(self._number)
         interval = entry.interval if isinstance(entry, TimerEntry) else 0.0
         every = f" every {interval:g} s" if interval else ""
         return f"timer{every}"
@@ -283,9 +283,9 @@ class TimerWatcher(_Timer):
             core = self._core
         except AttributeError:
             return  # the constructor raised
-        if self._number in core.live:
+        if self._number in core.timers.live:
             if core.thread == get_ident():
-                del core.live[self._number]
+                del core.timers.live[self._number]
             elif not core.closed:
                 number = self._number
                 _tell(core, lambda: core.cancel_timer(number))

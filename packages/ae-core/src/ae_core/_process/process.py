@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any, Final
 from .._async.condvar import CondVar
 from .._base.closing import close_descriptor
 from .._detection.current import current
-from .redirect import Existing, Named, Sink, Source, parse_redirects
+from .redirect import Existing, Named, Sink, Source, parse_redirects, to_bytes
 
 if TYPE_CHECKING:
     from contextvars import Context
 
     from .._loop.io_table import IoRecord
-    from .._loop.state import Core
+    from .._loop.state import LoopState
     from .._sources.children import AnyChildRecord, ChildRecord
     from .redirect import Redirect
 
@@ -56,7 +56,7 @@ class Process(CondVar[int]):
         super().__init__()
         self._be_operation()
         self._argv = argv
-        self._core: Core = current()
+        self._core: LoopState = current()
         self._owner = os.getpid()
         self._pid = 0
         self._child = None
@@ -130,7 +130,7 @@ class Process(CondVar[int]):
         self._child = None
         self._status = status
         if self._killer is not None:
-            self._core.live.pop(self._killer, None)
+            self._core.timers.live.pop(self._killer, None)
             self._killer = None
         self._settle()
 
@@ -172,7 +172,7 @@ class _Feed:
         self.callback = source.callback
         os.set_blocking(fd, False)
         core = process._core
-        self.record: IoRecord = core.io_start(
+        self.record: IoRecord = core.io.start(
             fd, True, self.on_writable, context, process._cannot_watch
         )
         self.fd = fd
@@ -182,7 +182,7 @@ class _Feed:
             more = b""
             try:
                 if self.callback is not None:
-                    more = _bytes(self.callback())
+                    more = to_bytes(self.callback())
             finally:
                 if not more:
                     self.end()
@@ -226,7 +226,7 @@ class _Drain:
         self.callback = sink.callback
         os.set_blocking(fd, False)
         core = process._core
-        self.record: IoRecord = core.io_start(
+        self.record: IoRecord = core.io.start(
             fd, False, self.on_readable, context, process._cannot_watch
         )
         self.fd = fd
@@ -262,13 +262,6 @@ class _Drain:
     def __del__(self) -> None:
         if self.fd >= 0:  # the loop has ended
             os.close(self.fd)
-
-
-def _bytes(value: Any) -> bytes:
-    try:
-        return bytes(memoryview(value))
-    except TypeError:
-        raise TypeError(f"expected bytes from an input callback, got {value!r}") from None
 
 
 # ---------------------------------------------------------------------- starting
@@ -433,9 +426,9 @@ def _refused(process: Process, program: bytes, error: OSError) -> None:
     process._status = (124 if no_descriptors else 126) << 8
     core = process._core
     for stream in process._streams:
-        core.owed.append(partial(core.call, stream.end, stream.record.context, None))
-    core.owed.append(process._settle)
-    core.serve()
+        core.calls.owed.append(partial(core.runner.call, stream.end, stream.record.context, None))
+    core.calls.owed.append(process._settle)
+    core.calls.serve()
 
 
 # ---------------------------------------------------------------------- arguments

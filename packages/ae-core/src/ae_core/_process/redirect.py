@@ -5,7 +5,7 @@ Sans-I/O: turns the arguments into records and refuses bad ones; opens, creates 
 
 from __future__ import annotations
 
-__all__ = ("Existing", "Named", "Redirect", "Sink", "Source", "parse_redirects")
+__all__ = ("Existing", "Named", "Redirect", "Sink", "Source", "parse_redirects", "to_bytes")
 
 import os
 from collections.abc import Callable, Mapping
@@ -168,3 +168,15 @@ def _data(value: Any) -> bytes | None:
         return bytes(memoryview(value))
     except TypeError:
         return None
+
+
+def to_bytes(value: Any) -> bytes:
+    """Return what an input callback gave as bytes.
+
+    Raises:
+        TypeError: If it is nothing of the kind.
+    """
+    try:
+        return bytes(memoryview(value))
+    except TypeError:
+        raise TypeError(f"expected bytes from an input callback, got {value!r}") from None

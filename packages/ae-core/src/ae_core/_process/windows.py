@@ -13,14 +13,26 @@ import threading
 from collections.abc import Callable
 from contextvars import copy_context
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from .._api import pending
-from .redirect import Existing, Named, Sink, Source
+from .redirect import Existing, Named, Sink, Source, to_bytes
 
 if TYPE_CHECKING:
-    from .process import Process
+    from .._loop.state import LoopState
     from .redirect import Redirect
+
+
+class Process(Protocol):
+    """What the streams ask of the process that they belong to."""
+
+    _core: LoopState
+    _pid: int
+    _streams: list[Any]
+
+    def _ended(self, pid: int, status: int) -> None: ...
+    def _stream_ended(self, stream: Any) -> None: ...
+
 
 _NAMES: Final = ("stdin", "stdout", "stderr")
 _READ_SIZE: Final = 65536
@@ -97,7 +109,7 @@ class _Stream:
         self.closed = False
         self.context = copy_context() or None
         self.mark = pending()
-        process._streams.append(self)  # type: ignore[arg-type]
+        process._streams.append(self)
         threading.Thread(
             target=work, args=(self,), name=f"ae-core-{process._pid}", daemon=True
         ).start()
@@ -138,12 +150,10 @@ class _Stream:
         answers: SimpleQueue[bytes] = SimpleQueue()
 
         def ask() -> None:
-            from .process import _bytes
-
             data = b""
             try:
                 if source.callback is not None and not self.closed:
-                    data = _bytes(source.callback())
+                    data = to_bytes(source.callback())
             finally:
                 answers.put(data)
 
@@ -165,7 +175,7 @@ class _Stream:
     def tell(self, call: Callable[[], object]) -> bool:
         core = self.process._core
         try:
-            core.call_threadsafe(lambda: core.call(call, self.context, None))
+            core.call_threadsafe(lambda: core.runner.call(call, self.context, None))
         except RuntimeError:
             return False  # the loop has ended
         return True
@@ -174,7 +184,7 @@ class _Stream:
 
     def end(self) -> None:
         self.close()
-        self.process._stream_ended(self)  # type: ignore[arg-type]
+        self.process._stream_ended(self)
 
     def close(self) -> None:
         """Called by ``Process.cancel``: the thread goes when the program does."""

@@ -14,8 +14,8 @@ from contextlib import suppress
 from functools import partial
 
 from .._base.closing import close_descriptor
+from .._base.signal_errors import repeatable
 from .._base.thread_identity import bystander
-from .._loop.interrupts import repeatable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from contextvars import Context
     from typing import Any
 
-    from .._loop.state import Core
+    from .._loop.state import LoopState
     from .children_windows import ProcessHandle
 
 # The system call itself, also where gevent has put its own function in os.
@@ -41,7 +41,11 @@ class ChildRecord:
     kind = "child"
 
     def __init__(
-        self, core: Core, pid: int, callback: Callable[[int, int], object], context: Context | None
+        self,
+        core: LoopState,
+        pid: int,
+        callback: Callable[[int, int], object],
+        context: Context | None,
     ) -> None:
         self.core = core
         self.pid = pid
@@ -52,19 +56,19 @@ class ChildRecord:
         found = exits.get(pid)
         self.exit = found if found is not None else Exit(core, pid)
         self.exit.records.append(self)
-        core.others.add(self)
+        core.operations.add(self)
 
     def cancel(self) -> None:
         if self.active:
             self.active = False
-            self.core.others.discard(self)
+            self.core.operations.discard(self)
             self.exit.remove(self)
 
     def deliver(self, pid: int, status: int) -> None:
         if self.active:
             self.active = False
-            self.core.others.discard(self)
-            self.core.call(_call_of(self.callback, pid, status), self.context, self)
+            self.core.operations.discard(self)
+            self.core.runner.call(_call_of(self.callback, pid, status), self.context, self)
 
     def describe(self) -> str:
         return f" {self.pid}"
@@ -78,7 +82,7 @@ class AnyChildRecord:
     kind = "child"
 
     def __init__(
-        self, core: Core, callback: Callable[[int, int], object], context: Context | None
+        self, core: LoopState, callback: Callable[[int, int], object], context: Context | None
     ) -> None:
         from .signals import SignalRecord
 
@@ -87,13 +91,13 @@ class AnyChildRecord:
         self.context = context
         self.active = True
         self.signal: SignalRecord | None = SignalRecord(core, _sigchld(), self.look, None)
-        core.others.add(self)
+        core.operations.add(self)
         core.postpone(self.look)  # for those that have ended already
 
     def cancel(self) -> None:
         if self.active:
             self.active = False
-            self.core.others.discard(self)
+            self.core.operations.discard(self)
             signal, self.signal = self.signal, None  # it refers to us
             if signal is not None:
                 signal.cancel()
@@ -101,7 +105,7 @@ class AnyChildRecord:
     def look(self) -> None:
         """Reap every child that has ended, one by one."""
         self._next()
-        self.core.serve()
+        self.core.calls.serve()
 
     def _next(self) -> None:
         if not self.active:
@@ -118,11 +122,11 @@ class AnyChildRecord:
             own.tell(status)
         else:
             _tell_all(self.core, pid, status)
-        self.core.owed.append(self._next)
+        self.core.calls.owed.append(self._next)
 
     def deliver(self, pid: int, status: int) -> None:
         if self.active:
-            self.core.call(_call_of(self.callback, pid, status), self.context, self)
+            self.core.runner.call(_call_of(self.callback, pid, status), self.context, self)
 
     def describe(self) -> str:
         return " any"
@@ -136,12 +140,12 @@ def _call_of(callback: Callable[[int, int], object], pid: int, status: int) -> A
     return call
 
 
-def _tell_all(core: Core, pid: int, status: int) -> None:
+def _tell_all(core: LoopState, pid: int, status: int) -> None:
     """Have the watchers for any child called; they come after those for this one."""
-    core.owed.extend(
+    core.calls.owed.extend(
         [
             partial(other.deliver, pid, status)
-            for other in core.others
+            for other in core.operations
             if isinstance(other, AnyChildRecord)
         ]
     )
@@ -167,7 +171,7 @@ class Exit:
 
     __slots__ = ("core", "pid", "pidfd", "record", "records", "turns", "waiter")
 
-    def __init__(self, core: Core, pid: int) -> None:
+    def __init__(self, core: LoopState, pid: int) -> None:
         self.core = core
         self.pid = pid
         self.records: list[ChildRecord] = []
@@ -193,7 +197,7 @@ class Exit:
             except OSError:
                 self.pidfd = -1  # an old kernel or a sandbox: the other ways need no pidfd
             else:
-                self.record = self.core.io_own(self.pidfd, self.on_end, self._refused)
+                self.record = self.core.io.watch_own(self.pidfd, self.on_end, self._refused)
                 return
         self.waiter = _Waiter(self)
 
@@ -206,7 +210,7 @@ class Exit:
         except RuntimeError:  # nor has the system a thread for us
             for record in self.records.copy():
                 record.cancel()
-                self.core.failed(error, (record, record.callback))
+                self.core.runner.failed(error, (record, record.callback))
 
     @repeatable
     def on_end(self) -> None:
@@ -239,11 +243,11 @@ class Exit:
 
     def finish(self, status: int) -> None:
         self.tell(status)
-        self.core.serve()
+        self.core.calls.serve()
 
     def tell(self, status: int) -> None:
         """Have everybody called who waits for this child."""
-        self.core.owed.extend(
+        self.core.calls.owed.extend(
             [partial(record.deliver, self.pid, status) for record in self.records]
         )
         self.records = []
@@ -260,7 +264,7 @@ class Exit:
         _exits(self.core).pop(self.pid, None)
         if self.pidfd != -1:
             pidfd, self.pidfd = self.pidfd, -1
-            self.core.io_own_end(self.record)
+            self.core.io.end_own(self.record)
             close_descriptor(pidfd)
         if self.waiter is not None:
             self.waiter.stop()
@@ -312,9 +316,9 @@ class _Waiter:
         self._stopped = True
 
 
-def _exits(core: Core) -> dict[int, Exit]:
+def _exits(core: LoopState) -> dict[int, Exit]:
     """Return the children that *core* waits for, by process id."""
-    exits: dict[int, Exit] = core.rooms.setdefault("children", {})
+    exits: dict[int, Exit] = core.per_loop.setdefault("children", {})
     return exits
 
 
@@ -332,7 +336,7 @@ def _reap(pid: int) -> int | None:
 
 
 def watch_child(
-    core: Core, pid: int, callback: Callable[[int, int], object], context: Context | None
+    core: LoopState, pid: int, callback: Callable[[int, int], object], context: Context | None
 ) -> ChildRecord | AnyChildRecord:
     """Make the record of a child watcher."""
     if not hasattr(os, "waitid") and (pid == 0 or sys.platform != "win32"):

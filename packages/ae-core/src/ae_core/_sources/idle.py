@@ -9,7 +9,7 @@ from __future__ import annotations
 
 __all__ = ("IdleRecord",)
 
-from .._loop.interrupts import repeatable
+from .._base.signal_errors import repeatable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from contextvars import Context
     from typing import Any, Final
 
-    from .._loop.state import Core
+    from .._loop.state import LoopState
 
 FIRST_PAUSE: Final = 0.05
 SHORTEST_PAUSE: Final = 0.0001
@@ -31,7 +31,9 @@ class IdleRecord:
 
     kind = "idle"
 
-    def __init__(self, core: Core, callback: Callable[[], object], context: Context | None) -> None:
+    def __init__(
+        self, core: LoopState, callback: Callable[[], object], context: Context | None
+    ) -> None:
         self.core = core
         self.callback = callback
         self.context = context
@@ -43,14 +45,14 @@ class IdleRecord:
             self.token = core.backend.idle_start(self.fire)
         else:
             self.timer = core.timer(FIRST_PAUSE, self.fire_emulated)
-        core.others.add(self)
+        core.operations.add(self)
 
     def fire(self) -> None:
         if self.active and not self.running:
             # a loop inside the callback has nothing to do either, and would call it for ever
             self.running = True
             try:
-                self.core.call(self.callback, self.context, self)
+                self.core.runner.call(self.callback, self.context, self)
             finally:
                 self.running = False
 
@@ -61,7 +63,7 @@ class IdleRecord:
         core = self.core
         core.cancel_timer(self.timer)  # if this is the second try
         started = core.clock()
-        core.call(self.callback, self.context, self)
+        core.runner.call(self.callback, self.context, self)
         if self.active:
             pause = min(max(core.clock() - started, SHORTEST_PAUSE), LONGEST_PAUSE)
             self.timer = core.timer(pause, self.fire_emulated)
@@ -70,7 +72,7 @@ class IdleRecord:
         if self.active:
             self.active = False
             core = self.core
-            core.others.discard(self)
+            core.operations.discard(self)
             if self.timer is not None:
                 core.cancel_timer(self.timer)
             elif not core.closed:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from contextvars import Context
     from typing import Final
 
-    from .._loop.state import Core
+    from .._loop.state import LoopState
 
 
 class EndRecord:
@@ -22,23 +22,23 @@ class EndRecord:
     #: A loop that is waited for does not go on for this.
     passive: Final = True
 
-    def __init__(self, core: Core, callback: Callable[[], object], context: Context | None) -> None:
+    def __init__(self, core: LoopState, callback: Callable[[], object], context: Context | None) -> None:
         self.core = core
         self.callback = callback
         self.context = context
         self.active = True
-        core.others.add(self)
+        core.operations.add(self)
         core.ends.append(self)
 
     def fire(self) -> None:
         """Make the call; the watcher is inactive by then."""
         self.cancel()
-        self.core.call(self.callback, self.context, self)
+        self.core.runner.call(self.callback, self.context, self)
 
     def cancel(self) -> None:
         if self.active:
             self.active = False
-            self.core.others.discard(self)
+            self.core.operations.discard(self)
             self.core.ends.remove(self)
 
     def describe(self) -> str:

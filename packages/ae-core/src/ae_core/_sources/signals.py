@@ -15,7 +15,7 @@ import sys
 
 from .._base.closing import close_socket
 from .._base.errors import WrongLoop
-from .._loop.interrupts import repeatable
+from .._base.signal_errors import repeatable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any
 
-    from .._loop.state import Core
+    from .._loop.state import LoopState
 
 # Theory of operation
 # -------------------
@@ -46,7 +46,7 @@ class SignalRecord:
     kind = "signal"
 
     def __init__(
-        self, core: Core, number: int, callback: Callable[[], object], context: Context | None
+        self, core: LoopState, number: int, callback: Callable[[], object], context: Context | None
     ) -> None:
         self.core = core
         self.number = number
@@ -54,17 +54,17 @@ class SignalRecord:
         self.context = context
         self.active = True
         _hub.add(self)
-        core.others.add(self)
+        core.operations.add(self)
 
     def cancel(self) -> None:
         if self.active:
             self.active = False
-            self.core.others.discard(self)
+            self.core.operations.discard(self)
             _hub.remove(self)
 
     def fire(self) -> None:
         if self.active:
-            self.core.call(self.callback, self.context, self)
+            self.core.runner.call(self.callback, self.context, self)
 
     def describe(self) -> str:
         return f" {_NAMES.get(self.number, self.number)}"
@@ -81,7 +81,7 @@ class _Hub:
         self._ours: socket.socket | None = None  # both ends of the wake-up
         self._theirs: socket.socket | None = None
         self._forward = -1  # the wake-up descriptor that was set before ours
-        self._core: Core | None = None  # the one that watches `_ours`
+        self._core: LoopState | None = None  # the one that watches `_ours`
         self._record: Any = None
         self._is_watched = True
 
@@ -118,7 +118,7 @@ class _Hub:
                 _signal.signal(record.number, _to_restore(previous))
         self._detach_if_unused()
 
-    def _attach(self, core: Core) -> None:
+    def _attach(self, core: LoopState) -> None:
         if self._core is core:
             return
         if self._core is not None and self._records:
@@ -128,7 +128,7 @@ class _Hub:
                 "watches signals"
             )
         if self._core is not None and self._record is not None:
-            self._core.io_own_end(self._record)
+            self._core.io.end_own(self._record)
         if self._ours is None or self._theirs is None:
             self._ours, self._theirs = socket.socketpair()
             self._ours.setblocking(False)
@@ -144,7 +144,7 @@ class _Hub:
             self._forward = before
         self._core = core
         self._is_watched = True
-        self._record = core.io_own(self._ours.fileno(), self._on_readable, self._refused)
+        self._record = core.io.watch_own(self._ours.fileno(), self._on_readable, self._refused)
 
     def _refused(self, error: OSError) -> None:
         """The loop cannot watch `_ours`: our handler wakes it, as another thread would."""
@@ -156,7 +156,7 @@ class _Hub:
             return
         core, self._core = self._core, None
         if core is not None and self._record is not None:
-            core.io_own_end(self._record)
+            core.io.end_own(self._record)
         self.settle()
 
     def settle(self) -> None:
@@ -220,9 +220,9 @@ class _Hub:
         while core is not None and self._pending:
             # one that arrives during the calls is served in this turn too
             for number in tuple(self._pending):
-                core.owed.extend([record.fire for record in self._records.get(number, ())])
+                core.calls.owed.extend([record.fire for record in self._records.get(number, ())])
                 self._pending.discard(number)
-            core.serve()
+            core.calls.serve()
 
     def after_fork(self) -> None:
         """Give the signals back in a child: its parent's watchers are dead there."""

@@ -13,6 +13,7 @@ import sys
 from _thread import get_ident
 from typing import TYPE_CHECKING, Any, Final
 
+from .._base import public
 from . import _inspect, _wrap
 
 if TYPE_CHECKING:
@@ -65,9 +66,8 @@ class Interpreter:
         self._namespace = namespace
         self._verbosity = verbosity
         if not namespace:
-            import ae_core
-
-            namespace.update(__name__="__shell__", ae=ae_core, ae_core=ae_core)
+            package = public.package
+            namespace.update(__name__="__shell__", ae=package, ae_core=package)
             for name, function in _FUNCTIONS.items():
                 namespace[name] = function
 

@@ -1,6 +1,6 @@
 """The debugging aids that the environment asks for, started at the first detection.
 
-``_detection.current`` imports this only if one of the variables is set. Nothing here raises: a
+This is imported only if one of the variables is set. Nothing here raises: a
 value that is not understood is reported once, and the program goes on.
 """
 

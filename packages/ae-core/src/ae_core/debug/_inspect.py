@@ -32,7 +32,7 @@ from ._wrap import Probe
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .._loop.state import Core
+    from .._loop.state import LoopState
 
 _BLOCKED = f"{CondVar._wake_on_ready.__qualname__}."  # the callback of a blocking recv()
 
@@ -43,11 +43,11 @@ def statistics() -> str:
     rows: dict[str, object] = {
         "backend": f"{core.backend.name} ({core.backend.reason})",
         "time": logs.format_time(core.backend.now()),
-        "read watchers": _count(core.readers),
-        "write watchers": _count(core.writers),
-        "timers": len(core.live),
-        "other watchers and operations": len(core.others),
-        "postponed calls": len(core.posted),
+        "read watchers": _count(core.io.readers),
+        "write watchers": _count(core.io.writers),
+        "timers": len(core.timers.live),
+        "other watchers and operations": len(core.operations),
+        "postponed calls": len(core.calls.postponed),
         **core.backend.statistics(),
     }
     return "".join(f"{name + ':':<31}{value}\n" for name, value in rows.items())
@@ -66,7 +66,7 @@ def descriptors() -> str:
     """Return the descriptors that are watched, and by what callbacks."""
     core = current()
     rows: list[tuple[int, str, str]] = []
-    for direction, side in (("r", core.readers), ("w", core.writers)):
+    for direction, side in (("r", core.io.readers), ("w", core.io.writers)):
         for fd, first in side.items():
             rows += [(fd, direction, _name(record.callback)) for record in first.peers or (first,)]
     return "".join(f"{fd:>4} {direction}  {text}\n" for fd, direction, text in sorted(rows))
@@ -82,13 +82,13 @@ def timers() -> str:
     )
 
 
-def _timers(core: Core) -> Iterator[tuple[float, object, str]]:
+def _timers(core: LoopState) -> Iterator[tuple[float, object, str]]:
     for at, number in [
-        *copy(core.batch or ()),
-        *core.heap,
-        *((at, number) for number, at in core.incoming.items()),
+        *copy(core.timers.batch or ()),
+        *core.timers.heap,
+        *((at, number) for number, at in core.timers.incoming.items()),
     ]:
-        entry = core.live.get(number)
+        entry = core.timers.live.get(number)
         if isinstance(entry, TimerEntry):
             every = f", every {entry.interval:g} s" if entry.interval else ""
             yield at, entry.callback, every
@@ -123,7 +123,7 @@ def _coroutine_name(task: Task[Any]) -> str:
 def tasks() -> str:
     """Return the coroutines that run as tasks of ours, and where each of them waits."""
     rows = []
-    for thing in current().others:
+    for thing in current().operations:
         if isinstance(thing, Task):
             where = ""
             frame = getattr(thing._coroutine, "cr_frame", None)

@@ -1,7 +1,7 @@
 """Log contexts: where messages come from, which levels pass, where they go.
 
 The engine behind ``ae.log``; imported by the first message. Nothing here needs an event loop;
-what targets do is in ``_log_targets``, and ``AE_LOG`` is parsed by ``_spec``.
+what targets do is in ``_targets``, and ``AE_LOG`` is parsed by ``_spec``.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from _thread import get_ident
 from typing import TYPE_CHECKING, Final, Self, cast
 
 from .._base import environ
+from .._base import log as front
 from .._base.escape import visible
 from .._base.log import LEVEL_NAMES, Logger, level_number, module_of
 from . import _targets as _targets
@@ -479,7 +480,7 @@ def _walk(
             and (me not in context._busy or _may_nest(context, target))
         ):
             if entry is None:
-                entry = Entry(origin, _now(), message, args, error, frame)
+                entry = Entry(origin, _now(), message, args, error, frame, default_format)
             context._busy.add(me)
             try:
                 took, consumed = target.emit(entry, shown, context._format)
@@ -562,12 +563,8 @@ class _Plan:
 
 def _now() -> float:
     # The loop's cached time if this thread has a loop. Asking must not choose one.
-    detection = None if _exact else sys.modules.get("ae_core._detection.current")
-    core = None if detection is None else detection.bound()
-    if core is not None and not core.closed:
-        now: float = core.backend.now()
-        return now
-    return time.time()
+    now = None if _exact else front.loop_time()
+    return time.time() if now is None else now
 
 
 def _configure() -> None:
@@ -580,7 +577,8 @@ def _configure() -> None:
     if spec:
         from . import _spec
 
-        for complaint in _spec.apply(spec):
+        roots = {"log": LOG, "filter": FILTER, "collect": COLLECT}
+        for complaint in _spec.apply(spec, ctx, roots):
             _complain(complaint)
 
 

@@ -1,49 +1,51 @@
 """One log message on its way: formatted when the first target wants it, and then once.
 
-No context and no target in here; ``ae_core.logs`` makes entries, ``_log_targets`` reads them.
+No context and no target in here; ``ae_core.logs`` makes entries, ``_targets`` reads them.
 """
 
 from __future__ import annotations
 
 __all__ = ("Entry", "traceback_text")
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from .. import logs  # not yet complete here: it imports us
 from .._base.escape import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-    from . import Context
+    #: A function of the time, the context, the level and the message: default_format or a user's.
+    Formatter = Callable[[float, Any, int, str], str]
 
 
 class Entry:
     """One message on its way: formatted when the first target wants it, and then once."""
 
-    __slots__ = ("_lines", "error", "frame", "origin", "text", "when")
+    __slots__ = ("_default", "_lines", "error", "frame", "origin", "text", "when")
 
     def __init__(
         self,
-        origin: Context,
+        origin: Any,  # a context
         when: float,
         message: object,
         args: tuple[object, ...],
         error: BaseException | None,
         frame: FrameType,
+        default_format: Formatter,
     ) -> None:
         self.origin = origin
         self.error = error
         self.frame = frame
         self.when = when
         self.text = _text(message, args)
+        self._default = default_format
         self._lines: dict[tuple[int, bool], str] = {}
 
     def formatted(
         self,
         level: int,
-        callback: Callable[[float, Context, int, str], str] | None,
+        callback: Formatter | None,
         *,
         raw: bool = False,
     ) -> str:
@@ -56,7 +58,7 @@ class Entry:
             return callback(self.when, self.origin, level, self._message(raw))
         lines = self._lines.get((level, raw))
         if lines is None:
-            lines = logs.default_format(self.when, self.origin, level, self._message(raw))
+            lines = self._default(self.when, self.origin, level, self._message(raw))
             self._lines[level, raw] = lines
         return lines
 

@@ -1,6 +1,6 @@
 """The grammar of ``AE_LOG``: ``name=word,word:name=word``, and what the words do.
 
-Parsing is free of effects; applying calls the methods of ``ae_core.logs``. Nothing is evaluated,
+Parsing is free of effects; applying calls the methods of contexts. Nothing is evaluated,
 and what is not understood is skipped, with a complaint that names it.
 """
 
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 __all__ = ("Word", "apply", "parse")
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from .. import logs
 from .._base.log import LEVELS
 
 if TYPE_CHECKING:
-    from . import Context
+    from collections.abc import Callable, Mapping
+
+Context: TypeAlias = Any  # ``ae_core.logs.Context``, which stands above this file
 
 # Specs are separated by ":" or white space, their words by ",". A backslash takes the meaning
 # from any of these, so `log=file=C\:\\log.txt` names a file on a Windows drive.
@@ -67,16 +68,22 @@ def parse(text: str) -> list[Word]:
     return words
 
 
-def apply(text: str) -> list[str]:
-    """Configure the contexts as *text* says; return a complaint for each word not understood."""
-    anonymous: dict[str, Context] = {}
+def apply(
+    text: str, find: Callable[[str | None], Context], roots: Mapping[str, Context]
+) -> list[str]:
+    """Configure the contexts as *text* says; return a complaint for each word not understood.
+
+    *find* returns the context of a module's name, a new one for None; *roots* are the contexts
+    that have a word of their own.
+    """
+    names = _Names(find, roots)
     complaints: list[str] = []
     spec, mode = -1, "level"
     for word in parse(text):
         if word.spec != spec:
             spec, mode = word.spec, "level"
         try:
-            mode = _obey(_context(word.name, anonymous), word.text, mode, anonymous)
+            mode = _obey(names.find(word.name), word.text, mode, names)
         except (ValueError, OSError):
             complaints.append(
                 f"AE_LOG ({text}): not understood: {word.text!r} at position {word.position}"
@@ -84,28 +91,32 @@ def apply(text: str) -> list[str]:
     return complaints
 
 
-def _context(name: str, anonymous: dict[str, Context]) -> Context:
-    if name == "log":
-        return logs.LOG
-    if name == "filter":
-        return logs.FILTER
-    if name == "collect":
-        return logs.COLLECT
-    if name == "main":
-        return logs.ctx("__main__")
-    if name.startswith("%") and len(name) > 1:
-        if name not in anonymous:
-            anonymous[name] = logs.ctx(None)
-            anonymous[name]._title = name
-        return anonymous[name]
-    # A dot at the end makes a module of a name that has a meaning here: "log." is module log.
-    module = name.removesuffix(".")
-    if not module or module == "%":
-        raise ValueError(f"expected the name of a context, got {name!r}")
-    return logs.ctx(module)
+class _Names:
+    """The contexts that the words of one text name."""
+
+    def __init__(self, find: Callable[[str | None], Context], roots: Mapping[str, Context]) -> None:
+        self._find = find
+        self._roots = roots
+        self._anonymous: dict[str, Context] = {}
+
+    def find(self, name: str) -> Context:
+        if name in self._roots:
+            return self._roots[name]
+        if name == "main":
+            return self._find("__main__")
+        if name.startswith("%") and len(name) > 1:
+            if name not in self._anonymous:
+                self._anonymous[name] = self._find(None)
+                self._anonymous[name]._title = name
+            return self._anonymous[name]
+        # A dot at the end makes a module of a name that has a meaning here: "log." is module log.
+        module = name.removesuffix(".")
+        if not module or module == "%":
+            raise ValueError(f"expected the name of a context, got {name!r}")
+        return self._find(module)
 
 
-def _obey(context: Context, word: str, mode: str, anonymous: dict[str, Context]) -> str:
+def _obey(context: Context, word: str, mode: str, names: _Names) -> str:
     """Do what one word says. Return how level words are to be read from now on."""
     key, equals, value = word.partition("=")
     if word == "stderr":
@@ -123,7 +134,7 @@ def _obey(context: Context, word: str, mode: str, anonymous: dict[str, Context])
     elif word == "+":
         context.slaves([])
     elif word.startswith("+"):
-        context.attach(_context(word[1:], anonymous))
+        context.attach(names.find(word[1:]))
     elif word in ("off", "0"):
         context.level(0)
     elif word == "all":

@@ -34,10 +34,9 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Callable, Iterable
 
-    from . import Context
-    from ._entry import Entry
+    from ._entry import Entry, Formatter
 
-    Format = Callable[[float, Context, int, str], str] | None
+    Format = Formatter | None
 
 
 class Target:

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 __all__ = ("StrictWarning", "disable", "enable", "enabled")
 
-
-class StrictWarning(UserWarning):
-    """Something that is no error by itself, but hardly ever meant."""
-
+from .._base.errors import StrictWarning as StrictWarning
 
 # What it finds, and how
 # ----------------------

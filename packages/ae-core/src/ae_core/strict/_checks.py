@@ -21,9 +21,10 @@ from .. import _api
 from .._base import environ
 from .._base.describe import caller
 from .._base.descriptors import check_open
+from .._base.errors import StrictWarning
 from .._detection.current import current
-from .._loop import state
-from . import StrictWarning, _watchdog
+from .._loop.runner import CallbackRunner
+from . import _watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +61,7 @@ class _Layer:
         elif kind == "timer":
             watcher = create(_watchdog.guarded(callback, site))
         else:
-            watcher = create(callback)  # called by Core.call, which is watched
+            watcher = create(callback)  # called by CallbackRunner.call, which is watched
         _expect_to_be_kept(watcher, kind, frame)
         return watcher
 
@@ -76,8 +77,8 @@ def enable() -> None:
     if not _enabled:
         _enabled = True
         _prepare_process()
-        _watchdog._plain_call = state.Core.call
-        state.Core.call = _watchdog.timed_call  # type: ignore[assignment, method-assign]
+        _watchdog._plain_call = CallbackRunner.call
+        CallbackRunner.call = _watchdog.timed_call  # type: ignore[assignment, method-assign]
         _api.install_layer(_layer)
 
 
@@ -87,7 +88,7 @@ def disable() -> None:
     if _enabled:
         _enabled = False
         _api.remove_layer(_layer)
-        state.Core.call = _watchdog._plain_call  # type: ignore[method-assign]
+        CallbackRunner.call = _watchdog._plain_call  # type: ignore[method-assign]
         _watchdog.stop()
 
 

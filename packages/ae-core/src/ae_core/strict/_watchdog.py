@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from contextvars import Context
     from types import FrameType
 
-    from .._loop.state import Core
+    from .._loop.state import LoopState
     from .._loop.watchers import Watcher
 
 # Theory of operation
@@ -80,7 +80,7 @@ class _Registration:
         return [each for each in self.watchers if (it := each()) is not None and it.active]
 
 
-_cores: WeakSet[Core] = WeakSet()
+_cores: WeakSet[LoopState] = WeakSet()
 _known: dict[int, _Registration] = {}
 _next_fd = 0
 
@@ -115,16 +115,16 @@ def guarded(callback: Callable[..., object], site: str) -> Callable[..., object]
 
 
 def timed_call(
-    core: Core, callback: Callable[[], object], context: Context | None, record: Any
+    core: LoopState, callback: Callable[[], object], context: Context | None, record: Any
 ) -> None:
-    """Stand in for ``Core.call`` while strict mode is on: the same, but noted."""
+    """Stand in for ``CallbackRunner.call`` while strict mode is on: the same, but noted."""
     if not _enabled:
         _plain_call(core, callback, context, record)
     else:
         _timed(callback, "", _plain_call, (core, callback, context, record))
 
 
-_plain_call: Any = None  # Core.call, set by _strict
+_plain_call: Any = None  # CallbackRunner.call, set by _checks
 
 
 def _timed(
@@ -203,7 +203,7 @@ def check_fd(fd: int, identity: tuple[int, int], site: str) -> None:
 
 
 def register_fd(
-    core: Core, fd: int, identity: tuple[int, int], site: str, watcher: Watcher
+    core: LoopState, fd: int, identity: tuple[int, int], site: str, watcher: Watcher
 ) -> None:
     """Note that *watcher* was made for *fd*, which means the file *identity* now."""
     if core not in _cores:
@@ -216,7 +216,7 @@ def register_fd(
         _start_thread()
 
 
-def _hear_refusals(core: Core) -> None:
+def _hear_refusals(core: LoopState) -> None:
     """Some loops (poll, select) find a closed descriptor before we do, and give it up."""
     backend = core.backend
     refuse = backend.on_refused

@@ -14,7 +14,7 @@ from .._loop.backend import Backend
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .._loop.state import Core
+    from .._loop.state import LoopState
 
 
 def release() -> None:
@@ -65,7 +65,7 @@ def binding(backend: str | type[Backend] | None = None, **options: Any) -> Itera
             raise TypeError(f"expected the name or the class of a backend, got {backend!r}")
 
 
-def _take() -> Core | None:
+def _take() -> LoopState | None:
     """Unbind this thread and return its core, if it has one."""
     core = current.bound()
     if core is not None:

@@ -18,7 +18,7 @@ from .._loop.watchers import name_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .._loop.state import Core
+    from .._loop.state import LoopState
 
 # Our own threads end by themselves, some only after a moment of idleness; how long to wait.
 _PATIENCE: Final = 10.0
@@ -100,19 +100,19 @@ def leak_check() -> Iterator[LeakCheck]:
         raise LeakError("left behind: " + "; ".join(left))
 
 
-def _watchers(core: Core | None) -> dict[Any, str]:
+def _watchers(core: LoopState | None) -> dict[Any, str]:
     """Return what is active in *core*: a key for each, and its description."""
     if core is None or core.closed or not core.backend.usable():
         return {}
     found: dict[Any, str] = {}
-    for number, entry in core.live.items():
+    for number, entry in core.timers.live.items():
         callback = entry.callback if isinstance(entry, TimerEntry) else entry
         found["timer", number] = f"timer {name_of(callback)}"
-    for side in (core.readers, core.writers):
+    for side in (core.io.readers, core.io.writers):
         for first in side.values():
             for record in first.peers or (first,):
                 found["io", id(record)] = f"io{record.describe()} {name_of(record.callback)}"
-    for other in core.others:
+    for other in core.operations:
         found["other", id(other)] = _describe(other)
     return found
 
@@ -124,9 +124,9 @@ def _describe(other: Any) -> str:
     return f"{kind}{other.describe()} {name_of(other.callback)}"
 
 
-def _own_descriptors(core: Core | None) -> tuple[int, ...]:
+def _own_descriptors(core: LoopState | None) -> tuple[int, ...]:
     """Return what the core opens for itself at its first ``recv()``."""
-    waker = None if core is None or core.closed else core.rooms.get("interrupt")
+    waker = None if core is None or core.closed else core.per_loop.get("interrupt")
     fds: tuple[int, ...] = () if waker is None else waker.fds
     return fds
 

@@ -38,7 +38,7 @@ class _Inner:
         core = current()
         self.virtual = isinstance(scene.backend, VirtualBackend)
         # As somebody else would run it, if that is possible: the core does not hear of it.
-        self.poll = core.raw_poll if core.eager else scene.backend.poll
+        self.poll = core.raw_poll if core.nests else scene.backend.poll
         self.patience = scene.patience
 
     def run(self, ended: Callable[[], bool]) -> None:

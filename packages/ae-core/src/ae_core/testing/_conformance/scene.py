@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from ... import _api
 from ..._async import tasks
 from ..._async.condvar import CondVar
+from ..._base import public
 from ..._detection.current import detect
 from .._leaks import LeakCheck
 from .._trace import Trace
@@ -251,11 +252,9 @@ class Scene:
 
 async def _play(entry: Case, scene: Scene) -> None:
     """Run a case and see that it leaves nothing behind; on the loop, in any way."""
-    package = sys.modules["ae_core"]
+    package: Any = public.package
     hook = package.exception_hook
-    package.exception_hook = (  # type: ignore[attr-defined]
-        lambda error, watcher: scene.errors.append((error, watcher))
-    )
+    package.exception_hook = lambda error, watcher: scene.errors.append((error, watcher))
     try:
         detect()
         check = LeakCheck()
