@@ -56,7 +56,6 @@ class QtBackend(Backend):
     """
 
     name = "qt"
-    waits_in_c = True
     nests = True
 
     def __init__(self, on_deadline: Callable[[], None]) -> None:

@@ -51,7 +51,6 @@ class TkBackend(Backend):
     """
 
     name = "tk"
-    waits_in_c = True
     nests = True
 
     def __init__(self, on_deadline: Callable[[], None], *, root: Any = None) -> None:

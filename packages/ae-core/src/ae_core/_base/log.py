@@ -160,7 +160,8 @@ class Logger:
         if self._generation != logs._generation:
             self._generation = logs._generation
             self._plan = logs._Plan(self._context, self._level)
-        return self._plan.reaches()
+        reaches: bool = self._plan.reaches()
+        return reaches
 
     def __call__(
         self, message: object, /, *args: object, error: BaseException | None = None

@@ -267,7 +267,7 @@ async def _play(entry: Case, scene: Scene) -> None:
         expect(not watchers, f"watchers are left: {'; '.join(watchers)}")
         expect(not scene.errors, f"errors in callbacks: {scene.take_errors()}")
     finally:
-        package.exception_hook = hook  # type: ignore[attr-defined]
+        package.exception_hook = hook
 
 
 def run_case(
