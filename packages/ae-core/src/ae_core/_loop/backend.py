@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     class Waitable(Protocol):
         """What may be waited for: a condition variable, as a backend sees it."""
 
+        _state: int  # 0 while it is pending
+
         @property
         def ready(self) -> bool: ...
         def on_ready(self, callback: Callable[[Any], object]) -> object: ...

@@ -61,6 +61,8 @@ def block(core: LoopState, condvar: Waitable, timeout: float | None) -> None:
     timed_out = False
     stuck = False
     owns_wait = backend.owns_wait
+    runner = core.runner
+    io = core.io
 
     @repeatable
     def expire() -> None:
@@ -69,9 +71,9 @@ def block(core: LoopState, condvar: Waitable, timeout: float | None) -> None:
         wake()
 
     def done() -> bool:
-        if condvar.ready or timed_out or core.runner.interrupt is not None:
+        if condvar._state or timed_out or runner.interrupt is not None:
             return True
-        return owns_wait and not core.io.readers and is_stuck()
+        return owns_wait and not io.readers and is_stuck()
 
     def is_stuck() -> bool:
         nonlocal stuck

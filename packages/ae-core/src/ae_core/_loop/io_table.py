@@ -166,13 +166,22 @@ class AlwaysReady:
 class IoTable:
     """The records of one loop state."""
 
-    __slots__ = ("loop", "own", "readers", "writers")
+    __slots__ = ("backend", "loop", "own", "readers", "runner", "writers")
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, runner: CallbackRunner) -> None:
         self.loop = loop
+        self.runner = runner
         self.readers: dict[int, IoRecord] = {}  # the first record of each descriptor
         self.writers: dict[int, IoRecord] = {}
         self.own: dict[int, IoRecord] = {}  # descriptors that the core itself watches
+
+    backend: Backend
+
+    def attach(self, backend: Backend) -> None:
+        """Take *backend* into use."""
+        self.backend = backend
+        backend.on_ready = self.ready  # type: ignore[method-assign]
+        backend.on_refused = self.refused
 
     def records(self) -> list[IoRecord]:
         """Return all records that stand for a watcher."""
@@ -223,7 +232,7 @@ class IoTable:
             side = self.readers
         if fd not in side:
             try:
-                record.token = self.loop.backend.io_start(fd, write, record)
+                record.token = self.backend.io_start(fd, write, record)
             except OSError as error:
                 record.token = self._refused_at_once(record, error)
             side[fd] = record
@@ -253,7 +262,7 @@ class IoTable:
             # the file it knew.
             self.forget(other.token)
             try:
-                return self.loop.backend.io_start(fd, write, record)
+                return self.backend.io_start(fd, write, record)
             except OSError as second:
                 error = second
             finally:
@@ -269,7 +278,7 @@ class IoTable:
         write = first.fd < 0
         fd = ~first.fd if write else first.fd
         try:
-            first.token = self.loop.backend.io_start(fd, write, first)
+            first.token = self.backend.io_start(fd, write, first)
         except PermissionError:
             first.token = AlwaysReady(self.loop, first)
         except OSError as error:
@@ -280,7 +289,7 @@ class IoTable:
         if token.__class__ is AlwaysReady:
             token.stop()
         else:
-            self.loop.backend.io_stop(token)
+            self.backend.io_stop(token)
 
     def watch_own(
         self,
@@ -305,9 +314,9 @@ class IoTable:
         record.refused = refused
         record.fd = fd
         try:
-            record.token = self.loop.backend.io_start(fd, False, record)
+            record.token = self.backend.io_start(fd, False, record)
             if not counts:
-                self.loop.backend.io_discount(record.token)
+                self.backend.io_discount(record.token)
         except OSError as error:
             record.token = self._refused_at_once(record, error)
         self.own[fd] = record
@@ -330,7 +339,7 @@ class IoTable:
 
     def ready(self, callbacks: Iterable[Callable[[], None]]) -> None:
         """Called by the backend, with what it was given: run all callbacks."""
-        runner = self.loop.runner
+        runner = self.runner
         waiting = iter(callbacks)
         done = False
         while not done:
@@ -378,7 +387,7 @@ class IoTable:
             first.token = AlwaysReady(self.loop, first)
             side[fd] = first
             return
-        runner = self.loop.runner
+        runner = self.runner
         ended = []
         for record in first.peers or (first,):
             if record.callback is not None:

@@ -83,7 +83,7 @@ class LoopState:
         """*report* gives what a callback raised to the exception hook."""
         self.runner = CallbackRunner(self, report)
         self.timers = TimerQueue()
-        self.io = IoTable(self)
+        self.io = IoTable(self, self.runner)
         self.calls = CallQueue(self)
         self.armed = inf  # the time the backend is armed for; -inf: it need not be
         self.nests = True  # others may run the loop inside a callback
@@ -105,8 +105,7 @@ class LoopState:
         self.clock = backend.clock
         self.is_own_loop = backend.owns_wait
         self.nests = not backend.owns_wait
-        backend.on_ready = self.io.ready  # type: ignore[method-assign]
-        backend.on_refused = self.io.refused
+        self.io.attach(backend)
         backend.on_escaped = self.runner.escaped
         backend.on_stuck = self.deadlock_grace
         # Users reach it as detect().call_threadsafe: what they hand over may raise, and backends
