@@ -139,7 +139,9 @@ class _Call:
 
     __slots__ = ("attempts", "condvar", "core", "frame", "surroundings", "worker")
 
-    def __init__(self, core: LoopState, frame: bytes, surroundings: Surroundings, name: str) -> None:
+    def __init__(
+        self, core: LoopState, frame: bytes, surroundings: Surroundings, name: str
+    ) -> None:
         self.core = core
         self.frame = frame
         self.surroundings = surroundings

@@ -22,7 +22,9 @@ class EndRecord:
     #: A loop that is waited for does not go on for this.
     passive: Final = True
 
-    def __init__(self, core: LoopState, callback: Callable[[], object], context: Context | None) -> None:
+    def __init__(
+        self, core: LoopState, callback: Callable[[], object], context: Context | None
+    ) -> None:
         self.core = core
         self.callback = callback
         self.context = context
