@@ -1,4 +1,4 @@
-"""The protocol libraries and the chat server of the examples, on backends that own the process.
+"""The protocol libraries, the chat server and serving, on backends that own the process.
 
 Their own suites run on the others. In a child for each backend, the tests that ask for one.
 """
@@ -14,6 +14,7 @@ from ae_core._detection.table import BACKENDS, BackendSpec
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITES = {path.parent.name: path for path in sorted(ROOT.glob("examples/ae-*/tests"))}
+SUITES["serving"] = ROOT / "tests/handle/test_serving.py"
 SUITES["chat_server"] = Path(__file__).with_name("test_chat_server.py")
 EXCLUSIVE = [spec for spec in BACKENDS if spec.exclusive]
 

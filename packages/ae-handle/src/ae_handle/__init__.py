@@ -20,6 +20,7 @@ __all__ = (
     "PackString",
     "ReadBuffer",
     "Regex",
+    "Served",
     "TlsAutostart",
     "TlsDetect",
     "TlsError",
@@ -28,6 +29,7 @@ __all__ = (
     "UnexpectedEOF",
     "__version__",
     "register_frame_type",
+    "serve",
 )
 
 from . import _foundation as _foundation
@@ -48,6 +50,8 @@ from ._errors import TransportError as TransportError
 from ._errors import UnexpectedEOF as UnexpectedEOF
 from ._handle import Handle as Handle
 from ._protocol.registry import register_frame_type as register_frame_type
+from ._serving import Served as Served
+from ._serving import serve as serve
 from ._statistics import HandleStatistics as HandleStatistics
 from ._version import __version__ as __version__
 from .types import Cbor as Cbor
