@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -96,13 +97,83 @@ def test_reverse_lookup_of_junk_asks_nobody(
     assert server.queries == []
 
 
-@pytest.mark.parametrize("name", ["nothing.test", "six.demo.test", "a..b", "x" * 64, "a." * 128])
-def test_convenience_functions_are_empty_on_any_failure(
-    resolver: ae_dns.Resolver, name: str
+def lists(resolver: ae_dns.Resolver, name: str) -> list[ae.CondVar[Any]]:
+    """Call every function whose result is a list."""
+    methods = (resolver.a, resolver.aaaa, resolver.mx, resolver.ns, resolver.txt, resolver.ptr)
+    return [
+        *(method(name) for method in methods),
+        resolver.any_(name),
+        resolver.srv("imap", "tcp", name),
+    ]
+
+
+def test_functions_give_an_empty_list_where_there_is_none(resolver: ae_dns.Resolver) -> None:
+    asked = lists(resolver, "nothing.test")
+    assert not any(found.ready for found in asked)
+    assert [found.recv(RECV) for found in asked] == [[]] * len(asked)
+    for there_is_none in (resolver.a("six.demo.test"), resolver.mx("www.demo.test")):
+        assert there_is_none.recv(RECV) == []
+    assert resolver.reverse_lookup("192.0.2.99").recv(RECV) == []
+
+
+@pytest.mark.parametrize(
+    ("step", "error"),
+    [
+        (rcode("REFUSED"), ae_dns.ServerFailed),
+        (rcode("SERVFAIL"), ae_dns.ServerFailed),
+        (DROP, ae_dns.QueryTimedOut),
+    ],
+)
+def test_functions_throw_what_resolve_throws_where_nobody_can_tell(
+    server: NameServer, step: Step, error: type[ae_dns.ResolveError]
 ) -> None:
+    server.script("*", "*", *[step] * 99)
+    resolver = ae_dns.Resolver(servers=[server.endpoint], timeouts=(0.05,), max_outstanding=99)
+    asked = lists(resolver, "demo.test")
+    asked += [resolver.reverse_lookup("192.0.2.80"), resolver.reverse_verify("192.0.2.80")]
+    assert not any(found.ready for found in asked)
+    for found in asked:
+        with pytest.raises(error) as caught:
+            found.recv(RECV)
+        assert type(caught.value) is error
+
+
+def test_functions_throw_if_there_is_no_server() -> None:
+    with NameServer() as gone:
+        endpoint = gone.endpoint
+    for found in lists(ae_dns.Resolver(servers=[endpoint], timeouts=(9,)), "demo.test"):
+        with pytest.raises(ae_dns.ServerFailed, match="no server could be asked"):
+            found.recv(RECV)
+
+
+@pytest.mark.parametrize("name", ["a..b", "x" * 64, "a." * 128])
+def test_functions_throw_if_the_name_is_impossible(resolver: ae_dns.Resolver, name: str) -> None:
     found = resolver.a(name)
     assert not found.ready
-    assert found.recv(RECV) == []
+    with pytest.raises(ae_dns.ResolveError):
+        found.recv(RECV)
+
+
+def test_a_domain_that_accepts_no_mail_says_so(
+    resolver: ae_dns.Resolver, server: NameServer
+) -> None:
+    """RFC 7505; a service that is decidedly not offered (RFC 2782) has the same target."""
+    server.add("no.demo.test. MX 0 .")
+    assert resolver.mx("no.demo.test").recv(RECV) == ["."]
+    assert [record.target for record in resolver.srv("gone", "tcp", "demo.test").recv(RECV)] == [
+        "."
+    ]
+
+
+def test_a_name_that_cannot_be_verified_is_left_out_if_another_one_is(
+    resolver: ae_dns.Resolver, server: NameServer
+) -> None:
+    server.script("liar.demo.test", "A", *[rcode("SERVFAIL")] * 9)
+    assert resolver.reverse_verify("192.0.2.80").recv(RECV) == ["www.demo.test"]
+    server.script("www.demo.test", "A", *[rcode("SERVFAIL")] * 9)
+    server.add("liar.demo.test. A 192.0.2.1")
+    with pytest.raises(ae_dns.ServerFailed):
+        resolver.reverse_verify("192.0.2.80").recv(RECV)
 
 
 def test_impossible_names_are_refused_before_a_packet_is_sent(
@@ -122,7 +193,8 @@ def test_the_longest_names_are_asked_for(resolver: ae_dns.Resolver, server: Name
     longest = ".".join(["x" * 63] * 3 + ["y" * 61])
     server.add(f"{longest}. A 192.0.2.1")
     assert resolver.a(longest).recv(RECV) == ["192.0.2.1"]
-    assert resolver.a(longest + "y").recv(RECV) == []
+    with pytest.raises(ae_dns.ResolveError, match="octets"):
+        resolver.a(longest + "y").recv(RECV)
     assert len(server.queries) == 1
 
 

@@ -82,9 +82,9 @@ def test_more_records_of_other_types_than_are_read_are_a_failure_that_says_so() 
         server.script("x.test", "TXT", *step)
         resolver = ae_dns.Resolver(servers=[server.endpoint], timeouts=(LONG,))
         found = resolver.resolve("x.test.", "TXT"), resolver.txt("x.test.")
-        with pytest.raises(ae_dns.ServerFailed, match=r"more than 600 records.*'x\.test'"):
-            found[0].recv(RECV)
-        assert found[1].recv(RECV) == []
+        for each in found:
+            with pytest.raises(ae_dns.ServerFailed, match=r"more than 600 records.*'x\.test'"):
+                each.recv(RECV)
 
 
 def test_both_readers_agree_on_packets_of_any_size() -> None:
@@ -184,9 +184,9 @@ def test_a_reply_that_cannot_be_read_after_all_ends_all_lookups_that_share_it(
                 else:
                     assert len(await each) == 1
             if where == "read_addresses":
-                assert await texts[0] == []
-                with pytest.raises(ae_dns.ServerFailed, match="cannot be read"):
-                    await texts[1]
+                for one in texts:
+                    with pytest.raises(ae_dns.ServerFailed, match="cannot be read"):
+                        await one
             else:
                 assert await texts[0] == ["192.0.2.1"]
                 assert len(await texts[1]) == 1
@@ -315,7 +315,8 @@ def test_a_refusal_is_no_reason_to_leave_edns_out() -> None:
     with NameServer() as server:
         server.script("*", "*", *[rcode("REFUSED")] * 9)
         resolver = ae_dns.Resolver(servers=[server.endpoint], timeouts=(LONG, LONG))
-        assert resolver.a("x.test.").recv(RECV) == []
+        with pytest.raises(ae_dns.ServerFailed, match="response code 5"):
+            resolver.a("x.test.").recv(RECV)
         assert [query.message.edns for query in server.queries] == [0, 0]
 
 
@@ -387,5 +388,6 @@ def test_damaged_replies_do_not_let_another_name_of_the_search_list_win() -> Non
         resolver = ae_dns.Resolver(
             servers=[server.endpoint], timeouts=(LONG,), search=["one", "two"]
         )
-        assert resolver.a("x").recv(RECV) == []
+        with pytest.raises(ae_dns.ServerFailed, match="cannot be read"):
+            resolver.a("x").recv(RECV)
         assert {query.name for query in server.queries} == {"x.one"}

@@ -56,7 +56,7 @@ def clock(unbound: None) -> Iterator[Any]:
         yield clock
 
 
-def ask(resolver: Late) -> tuple[list[tuple[Any, ...]], float]:
+def ask(resolver: Late) -> tuple[list[Any], float]:
     """Resolve a service by name; return the addresses and how long that took."""
     found = resolve("x.test", "xmpp-client=5222", resolver=resolver)
     infos = found.recv()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import ae_core as ae
 
 from ._answers import Answer, Srv, make_address, name_text, order_srv, texts
-from ._errors import ResolveError
+from ._errors import NoData, NoSuchName, ResolveError
 from ._resolution import Exchange, Reply, Resolution
 from ._wire_full import Record
 
@@ -110,9 +110,21 @@ class Lookup(Resolution):
 
 
 def deliver_addresses(lookup: Lookup) -> None:
-    """Send the address texts, or ``[]``."""
+    """Send the address texts, ``[]`` if there are none, or throw why nobody can tell."""
     reading = lookup.reading
-    lookup.condvar.send([] if reading is None else list(reading.values))
+    if reading is None:
+        _deliver_nothing(lookup)
+    else:
+        lookup.condvar.send(list(reading.values))
+
+
+def _deliver_nothing(lookup: Lookup) -> None:
+    """Send ``[]`` if the answer is that there is none; throw the error of any other failure."""
+    error = lookup.error()
+    if isinstance(error, NoSuchName | NoData):
+        lookup.condvar.send([])
+    else:
+        lookup.condvar.throw(error)
 
 
 def deliver_answer(lookup: Lookup) -> None:
@@ -124,16 +136,22 @@ def deliver_answer(lookup: Lookup) -> None:
 
 
 def deliver_texts(kind: str) -> Deliver:
-    """Return what sends the texts that the convenience function *kind* promises, or ``[]``."""
+    """Return what sends the texts that the convenience function *kind* promises."""
 
     def deliver(lookup: Lookup) -> None:
-        lookup.condvar.send(texts(kind, _rdatas(lookup)))
+        if lookup.reading is None:
+            _deliver_nothing(lookup)
+        else:
+            lookup.condvar.send(texts(kind, _rdatas(lookup)))
 
     return deliver
 
 
 def deliver_srv(lookup: Lookup) -> None:
-    """Send service records in the order to try them, or ``[]``."""
+    """Send service records in the order to try them."""
+    if lookup.reading is None:
+        _deliver_nothing(lookup)
+        return
     records = [
         Srv(rdata.priority, rdata.weight, rdata.port, name_text(rdata.target))
         for rdata in _rdatas(lookup)
@@ -143,8 +161,8 @@ def deliver_srv(lookup: Lookup) -> None:
 
 def _rdatas(lookup: Lookup) -> list[Any]:
     reading, reply = lookup.reading, lookup.reply
-    if reading is None or reply is None:
-        return []
+    assert reading is not None, "the lookup has an answer"
+    assert reply is not None, "that stands in a reply"
     return [
         make_address(reply, value) if isinstance(value, Record) else value
         for value in reading.values

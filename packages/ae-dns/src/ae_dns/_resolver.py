@@ -29,8 +29,15 @@ from ._arguments import (
 )
 from ._cache import Cache
 from ._config import DEFAULT_TIMEOUTS, Config, SystemConfig
-from ._errors import ResolveError
-from ._lookup import Deliver, Lookup, deliver_addresses, deliver_answer, deliver_srv, deliver_texts
+from ._lookup import (
+    Deliver,
+    Lookup,
+    deliver_addresses,
+    deliver_answer,
+    deliver_srv,
+    deliver_texts,
+    impossible,
+)
 from ._resolution import Exchange, QueryPlan, candidate_names, make_plan
 from ._wire_fast import AAAA, A
 
@@ -94,7 +101,13 @@ class Resolver:
     impossible names included. **Lifetime**: a lookup goes on when the condvar, or the resolver,
     is forgotten; ``cancel()`` ends it.
 
-    Perl: ``AnyEvent::DNS``
+    The methods that return lists (:meth:`a` ... :meth:`reverse_verify`) give ``[]`` where the
+    answer is "there is none": no such name, or no such record. Whatever keeps them from an answer
+    (no server, refused, timed out, an impossible name, endless aliases) is thrown, the same errors
+    as :meth:`resolve` throws: a program that takes "the resolver is down" for "no such record"
+    does the wrong thing.
+
+    Perl: ``AnyEvent::DNS``, whose functions give ``()`` on any failure
     """
 
     def __init__(
@@ -192,35 +205,37 @@ class Resolver:
     # ------------------------------------------------------------- lookups
 
     def a(self, name: str) -> ae.CondVar[list[str]]:
-        """Look up the IPv4 addresses of *name*, ``[]`` on any failure.
+        """Look up the IPv4 addresses of *name*; ``[]`` if it has none.
 
         Perl: ``AnyEvent::DNS::a``
         """
         return self._convenience(name, A, deliver_addresses)
 
     def aaaa(self, name: str) -> ae.CondVar[list[str]]:
-        """Look up the IPv6 addresses of *name*, ``[]`` on any failure.
+        """Look up the IPv6 addresses of *name*; ``[]`` if it has none.
 
         Perl: ``AnyEvent::DNS::aaaa``
         """
         return self._convenience(name, AAAA, deliver_addresses)
 
     def ns(self, domain: str) -> ae.CondVar[list[str]]:
-        """Look up the name servers of *domain*, ``[]`` on any failure.
+        """Look up the name servers of *domain*; ``[]`` if it has none.
 
         Perl: ``AnyEvent::DNS::ns``
         """
         return self._convenience(domain, _NS, _deliver_ns)
 
     def mx(self, domain: str) -> ae.CondVar[list[str]]:
-        """Look up the mail hosts of *domain*, the preferred first, ``[]`` on any failure.
+        """Look up the mail hosts of *domain*, the preferred first; ``[]`` if it has none.
+
+        ``["."]`` says that the domain accepts no mail (RFC 7505).
 
         Perl: ``AnyEvent::DNS::mx``
         """
         return self._convenience(domain, _MX, _deliver_mx)
 
     def txt(self, name: str) -> ae.CondVar[list[str]]:
-        """Look up the texts of *name*, ``[]`` on any failure.
+        """Look up the texts of *name*; ``[]`` if it has none.
 
         The strings of one record are joined. Octets that are not UTF-8 become surrogates
         (``errors="surrogateescape"``).
@@ -230,7 +245,7 @@ class Resolver:
         return self._convenience(name, _TXT, _deliver_txt)
 
     def ptr(self, name: str) -> ae.CondVar[list[str]]:
-        """Look up the PTR records of *name*, ``[]`` on any failure.
+        """Look up the PTR records of *name*; ``[]`` if it has none.
 
         Perl: ``AnyEvent::DNS::ptr``
         """
@@ -239,14 +254,14 @@ class Resolver:
     def any_(self, name: str) -> ae.CondVar[list[str]]:
         """Look up whatever a server chooses to tell of *name*: ``"TYPE data"`` texts.
 
-        Most servers tell little (RFC 8482). ``[]`` on any failure.
+        Most servers tell little (RFC 8482). ``[]`` if there is none.
 
         Perl: ``AnyEvent::DNS::any``
         """
         return self._convenience(name, _ANY, _deliver_any, accept=None)
 
     def srv(self, service: str, proto: str, domain: str) -> ae.CondVar[list[Srv]]:
-        """Look up where *service* over *proto* is offered for *domain*, ``[]`` on any failure.
+        """Look up where *service* over *proto* is offered for *domain*; ``[]`` if nothing says so.
 
         The records come in the order to try them: by priority, then at random by weight
         (RFC 2782). A target of ``"."`` says that the service is decidedly not offered.
@@ -261,8 +276,8 @@ class Resolver:
     def reverse_lookup(self, ip: str) -> ae.CondVar[list[str]]:
         """Look up the names of an address.
 
-        IPv4 addresses in IPv6 clothes are looked up as IPv4. What is no address gives ``[]``
-        and asks nobody.
+        IPv6 addresses that stand for an IPv4 address (RFC 4291, 2.5.5) are looked up as that. What
+        is no address gives ``[]`` and asks nobody.
 
         Perl: ``AnyEvent::DNS::reverse_lookup``
         """
@@ -273,7 +288,9 @@ class Resolver:
     def reverse_verify(self, ip: str) -> ae.CondVar[list[str]]:
         """Look up those names of an address that in turn have this address.
 
-        Anybody can give his addresses any name; only the owner of a name can point it back.
+        Anybody can give his addresses any name; only the owner of a name can point it back. A
+        name whose addresses cannot be looked up is left out if another one is verified, and its
+        error is thrown if none is.
 
         Perl: ``AnyEvent::DNS::reverse_verify``
         """
@@ -413,7 +430,7 @@ class Resolver:
                 name = host_to_ascii(name)
             names = candidate_names(name, config.search, config.ndots, explicit)
         except ValueError as error:
-            return _impossible(error, deliver)
+            return impossible(error)
         lookup = Lookup(names, rdtype, rdclass, accept, self._ask, engine, deliver)
         self._ask(lookup)
         return lookup.condvar
@@ -531,22 +548,6 @@ _deliver_mx = deliver_texts("mx")
 _deliver_txt = deliver_texts("txt")
 _deliver_ptr = deliver_texts("ptr")
 _deliver_any = deliver_texts("any")
-
-
-def _impossible(error: ValueError, deliver: Deliver) -> ae.CondVar[Any]:
-    """Return the condvar of a lookup for a name that cannot be asked for."""
-    condvar: ae.CondVar[Any] = ae.CondVar()
-
-    def settle() -> None:
-        if condvar.ready:
-            return
-        if deliver is deliver_answer:
-            condvar.throw(ResolveError(str(error)))
-        else:
-            condvar.send([])
-
-    ae.postpone(settle)
-    return condvar
 
 
 def _send_unless_ready(condvar: ae.CondVar[T], value: T) -> None:

@@ -9,6 +9,8 @@ from typing import Final, Protocol
 import ae_core as ae
 from ae_socket import parse_address
 
+from ._errors import ResolveError
+
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 _COMPATIBLE: Final = bytes(12)
 
@@ -47,29 +49,27 @@ def reverse_verify(queries: Queries, ip: str) -> ae.CondVar[list[str]]:
         return _nothing()
     found = reverse_lookup(queries, ip)
     result: ae.CondVar[list[str]] = ae.CondVar()
-    under_way: list[ae.CondVar[list[str]]] = [found]
+    pending: list[ae.CondVar[list[str]]] = [found]
 
     def on_names(found: ae.CondVar[list[str]]) -> None:
         if result.ready:
             return
-        names = list(dict.fromkeys(found.recv()))
+        try:
+            names = list(dict.fromkeys(found.recv()))
+        except ResolveError as error:
+            result.throw(error.with_traceback(None))
+            return
         lookup = queries.a if len(packed) == 4 else queries.aaaa
         # A PTR names a host completely: the search list has no part in it.
         forward = [lookup(name if name.endswith(".") else f"{name}.") for name in names]
-        under_way[:] = forward
+        pending[:] = forward
         left = len(forward)
 
         def on_addresses(_: object) -> None:
             nonlocal left
             left -= 1
             if left == 0 and not result.ready:
-                result.send(
-                    [
-                        name
-                        for name, addresses in zip(names, forward, strict=True)
-                        if any(_packed(text) == packed for text in addresses.recv())
-                    ]
-                )
+                _deliver_verified(result, packed, dict(zip(names, forward, strict=True)))
 
         for lookup_of_name in forward:
             lookup_of_name.on_ready(on_addresses)
@@ -78,12 +78,32 @@ def reverse_verify(queries: Queries, ip: str) -> ae.CondVar[list[str]]:
 
     def on_result(result: ae.CondVar[list[str]]) -> None:
         if result.cancelled:
-            for condvar in under_way:
+            for condvar in pending:
                 condvar.cancel()
 
     found.on_ready(on_names)
     result.on_ready(on_result)
     return result
+
+
+def _deliver_verified(
+    result: ae.CondVar[list[str]], packed: bytes, found: dict[str, ae.CondVar[list[str]]]
+) -> None:
+    """Send the names whose addresses include *packed*; throw if nobody could tell of any."""
+    verified = []
+    first_error: ResolveError | None = None
+    for name, addresses in found.items():
+        try:
+            texts = addresses.recv()
+        except ResolveError as error:
+            first_error = first_error or error.with_traceback(None)
+            continue
+        if any(_packed(text) == packed for text in texts):
+            verified.append(name)
+    if first_error is not None and not verified:
+        result.throw(first_error)
+    else:
+        result.send(verified)
 
 
 def _packed(ip: str) -> bytes | None:

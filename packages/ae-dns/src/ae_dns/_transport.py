@@ -11,6 +11,7 @@ __all__ = ("Channel", "Owner", "StreamChannel", "UdpPool", "close")
 import secrets
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Literal, Protocol
 
 import ae_core as ae
@@ -137,8 +138,11 @@ class UdpPool:
             channel.sock.send(exchange.packet())
         except (BlockingIOError, InterruptedError):
             return  # as good as lost on the way: the time-out sees to it
-        except OSError:
+        except OSError as error:
             channel.forget(exchange)
+            if isinstance(error, ConnectionRefusedError) and channel.pending:
+                # The kernel reports the fate of an earlier datagram, once, to whoever comes next.
+                ae.postpone(partial(channel.refused, error))
             raise
 
     def close_idle(self) -> None:
@@ -248,6 +252,11 @@ class UdpChannel:
     def _on_refused(self, error: OSError) -> None:
         self._failed(error)
         self.close()
+
+    def refused(self, error: OSError) -> None:
+        """Act on what the kernel said about the queries that are pending here."""
+        if self.pending:
+            self._failed(error)
 
     def _failed(self, error: OSError) -> None:
         self.retire()
