@@ -66,7 +66,7 @@ def answer_in(way: str, h: Handle) -> None:
             h.push_read("line", line_again)
 
     line_again = line
-    h._queue.clear()
+    h._read.queue.clear()
     if way == "one piece":
         h.push_read("line", line)
     elif way == "each":
@@ -124,7 +124,7 @@ def test_a_limit_holds_in_the_fastest_lane(echo: Any, trace: Trace, turns: Turns
 def test_an_answer_bigger_than_a_block_goes_in_order(echo: Any, turns: Turns) -> None:
     h, ours, peer = echo
     ours.capacity = peer.capacity = 1 << 30
-    h._queue.clear()
+    h._read.queue.clear()
     parts = [bytes([i]) * 200_000 for i in range(5)]
 
     def line(h: Handle, line: bytes) -> None:
@@ -360,7 +360,7 @@ def test_an_ended_inner_handle_does_not_spin_under_a_full_one(
     turns()
     outer.push_write(bytes(1 << 20))
     turns()
-    inner_stream = outer._io
+    inner_stream = outer._stream
     stream_send = inner_stream.send
     asked = 0
 
@@ -369,9 +369,9 @@ def test_an_ended_inner_handle_does_not_spin_under_a_full_one(
         asked += 1
         return stream_send(data)
 
-    outer._io = type("Counting", (), {"send": staticmethod(send), "recv": inner_stream.recv})()
+    outer._stream = type("Counting", (), {"send": staticmethod(send), "recv": inner_stream.recv})()
     turns(30)
-    outer._io = inner_stream
+    outer._stream = inner_stream
     assert asked == 0
     outer.linger = inner.linger = 0
 

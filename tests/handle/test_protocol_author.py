@@ -84,7 +84,7 @@ def test_a_body_until_the_connection_ends(
     if end == "eof":
         peer.shutdown(1)
     else:
-        h._io.break_off(errno.ECONNRESET)
+        h._stream.break_off(errno.ECONNRESET)
     turns()
     assert trace == [(b"the whole body", True)]
 

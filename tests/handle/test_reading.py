@@ -171,7 +171,7 @@ def test_an_idle_handle_does_not_read(half: Half, turns: Turns) -> None:
     peer.sendall(b"x" * 100)
     turns()
     assert not h.read_buffer
-    assert h._reading is None
+    assert h._read_watcher is None
 
 
 def test_stop_read_leaves_what_is_buffered_to_the_running_drain(

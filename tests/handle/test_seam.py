@@ -295,7 +295,7 @@ def test_an_end_answered_by_closing(toys: Any, trace: Trace, turns: Turns) -> No
     a.on_read = lambda h: None
     b.allow_truncated = True
     a.stop_tls()
-    a._io.end()  # the peer closes without an answer of its own
+    a._stream.end()  # the peer closes without an answer of its own
     turns()
     assert trace == ["stopped", "eof"]
 
@@ -334,7 +334,7 @@ def test_push_shutdown_during_the_handshake_waits(toys: Any, trace: Trace, turns
     a.push_shutdown()
     turns(30)
     assert trace == [b"last", "eof"]
-    assert a._io.shut
+    assert a._stream.shut
 
 
 def test_push_shutdown_waits_for_a_full_pipe(toys: Any, trace: Trace, turns: Turns) -> None:
@@ -350,11 +350,11 @@ def test_push_shutdown_waits_for_a_full_pipe(toys: Any, trace: Trace, turns: Tur
     turns()
     a.push_write(b"x" * 100)
     a.push_shutdown()
-    assert not a._io.shut
+    assert not a._stream.shut
     turns(60)
     assert total == 100
     assert trace == ["eof"]
-    assert a._io.shut
+    assert a._stream.shut
 
 
 def test_data_before_a_broken_record_is_delivered(
@@ -626,7 +626,7 @@ def test_a_stream_that_cannot_be_watched_any_more_is_closed() -> None:
     ours, peer = Odd(capacity=1), MemoryStream(capacity=1)
     ours.peer, peer.peer = peer, ours
     h = Handle(ours)
-    h._out.pieces.append(b"unsent")
+    h._write.queue.pieces.append(b"unsent")
     h.destroy()
     assert ours.closed
     assert lingering() == 0

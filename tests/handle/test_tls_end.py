@@ -320,7 +320,7 @@ def test_an_error_of_the_inner_handle_that_is_not_fatal_is_none_of_the_outer_one
         b.send(b"alive\n")
         clock.advance(0)
         assert trace == [b"alive"]
-        assert repr(inner) in (repr(outer._io), repr(outer.socket))
+        assert repr(inner) in (repr(outer._stream), repr(outer.socket))
         outer.linger = inner.linger = 0
         outer.destroy()
 

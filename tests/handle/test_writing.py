@@ -127,7 +127,7 @@ def test_order_is_kept_when_the_kernel_is_full(counting: Any, turns: Turns) -> N
     h, _, peer = counting(capacity=10)
     for i in range(20):
         h.push_write(b"%02d" % i)
-    assert len(h._out) == 30
+    assert len(h._write.queue) == 30
     got = b""
     while len(got) < 40:
         try:

@@ -174,6 +174,20 @@ class HandleDestroyed(HandleError):
     default_message: ClassVar[str] = "handle was destroyed"
 
 
+def without_frames(error: HandleError) -> HandleError:
+    """Return a copy of *error* without the frames that it has passed through.
+
+    These refer to the handle, which keeps it; and one exception raised in several places shows
+    the tracebacks of all of them.
+    """
+    kind = type(error)
+    copy: HandleError = kind.__new__(kind)
+    OSError.__init__(copy, error.errno, error.strerror)
+    copy.__dict__.update(error.__dict__)
+    copy.__cause__ = error.__cause__
+    return copy
+
+
 # Where users import them from: what tracebacks and pickles say.
 for _name in __all__:
     globals()[_name].__module__ = "ae_handle"

@@ -1,8 +1,8 @@
 """The handle: buffered, framed reads and writes on a stream, on any loop.
 
-The shell. It checks arguments, keeps the state and offers the methods; what happens when the
-loop calls is in ``_events``, ``_reading``, ``_writing``, ``_tls`` and ``_lifecycle``; the
-options are in ``_settings``.
+The public methods, which check their arguments. What they bring about is in the classes that
+``Handle`` derives from, from the bottom: ``_options``, ``_work``, ``_transport``, ``_connection``,
+``_tls_connection``, ``_connecting``; what the loop calls is in ``_events``.
 
 Long because this is the interface: every method with its documentation and its overloads.
 """
@@ -16,21 +16,29 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
 
 import ae_core as ae
 
-from . import _ending, _events, _lifecycle, _reading, _tls_connection, _writing
+from . import _transport
 from ._buffers.octets import not_a_class, octets
-from ._buffers.read_buffer import NEED_MORE, ReadBuffer
-from ._buffers.write_queue import WriteQueue
-from ._errors import HandleError
-from ._pending import Awaited, Each
-from ._phases import BROKEN, CONNECTING, DESTROYED, DUE_DRAINED, DUE_READ, DUE_WRITE, FAILED, OPEN
-from ._protocol.read_queue import ReadQueue
+from ._connecting import ConnectingConnection
+from ._events import Events
+from ._pending import Awaited, Each, FailPending
+from ._phases import (
+    BROKEN,
+    CONNECTING,
+    DESTROYED,
+    DISPATCHING,
+    DUE_DRAINED,
+    DUE_READ,
+    DUE_WRITE,
+    FAILED,
+    OPEN,
+)
 from ._protocol.registry import LINE, resolve_frame
-from ._settings import Settings
-from ._statistics import HandleStatistics, describe, statistics
+from ._statistics import HandleStatistics, describe, state_name
 from ._streams.adapters import adapt
 from ._streams.nested import NestedStream
 from ._tls.engines import check_role, find_context
-from .types import Line
+from ._tls_connection import leave_in_plaintext
+from .types import Line, TlsAutostart
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -39,7 +47,8 @@ if TYPE_CHECKING:
 
     from ae_core import CondVar
 
-    from ._tls.layer import Tls
+    from ._buffers.read_buffer import ReadBuffer
+    from ._protocol.read_queue import PendingRequest
     from .abc import Frame, Reader, TlsRole, TlsSession
 
 T = TypeVar("T")
@@ -52,7 +61,7 @@ class _Missing:
 _MISSING: Final = _Missing()
 
 
-class Handle(Settings):
+class Handle(ConnectingConnection):
     """A buffered stream: requests for typed items on one side, pushed items on the other.
 
     Args:
@@ -132,117 +141,56 @@ class Handle(Settings):
     Perl: ``AnyEvent::Handle->new``
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_again",
-        "_armed",
-        "_attempt",
-        "_buf",
-        "_burst",
-        "_busy",
-        "_connecting",
-        "_doing",
-        "_drained",
-        "_due",
-        "_each_callback",
-        "_each_reader",
-        "_early",
-        "_eof",
-        "_error",
-        "_events",
-        "_grace",
-        "_holds",
-        "_io",
-        "_iterators",
-        "_later",
-        "_may_burst",
-        "_on_end",
-        "_out",
-        "_pieces",
-        "_queue",
-        "_read_at",
-        "_reading",
-        "_shutdown",
-        "_simple",
-        "_stopped",
-        "_stream",
-        "_target",
-        "_thread",
-        "_timer",
-        "_timer_at",
-        "_tls",
-        "_turn_posted",
-        "_untaken",
-        "_write_error",
-        "_writing",
-        "_wrote_at",
-    )
+    __slots__ = ("__weakref__", "_given")
+
+    _given: Any  # the stream that the constructor was given, None for connect=
 
     def _begin(self, stream: Any, connect: tuple[str, str | int] | None) -> None:
-        """Called by ``Settings.__init__`` when all options are checked and set."""
+        # The state of all classes that this one derives from: a call for each of them would cost
+        # 5 % of making a handle.
+        self._phase = DESTROYED  # until there is a stream
+        self._events = events = Events(self)
+        events.kept = None
         self._thread = get_ident()
-        self._events = _events.Events(self)
-        self._events.held = None
-        self._buf = ReadBuffer()
-        self._queue = ReadQueue()
-        self._out = WriteQueue()
-        self._pieces = self._out.pieces
-        self._stream = stream
-        self._io: Any = None
-        self._attempt: Any = None
-        self._reading: Any = None
-        self._writing: Any = None
-        self._timer: Any = None
-        self._again: Any = None
+        self._process = _transport.process
+        self._loop = loop = ae.detect()
+        self._clock = loop.clock
+        self._given = stream
+        self._stream = None
+        self._attempt = None
+        self._connecting = None
+        self._read_watcher = None
+        self._write_watcher = None
+        self._timer = None
         self._timer_at = 0.0
-        self._read_at = self._wrote_at = 0.0
-        self._connecting: Any = None
-        self._early: bytes | None
-        self._target: tuple[str, str | int]
-        self._each_reader: Any = None
-        self._each_callback: Any = None
-        self._burst: Any = None
-        self._may_burst = True
-        self._busy = 0
-        self._later = False
-        self._simple = False
-        self._doing = False
-        self._turn_posted = False
-        self._due = 0
-        self._eof = 0
-        self._armed = False
-        self._stopped = False
-        self._shutdown = 0
-        self._holds = 0
-        self._grace = 0
-        self._iterators = 0
-        self._untaken: Any = None
-        self._drained: list[Awaited] | None = None
-        self._tls: Tls | None = None
-        self._error: HandleError | None = None
-        self._write_error: HandleError | None = None
-        self._on_end: Callable[[Handle], object] | None = None
+        self._resume_timer = None
+        self._fast_path = False
+        self._working = False
+        self._work_posted = False
+        self._work_due = 0
+        self._keep_alive_count = 0
+        self._tls = None
+        self._tls_timer = None
+        self._error = None
+        self._on_end = None
         if connect is not None:
-            _lifecycle.connect(self, *connect)
+            self._connect(*connect)
             return
-        io = adapt(stream)
-        session = (
-            None if self._tls_role is None else _tls_connection.make(self, self._tls_role, None)
-        )
-        _lifecycle.start(self, io, session)
-        if self._due:
-            _lifecycle.post_turn(self)
+        stream = adapt(stream)
+        tls = None if self._tls_role is None else self._make_session(self._tls_role, None)
+        self._start(stream, tls)
+        if self._work_due:
+            self._schedule_work()
 
     # ------------------------------------------------------------------ options
 
     def clear_callbacks(self) -> None:
         """Set all callbacks to None, for a handle that changes hands. Requests stay queued."""
-        _ending.forget_callbacks(self)
+        self._forget_callbacks()
         if self._phase == OPEN:
-            _reading.unburst(self)
-            _writing.refresh(self)
-            if not self._busy:
-                _reading.update_interest(self)
+            self._read.put_back_lines()
+            self._update_fast_path()
+            self._interest_changed()
 
     # ------------------------------------------------------------------ state
 
@@ -251,17 +199,16 @@ class Handle(Settings):
         """The socket or stream; None while connecting (but in on_prepare) and at the end."""
         if self._attempt is not None:
             return self._attempt
-        if self._io is None:
+        if self._stream is None:
             return None
-        return self._io if self._stream is None else self._stream
+        return self._stream if self._given is None else self._given
 
     @property
     def read_buffer(self) -> ReadBuffer:
         """What has arrived and was not read. Take from it in on_read, on_eof and on_error only."""
-        if self._burst is not None:
-            _reading.unburst(self)
-        self._untaken = None
-        return self._buf
+        read = self._read
+        read.reveal_buffer()
+        return read.buffer
 
     @property
     def tls(self) -> TlsSession | None:
@@ -270,10 +217,23 @@ class Handle(Settings):
 
     def statistics(self) -> HandleStatistics:
         """Return what the handle is about, in numbers."""
-        return statistics(self)
+        read = self._read
+        read.put_back_lines()
+        return HandleStatistics(
+            self._peer_name,
+            state_name(self._phase, read.eof),
+            len(read.queue),
+            len(read.buffer),
+            len(self._write.queue),
+            None if self._tls is None else self._tls.session.state,
+        )
 
     def __repr__(self) -> str:
-        return describe(self)
+        kind = type(self).__name__
+        try:
+            return describe(kind, self.statistics(), self._stream)
+        except AttributeError:
+            return f"<{kind}>"  # its constructor raised
 
     def as_stream(self) -> NestedStream:
         """Return what another handle reads and writes when it is made of this one.
@@ -332,13 +292,20 @@ class Handle(Settings):
         Perl: ``$handle->push_read``
         """
         if callback is None:
-            return self._request(self._reader(reader), Awaited(self), front=False)
-        reader = LINE if reader == "line" else self._reader(reader)
+            return self._request(reader, front=False)
+        if reader == "line":
+            reader = LINE
+        else:
+            reader = self._reader(reader)
+            if reader.__class__ is TlsAutostart:
+                callback = _StartTls(reader, callback)
         if not callable(callback):
             raise TypeError(f"expected a callable, got {callback!r}")
-        if self._busy == 1:
-            queue = self._queue
+        read = self._read
+        if read.dispatching == DISPATCHING:
+            queue = read.queue
             if queue.reader is None:
+                # fast path: `queue.push`, written out for the only request: 40 ns of 5.6 us
                 queue.reader = reader
                 queue.callback = callback
             else:
@@ -371,11 +338,13 @@ class Handle(Settings):
 
         Perl: ``$handle->unshift_read``
         """
-        reader = self._reader(reader)
         if callback is None:
-            return self._request(reader, Awaited(self), front=True)
+            return self._request(reader, front=True)
+        reader = self._reader(reader)
         if not callable(callback):
             raise TypeError(f"expected a callable, got {callback!r}")
+        if reader.__class__ is TlsAutostart:
+            callback = _StartTls(reader, callback)
         self._enqueue(reader, callback, True)
         return None
 
@@ -407,12 +376,7 @@ class Handle(Settings):
             raise TypeError(f"expected a callable, got {callback!r}")
         if self._phase >= FAILED:
             return
-        _reading.unburst(self)
-        self._untaken = None
-        self._on_read = None
-        self._buf.reset_scan()
-        self._each_reader = reader
-        self._each_callback = callback
+        self._read.set_standing_reader(reader, callback)
         self._wake_reading()
 
     @overload
@@ -435,7 +399,7 @@ class Handle(Settings):
 
     def start_read(self) -> None:
         """Read again after :meth:`stop_read`. New requests and ``on_read`` do it by themselves."""
-        if self._phase == OPEN and self._stopped:
+        if self._phase == OPEN and self._read.paused:
             self._wake_reading()
 
     def stop_read(self) -> None:
@@ -444,12 +408,9 @@ class Handle(Settings):
         Perl: ``$handle->stop_read``
         """
         if self._phase == OPEN:
-            self._stopped = True
-            self._simple = False
-            if self._busy:
-                _reading.unburst(self)
-                self._busy = 2  # requests have to undo this
-            _reading.update_interest(self)
+            self._read.pause()
+            self._leave_fast_path()
+            self._update_interest()
 
     def _reader(self, reader: Any) -> Any:
         """Return *reader*, or the frame type of that name, made for this handle."""
@@ -468,108 +429,62 @@ class Handle(Settings):
     def _enqueue(self, reader: Any, callback: Any, front: bool) -> None:
         if self._phase >= FAILED:
             return
-        if self._burst is not None:
-            _reading.unburst(self)
-        if self._untaken is not None:
-            self._untaken = None
-        queue = self._queue
-        buf = self._buf
-        if queue.reader is None:
-            queue.reader = reader
-            queue.callback = callback
-            if buf.searched or buf.state is not None:
-                buf.reset_scan()
-        elif front:
-            queue.unshift(reader, callback)
-            buf.reset_scan()
-        else:
-            queue.push(reader, callback)
-        if reader is not LINE or self._stopped or buf._data or self._eof:
+        read = self._read
+        read.add(reader, callback, front=front)
+        if reader is not LINE or read.paused or read.buffer._data or read.eof:
             self._wake_reading()
-        elif self._phase == OPEN and self._reading is None and not self._busy:
-            _reading.update_interest(self)
+        elif self._phase == OPEN and self._read_watcher is None and not read.dispatching:
+            self._update_interest()
 
-    def _wake_reading(self) -> None:
-        """Have the buffer offered, and read."""
-        if self._stopped:
-            self._stopped = False
-            if self._busy:
-                self._busy = 1
-        if self._phase == OPEN and not self._busy:
-            _reading.update_interest(self)
-            self._make_due(DUE_READ)
+    def _request(self, reader: Any, *, front: bool) -> CondVar[Any]:
+        reader = self._reader(reader)
+        if reader.__class__ is TlsAutostart:
+            awaited: Awaited = _AwaitedStartTls(self, reader)
+        else:
+            awaited = Awaited(self)
+        self._enqueue_awaited(reader, awaited, front)
+        return awaited.condvar
 
-    def _make_due(self, bit: int) -> None:
-        if self._phase == OPEN:
-            self._due |= bit
-            _lifecycle.post_turn(self)
-
-    def _request(self, reader: Any, awaited: Awaited, *, front: bool) -> CondVar[Any]:
+    def _enqueue_awaited(self, reader: Any, awaited: Awaited, front: bool) -> None:
         if self._phase >= FAILED:
-            ae.postpone(_ending.Throw([awaited], _ending.reason(self)))
+            ae.postpone(FailPending([awaited], self._reason()))
         else:
             self._enqueue(reader, awaited, front)
-        return awaited.condvar
 
-    def _request_next(self, reader: Any, awaited: Awaited, of_line: bool) -> CondVar[Any]:
-        """For ``Each``: as ``_request``, but a line is not looked for where nothing is."""
-        if not of_line or self._stopped or self._buf._data or self._eof or self._phase != OPEN:
-            return self._request(reader, awaited, front=False)
-        self._untaken = None
-        self._queue.push(reader, awaited)
-        if self._reading is None and not self._busy:
-            _reading.update_interest(self)
-        return awaited.condvar
+    def _request_next(self, reader: Any, awaited: Any, of_line: bool) -> CondVar[Any]:
+        """For ``Each``: queue its request; a line is not looked for where nothing is."""
+        read = self._read
+        if not of_line or read.paused or read.buffer._data or read.eof or self._phase != OPEN:
+            self._enqueue_awaited(reader, awaited, False)
+        else:
+            read.add_next(reader, awaited)
+            if self._read_watcher is None and not read.dispatching:
+                self._update_interest()
+        condvar: CondVar[Any] = awaited.condvar
+        return condvar
 
-    def _read_now(self, reader: Any) -> Any:
-        """For ``Each``: an item that is buffered already, or NEED_MORE."""
-        if (
-            self._phase != OPEN
-            or self._busy
-            or not self._buf
-            or self._queue.reader is not None
-            or self._each_reader is not None
-            or self._on_read is not None
-        ):
-            return NEED_MORE
-        self._untaken = None
-        return reader(self._buf)
-
-    def _unread(self, octets: bytes) -> bool:
-        """For ``Each``: put the octets of an item back in front; return whether it was done."""
+    def _put_back(self, data: bytes) -> bool:
+        """For ``Each``: put the bytes of an item back in front; return whether it was done."""
         if self._phase != OPEN:
             return False
-        _reading.unburst(self)
-        self._buf.unread(octets)
+        self._read.put_back(data)
         self._make_due(DUE_READ)
         return True
 
     def _iterator_ended(self) -> None:
         """For ``Each``: it will not ask for anything more."""
-        self._iterators -= 1
-        if self._eof and not self._iterators:
+        if self._read.iterator_ended():
             self._make_due(DUE_READ)
 
-    def _forget_request(self, awaited: Awaited) -> None:
-        """The user cancelled the condition variable of *awaited*."""
-        if self._drained is not None and awaited in self._drained:
-            self._drained.remove(awaited)
-        elif self._queue.remove(awaited):
-            self._buf.reset_scan()
-            if self._phase == OPEN and not self._busy:
-                _reading.update_interest(self)
-                if self._buf:
-                    self._make_due(DUE_READ)
-
-    def _notify_end(self, callback: Callable[[Handle], object]) -> None:
-        """Have *callback* called at the end of ``destroy``, whoever called it; for ``serve``."""
-        self._on_end = callback
-
-    def _hold(self) -> None:
-        _lifecycle.hold(self)
-
-    def _release(self) -> None:
-        _lifecycle.release(self)
+    def _withdraw(self, request: PendingRequest) -> None:
+        """The program cancelled the condition variable of *request*."""
+        read = self._read
+        if self._write.withdraw(request) or not read.withdraw(request):
+            return
+        if self._phase == OPEN and not read.dispatching:
+            self._update_interest()
+            if read.buffer:
+                self._make_due(DUE_READ)
 
     # ------------------------------------------------------------------ writing
 
@@ -601,10 +516,11 @@ class Handle(Settings):
             data = self._encode(data, value)
         elif data.__class__ is not bytes:
             data = octets(data)
-        if self._later:
-            self._pieces.append(data)
+        write = self._write
+        if write.deferred:
+            write.pieces.append(data)
             return
-        self._write(data)
+        self._push(data)
 
     def _encode(self, frame: Any, value: Any) -> bytes:
         not_a_class("a frame type", frame)
@@ -615,25 +531,27 @@ class Handle(Settings):
         data = encode(value)
         return data if data.__class__ is bytes else octets(data)
 
-    def _write(self, data: bytes) -> None:
+    def _push(self, data: bytes) -> None:
         if self._phase >= FAILED or not data:
             return
-        if self._shutdown:
+        write = self._write
+        if write.shutdown:
             raise RuntimeError("push_write after push_shutdown")
-        if self._write_error is not None:
+        if write.error is not None:
             return
-        self._pieces.append(data)
-        if self._phase == CONNECTING or self._writing is not None:
-            _writing.look_at_size(self)
-        elif self._autocork and not self._busy:
-            self._later = self._max_write_buffer is None
-            self._due |= DUE_WRITE
-        elif self._busy or self._doing:
-            _writing.look_at_size(self)
+        write.pieces.append(data)
+        dispatching = self._read.dispatching
+        if self._phase == CONNECTING or self._write_watcher is not None:
+            self._check_level()
+        elif write.autocork and not dispatching:
+            write.defer_within_limit()
+            self._note_due(DUE_WRITE)
+        elif dispatching or self._working:
+            self._check_level()
         else:
-            _writing.flush(self)
-        if self._due:
-            _lifecycle.post_turn(self)
+            self._flush()
+        if self._work_due:
+            self._schedule_work()
 
     def push_shutdown(self) -> None:
         """End the write side when everything is sent; with TLS after close_notify.
@@ -642,21 +560,19 @@ class Handle(Settings):
 
         Perl: ``$handle->push_shutdown``
         """
-        if self._phase >= FAILED or self._shutdown:
+        write = self._write
+        if self._phase >= FAILED or write.shutdown:
             return
-        self._shutdown = 1
-        self._low_water_mark = 0
-        self._on_drain = None
-        self._simple = False
-        self._later = self._later and (self._busy != 0)
+        write.want_shutdown(dispatching=self._read.dispatching != 0)
+        self._leave_fast_path()
         if self._phase == OPEN:
-            self._armed = True
+            write.expect_drain()
             self._make_due(DUE_WRITE)
 
     def drained(self) -> CondVar[None]:
         """Return a condition variable for the moment at which everything is sent.
 
-        That is: no more than ``low_water_mark`` octets are unsent; while connecting, it is
+        That is: no more than ``low_water_mark`` bytes are unsent; while connecting, it is
         when the connection is there as well. Raises what ends the handle before.
 
         **When**: never ready inside this call.
@@ -665,18 +581,14 @@ class Handle(Settings):
         """
         awaited = Awaited(self)
         condvar: CondVar[None] = awaited.condvar
-        if self._phase >= FAILED or self._write_error is not None:
-            ae.postpone(_ending.Throw([awaited], _ending.reason(self)))
+        write = self._write
+        if self._phase >= FAILED or write.error is not None:
+            ae.postpone(FailPending([awaited], self._reason()))
             return condvar
-        if self._drained is None:
-            self._drained = []
-        self._drained.append(awaited)
-        self._simple = False
-        if self._phase == OPEN:
-            if len(self._out) > self._low_water_mark:
-                self._armed = True
-            else:
-                self._make_due(DUE_DRAINED)
+        write.wait(awaited)
+        self._leave_fast_path()
+        if self._phase == OPEN and not write.is_above_mark():
+            self._make_due(DUE_DRAINED)
         return condvar
 
     # ------------------------------------------------------------------ TLS
@@ -705,20 +617,20 @@ class Handle(Settings):
         """
         if self._phase >= FAILED:
             return
-        if self._eof >= BROKEN:
-            self._buf.clear()  # for the engine, which will not run any more
+        if self._read.eof >= BROKEN:
+            self._read.buffer.clear()  # for the engine, which will not run any more
             return
         if self._phase == CONNECTING:
             check_role(mode)
             if self._tls_role is not None:
                 raise ValueError("TLS is to be started already on this handle")
-            self._tls_context = find_context(self._tls_context if context is None else context)
-            self._tls_role = mode
-            _tls_connection.leave_in_clear(self._out)
+            context = self._tls_context if context is None else context
+            self._set_tls(mode, find_context(context))
+            leave_in_plaintext(self._write.queue)
             return
-        _tls_connection.start(self, _tls_connection.make(self, mode, context))
-        if self._due:
-            _lifecycle.post_turn(self)
+        self._start_tls(self._make_session(mode, context))
+        if self._work_due:
+            self._schedule_work()
 
     def stop_tls(self) -> None:
         """End TLS, and go on in clear text when the peer agrees.
@@ -731,33 +643,18 @@ class Handle(Settings):
 
         Perl: ``$handle->stoptls``
         """
-        if self._phase == CONNECTING and self._tls_role is not None and self._early is None:
-            self._early = self._out.take_all()
+        if self._phase == CONNECTING:
+            self._stop_tls_early()
         elif self._phase == OPEN:
-            _tls_connection.stop(self)
-            if self._due:
-                _lifecycle.post_turn(self)
+            self._stop_tls()
+            if self._work_due:
+                self._schedule_work()
 
     # ------------------------------------------------------------------ the end
 
-    def destroy(self) -> None:
-        """End the handle: nothing is called back any more. Idempotent, allowed everywhere.
-
-        Unsent octets are sent in the background (``linger``), then the stream is closed; what
-        cannot be sent is reported to ``ae_core.exception_hook``, unless *linger* is 0. Later
-        calls of other methods are ignored; awaited operations, also pending ones, raise
-        :class:`HandleDestroyed`, or what had ended the handle before.
-
-        Perl: ``$handle->destroy``
-        """
-        _ending.destroy(self)
-
     def __del__(self, _destroyed: int = DESTROYED) -> None:
-        if getattr(self, "_phase", _destroyed) == _destroyed:
-            return  # or it was never made
-        forgotten = getattr(_ending, "forgotten", None)
-        if forgotten is not None:  # else the interpreter is going down: the modules are apart
-            forgotten(self)
+        if getattr(self, "_phase", _destroyed) != _destroyed and _transport is not None:
+            self._end_forgotten()  # else the interpreter is going down: the modules are apart
 
     def __enter__(self) -> Self:
         return self
@@ -791,6 +688,36 @@ class Handle(Settings):
                 await self.drained()
         finally:
             self.destroy()
+
+
+class _StartTls:
+    """The callback of a ``TlsAutostart`` request: starts TLS before it calls the program's."""
+
+    __slots__ = ("_callback", "_request")
+
+    def __init__(self, request: TlsAutostart, callback: Any) -> None:
+        if not callable(callback):
+            raise TypeError(f"expected a callable, got {callback!r}")
+        self._request = request
+        self._callback = callback
+
+    def __call__(self, handle: Handle, value: Any, /) -> None:
+        handle._autostart(self._request, value)
+        self._callback(handle, value)
+
+
+class _AwaitedStartTls(Awaited):
+    """A ``TlsAutostart`` request that a coroutine awaits."""
+
+    __slots__ = ("_request",)
+
+    def __init__(self, handle: Handle, request: TlsAutostart) -> None:
+        super().__init__(handle)
+        self._request = request
+
+    def __call__(self, handle: Any, value: Any, /) -> None:
+        handle._autostart(self._request, value)
+        super().__call__(handle, value)
 
 
 Handle.__module__ = "ae_handle"

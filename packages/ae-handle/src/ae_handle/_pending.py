@@ -6,59 +6,62 @@ this module. It keeps the handle alive for as long as it is pending.
 
 from __future__ import annotations
 
-__all__ = ("END", "Awaited", "Each", "Next")
+__all__ = ("Awaited", "Each", "FailPending", "Next")
 
 from _thread import get_ident
-from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import ae_core as ae
 from ae_core import CondVar
 
 from ._buffers.read_buffer import NEED_MORE, ReadBuffer
 from ._errors import UnexpectedEOF
+from ._protocol.read_queue import END, PendingRequest
 from ._protocol.registry import LINE
 
 if TYPE_CHECKING:
-    from ._handle import Handle
+    from ._errors import HandleError
+    from ._protocol.read_side import ReadSide
 
 T = TypeVar("T")
 
 
-class _End(Enum):
-    END = "end"
+class AwaitedHandle(Protocol):
+    """The handle that is awaited."""
+
+    _read: ReadSide
+    _thread: int
+
+    def _keep_alive(self) -> None: ...
+    def _release(self) -> None: ...
+    def _withdraw(self, request: PendingRequest) -> None: ...
+    def _request_next(self, reader: Any, request: Any, of_line: bool) -> CondVar[Any]: ...
+    def _put_back(self, data: bytes) -> bool: ...
+    def _iterator_ended(self) -> None: ...
 
 
-#: What an iterator is told when the stream has ended between items.
-END: Final = _End.END
-
-# In how many turns of the loop a coroutine that awaited an item has asked for the next one, also if
-# each comes through a task or two of its own. asyncio needs 1 to 5, trio up to twice as many.
-_TURNS: Final = 16
-
-
-class Awaited:
+class Awaited(PendingRequest):
     """The callback of a request that was made without one."""
 
     __slots__ = ("condvar", "handle")
 
-    def __init__(self, handle: Handle) -> None:
-        self.handle: Handle | None = handle
+    def __init__(self, handle: AwaitedHandle) -> None:
+        self.handle: AwaitedHandle | None = handle
         self.condvar: CondVar[Any] = CondVar(self._settled)
-        handle._hold()
+        handle._keep_alive()
 
-    def __call__(self, handle: Handle, value: Any) -> None:
-        """The item is there."""
-        handle._grace = _TURNS
+    def __call__(self, handle: Any, value: Any, /) -> None:
+        """Deliver the item."""
+        handle._read.delivered(self, can_return=self.accepts_end)
         self._release()
         try:
             self.condvar.send(value)
         except BaseException as error:
-            # a callback of the user leaves the program: not in the middle of ours
+            # a callback of the program raises what leaves it: not in the middle of ours
             ae.report_error(error)
 
     def throw(self, error: BaseException) -> None:
-        """There will be no item."""
+        """Deliver *error*: there will be no item."""
         self._release()
         try:
             self.condvar.throw(error)
@@ -66,10 +69,10 @@ class Awaited:
             ae.report_error(leaves)
 
     def _settled(self, condvar: CondVar[Any]) -> None:
-        """The condition variable is ready: if that was not us, the user gave up."""
+        """The condition variable is ready: if not by this request, it was cancelled."""
         handle = self.handle
         if handle is not None:
-            handle._forget_request(self)
+            handle._withdraw(self)
             self._release()
 
     def _release(self) -> None:
@@ -78,12 +81,26 @@ class Awaited:
             handle._release()
 
 
+class FailPending:
+    """Ends requests that are pending, in the next turn."""
+
+    __slots__ = ("_error", "_waiting")
+
+    def __init__(self, waiting: list[PendingRequest], error: HandleError) -> None:
+        self._waiting = waiting
+        self._error = error
+
+    def __call__(self) -> None:
+        for request in self._waiting:
+            request.throw(self._error)
+
+
 # Theory of operation of ``each``
 # -------------------------------
 # An item is taken when `await` returns to the coroutine. One whose task is cancelled between the
-# two would be lost, so its octets go back to the front of the buffer, and whatever is in front
+# two would be lost, so its bytes go back to the front of the buffer, and whatever is in front
 # then reads them anew. That is right only as long as nothing behind them was consumed: from the
-# delivery on the handle has the request in `_untaken`, until anything else wants the buffer. If
+# delivery on the read side has the request as `untaken`, until anything else wants the buffer. If
 # something did, the iterator keeps the item for its own next round.
 
 
@@ -115,10 +132,10 @@ class _Remembering:
         return value
 
     def consumed(self) -> bytes:
-        """Return the octets of the last item."""
-        octets = ReadBuffer.since(self._before, self._size)
+        """Return the bytes of the last item."""
+        data = ReadBuffer.since(self._before, self._size)
         self._before = None
-        return octets
+        return data
 
     def forget(self) -> None:
         """The item is taken."""
@@ -130,11 +147,7 @@ class Next(Awaited):
 
     __slots__ = ()
 
-    def __call__(self, handle: Handle, value: Any) -> None:
-        """The item is there."""
-        if handle._queue.reader is None and handle._each_reader is None and handle._on_read is None:
-            handle._untaken = self
-        super().__call__(handle, value)
+    accepts_end = True
 
 
 class Each(Generic[T]):
@@ -142,13 +155,13 @@ class Each(Generic[T]):
 
     __slots__ = ("_ended", "_handle", "_kept", "_reader", "_remembering")
 
-    def __init__(self, handle: Handle, reader: Any) -> None:
+    def __init__(self, handle: AwaitedHandle, reader: Any) -> None:
         self._ended = False
         self._handle = handle
         self._kept: Any = NEED_MORE
         self._reader = reader
         self._remembering = _Remembering(reader)
-        handle._iterators += 1
+        handle._read.iterator_started()
 
     def __aiter__(self) -> Each[T]:
         return self
@@ -162,7 +175,7 @@ class Each(Generic[T]):
             value, self._kept = self._kept, NEED_MORE
             result: T = value
             return result
-        value = handle._read_now(self._reader)
+        value = handle._read.read_now(self._reader)
         if value is not NEED_MORE:
             result = value
             return result
@@ -179,8 +192,7 @@ class Each(Generic[T]):
             elif not condvar.cancelled and condvar.error is None:
                 self._give_back(request, condvar.recv())
             raise
-        if handle._untaken is request:
-            handle._untaken = None
+        handle._read.take_untaken(request)
         self._remembering.forget()
         if value is END:
             self._end()
@@ -191,12 +203,10 @@ class Each(Generic[T]):
     def _give_back(self, request: Next, value: Any) -> None:
         """The task was cancelled when the item had come: keep it for the next reader."""
         handle = self._handle
-        untaken = handle._untaken is request
-        if untaken:
-            handle._untaken = None
+        untaken = handle._read.take_untaken(request)
         if value is END:
             return  # and the next one is told it anew
-        if not untaken or not handle._unread(self._remembering.consumed()):
+        if not untaken or not handle._put_back(self._remembering.consumed()):
             self._kept = value
 
     async def aclose(self) -> None:

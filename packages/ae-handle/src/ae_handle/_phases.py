@@ -1,6 +1,6 @@
-"""The phases of a handle, how its input ended, and the bits of what is due: numbers only.
+"""The states of a handle and of its sides, and the bits of the work that is due: numbers only.
 
-Leaf: imports nothing of this package, so that every room can take the names as they are.
+Imports nothing of this package.
 """
 
 from __future__ import annotations
@@ -10,34 +10,56 @@ __all__ = (
     "BROKEN_TOLD",
     "CONNECTING",
     "DESTROYED",
+    "DISPATCHING",
     "DUE_DRAIN",
     "DUE_DRAINED",
     "DUE_FAIL",
     "DUE_READ",
     "DUE_TLS",
     "DUE_WRITE",
+    "ENDED",
     "FAILED",
+    "GUARDED",
+    "IDLE",
+    "NOT_ENDED",
     "OPEN",
+    "SHUTDOWN_CLOSING",
+    "SHUTDOWN_DONE",
+    "SHUTDOWN_NONE",
+    "SHUTDOWN_WANTED",
     "TOLD",
 )
 
 from typing import Final
 
-# The phases, in order
+# The phases of a handle, in order
 CONNECTING: Final = 1
 OPEN: Final = 2
 FAILED: Final = 3  # a fatal error was, or is being, reported; reads and writes are ignored
 DESTROYED: Final = 4
 
-# Values of `_eof` behind 0 (input goes on) and 1 (it has ended well)
-TOLD: Final = 2  # and somebody was told, by on_eof for example
-BROKEN: Final = 3  # input has ended because of `_error`, which is told behind what has arrived
+# `ReadSide.eof`: how the input ended
+NOT_ENDED: Final = 0
+ENDED: Final = 1  # well; nobody was told yet
+TOLD: Final = 2  # well, and somebody was told, by on_eof for example
+BROKEN: Final = 3  # because of the handle's error, which is reported behind what has arrived
 BROKEN_TOLD: Final = 4  # and some operation has raised it
 
-# Bits of `_due`
-DUE_READ: Final = 1  # offer the buffer to the queue
+# `ReadSide.dispatching`
+IDLE: Final = 0
+DISPATCHING: Final = 1  # callbacks are being called; a new request is only queued
+GUARDED: Final = 2  # likewise, but a new request has to put lines back or to read again first
+
+# `WriteSide.shutdown`
+SHUTDOWN_NONE: Final = 0
+SHUTDOWN_WANTED: Final = 1  # when everything is sent
+SHUTDOWN_CLOSING: Final = 2  # close_notify is queued
+SHUTDOWN_DONE: Final = 3
+
+# Bits of `Connection.work_due`
+DUE_READ: Final = 1  # dispatch what is in the buffer
 DUE_DRAIN: Final = 2  # call on_drain
-DUE_DRAINED: Final = 4  # tell who waits for the queue to empty; shut down
-DUE_FAIL: Final = 8  # report `_error`
+DUE_DRAINED: Final = 4  # wake what waits for the queue to empty; shut down
+DUE_FAIL: Final = 8  # report the handle's error
 DUE_TLS: Final = 16  # look at the TLS session
 DUE_WRITE: Final = 32  # send what was corked

@@ -1,7 +1,4 @@
-"""The write queue: octets that are to be sent, in order.
-
-Sans-I/O: imports nothing from ``ae_core``; the shell sends what it is given here.
-"""
+"""The write queue: bytes that are to be sent, in order."""
 
 from __future__ import annotations
 
@@ -11,8 +8,8 @@ from typing import Final
 
 # Theory of operation
 # -------------------
-# `pieces` is what was pushed and not looked at yet; the hot path of `Handle.push_write` appends
-# to this very list, so it is never replaced. `block` is what the kernel is being offered: pieces
+# `pieces` is what was pushed and not joined yet; `Handle.push_write` appends to this very list, so
+# it is never replaced. `block` is what the kernel is being offered: pieces
 # joined, or ciphertext made of them, less what it has taken. The size is counted on demand, each
 # piece once, so that pushing costs an append.
 
@@ -21,7 +18,7 @@ _BLOCK: Final = 1 << 18
 
 
 class WriteQueue:
-    """Unsent octets: ``pieces``, and before them the unsent rest of ``block``."""
+    """Unsent bytes: ``pieces``, and before them the unsent rest of ``block``."""
 
     __slots__ = ("_counted", "_size", "block", "lost", "overhead", "pieces")
 
@@ -31,13 +28,13 @@ class WriteQueue:
     def __init__(self) -> None:
         self.pieces: list[bytes] = []
         self.block = b""
-        self.lost = 0  # how many octets of the program's cannot be sent any more
+        self.lost = 0  # how many bytes of the program's cannot be sent any more
         self.overhead = False  # nothing in `block` is the program's: a handshake, an alert
         self._counted = 0  # how many of `pieces` are in `_size`; whoever pops one resets it
         self._size = 0
 
     def __len__(self) -> int:
-        """Return how many octets are unsent."""
+        """Return how many bytes are unsent."""
         return len(self.block) + self.waiting
 
     def __bool__(self) -> bool:
@@ -45,12 +42,12 @@ class WriteQueue:
 
     @property
     def owed(self) -> int:
-        """How many octets of the program's are unsent, as they leave."""
+        """How many bytes of the program's are unsent, as they leave."""
         return self.waiting + (0 if self.overhead else len(self.block))
 
     @property
     def waiting(self) -> int:
-        """How many octets stand behind the block."""
+        """How many bytes stand behind the block."""
         pieces = self.pieces
         if not pieces:
             return 0
@@ -90,8 +87,21 @@ class WriteQueue:
         self.drop_pieces()
         return data
 
+    def offer(self, block: bytes | memoryview) -> None:
+        """Make *block* what the kernel is offered next."""
+        self.block = block
+
+    def take_block(self) -> bytes:
+        """Take what the kernel is being offered off the queue."""
+        block, self.block = self.block, b""
+        return bytes(block)
+
+    def mark_block(self, *, overhead: bool) -> None:
+        """Note whether the next block is all *overhead*: nothing in it is the program's."""
+        self.overhead = overhead
+
     def sent(self, size: int) -> None:
-        """Note that the first *size* octets of the block are sent."""
+        """Note that the first *size* bytes of the block are sent."""
         block = self.block
         if size >= len(block):
             self.block = b""
@@ -105,16 +115,21 @@ class WriteQueue:
             self.block = b"".join((self.block, data)) if self.block else data
 
     def drop_pieces(self) -> None:
-        """Forget everything behind the block."""
+        """Drop everything behind the block."""
         self.pieces.clear()
         self._counted = self._size = 0
 
-    def lose(self) -> None:
-        """Forget everything, and count it as lost."""
-        self.lost += self.owed
+    def lose(self, more: int = 0) -> None:
+        """Drop everything, and count it as lost, with *more* bytes that were taken off."""
+        self.lost += self.owed + more
         self.clear()
 
+    def lose_pieces(self) -> None:
+        """Drop everything behind the block, and count it as lost."""
+        self.lost += self.waiting
+        self.drop_pieces()
+
     def clear(self) -> None:
-        """Forget everything."""
+        """Drop everything."""
         self.drop_pieces()
         self.block = b""

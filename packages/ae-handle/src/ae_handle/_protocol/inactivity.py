@@ -1,39 +1,56 @@
-"""The three inactivity time-outs of a handle.
+"""The three inactivity timeouts of a handle: their periods and callbacks.
 
-Sans-I/O: no clock and no timer; the shell says what time it is and asks when to come again.
+Has no clock and no timer: it is given the time and answers when it wants to be asked again.
 """
 
 from __future__ import annotations
 
-__all__ = ("ANY", "READ", "WRITE", "Timeouts", "check_period")
+__all__ = ("ANY", "READ", "TIMEOUTS", "WRITE", "Inactivity", "check_period")
 
 from math import inf
 from sys import float_info
-from typing import Final
+from typing import Any, Final
 
 # Theory of operation
 # -------------------
-# The shell stamps the time of each read and write, always, so that a time-out set later counts
-# from the last activity too; that is 45 ns a read. One timer per handle is armed for the earliest
-# deadline there was; when it fires it looks at the stamps, and usually arms itself again for what
-# is left. Restarting a timer for every read would cost more than the read's own bookkeeping.
+# The time of each read and write is always noted, so that a timeout set later counts from the
+# last activity too; that is 45 ns a read. One timer per handle is set for the earliest deadline
+# there was; when it fires it compares these times, and usually sets itself again for what is
+# left. Restarting a timer for every read would cost more than the read's own bookkeeping.
 
 ANY: Final = 0
 READ: Final = 1
 WRITE: Final = 2
 
+#: The names of the options, by kind.
+TIMEOUTS: Final = ("timeout", "read_timeout", "write_timeout")
 
-class Timeouts:
-    """Periods, and when each was last started by hand; by kind: ``ANY``, ``READ`` or ``WRITE``.
 
-    *read* and *wrote* are always the times of the last read and the last write.
+class Inactivity:
+    """Periods, callbacks, and when each period was last restarted by hand.
+
+    Each by kind: ``ANY``, ``READ`` or ``WRITE``. *read* and *wrote* are always the times of the
+    last read and the last write.
     """
 
-    __slots__ = ("_started", "periods")
+    __slots__ = ("_started", "callbacks", "periods")
 
     def __init__(self) -> None:
         self.periods = [0.0, 0.0, 0.0]
+        self.callbacks: list[Any] = [None, None, None]
         self._started = [-inf, -inf, -inf]
+
+    def set_period(self, kind: int, period: float) -> None:
+        """Set the period of *kind*, 0 for none."""
+        self.periods[kind] = period
+
+    def set_callback(self, kind: int, callback: Any) -> None:
+        """Set the callback of *kind*, or None."""
+        self.callbacks[kind] = callback
+
+    def forget_callbacks(self) -> None:
+        """Set all callbacks to None."""
+        self.callbacks[:] = (None, None, None)
 
     def reset(self, kind: int, now: float) -> None:
         """Start the period of *kind* again; the others go on."""

@@ -1,20 +1,46 @@
-"""The read queue: who gets the next item, and how it is recognised.
-
-Sans-I/O: imports nothing from ``ae_core``; the drain loop in ``_drain`` asks it.
-"""
+"""The queue of read requests: the reader of each item, and the callback that gets it."""
 
 from __future__ import annotations
 
-__all__ = ("ReadQueue",)
+__all__ = ("END", "PendingRequest", "ReadQueue")
 
 from collections import deque
-from typing import Any
+from enum import Enum
+from typing import Any, Final
 
 # Theory of operation
 # -------------------
 # Nearly every handle has no request or one, so the front one sits in two slots, and a deque (620
 # bytes) is made only for a second one. A server that pushes its next request from the callback of
 # the last never needs it.
+
+
+class _End(Enum):
+    END = "end"
+
+
+#: What an iterator is given when the stream has ended between items.
+END: Final = _End.END
+
+
+class PendingRequest:
+    """The callback of a request that a coroutine awaits: it can also be given an error.
+
+    Attributes:
+        accepts_end: Whether ``END`` is an answer, and not an error.
+    """
+
+    __slots__ = ()
+
+    accepts_end = False
+
+    def __call__(self, owner: Any, value: Any, /) -> None:
+        """Deliver the item."""
+        raise NotImplementedError
+
+    def throw(self, error: BaseException) -> None:
+        """Deliver *error*: there will be no item."""
+        raise NotImplementedError
 
 
 class ReadQueue:
@@ -71,7 +97,7 @@ class ReadQueue:
         return callback
 
     def remove(self, callback: Any) -> bool:
-        """Remove the request with this very *callback*; return whether it was the front one."""
+        """Remove the request with this very *callback*; return whether there was one."""
         if self.callback is callback:
             self.advance()
             return True
@@ -79,7 +105,7 @@ class ReadQueue:
             for entry in self.more:
                 if entry[1] is callback:
                     self.more.remove(entry)
-                    break
+                    return True
         return False
 
     def clear(self) -> list[Any]:

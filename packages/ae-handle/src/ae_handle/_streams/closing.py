@@ -10,8 +10,8 @@ __all__ = (
     "Departing",
     "Linger",
     "close",
+    "close_in_background",
     "end_lingering",
-    "let_go",
     "lingering",
     "peer_text",
     "report_loss",
@@ -24,6 +24,7 @@ from weakref import WeakSet, ref
 import ae_core as ae
 
 from .._errors import HandleError, HandleTimedOut, TlsError, TransportError
+from .._tls.layer import STOP_SENT, STOP_WANTED
 from .adapters import DescriptorStream, peer_address, shut_down, watch
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from ae_core.abc import Backend
 
     from .._buffers.write_queue import WriteQueue
-    from .._tls.layer import Tls
+    from .._tls.layer import TlsLayer
 
 # The special problem of closing without losing data
 # --------------------------------------------------
@@ -88,10 +89,10 @@ def _of_this_loop() -> list[Linger | Departing]:
     return [linger for linger in _all if linger.loop is loop]
 
 
-def let_go(
+def close_in_background(
     io: Any,
     out: WriteQueue,
-    tls: Tls | None,
+    tls: TlsLayer | None,
     seconds: float,
     *,
     peer: str | None,
@@ -110,7 +111,7 @@ def let_go(
         tls = None
     if tls is None and not (out.pieces or out.block):
         if not ended and seconds > 0 and not isinstance(io, DescriptorStream):
-            _drop_arrived(io)
+            discard_input(io)
         close(io)
     elif seconds <= 0:
         out.clear()
@@ -133,7 +134,7 @@ def peer_text(name: str | None, io: Any) -> str:
     return address if name is None or address.startswith(name) else f"{name} ({address})"
 
 
-def _drop_arrived(io: Any) -> None:
+def discard_input(io: Any) -> None:
     try:
         for _ in range(16):
             if not io.recv(_PIECE):
@@ -150,7 +151,7 @@ def close(io: Any) -> None:
         ae.log("trace", "close of %r: %s", io, error)
 
 
-def _count(out: WriteQueue, tls: Tls | None) -> int:
+def _count(out: WriteQueue, tls: TlsLayer | None) -> int:
     """How many octets of the program's are unsent."""
     return out.owed + (tls.kept if tls is not None and tls.in_handshake else 0)
 
@@ -203,7 +204,7 @@ class Linger:
         self,
         io: Any,
         out: WriteQueue,
-        tls: Tls | None,
+        tls: TlsLayer | None,
         seconds: float,
         peer: str | None,
         loop: Backend,
@@ -284,7 +285,7 @@ class Linger:
         if self._reading is not None:
             self._reading.cancel()
             self._reading = None
-            _drop_arrived(self._io)
+            discard_input(self._io)
         self._writable()
         if self._peer is not None:
             report_loss(count, self._peer, error)
@@ -295,7 +296,7 @@ class Linger:
         out = self._out
         while True:
             if not out.block:
-                out.block = self._next_block()
+                out.offer(self._next_block())
                 if not out.block:
                     break
             try:
@@ -317,29 +318,28 @@ class Linger:
         """Whether something is left that may be sent only when the peer has said more."""
         tls = self._tls
         return tls is not None and (
-            tls.in_handshake or (tls.stopping == 2 and bool(self._out.pieces))
+            tls.in_handshake or (tls.stopping == STOP_SENT and bool(self._out.pieces))
         )
 
     def _next_block(self) -> bytes:
         tls = self._tls
         out = self._out
         if tls is None:
-            out.overhead = False
+            out.mark_block(overhead=False)
             return out.next()
         session = tls.session
-        out.overhead = True
+        out.mark_block(overhead=True)
         if not tls.in_handshake:
-            if tls.stopping == 1:
+            if tls.stopping == STOP_WANTED:
                 tls.begin_stop(out, self.loop.clock())
                 self._set_bound()
-                block, out.block = out.block, b""
-                return bytes(block)
+                return out.take_block()
             elif tls.stopping:
                 if session.state == "closed":
                     self._go_on_in_clear()
                     return self._next_block()
             elif out.pieces:
-                out.overhead = False
+                out.mark_block(overhead=False)
                 session.write(out.next())
             elif self._writes == _OPEN:
                 self._writes = _CLOSING
@@ -482,12 +482,12 @@ class Departing:
         self._mark: Any = ref(ae.pending(), self._loop_ended)
         _all.add(self)
 
-    def connected(self, sock: Any, tls: Tls | None) -> None:
+    def connected(self, sock: Any, tls: TlsLayer | None) -> None:
         """Send what is to be sent, on *sock*, in TLS if there is a session."""
         self._forget()
         left = self._until - self.loop.clock()
         if left > 0:
-            let_go(sock, self._out, tls, left, peer=self._peer, loop=self.loop)
+            close_in_background(sock, self._out, tls, left, peer=self._peer, loop=self.loop)
         else:
             close(sock)
             report_loss(self._count, self._peer, HandleTimedOut("linger has passed"))

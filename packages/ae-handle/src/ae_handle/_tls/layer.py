@@ -1,11 +1,11 @@
-"""One TLS session on one handle.
+"""The TLS layer of a handle: one session between its queues and its stream.
 
-Knows the seam (``abc``), and neither streams nor callbacks; what drives it is in ``_tls``.
+Has no stream and no callbacks; ``_tls_connection`` drives it.
 """
 
 from __future__ import annotations
 
-__all__ = ("ANSWER", "Tls")
+__all__ = ("ANSWER", "NOT_STOPPING", "STOP_SENT", "STOP_WANTED", "TlsLayer")
 
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,54 +19,107 @@ if TYPE_CHECKING:
 ANSWER: Final = 10.0
 
 
-class Tls:
+# `TlsLayer.stopping`
+NOT_STOPPING: Final = 0
+STOP_WANTED: Final = 1  # when the handshake is done
+STOP_SENT: Final = 2  # our close_notify is sent, or queued
+
+
+class TlsLayer:
     """One session on one handle.
 
     Attributes:
-        announced: Whether on_tls_started was called, or would have been.
+        session: The session, of whatever engine.
+        role: ``"connect"`` or ``"accept"``.
+        reported: Whether on_tls_started was called, or would have been.
         over: Whether the session has ended or failed: it is not used any more.
-        sent_close: Whether our close_notify is out, or queued.
-        stopping: 1 if ``stop`` waits for the handshake, 2 when our close_notify is out.
-        kept: How many octets the session was given before it could encrypt them.
-        held: An incomplete record, while we feed record by record.
+        sent_close: Whether our close_notify is sent, or queued.
+        stopping: ``NOT_STOPPING``, ``STOP_WANTED`` or ``STOP_SENT``.
+        kept: How many bytes the session was given before it could encrypt them.
+        partial_record: An incomplete record, while records are fed one by one.
+        since: When the handshake began.
         until: When the handshake, or the wait for the peer's close_notify, has to be over.
-        recv_into: How to read much at once, if there may be much.
+        recv_into: Reads a lot in one call; None if the stream or the session cannot.
         streaming: Whether the last read came back full.
     """
 
     __slots__ = (
-        "announced",
-        "held",
+        "_read_pieces",
         "kept",
         "over",
-        "read_pieces",
+        "partial_record",
         "recv_into",
+        "reported",
         "role",
         "sent_close",
         "session",
         "since",
         "stopping",
         "streaming",
-        "timer",
         "until",
     )
 
     def __init__(self, session: TlsSession, role: TlsRole) -> None:
         self.session = session
         # what an engine may offer besides: everything decrypted, in the pieces it came in
-        self.read_pieces: Callable[[], list[bytes]] | None = getattr(session, "read_pieces", None)
+        self._read_pieces: Callable[[], list[bytes]] | None = getattr(session, "read_pieces", None)
         self.role = role
-        self.announced = False
+        self.reported = False
         self.over = False
         self.sent_close = False
-        self.stopping = 0
+        self.stopping = NOT_STOPPING
         self.kept = 0
-        self.held = b""
+        self.partial_record = b""
         self.recv_into: Callable[[memoryview, int], int] | None = None
         self.streaming = False
-        self.timer: Any = None
-        self.since = 0.0  # when the handshake began
+        self.since = 0.0
         self.until: float | None = None
+
+    def begin(self, now: float, recv_into: Callable[[memoryview, int], int] | None) -> None:
+        """Note that the handshake begins *now*, on a stream that has *recv_into*."""
+        self.since = now
+        if getattr(self.session, "copies_input", False):
+            self.recv_into = recv_into
+
+    def limit_handshake(self, seconds: float) -> None:
+        """Have the handshake be over *seconds* after it began; 0 for no limit."""
+        self.until = self.since + seconds if seconds else None
+
+    def report(self) -> None:
+        """Note that the program was told how the handshake went."""
+        self.reported = True
+        self.until = None
+
+    def fail(self) -> None:
+        """Note that the session can send nothing more but its alert."""
+        self.over = True
+        self.stopping = NOT_STOPPING
+
+    def want_stop(self) -> None:
+        """Note that TLS is to be stopped when the handshake is done."""
+        self.stopping = STOP_WANTED
+
+    def end(self) -> None:
+        """Note that the session has ended, and plaintext goes on."""
+        self.over = True
+        self.stopping = STOP_SENT
+
+    def abandon(self) -> None:
+        """Note that the peer does not answer."""
+        self.over = True
+
+    def hold(self, data: bytes) -> None:
+        """Keep *data*, which was read before TLS began, for the session."""
+        self.partial_record = data
+
+    def take_held(self) -> bytes:
+        """Return what was kept for the session."""
+        data, self.partial_record = self.partial_record, b""
+        return data
+
+    def read_full(self, full: bool) -> None:
+        """Note whether a read came back *full*: then the next one takes more."""
+        self.streaming = full and self.recv_into is not None
 
     @property
     def in_handshake(self) -> bool:
@@ -80,11 +133,13 @@ class Tls:
             TlsError: If the session does.
         """
         session = self.session
-        out.overhead = True
         if self.over:
             out.drop_pieces()
-        elif out.pieces and not self.stopping and self.announced and session.state != "handshake":
-            out.overhead = False
+        sends = bool(
+            out.pieces and not self.stopping and self.reported and session.state != "handshake"
+        )
+        out.mark_block(overhead=not sends)
+        if sends:
             session.write(out.next())
         return session.drain()
 
@@ -107,22 +162,22 @@ class Tls:
 
     def begin_stop(self, out: WriteQueue, now: float) -> None:
         """Close our side, to go on in clear when the peer has closed its own."""
-        self.stopping = 2
+        self.stopping = STOP_SENT
         self.until = now + ANSWER
         self.close(out)
 
     def feed(self, data: Any, plain: list[bytes]) -> bytes:
         """Decrypt *data*; return what lies behind the peer's close_notify, if we wait for that."""
-        if self.stopping == 2:
-            return self._feed_records(self.held + data, plain)
+        if self.stopping == STOP_SENT:
+            return self._feed_records(self.partial_record + data, plain)
         self.session.feed(data)
         self.read_all(plain)
         return b""
 
     def read_all(self, plain: list[bytes]) -> None:
         """Move everything decrypted to *plain*; raise what ended it, after that."""
-        if self.read_pieces is not None:
-            while pieces := self.read_pieces():
+        if self._read_pieces is not None:
+            while pieces := self._read_pieces():
                 plain += pieces
         else:
             while data := self.session.read():
@@ -143,9 +198,9 @@ class Tls:
             session.feed(record)
             self.read_all(plain)
             if session.state == "closed":
-                self.held = b""
+                self.partial_record = b""
                 return self.unused + data
-        self.held = data
+        self.partial_record = data
         return b""
 
     @property
