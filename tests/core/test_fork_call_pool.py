@@ -19,7 +19,7 @@ if not hasattr(os, "fork"):
     pytest.skip("POSIX only", allow_module_level=True)
 
 import ae_core as ae
-from ae_core._detection.current import current
+from ae_core._detection.current import current_loop
 from ae_core._fork_call import call as _fork_call
 from ae_core._fork_call import pool as _fork_pool
 from ae_core._process import spawn
@@ -103,7 +103,7 @@ def test_no_more_than_ae_max_forks_run_at_once_the_rest_in_order(
     calls = [gate.call() for _ in range(4)]
     gate.begun(0)
     gate.begun(1)
-    pool = _fork_pool.pool_of(current())
+    pool = _fork_pool.pool_of(current_loop())
     assert (len(pool.busy), len(pool.queue)) == (2, 2)
     gate.go(1, "one")
     assert calls[1].recv(PATIENCE) == "one"
@@ -162,7 +162,7 @@ def test_a_worker_that_dies_while_it_is_sent_a_big_call_is_replaced(kept: None) 
 def test_an_answer_counts_even_if_the_worker_died_after_it(kept: None) -> None:
     pid = call(os.getpid)
     condvar = ae.fork_call(math.factorial, 5)
-    (worker,) = _fork_pool.pool_of(current()).busy
+    (worker,) = _fork_pool.pool_of(current_loop()).busy
     assert isinstance(worker, _fork_pool.Worker)
     worker.on_writable()
     with socket.socket(fileno=os.dup(worker.fd)) as sock:
@@ -338,7 +338,7 @@ def test_failing_to_start_is_an_error_only_if_nothing_runs(
 def test_cancel_kills_the_child(gate: Gate) -> None:
     condvar = gate.call()
     gate.begun(0)
-    pool = _fork_pool.pool_of(current())
+    pool = _fork_pool.pool_of(current_loop())
     (worker,) = pool.busy
     condvar.cancel()
     assert condvar.cancelled
@@ -374,7 +374,7 @@ def test_a_loop_that_ends_takes_its_workers_with_it(gate: Gate, kept: None) -> N
     busy = gate.call()
     gate.begun(0)
     pid = idle.recv(PATIENCE)
-    pool = _fork_pool.pool_of(current())
+    pool = _fork_pool.pool_of(current_loop())
     pids = [pid, *(worker.pid for worker in pool.busy)]  # type: ignore[attr-defined]
     release()
     assert not busy.ready

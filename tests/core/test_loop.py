@@ -154,7 +154,7 @@ def host(unbound: None) -> Any:
     """Give a loop that takes guests, if there is one on this system."""
     ae.use("loop")
     loop: Any = ae.detect()
-    if not loop._mux.waits_also:
+    if not loop._mux.can_poll_extra:
         pytest.skip("the best multiplexer here does without")
     loop.poll(block=False)  # the loop's own wake-up is no guest any more
     loop.poll(block=False)

@@ -117,7 +117,7 @@ def test_the_wait_is_not_shorter_than_asked_for(mux: Multiplexer) -> None:
 def host() -> Iterator[Multiplexer]:
     """Give a multiplexer that waits for guests, if this system has one."""
     mux = MULTIPLEXERS[_multiplexers.best()]()
-    if not mux.waits_also:
+    if not mux.can_poll_extra:
         mux.close()
         pytest.skip("the best multiplexer here does without")
     yield mux
@@ -129,11 +129,11 @@ def test_a_guest_is_reported_beside_what_the_kernel_knows_and_forgotten(
 ) -> None:
     left, right = (sock.fileno() for sock in pair)
     host.add(left, READ)
-    assert host.wait_also(-1, {right: WRITE}) == [(right, WRITE)]
-    assert host.wait_also(0, {right: READ}) == []
+    assert host.wait_with(-1, {right: WRITE}) == [(right, WRITE)]
+    assert host.wait_with(0, {right: READ}) == []
     pair[1].send(b"x")
-    assert host.wait_also(-1, {right: READ}) == [(left, READ)]
-    assert host.wait_also(-1, {right: READ | WRITE}) == [(left, READ), (right, WRITE)]
+    assert host.wait_with(-1, {right: READ}) == [(left, READ)]
+    assert host.wait_with(-1, {right: READ | WRITE}) == [(left, READ), (right, WRITE)]
     assert host.wait(-1) == [(left, READ)]
     with pytest.raises(FileNotFoundError):
         host.remove(right)
@@ -145,12 +145,12 @@ def test_the_wait_with_a_guest_is_as_long_as_asked_for(
     import time
 
     started = time.monotonic()
-    assert host.wait_also(0.0123, {pair[0].fileno(): READ}) == []
+    assert host.wait_with(0.0123, {pair[0].fileno(): READ}) == []
     assert time.monotonic() - started >= 0.0115
 
 
 def test_a_guest_that_is_closed_is_reported_as_such(host: Multiplexer) -> None:
-    assert host.wait_also(-1, {10_000: READ}) == [(10_000, INVALID)]
+    assert host.wait_with(-1, {10_000: READ}) == [(10_000, INVALID)]
 
 
 def test_more_guests_than_files_may_be_open_are_none(host: Multiplexer) -> None:
@@ -158,8 +158,8 @@ def test_more_guests_than_files_may_be_open_are_none(host: Multiplexer) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
     try:
-        assert host.wait_also(-1, dict.fromkeys(range(1000, 1064), READ)) == []
-        assert len(host.wait_also(-1, dict.fromkeys(range(1000, 1063), READ))) == 63
+        assert host.wait_with(-1, dict.fromkeys(range(1000, 1064), READ)) == []
+        assert len(host.wait_with(-1, dict.fromkeys(range(1000, 1063), READ))) == 63
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 

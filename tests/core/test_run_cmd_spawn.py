@@ -15,13 +15,13 @@ if not hasattr(os, "fork"):
     pytest.skip("POSIX only", allow_module_level=True)
 
 from ae_core._process import spawn
-from ae_core._process.spawn_helper import Plan
+from ae_core._process.spawn_helper import SpawnPlan
 
 ENV = dict(os.environb)
 READ = os.O_RDONLY
 WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 
-WAYS: dict[str, Callable[[Plan], int]] = {
+WAYS: dict[str, Callable[[SpawnPlan], int]] = {
     "spawn": spawn.spawn,
     "helper": spawn._through_helper,
     "fork": lambda plan: spawn._fork(plan, None),
@@ -29,7 +29,7 @@ WAYS: dict[str, Callable[[Plan], int]] = {
 
 
 @pytest.fixture(params=WAYS)
-def start(request: pytest.FixtureRequest) -> Callable[[Plan], int]:
+def start(request: pytest.FixtureRequest) -> Callable[[SpawnPlan], int]:
     return WAYS[request.param]
 
 
@@ -49,8 +49,8 @@ def pipes() -> Iterator[Callable[[], tuple[int, int]]]:
             continue
 
 
-def sh(script: str, **options: object) -> Plan:
-    return Plan([b"/bin/sh", b"-c", script.encode()], ENV, **options)  # type: ignore[arg-type]
+def sh(script: str, **options: object) -> SpawnPlan:
+    return SpawnPlan([b"/bin/sh", b"-c", script.encode()], ENV, **options)  # type: ignore[arg-type]
 
 
 def status_of(pid: int) -> int:
@@ -62,37 +62,37 @@ def read_all(fd: int) -> bytes:
         return file.read()
 
 
-def test_exit_status_is_the_programs(start: Callable[[Plan], int]) -> None:
+def test_exit_status_is_the_programs(start: Callable[[SpawnPlan], int]) -> None:
     assert status_of(start(sh("exit 3"))) == 3 << 8
     assert status_of(start(sh("kill -9 $$"))) == 9
 
 
-def test_missing_program_is_126(start: Callable[[Plan], int]) -> None:
-    assert status_of(start(Plan([b"ae-no-such-program"], ENV))) == 126 << 8
-    assert status_of(start(Plan([b"/nonexistent/program"], ENV))) == 126 << 8
+def test_missing_program_is_126(start: Callable[[SpawnPlan], int]) -> None:
+    assert status_of(start(SpawnPlan([b"ae-no-such-program"], ENV))) == 126 << 8
+    assert status_of(start(SpawnPlan([b"/nonexistent/program"], ENV))) == 126 << 8
 
 
 def test_file_without_execute_permission_is_126(
-    start: Callable[[Plan], int], tmp_path: Path
+    start: Callable[[SpawnPlan], int], tmp_path: Path
 ) -> None:
     (tmp_path / "data").write_bytes(b"#!/bin/sh\n")
-    assert status_of(start(Plan([os.fsencode(tmp_path / "data")], ENV))) == 126 << 8
+    assert status_of(start(SpawnPlan([os.fsencode(tmp_path / "data")], ENV))) == 126 << 8
 
 
-def test_missing_directory_is_126(start: Callable[[Plan], int], tmp_path: Path) -> None:
+def test_missing_directory_is_126(start: Callable[[SpawnPlan], int], tmp_path: Path) -> None:
     assert status_of(start(sh("true", cwd=os.fsencode(tmp_path / "no")))) == 126 << 8
 
 
-def test_failing_open_is_125(start: Callable[[Plan], int], tmp_path: Path) -> None:
+def test_failing_open_is_125(start: Callable[[SpawnPlan], int], tmp_path: Path) -> None:
     missing = os.fsencode(tmp_path / "no" / "file")
     assert status_of(start(sh("true", opens=[(0, missing, READ)]))) == 125 << 8
     assert status_of(start(sh("true", opens=[(1, missing, WRITE)]))) == 125 << 8
 
 
 def test_failing_open_comes_before_a_failing_exec(
-    start: Callable[[Plan], int], tmp_path: Path
+    start: Callable[[SpawnPlan], int], tmp_path: Path
 ) -> None:
-    plan = Plan([b"/nonexistent"], ENV, opens=[(0, os.fsencode(tmp_path / "no"), READ)])
+    plan = SpawnPlan([b"/nonexistent"], ENV, opens=[(0, os.fsencode(tmp_path / "no"), READ)])
     assert status_of(start(plan)) == 125 << 8
 
 
@@ -102,21 +102,21 @@ def closed_descriptor() -> int:
     return fd
 
 
-def test_closed_descriptor_is_123(start: Callable[[Plan], int]) -> None:
+def test_closed_descriptor_is_123(start: Callable[[SpawnPlan], int]) -> None:
     assert status_of(start(sh("true", moves=[(1, closed_descriptor())]))) == 123 << 8
 
 
-def test_closed_descriptor_that_has_to_make_room_is_124(start: Callable[[Plan], int]) -> None:
+def test_closed_descriptor_that_has_to_make_room_is_124(start: Callable[[SpawnPlan], int]) -> None:
     fd = closed_descriptor()
     assert status_of(start(sh("true", moves=[(1, fd), (fd, 1)]))) == 124 << 8
 
 
-def test_impossible_number_is_123(start: Callable[[Plan], int]) -> None:
+def test_impossible_number_is_123(start: Callable[[SpawnPlan], int]) -> None:
     assert status_of(start(sh("true", moves=[(1 << 30, 1)]))) == 123 << 8
 
 
 def test_swapped_numbers(
-    start: Callable[[Plan], int], pipes: Callable[[], tuple[int, int]]
+    start: Callable[[SpawnPlan], int], pipes: Callable[[], tuple[int, int]]
 ) -> None:
     (r1, w1), (r2, w2) = pipes(), pipes()
     pid = start(sh(f"echo one >/dev/fd/{w1}; echo two >/dev/fd/{w2}", moves=[(w1, w2), (w2, w1)]))
@@ -127,7 +127,7 @@ def test_swapped_numbers(
 
 
 def test_number_onto_itself_survives_exec(
-    start: Callable[[Plan], int], pipes: Callable[[], tuple[int, int]]
+    start: Callable[[SpawnPlan], int], pipes: Callable[[], tuple[int, int]]
 ) -> None:
     r, w = pipes()
     assert not os.get_inheritable(w)
@@ -139,7 +139,7 @@ def test_number_onto_itself_survives_exec(
 
 
 def test_chain_of_numbers(
-    start: Callable[[Plan], int], pipes: Callable[[], tuple[int, int]]
+    start: Callable[[SpawnPlan], int], pipes: Callable[[], tuple[int, int]]
 ) -> None:
     (r1, w1), (r2, w2) = pipes(), pipes()
     # w1's number gets w2, standard output gets w1
@@ -151,12 +151,12 @@ def test_chain_of_numbers(
 
 
 def test_program_sees_only_what_it_was_given(
-    start: Callable[[Plan], int], pipes: Callable[[], tuple[int, int]]
+    start: Callable[[SpawnPlan], int], pipes: Callable[[], tuple[int, int]]
 ) -> None:
     r, w = pipes()
     inherited = {fd for fd in map(int, os.listdir("/proc/self/fd")) if is_inheritable(fd)}
     pid = start(
-        Plan(
+        SpawnPlan(
             [os.fsencode(sys.executable), b"-I", b"-S", b"-c", PRINT_DESCRIPTORS],
             ENV,
             moves=[(1, w), (9, w)],
@@ -182,7 +182,7 @@ print(*(fd for fd in range(1024) if os.path.exists(f"/proc/self/fd/{fd}")))
 
 @pytest.mark.parametrize("close_all", [False, True])
 def test_inheritable_descriptor_is_inherited_unless_close_all(
-    start: Callable[[Plan], int], pipes: Callable[[], tuple[int, int]], close_all: bool
+    start: Callable[[SpawnPlan], int], pipes: Callable[[], tuple[int, int]], close_all: bool
 ) -> None:
     r, w = pipes()
     extra = os.dup(w)
@@ -196,7 +196,7 @@ def test_inheritable_descriptor_is_inherited_unless_close_all(
 
 
 def test_directory_is_the_programs_and_names_are_ours(
-    start: Callable[[Plan], int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start: Callable[[SpawnPlan], int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "inner").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -206,37 +206,37 @@ def test_directory_is_the_programs_and_names_are_ours(
 
 
 def test_relative_program_is_looked_for_in_the_directory(
-    start: Callable[[Plan], int], tmp_path: Path
+    start: Callable[[SpawnPlan], int], tmp_path: Path
 ) -> None:
     program = tmp_path / "program"
     program.write_text("#!/bin/sh\nexit 5\n")
     program.chmod(0o755)
-    plan = Plan([b"./program"], ENV, cwd=os.fsencode(tmp_path))
+    plan = SpawnPlan([b"./program"], ENV, cwd=os.fsencode(tmp_path))
     assert status_of(start(plan)) == 5 << 8
 
 
 def test_path_of_the_given_environment_is_searched(
-    start: Callable[[Plan], int], tmp_path: Path
+    start: Callable[[SpawnPlan], int], tmp_path: Path
 ) -> None:
     program = tmp_path / "ae-program"
     program.write_text("#!/bin/sh\nexit 6\n")
     program.chmod(0o755)
     path = b"/nonexistent:" + os.fsencode(tmp_path)
-    assert status_of(start(Plan([b"ae-program"], {b"PATH": path}))) == 6 << 8
+    assert status_of(start(SpawnPlan([b"ae-program"], {b"PATH": path}))) == 6 << 8
 
 
 def test_environment_is_exactly_the_given_one(
-    start: Callable[[Plan], int], pipes: Callable[[], tuple[int, int]]
+    start: Callable[[SpawnPlan], int], pipes: Callable[[], tuple[int, int]]
 ) -> None:
     r, w = pipes()
     secret = b"S" * 100_000
-    pid = start(Plan([b"/usr/bin/env"], {b"A": b"\xff", b"B": secret}, moves=[(1, w)]))
+    pid = start(SpawnPlan([b"/usr/bin/env"], {b"A": b"\xff", b"B": secret}, moves=[(1, w)]))
     os.close(w)
     assert read_all(r) == b"A=\xff\nB=" + secret + b"\n"
     assert status_of(pid) == 0
 
 
-def test_fifo_by_name_blocks_nobody_here(start: Callable[[Plan], int], tmp_path: Path) -> None:
+def test_fifo_by_name_blocks_nobody_here(start: Callable[[SpawnPlan], int], tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     pid = start(sh('read line; [ "$line" = text ]', opens=[(0, os.fsencode(fifo), READ)]))
@@ -244,12 +244,12 @@ def test_fifo_by_name_blocks_nobody_here(start: Callable[[Plan], int], tmp_path:
     assert status_of(pid) == 0
 
 
-def test_ignored_signals_are_default_in_the_program(start: Callable[[Plan], int]) -> None:
+def test_ignored_signals_are_default_in_the_program(start: Callable[[SpawnPlan], int]) -> None:
     assert signal.getsignal(signal.SIGPIPE) is signal.SIG_IGN
     assert status_of(start(sh("kill -PIPE $$"))) == signal.SIGPIPE
 
 
-def test_blocked_signals_are_not_blocked_in_the_program(start: Callable[[Plan], int]) -> None:
+def test_blocked_signals_are_not_blocked_in_the_program(start: Callable[[SpawnPlan], int]) -> None:
     old = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
     try:
         assert status_of(start(sh("kill -USR1 $$"))) == signal.SIGUSR1
@@ -301,7 +301,7 @@ def test_raising_on_prepare_is_123_and_says_why(
 def test_short_cuts_are_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delattr(spawn, "_through_helper")
     assert status_of(spawn.spawn(sh("exit 1"))) == 256
-    assert status_of(spawn.spawn(Plan([b"true"], ENV, moves=[(5, 2)]))) == 0
+    assert status_of(spawn.spawn(SpawnPlan([b"true"], ENV, moves=[(5, 2)]))) == 0
     assert status_of(spawn.spawn(sh("true", cwd=b"/", moves=[(1, 2), (2, 1)]))) == 0
     assert status_of(spawn.spawn(sh("true", close_all=True))) == 0
     out = os.fsencode(tmp_path / "out")
@@ -329,7 +329,7 @@ def test_without_posix_spawn_everything_still_works(
     assert (read_all(r), status_of(pid)) == (b"/\n", 0)
 
 
-def test_no_descriptor_is_left_open_here(start: Callable[[Plan], int], tmp_path: Path) -> None:
+def test_no_descriptor_is_left_open_here(start: Callable[[SpawnPlan], int], tmp_path: Path) -> None:
     out = os.fsencode(tmp_path / "out")
     before = sorted(os.listdir("/proc/self/fd"))
     for plan in (

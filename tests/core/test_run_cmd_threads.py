@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import ae_core as ae
-from ae_core._detection.current import current
+from ae_core._detection.current import current_loop
 from ae_core._fork_call import pool as _fork_pool
 from ae_core._fork_call.thread_worker import ThreadWorker
 from ae_core._process.redirect import parse_redirects
@@ -170,7 +170,7 @@ def test_fork_call_that_is_cancelled(with_threads: None) -> None:
     call = ae.fork_call(time.sleep, 1000)
     call.cancel()
     assert ae.fork_call(math.factorial, 3).recv(PATIENCE) == 6
-    pool = _fork_pool.pool_of(current())
+    pool = _fork_pool.pool_of(current_loop())
     while pool.busy:
         ae.detect().poll(True)
 

@@ -176,9 +176,9 @@ def test_signals_are_for_the_main_thread(which: str) -> None:
 
 def raise_if_deadlocked() -> None:
     # the thread that waits for us is no daemon, so ask the loop itself
-    from ae_core._detection.current import current
+    from ae_core._detection.current import current_loop
 
-    core = current()
+    core = current_loop()
     if not (core.io.readers or core.io.writers or core.timers.live or core.operations):
         raise ae.Deadlock
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 import ae_core as ae
-from ae_core._detection.current import current
+from ae_core._detection.current import current_loop
 from ae_core._loop.timers import TimerQueue
 from ae_core.testing import Trace, virtual_time
 
@@ -158,7 +158,7 @@ def test_what_is_left_of_many_is_still_in_order() -> None:
 
 def test_the_loop_keeps_no_room_for_them_either() -> None:
     with virtual_time():
-        core = current()
+        core = current_loop()
         timer = ae.timer(1e9, print)
         for _ in range(5_000):
             passing = ae.timer(1e6, print)

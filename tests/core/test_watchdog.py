@@ -379,7 +379,7 @@ def test_a_number_that_the_packages_watch_themselves_is_not_mistaken_for_the_one
     other, more = socket.socketpair()
     ae.io(reader, "r", nothing).cancel()
     os.dup2(other.fileno(), reader)
-    record = _detect.current().io.start(reader, False, nothing, None)
+    record = _detect.current_loop().io.start(reader, False, nothing, None)
     _watchdog._look_at_fds()
     record.cancel()
     assert shown() == ""

@@ -249,9 +249,9 @@ def test_a_loop_whose_wake_up_is_refused_waits_all_the_same(
     monkeypatch.setattr(
         "ae_core._base.log.log", lambda level, text, *rest, **_: logged.append(text)
     )
-    from ae_core._detection.current import current
+    from ae_core._detection.current import current_loop
 
-    core = current()
+    core = current_loop()
     core.io.end_own(core.io.own[core.per_loop["interrupt"].fds[0]])
     core.closers.clear()
     del core.per_loop["interrupt"]

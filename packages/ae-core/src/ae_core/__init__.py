@@ -64,9 +64,9 @@ from ._api import report_error as report_error
 from ._api import signal as signal
 from ._api import time as time
 from ._api import timer as timer
+from ._async.awaiting import cancelled_class as cancelled_class
 from ._async.combine import shield as shield
 from ._async.condvar import CondVar as CondVar
-from ._async.tasks import cancelled_class as cancelled_class
 from ._async.tasks import run as run
 from ._async.tasks import sleep as sleep
 from ._async.tasks import spawn as spawn

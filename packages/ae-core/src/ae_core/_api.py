@@ -28,7 +28,7 @@ from math import inf
 
 from ._base import environ
 from ._base.seconds import check_seconds
-from ._detection.current import bound, current, tls
+from ._detection.current import current_loop, existing_loop, thread_state
 from ._loop.timers import TimerEntry
 from ._loop.watchers import IoWatcher, RecordWatcher, TimerWatcher, Watcher
 
@@ -143,11 +143,11 @@ def timer(after: float, callback: Callable[[], object], *, interval: float = 0.0
     if _layers is not None:
         return _layered_timer(after, callback, interval)
     try:
-        core = tls.core
+        core = thread_state.core
         if "contextvars" in _modules and ("asyncio" in _modules or "trio" in _modules):
-            core = current()  # one of them may run here; both have imported the first
+            core = current_loop()  # one of them may run here; both have imported the first
     except AttributeError:
-        core = current()
+        core = current_loop()
     try:
         clock = core.clock  # read first: a call of an attribute looks for a method, 20 ns
         at = clock() + after
@@ -229,11 +229,11 @@ def io(
     if _layers is not None:
         return _layered_io(fd, direction, callback, on_refused)
     try:
-        core = tls.core
+        core = thread_state.core
         if "contextvars" in _modules and ("asyncio" in _modules or "trio" in _modules):
-            core = current()  # one of them may run here; both have imported the first
+            core = current_loop()  # one of them may run here; both have imported the first
     except AttributeError:
-        core = current()
+        core = current_loop()
     number: int = fd if fd.__class__ is int else _fileno(fd)  # pyright: ignore[reportAssignmentType]
     if not 0 <= number <= HIGHEST_FD:
         raise ValueError(f"expected an open descriptor, got {fd!r}")
@@ -390,7 +390,7 @@ def _watch(make: Callable[[LoopState, Any], Any], callback: object) -> Watcher:
         raise TypeError(f"expected a callable, got {callback!r}")
     context = copy_context()
     watcher = RecordWatcher()
-    watcher._record = make(current(), context if context else None)
+    watcher._record = make(current_loop(), context if context else None)
     return watcher
 
 
@@ -408,7 +408,7 @@ def postpone(callback: Callable[[], object]) -> None:
     """
     if not callable(callback):
         raise TypeError(f"expected a callable, got {callback!r}")
-    current().postpone(callback)
+    current_loop().postpone(callback)
 
 
 class Pending:
@@ -438,7 +438,7 @@ def pending(owner: object = None) -> Pending:
 
     **Lifetime**: the loop keeps it, not the caller.
     """
-    core = current()
+    core = current_loop()
     mark = Pending()
     mark._core = core
     mark._owner = owner
@@ -462,14 +462,14 @@ def report_error(error: BaseException) -> None:
     if not isinstance(error, BaseException):
         raise TypeError(f"expected an exception instance, got {error!r}")
     if isinstance(error, (KeyboardInterrupt, SystemExit)):
-        current().postpone(_Raise(error))
+        current_loop().postpone(_Raise(error))
         return
     from ._loop.exception_hook import report
 
     try:
         report(error, None, None)
     except BaseException as second:
-        current().postpone(_Raise(second))  # one of the two, from the hook
+        current_loop().postpone(_Raise(second))  # one of the two, from the hook
 
 
 class _Raise:
@@ -491,7 +491,7 @@ def now() -> float:
 
     Perl: ``AnyEvent->now``, ``AE::now``
     """
-    return current().backend.now()
+    return current_loop().backend.now()
 
 
 def now_update() -> None:
@@ -501,7 +501,7 @@ def now_update() -> None:
 
     Perl: ``AnyEvent->now_update``, ``AE::now_update``
     """
-    current().backend.now_update()
+    current_loop().backend.now_update()
 
 
 def time() -> float:
@@ -509,7 +509,7 @@ def time() -> float:
 
     Perl: ``AnyEvent->time``, ``AE::time``
     """
-    core = bound()
+    core = existing_loop()
     return _time.time() if core is None or core.closed else core.backend.time()
 
 
@@ -548,7 +548,7 @@ class _FirstWatcher:
     ) -> Any:
         remove_layer(self)
         before = _layers or []
-        current()
+        current_loop()
         make = create
         for layer in _layers or ():
             if layer not in before:

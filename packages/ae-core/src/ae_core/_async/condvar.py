@@ -493,9 +493,9 @@ class CondVar(Generic[T]):
                 self._wrong_thread("recv")
             if timeout is not None:
                 timeout = _check_timeout(timeout)
-            from .._detection.current import current
+            from .._detection.current import current_loop
 
-            block(current(blocking=True), self, timeout)
+            block(current_loop(blocking=True), self, timeout)
         try:
             return self._result()
         finally:
@@ -517,7 +517,7 @@ class CondVar(Generic[T]):
                 raise error.with_traceback(traceback)
             finally:
                 del self, error, traceback  # no cycle: error -> traceback -> this frame -> error
-        from .tasks import cancelled_error
+        from .awaiting import cancelled_error
 
         what = type(self).__name__ if self._awaiters < 0 else self._name()
         raise cancelled_error(f"the {what.removeprefix('a ')} was cancelled")
@@ -530,7 +530,7 @@ class CondVar(Generic[T]):
     def __await__(self) -> Generator[Any, Any, T]:
         # a ready one is a checkpoint on trio only
         if self._state == _PENDING or "trio._core._run" in _modules:
-            from .tasks import suspend
+            from .awaiting import suspend
 
             yield from suspend(self)
         try:
@@ -702,17 +702,17 @@ def _check_timeout(timeout: float) -> float:
 
 def _bound() -> LoopState | None:
     """Return this thread's core, if it is alive."""
-    from .._detection.current import bound
+    from .._detection.current import existing_loop
 
-    core = bound()
+    core = existing_loop()
     return None if core is None or core.closed else core
 
 
 def _failed(error: BaseException) -> None:
     """Deal with what a callback of a condition variable raised."""
-    from .._detection.current import bound
+    from .._detection.current import existing_loop
 
-    core = bound()
+    core = existing_loop()
     if core is not None:
         core.runner.failed(error, None)
     elif isinstance(error, (KeyboardInterrupt, SystemExit)):

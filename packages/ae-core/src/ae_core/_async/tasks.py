@@ -1,4 +1,4 @@
-"""Coroutines on any loop: ``spawn``, ``run``, ``sleep``, and how ``await cv`` waits.
+"""Coroutines on any loop: ``spawn``, ``run`` and ``sleep``.
 
 Where the loop has tasks of its own (asyncio, trio) these are used. Everywhere else a coroutine
 is driven from here; a condition variable is then the only thing it can await.
@@ -8,14 +8,10 @@ from __future__ import annotations
 
 __all__ = (
     "Task",
-    "cancelled_class",
-    "cancelled_error",
-    "driver",
     "run",
     "running_task",
     "sleep",
     "spawn",
-    "suspend",
 )
 
 import sys
@@ -23,16 +19,16 @@ import sys
 from .._api import pending
 from .._base.errors import CancelledError
 from .._base.signal_errors import repeatable
-from .._detection.current import asyncio_runs, bound, current, trio_runs
+from .._detection.current import current_loop, existing_loop
 from .._loop.blocking import block, check_may_block
+from .awaiting import we_drive
 from .condvar import CondVar
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator
+    from collections.abc import Callable, Coroutine
     from contextvars import Context, copy_context
-    from types import FrameType
-    from typing import Any, Final, TypeVar, overload
+    from typing import Any, TypeVar, overload
 
     from .._loop.state import LoopState
 
@@ -51,13 +47,6 @@ _modules = sys.modules
 # which registers the task with it and resumes the coroutine from the postponed queue: a chain of
 # completions becomes a chain of turns, never of nested calls. In a task of asyncio or trio it
 # yields what that library's own future yields.
-
-
-# The flags of the frames of generators and coroutines.
-_IN_COROUTINE: Final = 0x20 | 0x80 | 0x200
-
-# Where Twisted steps into a coroutine: with a value, and with an error.
-_TWISTEDS: Final = ("twisted.internet.defer", "twisted.python.failure")
 
 
 class Task(CondVar[T]):
@@ -251,7 +240,7 @@ def spawn(coroutine: Coroutine[Any, Any, T]) -> CondVar[T]:
     """
     if not isinstance(coroutine, Coroutine):
         raise TypeError(f"expected a coroutine object, got {coroutine!r}")
-    return _start(current(), coroutine)
+    return _start(current_loop(), coroutine)
 
 
 def _start(core: LoopState, coroutine: Coroutine[Any, Any, T]) -> Task[T]:
@@ -291,7 +280,7 @@ def sleep(seconds: float) -> CondVar[None]:
     from .._base.seconds import check_seconds
 
     seconds = check_seconds(seconds)
-    core = current()
+    core = current_loop()
     condvar = _Sleep()
     condvar._be_operation()
     condvar._seconds = seconds
@@ -324,7 +313,7 @@ def run(coroutine: Coroutine[Any, Any, T] | None = None) -> T | None:
     Perl: ``AnyEvent->condvar->recv``
     """
     if coroutine is None:
-        core = current(blocking=True)
+        core = current_loop(blocking=True)
         operation = pending()  # so that it is no Deadlock
         try:
             block(core, CondVar(), None)
@@ -334,7 +323,7 @@ def run(coroutine: Coroutine[Any, Any, T] | None = None) -> T | None:
     if not isinstance(coroutine, Coroutine):
         raise TypeError(f"expected a coroutine object or nothing, got {coroutine!r}")
     try:
-        core = current(blocking=True)
+        core = current_loop(blocking=True)
         check_may_block(core)  # before there is a task that would run all the same
         if core.backend.own_run:
             result: T = core.backend.run(coroutine)
@@ -366,144 +355,12 @@ def _drain(task: CondVar[Any]) -> None:
         return  # the interrupt is what the caller hears of
 
 
-def _is_ours() -> bool:
-    """Return whether our driver drives the coroutine that runs, while one of ours does.
-
-    It may have begun a loop in which somebody else's runs now. Who drives is the first frame up
-    the stack, above that coroutine, that is none of a generator or a coroutine.
-    """
-    if (
-        "asyncio" not in _modules
-        and "trio" not in _modules
-        and "twisted.internet.defer" not in _modules
-    ):
-        return True  # nobody else drives any
-    frame: FrameType | None = sys._getframe(2)
-    while frame is not None and not frame.f_code.co_flags & _IN_COROUTINE:
-        frame = frame.f_back
-    while frame is not None and frame.f_code.co_flags & _IN_COROUTINE:
-        frame = frame.f_back
-    return frame is not None and frame.f_code is Task._step.__code__
-
-
-def driver() -> str | None:
-    """Return what drives the coroutine that runs now.
-
-    Returns:
-        ``"asyncio"``, ``"trio"``, ``"twisted"``, ``"ours"``, or None: no coroutine of these runs.
-    """
-    if "twisted.internet.defer" in _modules and _is_twisteds():
-        return "twisted"
-    core = bound()
-    if core is not None and core.task is not None and _is_ours():
-        return "ours"
-    trio: Any = getattr(_modules.get("trio._core._run"), "GLOBAL_RUN_CONTEXT", None)
-    in_trio = getattr(trio, "task", None) is not None
-    if asyncio_runs(guest=True):
-        return _inner_of_two() if in_trio else "asyncio"
-    return "trio" if in_trio else None
-
-
-def _is_twisteds() -> bool:
-    """Return whether a Deferred drives the coroutine that runs, on whatever loop."""
-    frame: FrameType | None = sys._getframe(2)
-    while frame is not None and not frame.f_code.co_flags & _IN_COROUTINE:
-        frame = frame.f_back
-    while frame is not None and frame.f_code.co_flags & _IN_COROUTINE:
-        frame = frame.f_back
-    return frame is not None and frame.f_globals.get("__name__") in _TWISTEDS
-
-
-def _inner_of_two() -> str:
-    """Return which of asyncio and trio, which both run in this thread, called the code here."""
-    steps = _modules["trio._core._run"].unrolled_run.__code__
-    frame: FrameType | None = sys._getframe(2)
-    while frame is not None:
-        if frame.f_code is steps:
-            return "trio"
-        if frame.f_globals.get("__name__", "").startswith("asyncio."):
-            return "asyncio"
-        frame = frame.f_back
-    return "asyncio"
-
-
-def suspend(condvar: CondVar[T]) -> Generator[Any, Any, None]:
-    """Wait, inside ``await``, until *condvar* is ready, on whatever drives the coroutine.
-
-    One that is ready is a checkpoint on trio, as every ``await`` is there, and nothing elsewhere.
-    """
-    drives = driver()
-    if condvar.ready and drives != "trio":
-        return
-    if drives is None:
-        raise RuntimeError(
-            "'await cv' works in asyncio tasks, trio tasks, coroutines that Twisted drives and "
-            "those started by ae_core.spawn() or ae_core.run()"
-        )
-    condvar._enter()
-    try:
-        if drives == "ours":
-            while not condvar.ready:
-                yield condvar
-        elif drives == "asyncio":
-            from .._backends import _asyncio
-
-            yield from _asyncio.wait_in_task(condvar)
-        elif drives == "trio":
-            from .._backends import _trio
-
-            yield from _trio.wait_in_task(condvar)
-        else:
-            from .._backends import _twisted
-
-            yield from _twisted.wait_in_coroutine(condvar, current())
-    except BaseException:
-        condvar._leave()  # the task is cancelled, or the coroutine closed
-        raise
-
-
 def running_task() -> Task[Any]:
     """Return the task that runs now, which is driven from here."""
-    core = bound()
+    core = existing_loop()
     assert core is not None
     task: Any = core.task
     return task  # type: ignore[no-any-return]
 
 
-def cancelled_error(text: str) -> CancelledError:
-    """Return what tells the running code that what it looks at was cancelled.
-
-    In asyncio it is also an ``asyncio.CancelledError``, so that either clause catches it.
-    """
-    if driver() == "asyncio":
-        from .._backends._asyncio import Cancelled
-
-        return Cancelled(text)
-    return CancelledError(text)
-
-
-def cancelled_class() -> type[BaseException]:
-    """Return the class of the exception that a cancelled task of the running loop gets.
-
-    The portable clause around an ``await``, in libraries that shall work on every loop::
-
-        except ae.cancelled_class():
-            ...  # clean up
-            raise
-
-    Returns:
-        ``asyncio.CancelledError`` where asyncio runs, ``trio.Cancelled`` in trio, Twisted's
-        ``CancelledError`` in a coroutine that Twisted drives, and elsewhere
-        :class:`CancelledError`, also where no loop runs.
-
-    Clean-up that waits needs a shielded scope of trio's there: after the cancellation every
-    ``await`` raises it again.
-    """
-    drives = driver()
-    if drives == "asyncio":
-        return _modules["asyncio"].CancelledError  # type: ignore[no-any-return]
-    if drives == "trio" or (drives is None and trio_runs()):
-        return _modules["trio"].Cancelled  # type: ignore[no-any-return]
-    if drives == "twisted":
-        return _modules["twisted.internet.defer"].CancelledError  # type: ignore[no-any-return]
-    return CancelledError
+we_drive(Task._step.__code__)

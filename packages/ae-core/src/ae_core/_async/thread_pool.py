@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 
 from .._api import pending
 from .._base.thread_identity import bystander
-from .._detection.current import current
+from .._detection.current import current_loop
 from .._loop.state import LoopState
 from .condvar import CondVar
 
@@ -69,7 +69,7 @@ class _Job:
         self.args = args
         self.key = key
         self.undo = undo
-        self.core: LoopState = current()
+        self.core: LoopState = current_loop()
         self.condvar: CondVar[Any] | None = CondVar(
             cancel=self.over, untaken=self.take_back, describe=self.describe
         )

@@ -12,7 +12,8 @@ import sys
 from .._base.errors import CancelledError
 from .._base.seconds import check_seconds
 from .._base.signal_errors import repeatable
-from .tasks import Task, driver, running_task
+from .awaiting import driver
+from .tasks import Task, running_task
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

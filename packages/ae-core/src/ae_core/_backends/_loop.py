@@ -32,7 +32,7 @@ else:
 #
 # Many watchers wait for a single event: a connection to be made, an answer, room for the rest of
 # a message. To add those to epoll's set and to delete them again costs more than all else about
-# them. So a descriptor that the kernel does not know is a guest of its first wait, and is added
+# them. So a descriptor that the kernel does not know is part of one wait only, and is added
 # only if somebody still watches it at the next one. A watcher that is made, called once and
 # cancelled takes 2.1 us instead of 3.6 (a bare epoll loop: 2.5, asyncio: 9).
 #
@@ -132,12 +132,12 @@ class LoopBackend(Backend):
                 # forgotten it already, or reports it later and it is dealt with then
                 return
 
-    def _tell_kernel(self) -> dict[int, int]:
-        """Do what is noted; return the guests of the wait to come, with their interests."""
+    def _apply_changes(self) -> dict[int, int]:
+        """Do what is noted; return what is watched for one wait only, with its interests."""
         readers, writers = self._readers, self._writers
         always = self._always
-        waits_also = self._mux.waits_also
-        guests: dict[int, int] = {}
+        can_poll_extra = self._mux.can_poll_extra
+        one_shot: dict[int, int] = {}
         refused: list[tuple[int, OSError]] = []
         # What is noted stays so until all is done: if a signal handler raises in between, all is
         # done again, which the kernel does not mind.
@@ -147,29 +147,29 @@ class LoopBackend(Backend):
                 wanted |= WRITE
             if wanted == known or not wanted or fd in always:
                 continue
-            if known is None and waits_also:
-                guests[fd] = wanted
+            if known is None and can_poll_extra:
+                one_shot[fd] = wanted
                 continue
             try:
                 self._tell(fd, known, wanted)
             except PermissionError:
                 always.add(fd)
             except OSError as error:
-                if error.errno == errno.EBADF or not waits_also:
+                if error.errno == errno.EBADF or not can_poll_extra:
                     refused.append((fd, error))
                 else:
                     # No room in the kernel (max_user_watches), or a file that a set cannot hold:
-                    # it stays a guest, and is asked about again before each wait.
-                    guests[fd] = wanted
+                    # it stays one-shot, and is asked about again before each wait.
+                    one_shot[fd] = wanted
                     try:
                         if known:
                             self._unregister(fd)
                     except OSError:
                         continue  # nor did it know the file that has the number now
-        self._changed = dict.fromkeys(guests, 0)
+        self._changed = dict.fromkeys(one_shot, 0)
         for fd, refusal in refused:
             self._give_up(fd, refusal)
-        return guests
+        return one_shot
 
     def _tell(self, fd: int, known: int | None, wanted: int) -> None:
         if not known:
@@ -300,7 +300,7 @@ class LoopBackend(Backend):
         return ready
 
     def _turn(self, block: bool) -> None:
-        guests = self._tell_kernel() if self._changed else None
+        one_shot = self._apply_changes() if self._changed else None
         at = self._at
         if self._soon or self._idle or self._always or not block:
             timeout = 0.0
@@ -310,7 +310,7 @@ class LoopBackend(Backend):
             timeout = at - time.monotonic()
             if timeout < 0.0:
                 timeout = 0.0
-        events = self._mux.wait_also(timeout, guests) if guests else self._mux.wait(timeout)
+        events = self._mux.wait_with(timeout, one_shot) if one_shot else self._mux.wait(timeout)
         self._now = None
         if self._batch:
             # of a turn that this one is inside of: what is still ready has been reported again

@@ -67,12 +67,12 @@ class Multiplexer(ABC):
     def wait(self, timeout: float) -> list[tuple[int, int]]:
         """Wait up to *timeout* seconds, below zero for ever, and return what is ready."""
 
-    #: Whether there is a :meth:`wait_also`, and it costs less than :meth:`add` and
+    #: Whether there is a :meth:`wait_with`, and it costs less than :meth:`add` and
     #: :meth:`remove`.
-    waits_also: ClassVar[bool] = False
+    can_poll_extra: ClassVar[bool] = False
 
-    def wait_also(self, timeout: float, guests: dict[int, int]) -> list[tuple[int, int]]:
-        """Wait as :meth:`wait` does, this once for *guests* too: interests by descriptor.
+    def wait_with(self, timeout: float, one_shot: dict[int, int]) -> list[tuple[int, int]]:
+        """Wait as :meth:`wait` does, this once for *one_shot* too: interests by descriptor.
 
         The kernel does not know them, before or after. If they are more than it can wait for so,
         nothing is returned, at once.
@@ -91,7 +91,7 @@ class Epoll(Multiplexer):
     """
 
     name = "epoll"
-    waits_also = True
+    can_poll_extra = True
 
     def __init__(self) -> None:
         self._epoll = epoll = select.epoll()
@@ -111,12 +111,12 @@ class Epoll(Multiplexer):
     def wait(self, timeout: float) -> list[tuple[int, int]]:
         return self._epoll.poll(timeout)
 
-    def wait_also(self, timeout: float, guests: dict[int, int]) -> list[tuple[int, int]]:
+    def wait_with(self, timeout: float, one_shot: dict[int, int]) -> list[tuple[int, int]]:
         own = self._epoll.fileno()
         poll = select.poll()
         register = poll.register
         register(own, READ)  # the first to be asked for is the first to be reported
-        for fd, mask in guests.items():
+        for fd, mask in one_shot.items():
             register(fd, mask)
         try:
             found = poll.poll(_milliseconds(timeout))

@@ -159,7 +159,7 @@ class Logger:
                 return False
         if self._generation != logs._generation:
             self._generation = logs._generation
-            self._plan = logs._Plan(self._context, self._level)
+            self._plan = logs._Reachability(self._context, self._level)
         reaches: bool = self._plan.reaches()
         return reaches
 

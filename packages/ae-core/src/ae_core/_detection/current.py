@@ -10,9 +10,9 @@ __all__ = (
     "asyncio_runs",
     "backend",
     "bind",
-    "bound",
-    "current",
+    "current_loop",
     "detect",
+    "existing_loop",
     "post_detect",
     "trio_runs",
     "use",
@@ -64,12 +64,12 @@ class _Slot:
                 _inherited.append(core)  # of another thread of the parent, which a fork ends here
             else:
                 core.close()
-                tls.__dict__.pop("slot", None)  # of a loop aside: nobody else would drop it
+                thread_state.__dict__.pop("slot", None)  # set aside: nobody else drops it
 
 
-# `slot`, once it was asked for, and `core`, which is slot.core, one attribute nearer; both are
+# `slot`, once it was asked for, and `core`, the same as slot.core, one attribute nearer; both are
 # missing until then. Not a class derived from `local`: reading it would take twice as long.
-tls: Any = local()
+thread_state: Any = local()
 _main_core: LoopState | None = None  # the newest live core of the main thread
 _hooks: list[tuple[object, Callable[[], object]]] = []
 
@@ -77,27 +77,27 @@ _hooks: list[tuple[object, Callable[[], object]]] = []
 # ---------------------------------------------------------------------- the binding
 
 
-def slot() -> _Slot:
+def thread_slot() -> _Slot:
     """Return what this thread has."""
-    found: _Slot | None = getattr(tls, "slot", None)
+    found: _Slot | None = getattr(thread_state, "slot", None)
     if found is None:
-        found = tls.slot = _Slot()
+        found = thread_state.slot = _Slot()
     return found
 
 
-def bound() -> LoopState | None:
+def existing_loop() -> LoopState | None:
     """Return this thread's core if there is one, without detecting."""
-    return getattr(tls, "core", None)
+    return getattr(thread_state, "core", None)
 
 
-def current(blocking: bool = False) -> LoopState:
+def current_loop(blocking: bool = False) -> LoopState:
     """Return this thread's core, detecting if there is none yet.
 
     Raises:
         WrongLoop: If another loop than the one bound runs in this thread.
         BlockingNotAllowed: The same, if the caller is about to block.
     """
-    core: LoopState | None = getattr(tls, "core", None)
+    core: LoopState | None = getattr(thread_state, "core", None)
     if core is not None:
         # 200 ns instead of 900 for a program that has imported asyncio without running it
         if core.is_own_loop and not asyncio_runs() and not trio_runs():
@@ -116,13 +116,13 @@ def current(blocking: bool = False) -> LoopState:
         if core.backend.ended():
             core.close()  # its watchers are dead
         elif not core.closed:
-            slot().resting.append(core)
+            thread_slot().resting.append(core)
     return _wake() or _bind(blocking)
 
 
 def _wake() -> LoopState | None:
     """Return the core of the loop that runs now, if this thread was bound to it before."""
-    place = slot()
+    place = thread_slot()
     for core in place.resting.copy():
         if core.closed or core.backend.ended():
             place.resting.remove(core)
@@ -137,8 +137,8 @@ def _wake() -> LoopState | None:
 def _take_up(core: LoopState) -> None:
     """Make *core* this thread's."""
     global _main_core
-    slot().core = core
-    tls.core = core
+    thread_slot().core = core
+    thread_state.core = core
     if in_main_thread():
         _main_core = core
 
@@ -151,11 +151,11 @@ def main_core() -> LoopState | None:
 def put_back(core: LoopState | None, main: LoopState | None) -> None:
     """Make *core* this thread's, or leave it without one, and *main* the main thread's."""
     global _main_core
-    slot().core = core
+    thread_slot().core = core
     if core is not None:
-        tls.core = core
-    elif bound() is not None:
-        del tls.core
+        thread_state.core = core
+    elif existing_loop() is not None:
+        del thread_state.core
     _main_core = main
 
 
@@ -220,11 +220,11 @@ def _unbind(core: LoopState, idle: bool) -> None:
     """Called by the backend: its loop has ended, with none of our callbacks under way if *idle*."""
     if core.closed or core in _ended or core.thread != get_ident():
         return
-    if bound() is core:
-        del tls.core
-        slot().core = None
-    if core in slot().resting:
-        slot().resting.remove(core)
+    if existing_loop() is core:
+        del thread_state.core
+        thread_slot().core = None
+    if core in thread_slot().resting:
+        thread_slot().resting.remove(core)
     core.call_ends()
     if idle:
         core.close()
@@ -240,7 +240,7 @@ def _bind(blocking: bool = False) -> LoopState:
         if core.thread == get_ident():
             _ended.remove(core)
             core.close()
-    asked = slot().asked
+    asked = thread_slot().asked
     if asked is not None:
         name, options = asked
         return bind(load(name), "asked for by use()", options)
@@ -341,7 +341,7 @@ def _load_spec(spec: BackendSpec) -> type[Backend]:
 
 def cached_time() -> float | None:
     """Return the time at which the loop of this thread woke up; None if there is no live loop."""
-    core = bound()
+    core = existing_loop()
     return None if core is None or core.closed else core.backend.now()
 
 
@@ -359,11 +359,11 @@ def detect() -> Backend:
     Perl: ``AnyEvent::detect``
     """
     try:
-        core: LoopState = tls.core
+        core: LoopState = thread_state.core
         if "contextvars" in _modules and ("asyncio" in _modules or "trio" in _modules):
-            core = current()  # one of them may run here; both have imported the first
+            core = current_loop()  # one of them may run here; both have imported the first
     except AttributeError:
-        core = current()
+        core = current_loop()
     return core.backend
 
 
@@ -372,7 +372,7 @@ def backend() -> str | None:
 
     Perl: ``$AnyEvent::MODEL``
     """
-    core = bound()
+    core = existing_loop()
     if core is None or core.closed or not core.backend.usable():
         return None
     return core.backend.name
@@ -395,7 +395,7 @@ def use(name: str, **options: Any) -> None:
     """
     if not isinstance(name, str):
         raise TypeError(f"expected a backend's name, got {name!r}")
-    core = bound()
+    core = existing_loop()
     if core is not None and not core.closed and core.backend.usable():
         if core.backend.name == name:
             return
@@ -405,7 +405,7 @@ def use(name: str, **options: Any) -> None:
             f"({core.backend.reason}); call use({name!r}) before the first watcher"
         )
     load(name)
-    slot().asked = (name, options)
+    thread_slot().asked = (name, options)
 
 
 def post_detect(callback: Callable[[], object]) -> PostDetect | None:
@@ -420,7 +420,7 @@ def post_detect(callback: Callable[[], object]) -> PostDetect | None:
     """
     if not callable(callback):
         raise TypeError(f"expected a callable, got {callback!r}")
-    if bound() is not None:
+    if existing_loop() is not None:
         callback()
         return None
     guard = PostDetect()
@@ -471,7 +471,7 @@ def _after_detection() -> None:
         try:
             callback()
         except Exception as error:
-            report(error, bound(), None)
+            report(error, existing_loop(), None)
 
 
 def call_threadsafe(callback: Callable[[], object]) -> None:
@@ -500,12 +500,12 @@ _inherited: list[Any] = []
 def _after_fork_in_child() -> None:
     """A child starts afresh; the parent's watchers are dead here and untouched there."""
     global _main_core
-    core = bound()
+    core = existing_loop()
     if core is not None:
         after_fork(core)
-        del tls.core
-        slot().core = None
-    resting = slot().resting
+        del thread_state.core
+        thread_slot().core = None
+    resting = thread_slot().resting
     cores = [
         each
         for each in (core, _main_core, *resting, *_ended, *_inherited)

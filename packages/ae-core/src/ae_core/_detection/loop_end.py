@@ -52,7 +52,7 @@ def at_loop_end(callback: Callable[[], object]) -> Watcher:
         raise TypeError(f"expected a callable, got {callback!r}")
     context = copy_context()
     watcher = RecordWatcher()
-    watcher._record = EndRecord(current.current(), callback, context if context else None)
+    watcher._record = EndRecord(current.current_loop(), callback, context if context else None)
     if not _at_exit_known:
         _at_exit_known = True
         atexit.register(_at_exit)
@@ -60,7 +60,7 @@ def at_loop_end(callback: Callable[[], object]) -> Watcher:
 
 
 def _at_exit() -> None:
-    place = current.slot()
+    place = current.thread_slot()
     for core in (place.core, *place.resting):
         if core is not None:
             core.call_ends()
@@ -98,7 +98,7 @@ class aside:
         self._options = options
 
     def __enter__(self) -> Backend | None:
-        place = current.slot()
+        place = current.thread_slot()
         self._before = (place.core, place.asked, place.resting, current.main_core())
         place.asked = None
         place.resting = []
@@ -121,7 +121,7 @@ class aside:
         self._end()
 
     def _end(self) -> None:
-        place = current.slot()
+        place = current.thread_slot()
         mine = (place.core, *place.resting)
         core, place.asked, place.resting, main = self._before
         try:

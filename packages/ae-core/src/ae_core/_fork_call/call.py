@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .._async.condvar import CondVar
 from .._base.describe import callback_text
 from .._base.errors import AEError
-from .._detection.current import bound, current
+from .._detection.current import current_loop, existing_loop
 from .pool import Surroundings, pool_of
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def fork_call(function: Callable[..., T], *args: Any) -> CondVar[T]:
         )
     surroundings = Surroundings.now()
     frame = _frame(function, args, surroundings)
-    core = current()
+    core = current_loop()
     call = _Call(core, frame, surroundings, callback_text(function))
     pool_of(core, _make_worker()).submit(core, call)
     condvar: CondVar[T] = call.condvar
@@ -126,7 +126,7 @@ def _make_worker() -> Callable[[Surroundings], AnyWorker] | None:
 
 def shutdown() -> None:
     """End the idle workers of this thread's loop now, and wait for their end."""
-    core = bound()
+    core = existing_loop()
     if core is not None and not core.closed:
         pool_of(core).shutdown(core)
 

@@ -173,7 +173,7 @@ class Worker:
         import socket
 
         from .._process.spawn import spawn
-        from .._process.spawn_helper import Plan
+        from .._process.spawn_helper import SpawnPlan
 
         self.surroundings = surroundings
         self.owner = os.getpid()  # a forked child has copies of us, and no right to our process
@@ -189,7 +189,7 @@ class Worker:
             os.set_blocking(self.fd, False)
             environment = {os.fsencode(k): os.fsencode(v) for k, v in surroundings.environ.items()}
             directory = surroundings.directory
-            plan = Plan(
+            plan = SpawnPlan(
                 command(surroundings, duplex=True),
                 environment,
                 # no other than ours: it need not be named, and perhaps could not be

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .._async.condvar import CondVar
 from .._base.closing import close_descriptor
-from .._detection.current import current
+from .._detection.current import current_loop
 from .redirect import Existing, Named, Sink, Source, parse_redirects, to_bytes
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Process(CondVar[int]):
         super().__init__()
         self._be_operation()
         self._argv = argv
-        self._core: LoopState = current()
+        self._core: LoopState = current_loop()
         self._owner = os.getpid()
         self._pid = 0
         self._child = None
@@ -344,9 +344,9 @@ def run_cmd(
 
         start_with_threads(process, cmd, redirects, cwd, env, on_prepare)
         return process
-    from .spawn_helper import Plan
+    from .spawn_helper import SpawnPlan
 
-    plan = Plan(argv, environment, directory, close_all=bool(close_all))
+    plan = SpawnPlan(argv, environment, directory, close_all=bool(close_all))
     _start(process, plan, redirects, on_prepare)
     return process
 

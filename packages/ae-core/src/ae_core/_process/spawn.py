@@ -17,7 +17,7 @@ from typing import Final
 
 from .._base.closing import close_descriptor
 from . import spawn_helper
-from .spawn_helper import DUP2_FAILED, DUP_FAILED, EXEC_FAILED, Plan, become
+from .spawn_helper import DUP2_FAILED, DUP_FAILED, EXEC_FAILED, SpawnPlan, become
 
 # Theory of operation
 # -------------------
@@ -43,7 +43,7 @@ IGNORED_SIGNALS: Final = tuple(
 )
 
 
-def spawn(plan: Plan, on_prepare: Callable[[], object] | None = None) -> int:
+def spawn(plan: SpawnPlan, on_prepare: Callable[[], object] | None = None) -> int:
     """Start the program of *plan* and return its pid.
 
     Raises:
@@ -85,7 +85,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_abandoned.clear)
 
 
-def _directly(plan: Plan) -> int | None:
+def _directly(plan: SpawnPlan) -> int | None:
     moves = list(plan.moves)
     opened: list[int] = []
     try:
@@ -111,7 +111,7 @@ def _opens_at_once(path: bytes) -> bool:
         return True  # fails, or creates a regular file
 
 
-def _posix_spawn(plan: Plan, moves: list[tuple[int, int]]) -> int | None:
+def _posix_spawn(plan: SpawnPlan, moves: list[tuple[int, int]]) -> int | None:
     numbers = {number for number, _ in moves}
     spare: list[int] = []
     actions: list[tuple[int, int, int]] = []
@@ -140,7 +140,7 @@ def _posix_spawn(plan: Plan, moves: list[tuple[int, int]]) -> int | None:
             close_descriptor(fd)
 
 
-def _executables(plan: Plan) -> Iterator[bytes]:
+def _executables(plan: SpawnPlan) -> Iterator[bytes]:
     name = plan.argv[0]
     if b"/" in name:
         yield name
@@ -152,7 +152,7 @@ def _executables(plan: Plan) -> Iterator[bytes]:
             yield path
 
 
-def _subprocess(plan: Plan, moves: dict[int, int]) -> int | None:
+def _subprocess(plan: SpawnPlan, moves: dict[int, int]) -> int | None:
     if signal.pthread_sigmask(signal.SIG_BLOCK, ()):
         return None  # subprocess would hand our blocked signals down
     import subprocess
@@ -172,7 +172,7 @@ def _subprocess(plan: Plan, moves: dict[int, int]) -> int | None:
     return process.pid
 
 
-def _through_helper(plan: Plan) -> int:
+def _through_helper(plan: SpawnPlan) -> int:
     # The helper needs our descriptors across its own exec, at numbers that are free both here
     # (an inheritable descriptor of the program must not be overwritten) and in the plan. A
     # duplicate reserves such a number; dup2 of the original onto it makes it inheritable in the
@@ -180,7 +180,7 @@ def _through_helper(plan: Plan) -> int:
     numbers = {number for number, _ in plan.moves} | {number for number, *_ in plan.opens}
     actions: list[tuple[int, int, int]] = []
     passing: list[int] = []
-    through = Plan(plan.argv, plan.env, plan.cwd, plan.opens, [], plan.close_all)
+    through = SpawnPlan(plan.argv, plan.env, plan.cwd, plan.opens, [], plan.close_all)
 
     def pass_on(fd: int) -> int:
         passing.append(_duplicate(fd, numbers))
@@ -221,7 +221,7 @@ def _duplicate(fd: int, unwanted: set[int]) -> int:
             close_descriptor(passed)
 
 
-def _anonymous_file(plan: Plan) -> int:
+def _anonymous_file(plan: SpawnPlan) -> int:
     # Not the arguments (everybody can read those, and an environment may hold secrets), and not
     # a pipe (a plan can be larger than one holds, and nobody would be reading yet).
     import marshal
@@ -244,7 +244,7 @@ def _anonymous_file(plan: Plan) -> int:
     return fd
 
 
-def _fork(plan: Plan, on_prepare: Callable[[], object] | None) -> int:
+def _fork(plan: SpawnPlan, on_prepare: Callable[[], object] | None) -> int:
     # Blocked until the child has its own dispositions: a signal in between would run our
     # handler there, which writes to the wake-up descriptor that both processes share.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())

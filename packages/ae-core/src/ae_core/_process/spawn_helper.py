@@ -7,7 +7,7 @@ never returns: whatever goes wrong is an exit status.
 
 from __future__ import annotations
 
-__all__ = ("DUP2_FAILED", "DUP_FAILED", "EXEC_FAILED", "OPEN_FAILED", "Plan", "become")
+__all__ = ("DUP2_FAILED", "DUP_FAILED", "EXEC_FAILED", "OPEN_FAILED", "SpawnPlan", "become")
 
 import os
 import signal
@@ -34,7 +34,7 @@ DUP_FAILED: Final = 124
 DUP2_FAILED: Final = 123  # or on_prepare
 
 
-class Plan:
+class SpawnPlan:
     """What the child has to do; made of plain objects, so that ``marshal`` can carry it."""
 
     __slots__ = ("argv", "close_all", "cwd", "env", "failure", "moves", "opens", "passing")
@@ -64,13 +64,13 @@ class Plan:
         )
 
     @classmethod
-    def load(cls, fields: tuple[Any, ...]) -> Plan:
+    def load(cls, fields: tuple[Any, ...]) -> SpawnPlan:
         plan = cls(*fields[:6])
         plan.passing, plan.failure = fields[6:]
         return plan
 
 
-def become(plan: Plan, on_prepare: Callable[[], object] | None = None) -> NoReturn:
+def become(plan: SpawnPlan, on_prepare: Callable[[], object] | None = None) -> NoReturn:
     """Turn this process into the program of *plan*, or end it with the status of the failure."""
     status = EXEC_FAILED
     try:
@@ -82,7 +82,7 @@ def become(plan: Plan, on_prepare: Callable[[], object] | None = None) -> NoRetu
         os._exit(status)
 
 
-def _prepare(plan: Plan, on_prepare: Callable[[], object] | None) -> int:
+def _prepare(plan: SpawnPlan, on_prepare: Callable[[], object] | None) -> int:
     moves = list(plan.moves)
     for number, path, flags in plan.opens:
         try:
@@ -149,7 +149,7 @@ def main() -> NoReturn:
     try:
         fd = int(sys.argv[1])
         with os.fdopen(fd, "rb") as file:
-            plan = Plan.load(marshal.load(file))
+            plan = SpawnPlan.load(marshal.load(file))
     except BaseException:
         os._exit(EXEC_FAILED)
     become(plan)

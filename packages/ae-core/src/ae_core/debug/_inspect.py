@@ -25,7 +25,7 @@ from .. import logs
 from .._async.condvar import CondVar
 from .._async.tasks import Task
 from .._base.describe import callback_text
-from .._detection.current import current
+from .._detection.current import current_loop
 from .._loop.timers import TimerEntry
 from ._wrap import Probe
 
@@ -39,7 +39,7 @@ _BLOCKED = f"{CondVar._wake_on_ready.__qualname__}."  # the callback of a blocki
 
 def statistics() -> str:
     """Return what loop this is, why, and how much it has to do."""
-    core = current()
+    core = current_loop()
     rows: dict[str, object] = {
         "backend": f"{core.backend.name} ({core.backend.reason})",
         "time": logs.format_time(core.backend.now()),
@@ -64,7 +64,7 @@ def _name(callback: object) -> str:
 
 def descriptors() -> str:
     """Return the descriptors that are watched, and by what callbacks."""
-    core = current()
+    core = current_loop()
     rows: list[tuple[int, str, str]] = []
     for direction, side in (("r", core.io.readers), ("w", core.io.writers)):
         for fd, first in side.items():
@@ -74,7 +74,7 @@ def descriptors() -> str:
 
 def timers() -> str:
     """Return when each timer is due, in seconds from now, and its callback; the next one first."""
-    core = current()
+    core = current_loop()
     now = core.clock()
     return "".join(
         f"{at - now:>12.3f} s  {_name(callback)}{every}\n"
@@ -123,7 +123,7 @@ def _coroutine_name(task: Task[Any]) -> str:
 def tasks() -> str:
     """Return the coroutines that run as tasks of ours, and where each of them waits."""
     rows = []
-    for thing in current().operations:
+    for thing in current_loop().operations:
         if isinstance(thing, Task):
             where = ""
             frame = getattr(thing._coroutine, "cr_frame", None)

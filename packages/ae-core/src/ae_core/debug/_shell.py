@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from .. import _api, logs
 from .._base.escape import visible
 from .._base.log import log
-from .._detection.current import current
+from .._detection.current import current_loop
 from ._commands import Interpreter
 from ._lines import LONGEST_LINE, binary, refusal
 
@@ -273,7 +273,7 @@ class _Connection:
     def __init__(self, sock: socket.socket, peer: str, listener: _Listener) -> None:
         self._sock = sock
         self._listener = listener
-        self._core = current()
+        self._core = current_loop()
         self._thread = get_ident()
         self._input = bytearray()
         self._output = bytearray()

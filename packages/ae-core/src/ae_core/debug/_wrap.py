@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 # Theory of operation
 # -------------------
 # The core gets a Probe instead of the callback; it counts, measures and traces, and calls. The
-# user gets a WrappedWatcher instead of the plain one, which it holds. The two share the Facts,
-# and nothing else: dropping the WrappedWatcher drops the plain one, as ever, and the callback is
-# let go when the core lets it go, though the WrappedWatcher be held. The registry is weak.
+# user gets a WrappedWatcher instead of the plain one, which it holds. The two share a
+# WatcherInfo, and nothing else: dropping the WrappedWatcher drops the plain one, as ever, and the
+# callback is let go when the core lets it go, even if the WrappedWatcher is held. The registry is
+# weak.
 
 MOST_ERRORS: Final = 10
 
@@ -40,7 +41,7 @@ _level = 0
 _trace_new = True
 
 
-class Facts:
+class WatcherInfo:
     """What is known about a watcher: text and numbers."""
 
     __slots__ = (
@@ -74,7 +75,7 @@ class Probe:
 
     __slots__ = ("_callback", "facts")
 
-    def __init__(self, facts: Facts, callback: Callable[..., object]) -> None:
+    def __init__(self, facts: WatcherInfo, callback: Callable[..., object]) -> None:
         self.facts = facts
         self._callback = callback
 
@@ -128,7 +129,7 @@ class WrappedWatcher(Watcher):
     __slots__ = ("_facts", "_inner")
 
     _inner: Watcher
-    _facts: Facts
+    _facts: WatcherInfo
 
     def cancel(self) -> None:
         """End the interest, as any watcher's ``cancel``."""
@@ -278,7 +279,7 @@ class _Layer:
     ) -> Watcher:
         if not callable(callback):
             return create(callback)  # which refuses it
-        facts = Facts(kind, args, callback)
+        facts = WatcherInfo(kind, args, callback)
         inner = create(Probe(facts, callback))
         watcher = WrappedWatcher()
         watcher._inner = inner

@@ -514,7 +514,7 @@ def _report(error: Exception) -> None:
     report(error, None, None)
 
 
-class _Plan:
+class _Reachability:
     """Which targets a message of one context and level would reach, for loggers.
 
     Holds as long as `_generation` does; what stdlib logging thinks of it is asked each time,

@@ -22,7 +22,7 @@ from .._base import environ
 from .._base.describe import caller
 from .._base.descriptors import check_open
 from .._base.errors import StrictWarning
-from .._detection.current import current
+from .._detection.current import current_loop
 from .._loop.runner import CallbackRunner
 from . import _watchdog
 
@@ -57,7 +57,7 @@ class _Layer:
                 _watchdog.check_fd(fd, identity, site)
             watcher = create(_watchdog.guarded(callback, site))
             if identity is not None:
-                _watchdog.register_fd(current(), fd, identity, site, watcher)
+                _watchdog.register_fd(current_loop(), fd, identity, site, watcher)
         elif kind == "timer":
             watcher = create(_watchdog.guarded(callback, site))
         else:

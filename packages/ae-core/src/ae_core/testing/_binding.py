@@ -22,7 +22,7 @@ def release() -> None:
 
     Also takes back a ``use()`` that nothing has followed yet.
     """
-    resting = current.slot().resting
+    resting = current.thread_slot().resting
     for core in (_take(), *resting):
         if core is not None:
             core.close()
@@ -67,10 +67,10 @@ def binding(backend: str | type[Backend] | None = None, **options: Any) -> Itera
 
 def _take() -> LoopState | None:
     """Unbind this thread and return its core, if it has one."""
-    core = current.bound()
+    core = current.existing_loop()
     if core is not None:
-        del current.tls.core
-    slot = current.slot()
+        del current.thread_state.core
+    slot = current.thread_slot()
     slot.core = None
     slot.asked = None
     if core is not None and current._main_core is core:

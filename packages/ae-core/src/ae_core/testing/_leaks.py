@@ -37,7 +37,7 @@ class LeakCheck:
     """
 
     def __init__(self) -> None:
-        core = current.bound()
+        core = current.existing_loop()
         self._core = core
         self._watchers = set(_watchers(core))
         self._descriptors = _descriptors()
@@ -46,7 +46,7 @@ class LeakCheck:
 
     def watchers(self) -> list[str]:
         """Return descriptions of the watchers and operations that are active now and were not."""
-        core = current.bound()
+        core = current.existing_loop()
         before = self._watchers if core is self._core else set()
         found = {key: text for key, text in _watchers(core).items() if key not in before}
         if found:
@@ -65,7 +65,7 @@ class LeakCheck:
         return [*self.watchers(), *left]
 
     def _outside(self) -> list[str]:
-        own = _own_descriptors(current.bound())
+        own = _own_descriptors(current.existing_loop())
         left = [
             f"descriptor {fd}: {what}"
             for fd, what in sorted(_descriptors().items())

@@ -108,7 +108,7 @@ class VirtualBackend(Backend):
             RecursiveWait: Inside a callback; see :meth:`pass_time`.
         """
         self._check(seconds)
-        core = current.current(blocking=True)
+        core = current.current_loop(blocking=True)
         if core.backend is not self:
             raise RuntimeError(f"the thread is bound to the {core.backend.name} loop, not to this")
         done: CondVar[None] = CondVar()

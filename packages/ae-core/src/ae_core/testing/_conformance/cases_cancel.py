@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ... import _api as ae
 from ..._async import tasks
 from ..._async.condvar import CondVar
-from ..._async.tasks import cancelled_class
+from ..._async.awaiting import cancelled_class
 from ..._base.errors import CancelledError
 from .scene import CaseSkipped, Scene, case, expect, expect_equal, expect_raises
 

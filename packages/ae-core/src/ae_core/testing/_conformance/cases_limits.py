@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from ..._async import tasks
 from ..._async.combine import shield
 from ..._async.condvar import CondVar
-from ..._async.tasks import cancelled_class, sleep
+from ..._async.awaiting import cancelled_class
+from ..._async.tasks import sleep
 from ..._async.time_limit import timeout
 from ..._base.errors import CancelledError
 from .scene import Scene, case, expect, expect_equal, expect_raises

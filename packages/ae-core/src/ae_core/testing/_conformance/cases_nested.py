@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ... import _api as ae
 from ..._async import tasks as _tasks
 from ..._async.condvar import CondVar
-from ..._detection.current import current
+from ..._detection.current import current_loop
 from .._virtual import VirtualBackend
 from .cases_process import _ONE, _child, _kill
 from .scene import CaseSkipped, Scene, case, expect, expect_equal
@@ -35,7 +35,7 @@ class _Inner:
     def __init__(self, scene: Scene) -> None:
         if not scene.backend.nests:
             raise CaseSkipped(f"{scene.backend.name} is not run inside a callback")
-        core = current()
+        core = current_loop()
         self.virtual = isinstance(scene.backend, VirtualBackend)
         # As somebody else would run it, if that is possible: the core does not hear of it.
         self.poll = core.raw_poll if core.nests else scene.backend.poll
