@@ -67,10 +67,11 @@ def _tcl() -> dict[str, Any]:
 
 
 def _variants() -> dict[str, list[_Variant]]:
+    asyncio: list[_Variant]
     loop: list[_Variant] = [("loop", None, dict)]
     if sys.platform == "win32":
         kinds = {name: f"{name}EventLoop" for name in ("Selector", "Proactor")}
-        asyncio: list[_Variant] = [
+        asyncio = [
             (f"asyncio-{name.lower()}", None, partial(_asyncio_loop, "asyncio", kind))
             for name, kind in kinds.items()
         ]

@@ -8,9 +8,9 @@ from math import nan
 from typing import TYPE_CHECKING
 
 from ..._async import tasks
+from ..._async.awaiting import cancelled_class
 from ..._async.combine import shield
 from ..._async.condvar import CondVar
-from ..._async.awaiting import cancelled_class
 from ..._async.tasks import sleep
 from ..._async.time_limit import timeout
 from ..._base.errors import CancelledError

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from ... import _api as ae
 from ..._async import tasks
+from ..._async.awaiting import cancelled_class
 from ..._async.combine import shield
 from ..._async.condvar import CondVar
-from ..._async.awaiting import cancelled_class
 from ..._base.errors import CancelledError
 from .scene import BLOCKING, Scene, case, expect, expect_equal, expect_raises
 
