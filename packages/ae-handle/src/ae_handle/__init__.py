@@ -29,6 +29,7 @@ __all__ = (
     "UnexpectedEOF",
     "__version__",
     "register_frame_type",
+    "relay",
     "serve",
 )
 
@@ -50,6 +51,7 @@ from ._errors import TransportError as TransportError
 from ._errors import UnexpectedEOF as UnexpectedEOF
 from ._handle import Handle as Handle
 from ._protocol.registry import register_frame_type as register_frame_type
+from ._relay import relay as relay
 from ._serving import Served as Served
 from ._serving import serve as serve
 from ._statistics import HandleStatistics as HandleStatistics

@@ -74,7 +74,7 @@ class Connection(Transport):
 
     __slots__ = ("_on_end", "_phase")
 
-    _on_end: Callable[[Any], object] | None
+    _on_end: tuple[Callable[[Any], object], ...]
     _phase: int
 
     @property
@@ -411,13 +411,16 @@ class Connection(Transport):
             ae.report_error(untold)
         elif lost and noted is not None:
             report_loss(lost, peer, noted)
-        on_end, self._on_end = self._on_end, None
-        if on_end is not None:
+        told, self._on_end = self._on_end, ()
+        for on_end in told:
             on_end(self)
 
     def _notify_end(self, callback: Callable[[Any], object]) -> None:
-        """Have *callback* called at the end of ``destroy``, whoever called it; for ``serve``."""
-        self._on_end = callback
+        """Have *callback* called at the end of ``destroy``, whoever calls it.
+
+        For ``serve`` and ``relay``, which may both have the same handle.
+        """
+        self._on_end = (*self._on_end, callback)
 
     def _leave_connecting(self) -> None:
         """Hook: cancel the connection under way."""

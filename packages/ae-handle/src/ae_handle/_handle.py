@@ -172,7 +172,7 @@ class Handle(ConnectingConnection):
         self._tls = None
         self._tls_timer = None
         self._error = None
-        self._on_end = None
+        self._on_end = ()
         if connect is not None:
             self._connect(*connect)
             return
