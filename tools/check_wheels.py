@@ -32,6 +32,7 @@ BELOW: Final = {
     "ae-guests": ("ae-core",),
     "ae-redis": ("ae-core", "ae-socket", "ae-handle"),
     "ae-http": ("ae-core", "ae-socket", "ae-handle"),
+    "ae-irc": ("ae-core", "ae-socket", "ae-handle"),
 }
 #: Modules for other programs, beside the package so that they can be loaded without it.
 PLUGINS: Final = {"ae-core": ("ae_core_pytest.py",)}

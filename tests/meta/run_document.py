@@ -5,7 +5,8 @@
 The blocks of one document share their names. Hosts and ports may be real-looking: every name leads
 to a server of ``examples/demo_servers.py`` on the loopback interface, by the well-known port, and
 the certificate of its throw-away authority is trusted. ``redis.example.com`` leads to a
-redis-server that is started for the document. Three marks, as comments before a block:
+redis-server, ``irc.example.com`` to an ngircd, that is started for the document. Three marks, as
+comments before a block:
 ``<!-- another program -->`` runs it in a thread of its own, where no loop is bound yet;
 ``<!-- on a screen -->`` leaves it to a run with ``--screen``, which runs nothing else and wants one
 such block; ``<!-- not run: REASON -->`` only compiles it. A block fenced as ``text`` right after
@@ -39,6 +40,20 @@ WELL_KNOWN = {79: "finger", 80: "http", 443: "https", 25: "smtp", 119: "nntp"}
 SCREEN = "on a screen"
 HOSTS = ("www.example.com", "www.example.org", "mail.example.com", "news.example.com")
 REDIS = "redis.example.com"
+IRC = "irc.example.com"
+IRC_CONFIGURATION = """
+[Global]
+    Name = irc.example.com
+    Info = Test
+    Listen = 127.0.0.1
+    Ports = {port}
+[Limits]
+    MaxNickLength = 20
+[Options]
+    DNS = no
+    Ident = no
+    PAM = no
+"""
 
 
 class Loopback:
@@ -160,6 +175,29 @@ def redis_server(folder: Path) -> Iterator[int]:
             server.terminate()
 
 
+@contextlib.contextmanager
+def irc_server(folder: Path) -> Iterator[int]:
+    """Run an ngircd, and give its port."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = int(free.getsockname()[1])
+    file = folder / "ngircd.conf"
+    file.write_text(IRC_CONFIGURATION.format(port=port))
+    command = ["ngircd", "-n", "-f", str(file)]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL) as server:
+        try:
+            while server.poll() is None:
+                try:
+                    socket.create_connection(("127.0.0.1", port), timeout=10).close()
+                except ConnectionRefusedError:
+                    continue
+                break
+            else:
+                raise SystemExit("ngircd did not start")
+            yield port
+        finally:
+            server.terminate()
+
+
 def main() -> int:
     sys.path.insert(0, str(ROOT / "examples"))
     if sys.argv[1] == "--serve":
@@ -175,6 +213,8 @@ def main() -> int:
             ports = stack.enter_context(demo_servers(folder))
         if REDIS in text:
             ports[6379] = stack.enter_context(redis_server(folder))
+        if IRC in text:
+            ports[6667] = stack.enter_context(irc_server(folder))
         if ports:
             RESOLVER.append(Loopback(ports))
         namespace: dict[str, Any] = {"__name__": "__main__"}

@@ -23,6 +23,7 @@ MAY_IMPORT = {  # extras: cbor2, certifi, idna (for ae_socket), ae_tls and ae_dn
     "ae_guests": {"ae_core", "trio"},
     "ae_redis": {"ae_core", "ae_socket", "ae_handle", "ae_tls", "ae_dns"},
     "ae_http": {"ae_core", "ae_socket", "ae_handle", "ae_tls", "ae_dns"},
+    "ae_irc": {"ae_core", "ae_socket", "ae_handle", "ae_tls", "ae_dns"},
 }
 STDLIB = set(sys.stdlib_module_names)
 PRIVATE = re.compile(r"_(?!_.*__$)")

@@ -21,6 +21,7 @@ REQUIRES: dict[str, set[str]] = {  # of ours
     "packages/ae-guests": {"ae-core"},
     "examples/ae-redis": {"ae-socket", "ae-handle"},
     "examples/ae-http": {"ae-socket", "ae-handle"},
+    "examples/ae-irc": {"ae-socket", "ae-handle"},
 }
 FOLDERS = {Path(folder).name: ROOT / folder for folder in REQUIRES}
 DISTRIBUTIONS = tuple(FOLDERS)

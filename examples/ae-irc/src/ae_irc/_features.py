@@ -43,7 +43,7 @@ class Features:
             always have an argument; those that have one when they are set; those that never have.
     """
 
-    __slots__ = ("_tokens", "casemapping", "chanmodes", "prefixes")
+    __slots__ = ("_signs", "_tokens", "casemapping", "chanmodes", "prefixes")
 
     def __init__(self) -> None:
         self._tokens: dict[str, str] = {}
@@ -68,6 +68,7 @@ class Features:
         get = self._tokens.get
         self.casemapping: str = get("CASEMAPPING", "rfc1459").lower() or "rfc1459"
         self.prefixes: Mapping[str, str] = _prefixes(get("PREFIX", _DEFAULT_PREFIX))
+        self._signs = {sign: mode for mode, sign in self.prefixes.items()}
         groups = [*get("CHANMODES", _DEFAULT_CHANMODES).split(","), "", "", "", ""]
         self.chanmodes: tuple[str, str, str, str] = (groups[0], groups[1], groups[2], groups[3])
 
@@ -100,7 +101,7 @@ class Features:
     def split_name(self, word: str) -> tuple[str, str]:
         """Split a word of NAMES, ``@+nick``, into the modes ``ov`` and the nick."""
         modes = ""
-        signs = {sign: mode for mode, sign in self.prefixes.items()}
+        signs = self._signs
         for index, letter in enumerate(word):
             if letter not in signs:
                 return modes, word[index:]
@@ -124,8 +125,8 @@ def parse_modes(words: Iterable[str], features: Features, *, channel: bool) -> l
         channel: The target is a channel; users' modes never have arguments.
 
     Example:
-        >>> parse_modes(["+ml-o", "5", "anna"], Features(), channel=True)[1:]
-        [ModeChange(added=True, mode='l', argument='5'), ModeChange(added=False, mode='o', argument='anna')]
+        >>> parse_modes(["+m-o", "anna"], Features(), channel=True)[1]
+        ModeChange(added=False, mode='o', argument='anna')
     """
     letters, *arguments = [*words] or [""]
     lists, always, when_set, _ = features.chanmodes

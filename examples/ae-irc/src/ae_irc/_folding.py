@@ -8,6 +8,7 @@ from __future__ import annotations
 __all__ = ("FoldedDict", "fold")
 
 from collections.abc import Iterator, MutableMapping
+from functools import lru_cache
 from string import ascii_lowercase, ascii_uppercase
 from typing import Final, Generic, TypeVar
 
@@ -19,6 +20,7 @@ _RFC1459: Final = {**_STRICT, **str.maketrans("~", "^")}
 _TABLES: Final = {"ascii": _ASCII, "strict-rfc1459": _STRICT, "rfc1459": _RFC1459}
 
 
+@lru_cache(maxsize=4096)
 def fold(name: str, mapping: str = "rfc1459") -> str:
     """Return what all spellings of *name* have in common.
 
@@ -56,6 +58,12 @@ class FoldedDict(MutableMapping[str, V], Generic[V]):
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and fold(name, self._mapping) in self._items
+
+    # the inherited one is slow
+    def get(self, name: str, default: V | None = None) -> V | None:  # type: ignore[override]
+        """Return the value of *name*, or *default*."""
+        item = self._items.get(fold(name, self._mapping))
+        return default if item is None else item[1]
 
     def __iter__(self) -> Iterator[str]:
         return (name for name, _ in self._items.values())

@@ -5,7 +5,16 @@ Sans-I/O. RFC 2812 section 2.3.1, and the message tags of IRCv3.
 
 from __future__ import annotations
 
-__all__ = ("MAX_LINE", "MAX_TAGS", "BadLine", "Message", "encode", "parse", "readable", "split_source")
+__all__ = (
+    "MAX_LINE",
+    "MAX_TAGS",
+    "BadLine",
+    "Message",
+    "encode",
+    "parse",
+    "readable",
+    "split_source",
+)
 
 import re
 from collections.abc import Mapping
@@ -31,9 +40,7 @@ _COMMAND: Final = re.compile(r"[A-Za-z]+|[0-9]{3}")
 _TAG: Final = re.compile(r"\+?(?:[A-Za-z0-9.\-]+/)?[A-Za-z0-9\-]+")
 _ESCAPE: Final = re.compile(r"\\(.?)", re.DOTALL)
 _UNESCAPED: Final = {":": ";", "s": " ", "\\": "\\", "r": "\r", "n": "\n"}
-_TO_ESCAPE: Final = str.maketrans(
-    {";": r"\:", " ": r"\s", "\\": r"\\", "\r": r"\r", "\n": r"\n"}
-)
+_TO_ESCAPE: Final = str.maketrans({";": r"\:", " ": r"\s", "\\": r"\\", "\r": r"\r", "\n": r"\n"})
 _FORBIDDEN: Final = re.compile(r"[\0\r\n]")
 
 

@@ -6,7 +6,15 @@ says. RFC 4616, RFC 4422 appendix A, RFC 5802 and 7677, IRCv3 "sasl-3.1" and "sa
 
 from __future__ import annotations
 
-__all__ = ("Sasl", "SaslRefused", "authenticate", "external", "parse_sasl", "plain", "scram_sha_256")
+__all__ = (
+    "Sasl",
+    "SaslRefused",
+    "authenticate",
+    "external",
+    "parse_sasl",
+    "plain",
+    "scram_sha_256",
+)
 
 import base64
 import binascii

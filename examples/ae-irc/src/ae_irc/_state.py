@@ -8,6 +8,7 @@ from __future__ import annotations
 __all__ = ("Channel", "State", "User")
 
 from collections.abc import Callable, Mapping
+from sys import intern
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -94,12 +95,13 @@ class State:
         umodes: Our own modes.
     """
 
-    __slots__ = ("channels", "features", "nick", "source", "umodes", "users")
+    __slots__ = ("_mapping", "channels", "features", "nick", "source", "umodes", "users")
 
     def __init__(self, nick: str) -> None:
         self.nick = nick
         self.source: str | None = None  # ours, as others see it
         self.features = Features()
+        self._mapping = self.features.casemapping
         self.channels: FoldedDict[Channel] = FoldedDict()
         self.users: FoldedDict[User] = FoldedDict()
         self.umodes: set[str] = set()
@@ -113,19 +115,19 @@ class State:
         """Take a line; return what happened, None if that is nothing for a program."""
         handler = _HANDLERS.get(message.command)
         if handler is not None:
-            event = handler(self, message)
+            event: events.Event | None = handler(self, message)
             if event is not _OTHER:
                 return event
-        refusal = "400" <= message.command <= "599" and message.command.isdigit()
-        return events.Other(
-            message=message, is_refusal=refusal, text=readable(message.param(-1))
-        )
+        command = message.command
+        refusal = "400" <= command <= "599" and command.isdigit() and command != "422"
+        return events.Other(message=message, is_refusal=refusal, text=readable(message.param(-1)))
 
     # ------------------------------------------------------------------ relations
 
     def _add(self, channel: Channel, nick: str, modes: str | None = None) -> User:
         user = self.users.get(nick)
         if user is None:
+            nick = intern(nick)  # clients of one process share it
             user = self.users[nick] = User(nick)
         if nick not in channel._members:
             user.channels.append(channel)
@@ -147,10 +149,9 @@ class State:
             self._remove(channel, nick)
         self.channels.pop(channel.name, None)
 
-    def _see(self, message: Message) -> None:
+    def _see(self, message: Message, user: User | None) -> None:
         """Note what the source and the tags of a line tell of a user."""
-        nick, name, host = split_source(message.source)
-        user = self.users.get(nick)
+        _, name, host = split_source(message.source)
         if user is not None and name and host:
             user.user, user.host = name, host
             if "account" in message.tags:
@@ -172,7 +173,7 @@ class State:
         if len(message.params) >= 3:  # extended-join
             user.account = "" if message.params[1] == "*" else message.params[1]
             user.realname = message.params[2]
-        self._see(message)
+        self._see(message, user)
         return events.Joined(message=message, is_own=own, nick=nick, channel=channel.name)
 
     def _part(self, message: Message) -> events.Event | None:
@@ -233,6 +234,9 @@ class State:
                 self.source = new + self.source[len(old) :]
         user = self.users.pop(old, None)
         if user is not None:
+            double = self.users.get(new)
+            for channel in [] if double is None else list(double.channels):
+                self._remove(channel, new)  # the server has not told that it went
             user.nick = new
             self.users[new] = user
             for channel in user.channels:
@@ -352,8 +356,8 @@ class State:
     # ------------------------------------------------------------------ what is said
 
     def _text(self, message: Message) -> events.Event:
-        self._see(message)
         nick, target, text = message.nick, message.param(0), message.param(1)
+        self._see(message, self.users.get(nick))
         own = self.same(nick, self.nick)
         notice = message.command == "NOTICE"
         said = parse_ctcp(text) if text.startswith("\x01") else None
@@ -434,11 +438,23 @@ class State:
     def _isupport(self, message: Message) -> Any:
         self.features.update(message.params[1:-1])
         mapping = self.features.casemapping
+        if mapping != self._mapping:
+            self._mapping = mapping
+            self._fold_again(mapping)
+        return _OTHER
+
+    def _fold_again(self, mapping: str) -> None:
+        """Other names are the same from now on: make the relations anew."""
         self.users.set_mapping(mapping)
         self.channels.set_mapping(mapping)
+        for user in self.users.values():
+            user.channels = []
         for channel in self.channels.values():
             channel._members.set_mapping(mapping)
-        return _OTHER
+            for nick in channel._members:
+                self.users[nick].channels.append(channel)
+        for nick in [nick for nick, user in self.users.items() if not user.channels]:
+            del self.users[nick]
 
 
 #: What a handler returns to have the line shown as it is.

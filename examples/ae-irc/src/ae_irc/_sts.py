@@ -66,7 +66,7 @@ class StsStore:
                 raise ValueError(f"expected policies in {self._path!r}") from None
 
     def port(self, host: str) -> int | None:
-        """Return the port at which *host* is to be spoken to within TLS; None: any, as one likes."""
+        """Return the port for *host* within TLS, which is a must; None if there is no policy."""
         policy = self._policies.get(host.lower())
         if policy is None:
             return None

@@ -1,3 +1,3 @@
-"1.0.0""The version of this distribution, and nothing else."""
+"1.0.0The version of this distribution, and nothing else."
 
 __version__ = "1.0.0"
