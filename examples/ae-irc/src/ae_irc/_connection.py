@@ -25,6 +25,7 @@ _MAX_BUFFER: Final = 1 << 17
 _SECRET: Final = {"PASS", "AUTHENTICATE", "OPER"}
 #: The end of the message of the day, or that there is none: all of the greeting has come.
 _GREETED: Final = {"376", "422"}
+_NEGOTIATED: Final = {"CAP", "AUTHENTICATE"}
 _LINES: Final = ae.logger("trace", "ae_irc.lines")
 
 
@@ -150,6 +151,9 @@ class Connection:
             return
         if command == "ERROR":
             self._said = readable(message.param(-1))
+        if self.up and command not in _NEGOTIATED:
+            self._owner.connection_read(self, message)
+            return
         try:
             lines = self.registration.handle(message)
         except StsUpgrade as upgrade:

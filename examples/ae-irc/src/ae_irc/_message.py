@@ -18,8 +18,8 @@ __all__ = (
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Final
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 # Theory of operation
 # -------------------
@@ -48,8 +48,10 @@ class BadLine(ValueError):
     """What a server sent is no line of IRC."""
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+_NO_TAGS: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+class Message(NamedTuple):
     """One line.
 
     Attributes:
@@ -62,7 +64,7 @@ class Message:
     command: str
     params: tuple[str, ...] = ()
     source: str | None = None
-    tags: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = _NO_TAGS
 
     @property
     def nick(self) -> str:
@@ -118,7 +120,7 @@ def parse(line: bytes) -> Message:
         ('#ae', 'hello there')
     """
     text = line.decode("utf-8", "surrogateescape").rstrip("\r\n")
-    tags: dict[str, str] = {}
+    tags: Mapping[str, str] = _NO_TAGS
     source: str | None = None
     if text.startswith("@"):
         words, _, text = text[1:].partition(" ")

@@ -34,6 +34,7 @@ from ._events import (
     Other,
     Quit,
     Registered,
+    Text,
 )
 from ._folding import FoldedDict
 from ._message import encode, parse
@@ -235,6 +236,9 @@ class Session:
 
     def _happened(self, event: Event | None) -> None:
         if event is None:
+            return
+        if event.__class__ is Text:  # most events are, and concern nobody here
+            self._tell(event)
             return
         match event:
             case Listed(channel=name):
