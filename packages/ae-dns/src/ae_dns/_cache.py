@@ -92,7 +92,7 @@ class Cache:
         Args:
             reply: The reply.
             now: The time.
-            generation: :attr:`generation` when the question was asked: an answer to a question
+            generation: What ``generation`` was when the question was asked: an answer to a question
                 from before the last :meth:`clear` is not stored.
         """
         lifetime, is_negative = reply.lifetime()

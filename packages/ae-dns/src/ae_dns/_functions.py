@@ -88,52 +88,108 @@ def install() -> None:
 
 
 def a(name: str) -> ae.CondVar[list[str]]:
-    """Look up IPv4 addresses, see :meth:`Resolver.a`."""
+    """Look up the IPv4 addresses of *name*, ``[]`` on any failure.
+
+    Asks :func:`resolver`. Tell "none" from "failed" by ``resolve(name, "A")``, which raises.
+
+    Perl: ``AnyEvent::DNS::a``
+    """
     return resolver().a(name)
 
 
 def aaaa(name: str) -> ae.CondVar[list[str]]:
-    """Look up IPv6 addresses, see :meth:`Resolver.aaaa`."""
+    """Look up the IPv6 addresses of *name*, ``[]`` on any failure.
+
+    Asks :func:`resolver`. Tell "none" from "failed" by ``resolve(name, "AAAA")``, which raises.
+
+    Perl: ``AnyEvent::DNS::aaaa``
+    """
     return resolver().aaaa(name)
 
 
 def ns(domain: str) -> ae.CondVar[list[str]]:
-    """Look up name servers, see :meth:`Resolver.ns`."""
+    """Look up the name servers of *domain*, ``[]`` on any failure.
+
+    Asks :func:`resolver`.
+
+    Perl: ``AnyEvent::DNS::ns``
+    """
     return resolver().ns(domain)
 
 
 def mx(domain: str) -> ae.CondVar[list[str]]:
-    """Look up mail hosts, see :meth:`Resolver.mx`."""
+    """Look up the mail hosts of *domain*, the preferred first, ``[]`` on any failure.
+
+    Asks :func:`resolver`. A program that delivers mail must tell "none" from "failed":
+    ``resolve(domain, "MX")`` raises.
+
+    Perl: ``AnyEvent::DNS::mx``
+    """
     return resolver().mx(domain)
 
 
 def txt(name: str) -> ae.CondVar[list[str]]:
-    """Look up texts, see :meth:`Resolver.txt`."""
+    """Look up the texts of *name*, ``[]`` on any failure.
+
+    The strings of one record are joined. Octets that are not UTF-8 become surrogates
+    (``errors="surrogateescape"``). Asks :func:`resolver`.
+
+    Perl: ``AnyEvent::DNS::txt`` (which gives the first string of each record only)
+    """
     return resolver().txt(name)
 
 
 def ptr(name: str) -> ae.CondVar[list[str]]:
-    """Look up PTR records, see :meth:`Resolver.ptr`."""
+    """Look up the PTR records of *name*, ``[]`` on any failure.
+
+    *name* is one below ``in-addr.arpa`` or ``ip6.arpa``; :func:`reverse_lookup` takes an address.
+    Asks :func:`resolver`.
+
+    Perl: ``AnyEvent::DNS::ptr``
+    """
     return resolver().ptr(name)
 
 
 def any_(name: str) -> ae.CondVar[list[str]]:
-    """Look up records of any type, see :meth:`Resolver.any_`."""
+    """Look up whatever a server chooses to tell of *name*: ``"TYPE data"`` texts.
+
+    Most servers tell little (RFC 8482). ``[]`` on any failure. Asks :func:`resolver`.
+
+    Perl: ``AnyEvent::DNS::any``
+    """
     return resolver().any_(name)
 
 
 def srv(service: str, proto: str, domain: str) -> ae.CondVar[list[Srv]]:
-    """Look up service records, see :meth:`Resolver.srv`."""
+    """Look up where *service* over *proto* is offered for *domain*, ``[]`` on any failure.
+
+    The records come in the order to try them: by priority, then at random by weight (RFC 2782).
+    A target of ``"."`` says that the service is decidedly not offered. Asks :func:`resolver`.
+
+    Perl: ``AnyEvent::DNS::srv``
+    """
     return resolver().srv(service, proto, domain)
 
 
 def reverse_lookup(ip: str) -> ae.CondVar[list[str]]:
-    """Look up the names of an address, see :meth:`Resolver.reverse_lookup`."""
+    """Look up the names of an address.
+
+    A v4-mapped IPv6 address is looked up as IPv4. What is no address gives ``[]`` and asks
+    nobody. Asks :func:`resolver`.
+
+    Perl: ``AnyEvent::DNS::reverse_lookup``
+    """
     return resolver().reverse_lookup(ip)
 
 
 def reverse_verify(ip: str) -> ae.CondVar[list[str]]:
-    """Look up the verified names of an address, see :meth:`Resolver.reverse_verify`."""
+    """Look up those names of an address that in turn have this address.
+
+    Anybody can give his addresses any name; only the owner of a name can point it back. Asks
+    :func:`resolver`.
+
+    Perl: ``AnyEvent::DNS::reverse_verify``
+    """
     return resolver().reverse_verify(ip)
 
 
@@ -145,7 +201,30 @@ def resolve(
     accept: Iterable[str | int] | None = None,
     rdclass: str | int | dns.rdataclass.RdataClass = "IN",
 ) -> ae.CondVar[Answer]:
-    """Look up records of any type, see :meth:`Resolver.resolve`."""
+    """Look up the records of type *rdtype* of *name*.
+
+    Asks :func:`resolver`.
+
+    Args:
+        name: The name; with a final dot it is complete, else the search list applies.
+        rdtype: ``"MX"``, a number, or a ``dns.rdatatype``; ``"ANY"`` and ``"*"`` accept all.
+        search: Suffixes that replace the search list; the name without suffix is then not
+            tried. Empty: only the name without suffix.
+        accept: The types that are answers, default: *rdtype*. With ``"CNAME"`` in it, aliases are
+            answers and are not followed.
+        rdclass: ``"IN"``, ``"CH"`` or ``"HS"``.
+
+    Returns:
+        A condvar with an :class:`Answer`, which is never empty.
+
+    Raises:
+        ValueError, TypeError: At once, if an argument makes no sense.
+        NoSuchName, NoData, ServerFailed, QueryTimedOut: Through the condvar.
+        ResolveError: Through the condvar: the name is impossible, or has an endless chain of
+            aliases.
+
+    Perl: ``$resolver->resolve``
+    """
     return resolver().resolve(name, rdtype, search=search, accept=accept, rdclass=rdclass)
 
 

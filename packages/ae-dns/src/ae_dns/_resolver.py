@@ -436,7 +436,7 @@ class Resolver:
         return lookup.condvar
 
     def start(self, names: list[bytes], rdtype: int, deliver: Deliver) -> Lookup:
-        """Start a lookup of addresses for :mod:`._getaddrinfo`: no condvar, *deliver* is all."""
+        """Start a lookup for ``getaddrinfo``: no condvar, *deliver* is all."""
         lookup = Lookup(names, rdtype, _IN, (rdtype,), self._ask, self._here(), deliver)
         lookup.wants_addresses = True
         self._ask(lookup)

@@ -46,6 +46,10 @@ class HandleError(AEError, OSError):
     Attributes:
         errno: The error number, for programs that sort errors by class.
         fatal: True if the handle is destroyed as soon as ``on_error`` returns.
+        default_errno: The class's own error number.
+        default_fatal: Whether errors of the class are fatal.
+        default_message: The class's own text.
+        default_reason: The class's own reason, where it has one.
 
     Perl: the arguments ``$fatal, $message`` of ``on_error``, and ``$!``
     """

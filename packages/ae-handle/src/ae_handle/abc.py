@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 _T_co = TypeVar("_T_co", covariant=True)
 
+#: Which side of TLS a session is: the client (``connect``) or the server (``accept``).
 TlsRole: TypeAlias = Literal["connect", "accept"]
+#: How far a TLS session is.
 TlsState: TypeAlias = Literal["handshake", "established", "closing", "closed"]
 
 

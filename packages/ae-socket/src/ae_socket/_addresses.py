@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 # table - so packed forms never carry it and the parsers refuse '%'. It lives in
 # texts and in the socket module's 4-tuples.
 
+#: The packed address of a UNIX socket, which has no octets of its own: Perl's ``unix/`` as bytes.
 UNIX: Final = b"\x01\x00"
 """Stands for "a UNIX domain socket" where a packed host is expected; its text is ``unix/``."""
 
@@ -172,7 +173,7 @@ def _hexadecimal(digits: str) -> int | None:
 
 
 def parse_unix(text: str, /) -> bytes | None:
-    """Return :data:`UNIX` if *text* is ``unix/``, else ``None``.
+    """Return the packed address of UNIX sockets if *text* is ``unix/``, else ``None``.
 
     Perl: ``parse_unix $text``
     """
@@ -268,8 +269,8 @@ def _longest_zeros(groups: list[int]) -> tuple[int, int]:
 def format_address(packed: bytes, /) -> str | None:
     """Return the text of a packed host, or ``None`` if it has no known length.
 
-    A v4-mapped IPv6 address is printed as the IPv4 address that it is; :data:`UNIX` gives
-    ``unix/``.
+    A v4-mapped IPv6 address is printed as the IPv4 address that it is, and that of
+    UNIX sockets as ``unix/``.
 
     Raises:
         TypeError: If *packed* is not ``bytes``.

@@ -137,7 +137,7 @@ class ThreadResolver:
 
         Returns:
             The addresses in the order to try; ``[]`` if the host exists but has none of this
-            family. The lookup goes on when the condvar is forgotten; :meth:`CondVar.cancel`
+            family. The lookup goes on when the condvar is forgotten; its ``cancel()``
             drops it if it has not been started.
 
         Raises:

@@ -152,7 +152,7 @@ class Server(Held):
 
     @property
     def address(self) -> Address:
-        """The first of :attr:`addresses`."""
+        """The first of ``addresses``."""
         return self.addresses[0]
 
     def pause(self) -> None:

@@ -34,8 +34,12 @@ _PROTOCOLS: Final = {"stream": socket.IPPROTO_TCP, "dgram": socket.IPPROTO_UDP}
 class AddressInfo(NamedTuple):
     """One place to connect to: the arguments of ``socket.socket`` and of its ``connect``.
 
-    ``sockaddr`` is ``(host, port)`` for IPv4, ``(host, port, flow, scope id)`` for IPv6 and
-    the path for a UNIX socket.
+    Attributes:
+        family: ``AF_INET``, ``AF_INET6`` or ``AF_UNIX`` of the ``socket`` module.
+        type: ``SOCK_STREAM`` or ``SOCK_DGRAM``.
+        protocol: The protocol number; 0 leaves it to the kernel.
+        sockaddr: ``(host, port)`` for IPv4, ``(host, port, flow, scope id)`` for IPv6 and the path
+            for a UNIX socket.
     """
 
     family: int

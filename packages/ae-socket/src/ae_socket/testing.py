@@ -24,7 +24,14 @@ if TYPE_CHECKING:
 
 
 class SrvRecord(NamedTuple):
-    """One SRV record, as a resolver's ``srv`` returns it."""
+    """One SRV record, as a resolver's ``srv`` returns it.
+
+    Attributes:
+        priority: The lowest is tried first.
+        weight: The share among those of one priority.
+        port: Where the service listens.
+        target: The host; ``"."`` says that the service is not offered.
+    """
 
     priority: int
     weight: int
@@ -37,8 +44,8 @@ class ScriptedResolver:
 
     Args:
         names: For each host what it resolves to: addresses, ``(address, port)`` pairs where
-            the port is not the one that is asked for, :class:`AddressInfo` as they are, an
-            exception to throw, or ``None`` for an answer that never comes. A name with a
+            the port is not the one that is asked for, :class:`ae_socket.AddressInfo` as they
+            are, an exception to throw, or ``None`` for an answer that never comes. A name with a
             final dot is answered as the one without.
         services: SRV records for ``"_service._protocol.domain"``, an exception, or ``None``, as
             for *names*; without it, the resolver has no ``srv``.

@@ -133,7 +133,7 @@ class Session(Details):
     peer_name: str | None
     unused_data: bytes
 
-    copies_input = True  # of what `feed` is given nothing is kept
+    copies_input = True  #: Of what ``feed`` is given nothing is kept.
 
     def __init__(
         self,

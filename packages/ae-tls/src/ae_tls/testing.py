@@ -29,8 +29,11 @@ if TYPE_CHECKING:
 
     from ae_handle.abc import TlsSession
 
+#: Kinds of key: curves P-256 and P-384, RSA of 2048 and (too weak) 1024 bits, Ed25519.
 KeyType: TypeAlias = Literal["ec", "ec384", "rsa", "rsa1024", "ed25519"]
+#: What a certificate is for: its extended key usage.
 Purpose: TypeAlias = Literal["server", "client", "ocsp", "email", "any"]
+#: What an OCSP response says of a certificate.
 OcspStatus: TypeAlias = Literal["good", "revoked", "unknown"]
 
 _DAY: Final = dt.timedelta(days=1)
@@ -276,7 +279,7 @@ class CertificateAuthority:
 def pump(a: TlsSession, b: TlsSession, *, limit: int = 100) -> None:
     """Carry ciphertext between two sessions until neither has anything to say.
 
-    No plaintext is read. What :meth:`feed` raises is raised here, after everything that both
+    No plaintext is read. What ``feed`` raises is raised here, after everything that both
     sides had to say was carried.
 
     Args:

@@ -49,7 +49,7 @@ def timeout(seconds: float | None) -> TimeLimit:
         seconds: From the beginning of the block. 0 is up at the first wait, None is no limit.
 
     Returns:
-        A context manager for one use; its value has :meth:`TimeLimit.reschedule`.
+        A context manager for one use; its value has ``reschedule(seconds)``, which moves the end.
 
     **When**: the time is up while the block waits: what it awaits is cancelled there, as by
     ``Task.cancel()`` or a cancelled scope, and once that has left the block it is raised as

@@ -33,8 +33,8 @@ T = TypeVar("T")
 class ForkCallError(AEError):
     """The function of a :func:`fork_call` gave neither a result nor an exception that travels.
 
-    Either the child raised something that cannot be pickled: :attr:`type`, :attr:`text` and
-    :attr:`traceback` describe it. Or it ended without an answer: :attr:`status` says how.
+    Either the child raised something that cannot be pickled: ``type``, ``text`` and ``traceback``
+    describe it. Or it ended without an answer: ``status`` says how.
     """
 
     #: The name of the exception's class, or None.

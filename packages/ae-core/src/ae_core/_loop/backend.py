@@ -102,7 +102,7 @@ class Backend(ABC):
         self.on_deadline = on_deadline
 
     def escaped(self, error: BaseException) -> None:
-        """Give *error* to :attr:`on_escaped`."""
+        """Give *error* to ``on_escaped``."""
         if self.on_escaped is not None:
             self.on_escaped(error)
 

@@ -396,8 +396,11 @@ def ctx(name: str | Context | None = _CALLER) -> Context:
     return Context() if name is None else _resolve(name)
 
 
+#: Where the messages of all contexts without a parent of their own go first; it passes them on.
 COLLECT: Final = Context()
+#: Below COLLECT: lets through what its level admits (``AE_VERBOSE``), to LOG.
 FILTER: Final = Context()
+#: The last: writes to stderr unless ``AE_LOG`` or the program says otherwise.
 LOG: Final = Context()
 
 

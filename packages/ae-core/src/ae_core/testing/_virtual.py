@@ -59,7 +59,7 @@ class VirtualBackend(Backend):
         TypeError, ValueError: If a number is none, or not finite, or *threshold* is below zero.
     """
 
-    name = "virtual"
+    name = "virtual"  #: What ``detect()`` shows.
     strict_idle = True
     owns_wait = True
     nests = True

@@ -48,7 +48,9 @@ class _Need(Enum):
         return "NEED_MORE"
 
 
+#: What a reader returns that has not found a whole item yet. It must have consumed nothing.
 NEED_MORE: Final = _Need.MORE
+#: The type of NEED_MORE, for the annotations of readers: ``-> bytes | NeedMore``.
 NeedMore: TypeAlias = Literal[_Need.MORE]
 
 Mark: TypeAlias = "tuple[bytes | bytearray, int, tuple[bytes, ...] | None]"
