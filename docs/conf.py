@@ -33,7 +33,9 @@ extensions = [
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["_build"]
 nitpicky = True
-nitpick_ignore = [("py:class", name) for name in ("Certificate", "Key", "Sockaddr", "TlsRole", "TlsState")]
+#: Types that are names for longer ones.
+ALIASES = ("Certificate", "Key", "Sockaddr", "TlsRole", "TlsState")
+nitpick_ignore = [("py:class", name) for name in ALIASES]
 
 html_theme = "furo"
 html_title = "AnyEvent for Python"

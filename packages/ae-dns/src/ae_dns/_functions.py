@@ -88,7 +88,7 @@ def install() -> None:
 
 
 def a(name: str) -> ae.CondVar[list[str]]:
-    """Look up the IPv4 addresses of *name*, ``[]`` on any failure.
+    """Look up the IPv4 addresses of *name*; ``[]`` if it has none.
 
     Asks :func:`resolver`. Tell "none" from "failed" by ``resolve(name, "A")``, which raises.
 
@@ -98,9 +98,9 @@ def a(name: str) -> ae.CondVar[list[str]]:
 
 
 def aaaa(name: str) -> ae.CondVar[list[str]]:
-    """Look up the IPv6 addresses of *name*, ``[]`` on any failure.
+    """Look up the IPv6 addresses of *name*; ``[]`` if it has none.
 
-    Asks :func:`resolver`. Tell "none" from "failed" by ``resolve(name, "AAAA")``, which raises.
+    Asks :func:`resolver`.
 
     Perl: ``AnyEvent::DNS::aaaa``
     """
@@ -108,7 +108,7 @@ def aaaa(name: str) -> ae.CondVar[list[str]]:
 
 
 def ns(domain: str) -> ae.CondVar[list[str]]:
-    """Look up the name servers of *domain*, ``[]`` on any failure.
+    """Look up the name servers of *domain*; ``[]`` if it has none.
 
     Asks :func:`resolver`.
 
@@ -118,10 +118,9 @@ def ns(domain: str) -> ae.CondVar[list[str]]:
 
 
 def mx(domain: str) -> ae.CondVar[list[str]]:
-    """Look up the mail hosts of *domain*, the preferred first, ``[]`` on any failure.
+    """Look up the mail hosts of *domain*, the preferred first; ``[]`` if it has none.
 
-    Asks :func:`resolver`. A program that delivers mail must tell "none" from "failed":
-    ``resolve(domain, "MX")`` raises.
+    ``["."]`` says that the domain accepts no mail (RFC 7505). Asks :func:`resolver`.
 
     Perl: ``AnyEvent::DNS::mx``
     """
@@ -129,7 +128,7 @@ def mx(domain: str) -> ae.CondVar[list[str]]:
 
 
 def txt(name: str) -> ae.CondVar[list[str]]:
-    """Look up the texts of *name*, ``[]`` on any failure.
+    """Look up the texts of *name*; ``[]`` if it has none.
 
     The strings of one record are joined. Octets that are not UTF-8 become surrogates
     (``errors="surrogateescape"``). Asks :func:`resolver`.
@@ -140,7 +139,7 @@ def txt(name: str) -> ae.CondVar[list[str]]:
 
 
 def ptr(name: str) -> ae.CondVar[list[str]]:
-    """Look up the PTR records of *name*, ``[]`` on any failure.
+    """Look up the PTR records of *name*; ``[]`` if it has none.
 
     *name* is one below ``in-addr.arpa`` or ``ip6.arpa``; :func:`reverse_lookup` takes an address.
     Asks :func:`resolver`.
@@ -161,7 +160,7 @@ def any_(name: str) -> ae.CondVar[list[str]]:
 
 
 def srv(service: str, proto: str, domain: str) -> ae.CondVar[list[Srv]]:
-    """Look up where *service* over *proto* is offered for *domain*, ``[]`` on any failure.
+    """Look up where *service* over *proto* is offered for *domain*; ``[]`` if nothing says so.
 
     The records come in the order to try them: by priority, then at random by weight (RFC 2782).
     A target of ``"."`` says that the service is decidedly not offered. Asks :func:`resolver`.
