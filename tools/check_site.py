@@ -60,7 +60,7 @@ def complaints(folder: Path) -> list[str]:
 
 
 def main() -> int:
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "docs/_build/html")
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "build/site")
     wrong = complaints(folder)
     print(*wrong, sep="\n", end="\n" if wrong else "")
     print(f"{folder}: {len(wrong)} complaints")
