@@ -10,6 +10,7 @@ import pytest
 
 import ae_core as ae
 import ae_dns
+from ae_core.abc import Backend
 from ae_core.testing import leak_check
 from ae_dns.testing import DROP, TRUNCATE, NameServer, Query, Step, rcode
 
@@ -555,3 +556,46 @@ def test_installed_it_resolves_for_ae_socket(resolver: ae_dns.Resolver) -> None:
     ae_dns.install()
     infos = ae_socket.resolve("www.demo.test", 80, family=4).recv(RECV)
     assert [info.sockaddr for info in infos] == [("192.0.2.80", 80), ("192.0.2.81", 80)]
+
+
+def test_a_lookup_whose_only_awaiter_is_cancelled_frees_its_slot(backend: Backend) -> None:
+    async def main() -> None:
+        with NameServer(ZONE) as server:
+            server.script("silent.test", "*", *[DROP] * 9)
+            resolver = ae_dns.Resolver(servers=[server.endpoint], timeouts=(60,), max_outstanding=1)
+            starts: list[Callable[[], ae.CondVar[Any]]] = [
+                lambda: resolver.a("silent.test."),
+                lambda: resolver.resolve("silent.test.", "MX"),
+                lambda: resolver.getaddrinfo("silent.test.", 80, family=4),
+                lambda: resolver.reverse_verify("192.0.2.80"),
+            ]
+            server.script("80.2.0.192.in-addr.arpa", "PTR", *[DROP] * 9)
+            for start in starts:
+
+                async def ask(start: Callable[[], ae.CondVar[Any]] = start) -> object:
+                    return await start()
+
+                task = ae.spawn(ask())
+                while not resolver.statistics()["outstanding"]:
+                    await ae.sleep(0)
+                next_one = resolver.a("www.demo.test.")
+                task.cancel()
+                with pytest.raises((ae.CancelledError, ae.cancelled_class())):
+                    await task
+                assert await next_one == ["192.0.2.80"]
+                assert resolver.statistics()["outstanding"] == 0
+
+    ae.run(main())
+
+
+def test_a_cancelled_wait_for_a_slot_is_over(resolver: ae_dns.Resolver) -> None:
+    slots = [resolver.wait_for_slot() for _ in range(3)]
+    slots[1].cancel()
+    assert slots[2].recv(RECV) is resolver
+    assert slots[0].ready
+
+
+def test_lookups_say_what_they_are(resolver: ae_dns.Resolver) -> None:
+    found = resolver.mx("demo.test")
+    assert "lookup of demo.test MX" in repr(found)
+    found.recv(RECV)

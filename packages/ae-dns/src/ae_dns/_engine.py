@@ -121,6 +121,10 @@ class Engine:
         self._slot_waiters.append(callback)
         ae.postpone(self._settle)
 
+    def leave_slot_queue(self, callback: Callable[[], object]) -> None:
+        """Do not call *callback*, which was given to :meth:`wait_for_slot`."""
+        self._slot_waiters.remove(callback)
+
     @property
     def queued(self) -> int:
         return len(self._queue)

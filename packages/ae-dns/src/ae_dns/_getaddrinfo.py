@@ -151,7 +151,7 @@ class _HostLookup:
     ) -> None:
         self.queries = queries
         self.infos_of = infos_of
-        self.result: ae.CondVar[Infos] = ae.CondVar(self.on_result)
+        self.result: ae.CondVar[Infos] = ae.CondVar(cancel=self.end)
         self.error: ResolveError | None = None
         self.lookups: list[Lookup] = []
         self.delay: ae.Watcher | None = None
@@ -177,6 +177,7 @@ class _HostLookup:
         except Exception as error:
             if self.result.ready:
                 raise
+            self.end()
             self.result.throw(error.with_traceback(None))
 
     def try_next(self) -> None:
@@ -216,7 +217,9 @@ class _HostLookup:
         """Finish with the addresses there are; if there are none, see what is left to try."""
         texts = self.texts()
         if texts:
-            self.result.send(self.infos_of(texts))
+            infos = self.infos_of(texts)
+            self.end()
+            self.result.send(infos)
             return
         for lookup in self.lookups:
             error = lookup.error()
@@ -226,7 +229,8 @@ class _HostLookup:
                 self.names.clear()
         self.try_next()
 
-    def on_result(self, _: object) -> None:
+    def end(self) -> None:
+        """Ask no more."""
         self.delay = None
         lookups, self.lookups = self.lookups, []  # they refer to this object
         for lookup in lookups:

@@ -9,6 +9,7 @@ __all__ = (
     "deliver_srv",
     "deliver_texts",
     "impossible",
+    "in_next_turn",
 )
 
 from collections.abc import Callable, Collection, Sequence
@@ -20,6 +21,7 @@ import ae_core as ae
 from ._answers import Answer, Srv, make_address, name_text, order_srv, texts
 from ._errors import NoData, NoSuchName, ResolveError
 from ._resolution import Exchange, Reply, Resolution
+from ._wire_fast import decode_name
 from ._wire_full import Record
 
 if TYPE_CHECKING:
@@ -60,7 +62,9 @@ class Lookup(Resolution):
         self.engine: Engine = engine
         self.wants_addresses: bool = deliver is deliver_addresses
         self.exchange: Exchange | None = None
-        self.condvar: ae.CondVar[Any] = ae.CondVar(self._on_ready)
+        self.condvar: ae.CondVar[Any] = ae.CondVar(
+            cancel=self._on_cancel, describe=partial(_description, self.question)
+        )
 
     def exchange_over(self, exchange: Exchange) -> None:
         """Take what the exchange brought, and ask on or deliver."""
@@ -103,10 +107,17 @@ class Lookup(Resolution):
             reading = reading._replace(ttl=max(0, reading.ttl - age))
         return self.take(reading, reply)
 
-    def _on_ready(self, condvar: ae.CondVar[Any]) -> None:
-        if condvar.cancelled and self.exchange is not None:
+    def _on_cancel(self) -> None:
+        if self.exchange is not None:
             self.engine.leave(self.exchange, self)
             self.exchange = None
+
+
+def _description(question: bytes) -> str:
+    import dns.rdatatype
+
+    rdtype = dns.rdatatype.to_text(dns.rdatatype.RdataType.make(question[-4] << 8 | question[-3]))
+    return f"lookup of {decode_name(question[:-4])} {rdtype}"
 
 
 def deliver_addresses(lookup: Lookup) -> None:
@@ -171,11 +182,16 @@ def _rdatas(lookup: Lookup) -> list[Any]:
 
 def impossible(error: ValueError) -> ae.CondVar[Any]:
     """Return a condvar that is thrown why a name cannot be asked for, in the next turn."""
-    condvar: ae.CondVar[Any] = ae.CondVar()
+    return in_next_turn(lambda condvar: condvar.throw(ResolveError(str(error))))
+
+
+def in_next_turn(deliver: Callable[[ae.CondVar[Any]], None]) -> ae.CondVar[Any]:
+    """Return a condvar that *deliver* makes ready in the next turn, unless it is cancelled."""
+    condvar: ae.CondVar[Any] = ae.CondVar(cancel=lambda: None)
 
     def settle() -> None:
         if not condvar.ready:
-            condvar.throw(ResolveError(str(error)))
+            deliver(condvar)
 
     ae.postpone(settle)
     return condvar

@@ -384,8 +384,14 @@ class Resolver:
 
         Perl: ``$resolver->wait_for_slot``
         """
-        condvar: ae.CondVar[Resolver] = ae.CondVar()
-        self._here().wait_for_slot(partial(_send_unless_ready, condvar, self))
+        engine = self._here()
+        condvar: ae.CondVar[Resolver]
+
+        def serve() -> None:
+            condvar.send(self)
+
+        condvar = ae.CondVar(cancel=partial(engine.leave_slot_queue, serve))
+        engine.wait_for_slot(serve)
         return condvar
 
     # ------------------------------------------------------------- for this package
@@ -548,8 +554,3 @@ _deliver_mx = deliver_texts("mx")
 _deliver_txt = deliver_texts("txt")
 _deliver_ptr = deliver_texts("ptr")
 _deliver_any = deliver_texts("any")
-
-
-def _send_unless_ready(condvar: ae.CondVar[T], value: T) -> None:
-    if not condvar.ready:
-        condvar.send(value)

@@ -10,6 +10,7 @@ import ae_core as ae
 from ae_socket import parse_address
 
 from ._errors import ResolveError
+from ._lookup import in_next_turn
 
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 _COMPATIBLE: Final = bytes(12)
@@ -39,17 +40,22 @@ def reverse_name(ip: str) -> str | None:
 def reverse_lookup(queries: Queries, ip: str) -> ae.CondVar[list[str]]:
     """Do ``Resolver.reverse_lookup``."""
     name = reverse_name(ip)
-    return _nothing() if name is None else queries.ptr(name)
+    return in_next_turn(_send_nothing) if name is None else queries.ptr(name)
 
 
 def reverse_verify(queries: Queries, ip: str) -> ae.CondVar[list[str]]:
     """Do ``Resolver.reverse_verify``."""
     packed = _packed(ip)
     if packed is None:
-        return _nothing()
+        return in_next_turn(_send_nothing)
     found = reverse_lookup(queries, ip)
-    result: ae.CondVar[list[str]] = ae.CondVar()
     pending: list[ae.CondVar[list[str]]] = [found]
+
+    def cancel() -> None:
+        for condvar in pending:
+            condvar.cancel()
+
+    result: ae.CondVar[list[str]] = ae.CondVar(cancel=cancel)
 
     def on_names(found: ae.CondVar[list[str]]) -> None:
         if result.ready:
@@ -76,13 +82,7 @@ def reverse_verify(queries: Queries, ip: str) -> ae.CondVar[list[str]]:
         if not forward:
             result.send([])
 
-    def on_result(result: ae.CondVar[list[str]]) -> None:
-        if result.cancelled:
-            for condvar in pending:
-                condvar.cancel()
-
     found.on_ready(on_names)
-    result.on_ready(on_result)
     return result
 
 
@@ -120,12 +120,5 @@ def _packed(ip: str) -> bytes | None:
     return packed
 
 
-def _nothing() -> ae.CondVar[list[str]]:
-    result: ae.CondVar[list[str]] = ae.CondVar()
-
-    def settle() -> None:
-        if not result.ready:
-            result.send([])
-
-    ae.postpone(settle)
-    return result
+def _send_nothing(condvar: ae.CondVar[list[str]]) -> None:
+    condvar.send([])

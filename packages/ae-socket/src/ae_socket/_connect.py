@@ -92,7 +92,9 @@ def tcp_connect(
 
         **When**: nothing is called before the function returned. **Lifetime**: the
         operation goes on when the condvar is forgotten; ``cancel()`` ends it, closes
-        everything, and *on_connect* is not called.
+        everything, and *on_connect* is not called. So does the cancellation of all coroutines
+        that await it; a socket that was sent and that none of them took is closed, unless
+        *on_connect* was told of it.
 
     Raises:
         TypeError: At once, if an argument has the wrong type.
@@ -277,6 +279,14 @@ def _pending_error(sock: socket.socket, code: int | None) -> int:
     return code or errno.ENOTCONN
 
 
+def _description(host: str, service: str | int) -> str:
+    return f"connect to {_target_text(host, service)}"
+
+
+def _target_text(host: str, service: str | int) -> str:
+    return format_host_port(host, str(service).replace("\0", "@"))
+
+
 class _Connect:
     """The whole operation."""
 
@@ -322,8 +332,12 @@ class _Connect:
         self._expect()
 
     def _expect(self) -> None:
-        self.result = ae.CondVar()
-        self.result.on_ready(self._on_result)
+        # What on_connect was told of is the program's, whatever becomes of those who await.
+        self.result = ae.CondVar(
+            cancel=self._finish,
+            untaken=close_socket if self._on_connect is None else None,
+            describe=partial(_description, *self._asked),
+        )
         if self._timeout is not None:
             self._deadline = ae.timer(self._timeout, self._on_deadline)
 
@@ -437,10 +451,6 @@ class _Connect:
         errors = self._errors_so_far() or [OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))]
         self.give_up(self._failed(errors, errno.ETIMEDOUT))
 
-    def _on_result(self, result: ae.CondVar[socket.socket]) -> None:
-        if result.cancelled:
-            self._finish()
-
     # ------------------------------------------------------------------ the end
 
     def is_over(self) -> bool:
@@ -451,9 +461,7 @@ class _Connect:
         return [error for _index, error in sorted(self._errors.items())]
 
     def _failed(self, errors: list[OSError], code: int | None = None) -> ConnectFailed:
-        host, service = self._asked
-        target = format_host_port(host, str(service).replace("\0", "@"))
-        return ConnectFailed(f"cannot connect to {target}", errors, errno=code)
+        return ConnectFailed(f"cannot connect to {_target_text(*self._asked)}", errors, errno=code)
 
     def _send(self, sock: socket.socket) -> None:
         self._finish()

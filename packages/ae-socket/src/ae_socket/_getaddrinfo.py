@@ -70,12 +70,11 @@ class _Job:
         self.answer: list[AddressInfo] = []
         self.error: Exception | None = None
         self.backend = ae.detect()
-        self.result: ae.CondVar[list[AddressInfo]] = ae.CondVar()
+        self.result: ae.CondVar[list[AddressInfo]] = ae.CondVar(cancel=self._release)
         # Without it a blocked recv() would see a loop with nothing to wait for: Deadlock.
         self.pending = ae.pending()
-        self.result.on_ready(self._release)
 
-    def _release(self, _result: object) -> None:
+    def _release(self) -> None:
         self.pending.cancel()
 
     def ask(self, hosts: HostsFile) -> None:
@@ -91,6 +90,7 @@ class _Job:
             worker.join()
         if self.result.ready:
             return
+        self._release()
         if self.error is not None:
             error, self.error = self.error, None
             self.result.throw(error)

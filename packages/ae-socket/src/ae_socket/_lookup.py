@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import ae_core as ae
 
+from ._addresses import format_host_port
 from ._arguments import check_resolver, check_target, check_text
 from ._environment import protocols
 from ._errors import ResolveFailed
@@ -110,7 +111,8 @@ def resolve(
     if family not in (0, 4, 6):
         raise ValueError(f"expected family 0, 4 or 6, got {family!r}")
     socket_type(type)
-    operation = AddressLookup(family, type, resolver, alternate=False)
+    asked = format_host_port(host, str(service).replace("\0", "@"))
+    operation = AddressLookup(asked, family, type, resolver, alternate=False)
     try:
         operation.begin(parse_target(host, service, type))
     except Exception as error:
@@ -126,7 +128,7 @@ def lookup(
     With *alternate* the families alternate, for each SRV target on its own, because its priority
     counts more than its family.
     """
-    operation = AddressLookup(0, "stream", resolver, alternate=alternate)
+    operation = AddressLookup(target.host, 0, "stream", resolver, alternate=alternate)
     try:
         operation.begin(target)
     except Exception as error:
@@ -138,6 +140,7 @@ class AddressLookup:
     """One call of :func:`resolve`: asks the resolver, and puts its answers together.
 
     Args:
+        asked: What is looked up, for people.
         family: 0, 4 or 6.
         kind: ``"stream"`` or ``"dgram"``.
         resolver: Who is asked; ``None``: the default.
@@ -148,9 +151,17 @@ class AddressLookup:
     """
 
     def __init__(
-        self, family: int, kind: SocketType, resolver: Resolver | None, *, alternate: bool
+        self,
+        asked: str,
+        family: int,
+        kind: SocketType,
+        resolver: Resolver | None,
+        *,
+        alternate: bool,
     ) -> None:
-        self.result: ae.CondVar[list[AddressInfo]] = ae.CondVar(self._on_result)
+        self.result: ae.CondVar[list[AddressInfo]] = ae.CondVar(
+            cancel=self._end, describe=partial("resolve {}".format, asked)
+        )
         self._is_ordered = protocols()[1]
         self._family = family
         self._families = allowed_families(family)
@@ -208,6 +219,7 @@ class AddressLookup:
             if self.result.ready:
                 raise
             error.__traceback__ = None  # it refers to this frame, and so to ourselves
+            self._end()
             self.result.throw(error)
 
     def _start_timer(self, delay: float, step: Callable[[], None]) -> None:
@@ -237,6 +249,7 @@ class AddressLookup:
             if targets:
                 self._ask(targets)
             else:
+                self._end()
                 self.result.send([])
         elif self._found:
             self._on_progress()  # the host has been asked for already
@@ -342,14 +355,17 @@ class AddressLookup:
             if self._is_ordered:
                 found.sort(key=lambda info: self._families.index(FAMILY[info.family]))
             infos += interleave(found, lambda info: info.family) if self._alternate else found
-        if self._errors and not infos:
-            self.result.throw(self._errors[min(self._errors)])
+        errors = self._errors
+        self._end()
+        if errors and not infos:
+            self.result.throw(errors[min(errors)])
         else:
             self.result.send(list(dict.fromkeys(infos)))
 
     # ------------------------------------------------------------------ the end
 
-    def _on_result(self, _result: object) -> None:
+    def _end(self) -> None:
+        """Ask no more: cancel what is pending."""
         self._stop_timer()
         records, self._records = self._records, None
         if records is not None:

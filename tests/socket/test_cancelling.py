@@ -1,0 +1,130 @@
+"""Whoever awaits a connect or a lookup may be cancelled at any moment: nothing stays open."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import pytest
+
+import ae_core as ae
+from ae_core.abc import Backend
+from ae_socket import _connect, resolve, tcp_connect, tcp_server
+from ae_socket.testing import ScriptedResolver
+
+
+class Peer:
+    """Listens, and keeps what it accepts."""
+
+    def __init__(self) -> None:
+        self.accepted: list[socket.socket] = []
+        self.server = tcp_server("127.0.0.1", 0, lambda sock, *_: self.accepted.append(sock))
+        self.port = int(self.server.address[1])
+
+    def __enter__(self) -> Peer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.cancel()
+        for sock in self.accepted:
+            sock.close()
+
+
+async def connect(port: int, **options: Any) -> socket.socket:
+    return await tcp_connect("127.0.0.1", port, **options)
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Call what is in the list when a socket has been sent, before any awaiter has it."""
+    calls: list[Any] = []
+    original = _connect._Connect._send
+
+    def send(operation: Any, sock: socket.socket) -> None:
+        original(operation, sock)
+        for call in calls:
+            call(sock)
+
+    monkeypatch.setattr(_connect._Connect, "_send", send)
+    return calls
+
+
+def test_a_socket_that_was_sent_and_not_taken_is_closed(backend: Backend, sent: list[Any]) -> None:
+    async def main() -> None:
+        with Peer() as peer:
+            task = ae.spawn(connect(peer.port))
+            socks: list[socket.socket] = []
+            sent.extend((socks.append, lambda _: task.cancel()))
+            with pytest.raises((ae.CancelledError, ae.cancelled_class())):
+                await task
+            await ae.sleep(0)
+            assert [sock.fileno() for sock in socks] == [-1]
+
+    ae.run(main())
+
+
+def test_a_socket_that_on_connect_was_told_of_stays_open(backend: Backend, sent: list[Any]) -> None:
+    async def main() -> None:
+        with Peer() as peer:
+            told: list[socket.socket] = []
+            task = ae.spawn(connect(peer.port, on_connect=lambda sock, *_: told.append(sock)))
+            sent.append(lambda _: task.cancel())
+            with pytest.raises((ae.CancelledError, ae.cancelled_class())):
+                await task
+            await ae.sleep(0)
+            [sock] = told
+            assert sock.fileno() >= 0
+            sock.close()
+
+    ae.run(main())
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_a_connect_whose_awaiter_is_cancelled_in_any_turn_leaves_nothing(
+    backend: Backend, turns: int
+) -> None:
+    async def main() -> None:
+        with Peer() as peer:
+            connecting = ae.spawn(connect(peer.port, timeout=60))
+            for _ in range(turns):
+                await ae.sleep(0)
+            connecting.cancel()
+            try:
+                (await connecting).close()
+            except (ae.CancelledError, ae.cancelled_class()):
+                await ae.sleep(0)
+
+    ae.run(main())  # an open socket is an error of the test: a warning, and a leak
+
+
+def test_a_lookup_whose_only_awaiter_is_cancelled_is_cancelled(backend: Backend) -> None:
+    async def lookup(resolver: ScriptedResolver) -> object:
+        return await resolve("x.test", 80, resolver=resolver)
+
+    async def connecting(resolver: ScriptedResolver) -> object:
+        return await tcp_connect("x.test", "http", resolver=resolver)
+
+    async def main() -> None:
+        for services in (None, {"_http._tcp.x.test": None}):
+            for asks in (lookup, connecting):
+                resolver = ScriptedResolver({"x.test": None}, services)
+                task = ae.spawn(asks(resolver))
+                while not resolver.pending:
+                    await ae.sleep(0)
+                task.cancel()
+                with pytest.raises((ae.CancelledError, ae.cancelled_class())):
+                    await task
+                await ae.sleep(0)
+                assert [each.cancelled for each in resolver.pending] == [True]
+
+    ae.run(main())
+
+
+def test_operations_say_what_they_are() -> None:
+    resolver = ScriptedResolver({"x.test": None})
+    connecting = tcp_connect("x.test", "http=8080", resolver=resolver)
+    looking = resolve("x.test", 80, resolver=resolver)
+    assert "connect to x.test:http=8080" in repr(connecting)
+    assert "resolve x.test:80" in repr(looking)
+    connecting.cancel()
+    looking.cancel()
