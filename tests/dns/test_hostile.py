@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import struct
 import time
+import tracemalloc
 
 import pytest
 
@@ -212,6 +213,33 @@ def test_hostile_packets_get_a_verdict_soon(name: str) -> None:
     assert expected in (None, verdict)
     # The promise is 20 ms; the best of three in processor time keeps a busy machine out of it.
     assert min(timed(rdtype, wire) for _ in range(3)) < 0.1
+
+
+def peak(rdtype: int, wire: bytes) -> int:
+    """Return how many octets of memory reading *wire* takes at most."""
+    tracemalloc.start()
+    try:
+        tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
+        digest(rdtype, wire)
+        return tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+
+
+LARGE = {
+    "addresses": (A, many(A, lambda i: record(ME, A, number(i)), 16)),
+    "twice": (A, many(A, lambda i: record(ME, A, number(i % 3000)), 16)),
+    "ipv6": (AAAA, many(AAAA, lambda i: record(ME, AAAA, number(i) * 4), 28)),
+    "of-others": (A, many(A, lambda i: record(b"\0", A, number(i)), 15)),
+}
+
+
+@pytest.mark.parametrize("name", [*LARGE, *PACKETS])
+def test_no_packet_takes_more_than_a_mebibyte_to_read(name: str) -> None:
+    rdtype, wire = LARGE[name] if name in LARGE else PACKETS[name][:2]
+    digest(rdtype, wire)  # what is imported for the first record counts once
+    assert peak(rdtype, wire) <= 1 << 20
 
 
 def timed(rdtype: int, wire: bytes) -> float:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast, overload
 
 from ._resolution import Reply
 from ._wire_fast import Reading, decode_name
-from ._wire_full import Record, make_rdata
+from ._wire_full import make_rdata
 
 if TYPE_CHECKING:
     import dns.message
@@ -53,7 +53,7 @@ class Answer(Sequence["dns.rdata.Rdata"]):
 
     def __init__(self, reading: Reading, reply: Reply, rdtype: int, ttl: int) -> None:
         # Addresses become rdata when somebody looks at them: there may be thousands.
-        self._rdatas = cast("list[dns.rdata.Rdata | Record]", list(reading.values))
+        self._rdatas = cast("list[dns.rdata.Rdata | int]", list(reading.values))
         self._name = decode_name(reading.name)
         self._rdtype = rdtype
         self._reply = reply
@@ -99,7 +99,7 @@ class Answer(Sequence["dns.rdata.Rdata"]):
         if isinstance(index, slice):
             return tuple(self[i] for i in range(*index.indices(len(self._rdatas))))
         rdata = self._rdatas[index]
-        if isinstance(rdata, Record):
+        if isinstance(rdata, int):
             rdata = self._rdatas[index] = make_address(self._reply, rdata)
         return rdata
 
@@ -111,9 +111,9 @@ class Answer(Sequence["dns.rdata.Rdata"]):
         return f"<Answer {self._name} {self.rdtype.name} ttl={self._ttl} [{records}]>"
 
 
-def make_address(reply: Reply, record: Record) -> dns.rdata.Rdata:
-    """Return dnspython's object for an address in *reply*."""
-    rdata = make_rdata(reply.wire, record)
+def make_address(reply: Reply, start: int) -> dns.rdata.Rdata:
+    """Return dnspython's object for the address whose octets begin at *start* in *reply*."""
+    rdata = make_rdata(reply.wire, start)
     assert rdata is not None, "4 octets are an IPv4 address, 16 an IPv6 address"
     return rdata
 

@@ -22,7 +22,6 @@ from ._answers import Answer, Srv, make_address, name_text, order_srv, texts
 from ._errors import NoData, NoSuchName, ResolveError
 from ._resolution import Exchange, Reply, Resolution
 from ._wire_fast import decode_name
-from ._wire_full import Record
 
 if TYPE_CHECKING:
     from ._engine import Engine
@@ -175,8 +174,7 @@ def _rdatas(lookup: Lookup) -> list[Any]:
     assert reading is not None, "the lookup has an answer"
     assert reply is not None, "that stands in a reply"
     return [
-        make_address(reply, value) if isinstance(value, Record) else value
-        for value in reading.values
+        make_address(reply, value) if isinstance(value, int) else value for value in reading.values
     ]
 
 

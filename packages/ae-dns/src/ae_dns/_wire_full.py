@@ -7,12 +7,13 @@ message or :class:`MalformedReply`, never another exception.
 
 from __future__ import annotations
 
-__all__ = ("MalformedReply", "Message", "Record", "addresses", "make_rdata", "parse", "read")
+__all__ = ("MalformedReply", "Message", "addresses", "make_rdata", "parse", "read")
 
 import struct
+from array import array
 from collections.abc import Collection
 from socket import AF_INET6, inet_ntoa, inet_ntop
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ._wire_fast import (
     AAAA,
@@ -42,6 +43,10 @@ if TYPE_CHECKING:
 # handed out. Addresses are checked and shown without it: there may be as many of them as a
 # packet has room for, and they become rdata one by one, when somebody looks (`Answer`).
 #
+# A record is kept as the position of its contents, two octets in an array: what else there is to
+# know stands in front of them. An object for each would take more than a MiB for a reply of
+# 64 KiB.
+#
 # If the structure is broken, the reply is garbage and another server is asked. If the
 # contents of one record are, that record is left out (DNS-33).
 
@@ -52,6 +57,7 @@ _u32 = struct.Struct(">I").unpack_from
 _CNAME: Final = 5
 _SOA: Final = 6
 _OPT: Final = 41
+_ANY: Final = 255
 _ANY_CLASS: Final = 255
 
 _IN: Final = 1
@@ -73,45 +79,33 @@ class MalformedReply(ValueError):
     """The octets are no DNS message, or one beyond all bounds."""
 
 
-class Record(NamedTuple):
-    """Where a record of the answer section stands, and whose it is.
-
-    In the values of a :class:`Reading` it stands for an address: 4 or 16 octets of class IN.
-    """
-
-    owner: bytes
-    rdtype: int
-    rdclass: int
-    ttl: int
-    start: int
-    end: int
-
-
 class Message(NamedTuple):
     """A reply whose structure is sound.
 
     Attributes:
         wire: The octets.
         rcode: The whole response code, with the upper bits of EDNS.
-        answers: The records of the answer section.
+        answers: The records of the answer section by owner: where the contents of each begin.
+        types: The types of these records.
+        ttl: The least TTL of these records, ``MAX_TTL`` if there are none.
         negative_ttl: How long "there is none" is valid (RFC 2308), if the reply says.
     """
 
     wire: bytes
     rcode: int
-    answers: list[Record]
+    answers: dict[bytes, array[int]]
+    types: set[int]
+    ttl: int
     negative_ttl: int | None
 
     def lifetime(self, rdtype: int) -> tuple[int, bool]:
         """Return how many seconds it may be kept, and whether it says "there is none"."""
-        ttl = min((record.ttl for record in self.answers), default=MAX_TTL)
-        if self.rcode == 0 and any(
-            rdtype in (record.rdtype, _ANY_CLASS) for record in self.answers
-        ):
+        ttl = self.ttl
+        if self.rcode == 0 and self.types and (rdtype in self.types or rdtype == _ANY):
             return ttl, False
         if self.negative_ttl is None:
             # Aliases that lead elsewhere are worth keeping; a bare "none" is not.
-            return (ttl if self.answers and not self.rcode else 0), False
+            return (ttl if self.types and not self.rcode else 0), False
         return min(ttl, self.negative_ttl), True
 
 
@@ -138,7 +132,9 @@ def _parse(wire: bytes, question: bytes) -> Message:
     names: dict[bytes, bytes] = {b"\xc0\x0c": owner}
     known = names_in_question(question)
     known[LEFT] = _MAX_NAMES
-    records: list[Record] = []
+    records: dict[bytes, array[int]] = {}
+    types: set[int] = set()
+    least = MAX_TTL
     negative: int | None = None
     opt = False
     pos = 12 + len(question)
@@ -167,7 +163,13 @@ def _parse(wire: bytes, question: bytes) -> Message:
         if ttl > MAX_TTL:
             ttl = 0  # RFC 2181, 8
         if i < answers:
-            records.append(Record(owner, rdtype, rdclass, ttl, start, pos))
+            of_owner = records.get(owner)
+            if of_owner is None:
+                of_owner = records[owner] = array("H")
+            of_owner.append(start)
+            types.add(rdtype)
+            if ttl < least:
+                least = ttl
             if rdtype == wanted and rdclass == _IN and _ADDRESS.get(rdtype) == length:
                 countable -= 1
             elif rdtype in _LISTS:
@@ -188,7 +190,7 @@ def _parse(wire: bytes, question: bytes) -> Message:
         raise MalformedReply(f"more than {MAX_ANSWERS} records")
     if list_octets > _MAX_LIST_OCTETS or strings > _MAX_STRINGS:
         raise MalformedReply("its records have more items than make sense")
-    return Message(wire, rcode, records, negative)
+    return Message(wire, rcode, records, types, least, negative)
 
 
 def _next_name(wire: bytes, pos: int, known: dict[int, int]) -> tuple[bytes, int]:
@@ -206,31 +208,43 @@ def _count_strings(wire: bytes, pos: int, end: int) -> int:
     return count
 
 
-def _follow(message: Message, question: bytes, accept: Collection[int] | None) -> Reading:
-    """Follow the aliases from the name in *question*; the values are records.
+def _follow(
+    message: Message, question: bytes, accept: Collection[int] | None
+) -> tuple[Reading, list[int]]:
+    """Follow the aliases from the name in *question*.
 
     They are not followed into a special name: who is asked next knows better than the reply.
+
+    Returns:
+        A reading that has no values yet, and where the contents of the records begin that are the
+        answer.
     """
     name = question[:-4]
     rdclass = question[-2] << 8 | question[-1]
-    by_owner: dict[bytes, list[Record]] = {}
-    for record in message.answers:
-        if record.rdclass == rdclass or rdclass == _ANY_CLASS:
-            by_owner.setdefault(record.owner, []).append(record)
+    wire = message.wire
     ttl = MAX_TTL
     seen = [name]
     endless = False
     while True:
-        records = by_owner.get(name, [])
-        found = [record for record in records if accept is None or record.rdtype in accept]
-        if found:
-            ttl = min(ttl, *(record.ttl for record in found))
-            break
+        found: list[int] = []
         target: bytes | None = None
-        for record in records:
-            if record.rdtype == _CNAME and target is None:
-                target = _target(message.wire, record)
-                ttl = min(ttl, record.ttl)
+        alias_ttl = found_ttl = ttl
+        for start in message.answers.get(name, ()):
+            kind, its_class, its_ttl, length = _record(wire, start - 10)
+            if its_class != rdclass and rdclass != _ANY_CLASS:
+                continue
+            if its_ttl > MAX_TTL:
+                its_ttl = 0  # RFC 2181, 8
+            if accept is None or kind in accept:
+                found.append(start)
+                found_ttl = min(found_ttl, its_ttl)
+            elif kind == _CNAME and target is None:
+                target = _target(wire, start, start + length)
+                alias_ttl = min(alias_ttl, its_ttl)
+        if found:
+            ttl = found_ttl
+            break
+        ttl = alias_ttl
         if target is None:
             break
         name = target
@@ -240,28 +254,27 @@ def _follow(message: Message, question: bytes, accept: Collection[int] | None) -
             break
         seen.append(name)
         if is_special(name):
-            return Reading(0, len(seen) - 1, name, [], ttl, None)
-    return Reading(
-        message.rcode, len(seen) - 1, name, list[Any](found), ttl, message.negative_ttl, endless
-    )
+            return Reading(0, len(seen) - 1, name, [], ttl, None), []
+    reading = Reading(message.rcode, len(seen) - 1, name, [], ttl, message.negative_ttl, endless)
+    return reading, found
 
 
-def _target(wire: bytes, record: Record) -> bytes | None:
+def _target(wire: bytes, start: int, end: int) -> bytes | None:
     try:
-        name, end = read_name(wire, record.start)
+        name, stop = read_name(wire, start)
     except (IndexError, Undecided):
         return None
-    return name if end == record.end else None
+    return name if stop == end else None
 
 
 def addresses(message: Message, question: bytes) -> Reading:
     """Do what ``_wire_fast.read_addresses`` does, whatever the shape of the reply."""
     rdtype = question[-4] << 8 | question[-3]
-    reading = _follow(message, question, (rdtype,))
+    reading, starts = _follow(message, question, (rdtype,))
+    wire = message.wire
     values: dict[str, None] = {}
-    for record in reading.values:
-        assert isinstance(record, Record)
-        octets = message.wire[record.start : record.end]
+    for start in starts:
+        octets = wire[start : start + (wire[start - 2] << 8 | wire[start - 1])]
         if len(octets) == (4 if rdtype == A else 16):
             values[inet_ntoa(octets) if rdtype == A else inet_ntop(AF_INET6, octets)] = None
     return reading._replace(values=list(values))
@@ -277,42 +290,46 @@ def read(message: Message, question: bytes, accept: Collection[int] | None) -> R
             aliases are answers and are not followed.
 
     Returns:
-        A reading whose values are :class:`dns.rdata.Rdata` objects; addresses are left as
-        :class:`Record`, for :func:`make_rdata`.
+        A reading whose values are :class:`dns.rdata.Rdata` objects; an address (4 or 16 octets of
+        class IN) is left as the position of its octets, an ``int``, for :func:`make_rdata`.
     """
-    reading = _follow(message, question, accept)
+    reading, starts = _follow(message, question, accept)
     wire = message.wire
     values: list[object] = []
     seen: dict[int, set[bytes]] = {}
-    for record in reading.values:
-        assert isinstance(record, Record)
-        octets = wire[record.start : record.end]
-        of_type = seen.setdefault(record.rdtype, set())
+    for start in starts:
+        rdtype, rdclass, _ttl, length = _record(wire, start - 10)
+        octets = wire[start : start + length]
+        of_type = seen.setdefault(rdtype, set())
         if octets in of_type:
             continue
-        if record.rdclass == _IN and record.rdtype in _ADDRESS:
-            value: object = record if len(octets) == _ADDRESS[record.rdtype] else None
+        if rdclass == _IN and rdtype in _ADDRESS:
+            value: object = start if length == _ADDRESS[rdtype] else None
         else:
-            value = make_rdata(wire, record)
+            value = make_rdata(wire, start)
         if value is not None:
             of_type.add(octets)
             values.append(value)
     return reading._replace(values=values)
 
 
-def make_rdata(wire: bytes, record: Record) -> dns.rdata.Rdata | None:
-    """Return dnspython's object for *record* of the reply *wire*, ``None`` if it is malformed."""
+def make_rdata(wire: bytes, start: int) -> dns.rdata.Rdata | None:
+    """Return dnspython's object for the record whose contents begin at *start* in *wire*.
+
+    ``None`` if they are malformed.
+    """
     import dns.rdata
     import dns.rdataclass
     import dns.rdatatype
 
+    rdtype, rdclass, _ttl, length = _record(wire, start - 10)
     try:
         return dns.rdata.from_wire(
-            dns.rdataclass.RdataClass.make(record.rdclass),
-            dns.rdatatype.RdataType.make(record.rdtype),
+            dns.rdataclass.RdataClass.make(rdclass),
+            dns.rdatatype.RdataType.make(rdtype),
             wire,
-            record.start,
-            record.end - record.start,
+            start,
+            length,
         )
     except Exception:
         # dnspython promises DNSException; others have escaped from single types before, and
