@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -493,3 +494,27 @@ def test_a_child_forked_inside_a_callback_runs_loops_of_its_own(host: Any, run: 
         return os.waitstatus_to_exitcode(status)
 
     assert run(main()) == 7
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_the_error_of_a_task_that_nobody_awaits_is_told_at_once(host: Any, debug: bool) -> None:
+    told: list[str] = []
+
+    async def failing() -> None:
+        raise LookupError("lost")
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda loop, context: told.append(context["message"]))
+        loop.call_soon(asyncio.Task, failing())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert told == ["Task exception was never retrieved"]
+
+    gc.disable()
+    try:
+        with asyncio.Runner(debug=debug, loop_factory=ae_guests.new_event_loop) as runner:
+            runner.run(main())
+    finally:
+        gc.enable()

@@ -401,12 +401,15 @@ class GuestLoop(_Base):  # type: ignore[misc]
                     self._ready.append(timer)
 
     def _run(self, end: float) -> bool:
-        """Run what is left of the turn; return whether time is up before its end."""
+        """Run what is left of the turn; return whether time is up before its end.
+
+        Lets go of each handle: this frame lives on in the traceback of what a task has raised.
+        """
         ready = self._ready
         until_look = CALLS_PER_LOOK
         while self._left > 0 and ready:
             self._left -= 1
-            handle = ready.popleft()
+            handle: Any = ready.popleft()
             if handle._cancelled:
                 continue
             if self._depth > 1 or self._debug:
@@ -416,8 +419,10 @@ class GuestLoop(_Base):  # type: ignore[misc]
             until_look -= 1
             if not until_look:
                 if self._left and self.time() >= end:
+                    handle = None
                     return True
                 until_look = CALLS_PER_LOOK
+        handle = None
         self._left = 0
         return False
 
@@ -428,16 +433,13 @@ class GuestLoop(_Base):  # type: ignore[misc]
                 handle._context.run(int)
             except RuntimeError:  # it is in use further up the stack
                 handle._context = handle._context.copy()
-        if not self._debug:
-            handle._run()
-            return
         before = self._current_handle
         started = self.time()
         try:
             self._current_handle = handle
             handle._run()
             took = self.time() - started
-            if took >= self.slow_callback_duration:
+            if self._debug and took >= self.slow_callback_duration:
                 _base_events.logger.warning(
                     "Executing %s took %.3f seconds",
                     _base_events._format_handle(handle),
@@ -445,6 +447,7 @@ class GuestLoop(_Base):  # type: ignore[misc]
                 )
         finally:
             self._current_handle = before
+            handle = None  # as in _run
 
     def _enter(self) -> tuple[Any, ...]:
         """Make this the running loop; return what :meth:`_leave` puts back."""
