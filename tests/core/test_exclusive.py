@@ -1,7 +1,7 @@
 """Backends that own the process (Twisted, Qt, GLib, Tk, gevent): one child process for each.
 
 It runs the conformance tests, in the blocking way (how coroutines are driven is the core's, and the
-same on all of them), and the debugging aids.
+same on all of them), the debugging aids, and what a busy loop lets in.
 """
 
 from __future__ import annotations
@@ -19,6 +19,6 @@ EXCLUSIVE = [spec for spec in BACKENDS if spec.exclusive]
 def test_backend_in_a_process_of_its_own(
     spec: BackendSpec, in_own_process: Callable[..., None]
 ) -> None:
-    aids = [f"tests/core/test_{aid}.py" for aid in ("debug_wrap", "debug_shell", "strict")]
-    which = "test_blocking or test_debug or test_strict"
+    aids = [f"tests/core/test_{aid}.py" for aid in ("debug_wrap", "debug_shell", "strict", "pace")]
+    which = "test_blocking or test_debug or test_strict or test_pace"
     in_own_process(spec, "-k", which, "tests/conformance", *aids)

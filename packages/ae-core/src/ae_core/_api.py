@@ -398,7 +398,9 @@ def postpone(callback: Callable[[], object]) -> None:
     """Call *callback* once, soon, but not inside this call.
 
     **When**: in the next turn of the loop, first-in first-out. What is postponed meanwhile runs
-    in the same turn. It cannot be taken back.
+    in the same turn, up to ten thousand calls. It cannot be taken back. For a turn that begins
+    after the loop has done whatever else it has to do, take ``timer(0, callback)``: other events
+    come in between on every loop, and what Tk or GTK do when nothing is due, as drawing.
 
     Raises:
         TypeError: If *callback* cannot be called.

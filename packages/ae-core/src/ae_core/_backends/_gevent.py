@@ -184,27 +184,30 @@ class GeventBackend(GeventLoop):
     def run_until(self, done: Callable[[], bool]) -> None:
         self._check_greenlet()
         greenlet = gevent.getcurrent()
-        while not done():
-            if self._torn:
-                self._mend()
-            self._loop.error_handler = self
-            waiter: Any = Waiter(self._hub)
-            self._waiters[greenlet] = waiter
-            try:
-                waiter.get()
-            except LoopExit as error:
-                pause = None if self.on_stuck is None else self.on_stuck()
-                if pause is None:
-                    raise Deadlock(
-                        "recv() can never end: no watcher, no pending operation, no other "
-                        "greenlet, thread or signal handler is left"
-                    ) from error
-                self._keep_alive(min(pause, 3600.0))
-            finally:
-                del self._waiters[greenlet]
-                if not self._waiters:
-                    self._loop.error_handler = self._hub
-                    self._keep_alive(None)
+        try:
+            while not done():
+                if self._torn:
+                    self._mend()
+                self._loop.error_handler = self
+                waiter: Any = Waiter(self._hub)
+                self._waiters[greenlet] = waiter
+                try:
+                    waiter.get()
+                except LoopExit as error:
+                    pause = None if self.on_stuck is None else self.on_stuck()
+                    if pause is None:
+                        raise Deadlock(
+                            "recv() can never end: no watcher, no pending operation, no other "
+                            "greenlet, thread or signal handler is left"
+                        ) from error
+                    self._keep_alive(min(pause, 3600.0))
+                finally:
+                    del self._waiters[greenlet]
+                    if not self._waiters:
+                        self._loop.error_handler = self._hub
+        finally:
+            if not self._waiters:
+                self._keep_alive(None)
 
     def _handle_others(self, context: Any, kind: Any, error: Any, traceback: Any) -> None:
         self._hub.handle_error(context, kind, error, traceback)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 __all__ = ("GlibBackend",)
 
-import math
 import signal
-import time
 from typing import TYPE_CHECKING, Any
 
 from gi.repository import GLib  # pyright: ignore
 
 from .._base.descriptors import check_waitable
+from .._base.pace import Pace
 from .._base.signal_errors import hearing_printed
 from .._loop.backend import Backend
 
@@ -47,6 +46,7 @@ class GlibBackend(Backend):
 
     def __init__(self, on_deadline: Callable[[], None]) -> None:
         super().__init__(on_deadline)
+        self._pace = Pace()
         self._context: Any = GLib.MainContext.default()
         self._timer = 0
         # those that stay until they are removed
@@ -105,14 +105,16 @@ class GlibBackend(Backend):
         if timer and self._context.find_source_by_id(timer) is not None:
             GLib.source_remove(timer)
         if at is not None:
-            # whole milliseconds, rounded up
-            delay = max(math.ceil((at - time.monotonic()) * 1000), 0)
+            delay = self._pace.delay(at)
             self._timer = GLib.timeout_add(delay, self._on_timer, priority=GLib.PRIORITY_DEFAULT)
 
     def _on_timer(self) -> bool:
         self._timer = 0
-        _guard(self.on_deadline)
+        _guard(self._call_timer)
         return False
+
+    def _call_timer(self) -> None:
+        self._pace.call(self.on_deadline)
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         def once() -> bool:

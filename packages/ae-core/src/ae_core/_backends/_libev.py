@@ -23,6 +23,9 @@ class LibevBackend(GeventLoop):
 
     def __init__(self, on_deadline: Callable[[], None]) -> None:
         super().__init__(on_deadline, make_loop(default=False))
+        # without a watcher that counts, a turn would not wait for a call from a thread
+        self._keeper = self._loop.async_()
+        self._keeper.start(int)
         self._loop.error_handler = self
 
     def run_until(self, done: Callable[[], bool]) -> None:
@@ -41,6 +44,8 @@ class LibevBackend(GeventLoop):
     def close(self) -> None:
         if not self._closed:
             super().close()
+            self._keeper.stop()
+            self._keeper.close()
             self._loop.destroy()
 
     def after_fork(self) -> None:

@@ -9,14 +9,13 @@ from __future__ import annotations
 __all__ = ("TkBackend",)
 
 import _tkinter
-import math
 import sys
-import time
 import tkinter
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from .._base.descriptors import check_select, check_waitable
+from .._base.pace import Pace
 from .._base.wakeup import Wakeup
 from .._loop.backend import Backend
 
@@ -62,6 +61,7 @@ class TkBackend(Backend):
         self._readers: dict[int, Callable[[], None]] = {}
         self._writers: dict[int, Callable[[], None]] = {}
         self._timer: Any = None
+        self._pace = Pace()
         self._soon: Any = None
         self._queue: deque[Callable[[], None]] = deque()
         self._remote: deque[Callable[[], None]] = deque()
@@ -128,12 +128,15 @@ class TkBackend(Backend):
         if timer is not None:
             timer.deletetimerhandler()
         if at is not None:
-            delay = max(math.ceil((at - time.monotonic()) * 1000), 0)
-            self._timer = self._tk.createtimerhandler(min(delay, 0x7FFFFFFF), self._on_timer)
+            delay = min(self._pace.delay(at), 0x7FFFFFFF)
+            self._timer = self._tk.createtimerhandler(delay, self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
-        self._enter(self.on_deadline)
+        self._enter(self._call_timer)
+
+    def _call_timer(self) -> None:
+        self._pace.call(self.on_deadline)
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         self._queue.append(callback)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ... import _api as ae
 from ..._async.condvar import CondVar
 from ..._base.errors import Deadlock
-from .scene import BLOCKING, CaseSkipped, Scene, case, expect_equal, expect_raises
+from .scene import BLOCKING, CaseSkipped, Scene, case, expect, expect_equal, expect_raises
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +61,38 @@ async def a_pending_operation_is_no_deadlock(scene: Scene) -> None:
     thread.join()
     operation.cancel()
     operation.cancel()
+
+
+@case("wait", ways=(BLOCKING,))
+async def a_wait_for_a_pending_operation_alone_rests(scene: Scene) -> None:
+    done: CondVar[None] = CondVar()
+    operation = ae.pending()
+    backend: Any = scene.backend
+    run_until = backend.run_until
+    asked = 0
+
+    def counted(is_done: Callable[[], bool]) -> None:
+        def ask() -> bool:
+            nonlocal asked
+            asked += 1
+            return is_done()
+
+        run_until(ask)
+
+    def work() -> None:
+        threading.Event().wait(0.1)
+        backend.call_threadsafe(done)
+
+    thread = threading.Thread(target=work, daemon=True)
+    backend.run_until = counted
+    try:
+        thread.start()
+        done.recv()
+    finally:
+        del backend.run_until
+    thread.join()
+    operation.cancel()
+    expect(asked < 50, f"{asked} turns in 0.1 s in which nothing happened")
 
 
 def _by_threading(work: Callable[[], None]) -> object:
