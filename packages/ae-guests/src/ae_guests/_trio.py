@@ -34,6 +34,7 @@ class _Run(ae.CondVar[T]):
         "_host",
         "_leaving",
         "_lock",
+        "_soon",
     )
 
     _cancel: Callable[[], object]
@@ -47,6 +48,7 @@ class _Run(ae.CondVar[T]):
         self._depth = 0  # how many calls are on the stack
         self._leaving = False  # the host has ended, and nobody calls
         self._lock = threading.Lock()
+        self._soon: Any = None  # the timer that makes the calls for which trio needs no thread
 
     def cancel(self) -> None:
         """Cancel the main function's scope; ready when the run has ended."""
@@ -74,8 +76,16 @@ class _Run(ae.CondVar[T]):
 
     def _call_soon(self, function: Callable[[], object]) -> None:
         self._calls.append(function)
-        if not self._leaving:
-            ae.postpone(self._call_next)
+        if not self._leaving and self._soon is None:
+            self._soon = ae.timer(0, self._call_now)
+
+    def _call_now(self) -> None:
+        self._soon = None
+        try:
+            self._call_next()
+        finally:
+            if self._calls and not self._leaving and self._soon is None:
+                self._soon = ae.timer(0, self._call_now)
 
     def _call_threadsafe(self, function: Callable[[], object]) -> None:
         with self._lock:
@@ -112,10 +122,8 @@ class _Run(ae.CondVar[T]):
             with self._lock:
                 self._host = ae.detect()
                 self._leaving = False
-                waiting = len(self._calls)
-            for _ in range(waiting):
-                ae.postpone(self._call_next)
             self._begin()
+            self._soon = ae.timer(0, self._call_now)
             self._cancel()
             try:
                 ended.recv(CLEAN_UP_PATIENCE)
