@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from ae_handle import TlsError
+from ae_handle.abc import VERIFY_REASONS
 from ae_handle.testing import ssl_context
 from ae_tls import Context, Session
-from ae_tls._errors import _VERIFY_CODES, REASONS, from_openssl, from_verify_code
+from ae_tls._errors import _VERIFY_TEXTS, REASONS, from_openssl, from_verify_code
 from ae_tls._ocsp import judge
 from ae_tls.testing import CertificateAuthority, Leaf
 
@@ -485,7 +486,8 @@ def test_nothing_is_asked_of_a_server_that_is_not_verified(
 
 
 def test_every_reason_is_in_the_table() -> None:
-    assert {reason for reason, _ in _VERIFY_CODES.values()} <= REASONS.keys()
+    assert set(VERIFY_REASONS.values()) <= REASONS.keys()
+    assert VERIFY_REASONS.keys() == _VERIFY_TEXTS.keys()
     assert from_verify_code(9999, 0, "x").reason == "untrusted"
     assert "2 above" in str(from_verify_code(10, 2, "CN=ca"))
 

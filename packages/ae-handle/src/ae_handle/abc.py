@@ -1,12 +1,13 @@
 """The contracts of this package: readers, frames, coders, and the TLS seam.
 
-Protocols only, no behaviour. A third-party frame type or TLS engine needs nothing from this
-package but these shapes; it need not inherit from them.
+Protocols, no behaviour, and the words for refused certificates. A third-party frame type or TLS
+engine needs nothing from this package but these; it need not inherit from them.
 """
 
 from __future__ import annotations
 
 __all__ = (
+    "VERIFY_REASONS",
     "Coder",
     "Frame",
     "Reader",
@@ -18,6 +19,8 @@ __all__ = (
 )
 
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar
+
+from ._tls.verify_reasons import VERIFY_REASONS as VERIFY_REASONS
 
 if TYPE_CHECKING:
     from ._buffers.read_buffer import NeedMore, ReadBuffer

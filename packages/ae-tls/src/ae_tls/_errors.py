@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from ae_handle import TlsError
+from ae_handle.abc import VERIFY_REASONS
 
 #: Every word a :class:`ae_handle.TlsError` of this package may carry, and what it means.
 REASONS: Final = {
@@ -33,51 +34,51 @@ REASONS: Final = {
     "closed": "data was written after shutdown",
 }
 
-# X509_V_ERR_* numbers are part of OpenSSL's ABI and never change. pyOpenSSL names only some of
-# them (X509VerificationCodes stops before the security level ones), hence numbers.
-_VERIFY_CODES: Final[dict[int, tuple[str, str]]] = {
-    2: ("untrusted", "the issuer's certificate is not available"),
-    3: ("revocation-unknown", "there is no CRL of the issuer"),
-    4: ("untrusted", "the certificate's signature cannot be decrypted"),
-    5: ("revocation-unknown", "the CRL's signature cannot be decrypted"),
-    6: ("untrusted", "the issuer's public key cannot be decoded"),
-    7: ("untrusted", "the certificate's signature is wrong"),
-    8: ("revocation-unknown", "the CRL's signature is wrong"),
-    9: ("not-yet-valid", "the certificate is not valid yet"),
-    10: ("expired", "the certificate has expired"),
-    11: ("revocation-unknown", "the CRL is not valid yet"),
-    12: ("revocation-unknown", "the CRL has expired"),
-    13: ("not-yet-valid", "the certificate's notBefore is malformed"),
-    14: ("expired", "the certificate's notAfter is malformed"),
-    15: ("revocation-unknown", "the CRL's lastUpdate is malformed"),
-    16: ("revocation-unknown", "the CRL's nextUpdate is malformed"),
-    18: ("self-signed", "the certificate is self-signed"),
-    19: ("untrusted", "the chain ends in a self-signed CA that is not trusted"),
-    20: ("untrusted", "the issuer is not in the trust store"),
-    21: ("untrusted", "the certificate's issuer was not sent and is not in the trust store"),
-    22: ("untrusted", "the certificate chain is too long"),
-    23: ("revoked", "the certificate is revoked"),
-    24: ("untrusted", "the issuer is not a CA"),
-    25: ("untrusted", "the CA's path length constraint is exceeded"),
-    26: ("wrong-purpose", "the certificate is not meant for this purpose"),
-    27: ("untrusted", "the trust store does not trust the CA for this purpose"),
-    28: ("untrusted", "the trust store rejects the CA for this purpose"),
-    32: ("untrusted", "the issuer's key may not sign certificates"),
-    33: ("revocation-unknown", "the CRL's issuer is not available"),
-    34: ("untrusted", "the certificate has a critical extension that is not understood"),
-    35: ("revocation-unknown", "the issuer's key may not sign CRLs"),
-    36: ("revocation-unknown", "the CRL has a critical extension that is not understood"),
-    37: ("untrusted", "the issuer is not a CA"),
-    39: ("wrong-purpose", "the key may not make digital signatures"),
-    44: ("revocation-unknown", "the CRL is for another scope"),
-    47: ("untrusted", "a name is outside the CA's permitted name constraints"),
-    48: ("untrusted", "a name is in the CA's excluded name constraints"),
-    62: ("wrong-name", "the certificate is for another host name"),
-    64: ("wrong-name", "the certificate is for another IP address"),
-    66: ("weak", "the certificate's key is too weak"),
-    67: ("weak", "a CA's key is too weak"),
-    68: ("weak", "a signature in the chain uses a weak hash"),
-    79: ("untrusted", "the issuer is not a CA"),
+# By X509_V_ERR_* number, as `ae_handle.abc.VERIFY_REASONS`: pyOpenSSL names only some of them
+# (X509VerificationCodes stops before the security level ones).
+_VERIFY_TEXTS: Final[dict[int, str]] = {
+    2: "the issuer's certificate is not available",
+    3: "there is no CRL of the issuer",
+    4: "the certificate's signature cannot be decrypted",
+    5: "the CRL's signature cannot be decrypted",
+    6: "the issuer's public key cannot be decoded",
+    7: "the certificate's signature is wrong",
+    8: "the CRL's signature is wrong",
+    9: "the certificate is not valid yet",
+    10: "the certificate has expired",
+    11: "the CRL is not valid yet",
+    12: "the CRL has expired",
+    13: "the certificate's notBefore is malformed",
+    14: "the certificate's notAfter is malformed",
+    15: "the CRL's lastUpdate is malformed",
+    16: "the CRL's nextUpdate is malformed",
+    18: "the certificate is self-signed",
+    19: "the chain ends in a self-signed CA that is not trusted",
+    20: "the issuer is not in the trust store",
+    21: "the certificate's issuer was not sent and is not in the trust store",
+    22: "the certificate chain is too long",
+    23: "the certificate is revoked",
+    24: "the issuer is not a CA",
+    25: "the CA's path length constraint is exceeded",
+    26: "the certificate is not meant for this purpose",
+    27: "the trust store does not trust the CA for this purpose",
+    28: "the trust store rejects the CA for this purpose",
+    32: "the issuer's key may not sign certificates",
+    33: "the CRL's issuer is not available",
+    34: "the certificate has a critical extension that is not understood",
+    35: "the issuer's key may not sign CRLs",
+    36: "the CRL has a critical extension that is not understood",
+    37: "the issuer is not a CA",
+    39: "the key may not make digital signatures",
+    44: "the CRL is for another scope",
+    47: "a name is outside the CA's permitted name constraints",
+    48: "a name is in the CA's excluded name constraints",
+    62: "the certificate is for another host name",
+    64: "the certificate is for another IP address",
+    66: "the certificate's key is too weak",
+    67: "a CA's key is too weak",
+    68: "a signature in the chain uses a weak hash",
+    79: "the issuer is not a CA",
 }
 
 _WEAK: Final = ("key too small", "md too weak", "dh key", "key too weak", "bad dh value")
@@ -93,7 +94,8 @@ def from_verify_code(code: int, depth: int, subject: str) -> TlsError:
 
     Perl: the ``X509_verify_cert_error_string`` part of ``on_starttls``'s message
     """
-    reason, text = _VERIFY_CODES.get(code, ("untrusted", f"verification error {code}"))
+    reason = VERIFY_REASONS.get(code, "untrusted")
+    text = _VERIFY_TEXTS.get(code, f"verification error {code}")
     where = subject if depth == 0 else f"{subject}, {depth} above the peer's"
     return TlsError(f"certificate verify failed: {text} ({where})", reason=reason)
 

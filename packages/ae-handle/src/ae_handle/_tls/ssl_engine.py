@@ -13,28 +13,13 @@ from typing import TYPE_CHECKING, Any, Final
 from ae_socket import host_to_ascii, parse_address
 
 from .._errors import TlsError
+from .verify_reasons import VERIFY_REASONS
 
 if TYPE_CHECKING:
     import ssl
     from types import ModuleType
 
     from ..abc import TlsRole, TlsState
-
-# The certificate checks of OpenSSL (X509_V_ERR_*) as words for programs. The same words as
-# ae_tls's, so that a handler does not depend on the engine.
-_REASONS: Final = {
-    **dict.fromkeys((9, 13), "not-yet-valid"),
-    **dict.fromkeys((10, 14), "expired"),
-    18: "self-signed",
-    **dict.fromkeys(
-        (2, 4, 6, 7, 19, 20, 21, 22, 24, 25, 27, 28, 32, 34, 37, 47, 48, 79), "untrusted"
-    ),
-    23: "revoked",
-    **dict.fromkeys((26, 39), "wrong-purpose"),
-    **dict.fromkeys((62, 64), "wrong-name"),
-    **dict.fromkeys((66, 67, 68), "weak"),
-    **dict.fromkeys((3, 5, 8, 11, 12, 15, 16, 33, 35, 36, 44), "revocation-unknown"),
-}
 
 # What a record can carry. The engine returns no more than one at a time, and makes room first.
 _RECORD: Final = 16384
@@ -313,7 +298,7 @@ def _translated(error: Exception) -> TlsError:
         message = getattr(error, "verify_message", "") or "the certificate is not acceptable"
         return TlsError(
             f"the peer's certificate is refused: {message}",
-            reason=_REASONS.get(code, "untrusted"),
+            reason=VERIFY_REASONS.get(code, "untrusted"),
         )
     name: Any = getattr(error, "reason", None)
     if not isinstance(name, str):
