@@ -205,8 +205,9 @@ def _load() -> Dispatch:
         # is about there being no descriptors left.
         return last_words
     _logs = logs
-    _dispatch = logs._dispatch
-    return _dispatch
+    dispatch: Dispatch = logs._dispatch
+    _dispatch = dispatch
+    return dispatch
 
 
 def last_words(context: object, level: int, message: object, *_: object) -> bool:

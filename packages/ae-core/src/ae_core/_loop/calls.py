@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
         backend: Backend
         closed: bool
-        raw_threadsafe: Callable[[Callable[[], None]], None]
+        raw_threadsafe: Any  # the backend's own call_threadsafe
         nests: bool
         runner: CallbackRunner
 
