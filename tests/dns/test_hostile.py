@@ -6,6 +6,7 @@ import random
 import struct
 import time
 import tracemalloc
+from collections.abc import Callable
 
 import pytest
 
@@ -205,14 +206,19 @@ def test_there_are_at_least_sixty() -> None:
 
 
 @pytest.mark.parametrize("name", PACKETS)
-def test_hostile_packets_get_a_verdict_soon(name: str) -> None:
+def test_hostile_packets_get_a_verdict_soon(
+    name: str, record_property: Callable[[str, object], None]
+) -> None:
     rdtype, wire, expected = PACKETS[name]
     assert len(wire) <= FULL
     verdict = digest(rdtype, wire)
     assert verdict in (Verdict.ANSWERED, Verdict.NEXT_STEP)
     assert expected in (None, verdict)
-    # The promise is 20 ms; the best of three in processor time keeps a busy machine out of it.
-    assert min(timed(rdtype, wire) for _ in range(3)) < 0.1
+    # The promise is 5 ms, which the scorecard looks at; here only a hang is red. The best of
+    # five in processor time keeps a busy machine out of it.
+    took = min(timed(rdtype, wire) for _ in range(5))
+    record_property("ms", round(1000 * took, 3))
+    assert took < 0.1
 
 
 def peak(rdtype: int, wire: bytes) -> int:

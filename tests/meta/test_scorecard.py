@@ -1,0 +1,98 @@
+"""The scorecard has a row for each promise, and says of each whether it holds."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+for library in ("cbor2", "dns", "OpenSSL", "trustme"):
+    pytest.importorskip(library)
+
+
+@pytest.fixture
+def scorecard(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(ROOT))
+    for name in [name for name in sys.modules if name.split(".")[0] == "tools"]:
+        monkeypatch.delitem(sys.modules, name)
+    from tools.scorecard import __main__
+
+    return __main__
+
+
+def test_every_promise_has_a_row(scorecard: Any) -> None:
+    assert [row.number for row in scorecard.ROWS] == list(range(1, 36))
+
+
+def test_a_row_is_green_only_if_all_that_it_states_holds(scorecard: Any) -> None:
+    finding = scorecard.Finding
+    assert finding("figure", True).verdict == "green"
+    assert finding("figure", False).verdict == "red"
+    assert finding("figure", True, "half of it").verdict == "red"
+
+
+def test_a_row_that_cannot_be_measured_is_red(
+    scorecard: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measure(length: str) -> Any:
+        raise OSError("no such tool")
+
+    row = scorecard.Row(36, "x", "gate", measure)
+    found = scorecard.measure(row, "full")
+    assert (found["verdict"], found["length"]) == ("red", "full")
+    assert "no such tool" in found["figure"]
+    assert "OSError" in capsys.readouterr().err
+
+
+def test_rows_are_chosen_by_number_and_by_what_a_landing_has_time_for(scorecard: Any) -> None:
+    def numbers(*how: Any) -> list[int]:
+        return [row.number for row in scorecard.chosen(*how)]
+
+    assert numbers("2,34-35", "full") == [2, 34, 35]
+    assert 15 in numbers(None, "gate")
+    assert 35 not in numbers(None, "gate")
+    assert len(numbers(None, "nightly")) == 35
+
+
+def test_the_page_names_what_falls_short_and_what_was_not_measured(scorecard: Any) -> None:
+    found = scorecard.measure(
+        scorecard.Row(
+            3, "x", "g", lambda _: scorecard.Finding("7 of 9", True, "two", flaky=("t",))
+        ),
+        "full",
+    )
+    page = scorecard.page({"rows": [found], "versions": {"Python": "3"}})
+    assert "0 of 35 rows are green, 1 are red, 34 were not measured yet." in page
+    assert "7 of 9. Falls short: two" in page
+    assert "| not measured |" in page
+    assert "- `t`" in page
+
+
+def test_the_page_that_is_there_is_that_of_the_record(scorecard: Any) -> None:
+    record = json.loads((ROOT / "scorecard.json").read_text("utf-8"))
+    assert (ROOT / "docs/scorecard.md").read_text("utf-8") == scorecard.page(record)
+
+
+def test_nothing_but_a_decoders_own_errors_comes_of_mutated_input(scorecard: Any) -> None:
+    from tools.fuzz.decoders import TARGETS, fuzz
+
+    for name in TARGETS:
+        assert fuzz(name, 300, 1).crashes == [], name
+
+
+def test_an_error_of_others_and_its_input_are_told(
+    scorecard: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tools.fuzz import decoders
+
+    def decode(wire: bytes) -> object:
+        return wire[1000]
+
+    monkeypatch.setitem(decoders.TARGETS, "bad", decoders.Target((b"abc",), decode))
+    result = decoders.fuzz("bad", 1000, 1)
+    assert len(result.crashes) == 10
+    assert result.crashes[0].startswith("IndexError")

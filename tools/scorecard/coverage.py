@@ -1,0 +1,71 @@
+"""Row 1: what the suite runs of the packages, by lines and branches, child processes included.
+
+Left out, with the reason: what only Windows or a BSD can run; protocols' bodies and blocks for type
+checkers, which nothing runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tools.scorecard.finding import ROOT, Finding, Length, main
+
+PACKAGES = ("ae_core", "ae_socket", "ae_dns", "ae_handle", "ae_tls")
+SETTINGS = """
+[run]
+branch = true
+parallel = true
+patch = subprocess, _exit
+concurrency = thread
+data_file = {place}/data
+source_pkgs = {packages}
+[report]
+exclude_also =
+    if TYPE_CHECKING:
+    class .*\\(Protocol\\):
+    ^\\s*\\.\\.\\.$
+    if sys\\.platform == "win32"
+    raise NotImplementedError
+omit =
+    */_windows.py
+    */children_windows.py
+    */windows.py
+    */_select_thread.py
+"""
+
+
+def measure(length: Length) -> Finding:
+    where = ("tests/tls",) if length == "gate" else ()
+    with tempfile.TemporaryDirectory() as place:
+        settings = Path(place, "coveragerc")
+        settings.write_text(SETTINGS.format(place=place, packages=",".join(PACKAGES)))
+        coverage = [sys.executable, "-m", "coverage"]
+        own = [f"--rcfile={settings}"]
+        tests = subprocess.run(
+            [*coverage, "run", *own, "-m", "pytest", "-q", "-p", "no:cacheprovider", *where],
+            cwd=ROOT,
+            env={**os.environ, "QT_QPA_PLATFORM": "offscreen"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        subprocess.run([*coverage, "combine", "-q", *own], cwd=ROOT, check=True)
+        report = Path(place, "report.json")
+        subprocess.run([*coverage, "json", "-q", *own, "-o", str(report)], cwd=ROOT, check=True)
+        totals = json.loads(report.read_text())["totals"]
+    lines = 100 * totals["covered_lines"] / totals["num_statements"]
+    branches = 100 * totals["covered_branches"] / totals["num_branches"]
+    last = tests.stdout.strip().splitlines()[-1:] or ["no output"]
+    figure = f"{lines:.2f} % of the lines, {branches:.2f} % of the branches ({last[0]})"
+    short = "the mutation score is not measured" if length == "nightly" else ""
+    good = tests.returncode == 0 and totals["missing_lines"] == 0 and branches >= 98
+    return Finding(figure, good, short)
+
+
+if __name__ == "__main__":
+    main(measure)

@@ -1,0 +1,135 @@
+"""What a row of the scorecard finds, and how it runs tests and programs."""
+
+from __future__ import annotations
+
+__all__ = ("ROOT", "Finding", "Length", "main", "suite")
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+
+#: How much a row does: what each landing pays for, what the row states, what a night has room for.
+Length = Literal["gate", "full", "nightly"]
+#: What tests record with ``record_property``, and how it is told.
+MEASURED: Final = {
+    "grown": "doubling the input takes up to {:.2f} times the time",
+    "ms": "the slowest takes {:.2f} ms",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The figure of a row, and whether the row holds.
+
+    Attributes:
+        figure: What was measured, with its units.
+        holds: Whether it is within the gate, as far as it was measured.
+        short: What the row states beyond what was measured; not empty: the row falls short.
+        backend: The loop, or loops, that it was measured on.
+        seed: What repeats it; None where nothing is random.
+        flaky: Tests that failed and passed when repeated.
+    """
+
+    figure: str
+    holds: bool
+    short: str = ""
+    backend: str = "loop"
+    seed: int | None = None
+    flaky: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> Literal["green", "red"]:
+        return "green" if self.holds and not self.short else "red"
+
+
+@dataclass
+class _Run:
+    passed: int
+    skipped: list[str]
+    failed: list[str]
+    largest: dict[str, float]
+    status: int
+    tail: str
+
+
+def _pytest(arguments: list[str], seed: int) -> _Run:
+    with tempfile.TemporaryDirectory() as place:
+        report = Path(place, "report.xml")
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+        done = subprocess.run(
+            [*command, f"--junitxml={report}", f"--randomly-seed={seed}", *arguments],
+            check=False,
+            cwd=ROOT,
+            env={**os.environ, "QT_QPA_PLATFORM": "offscreen"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+        tail = "\n".join((done.stdout + done.stderr).splitlines()[-5:])
+        run = _Run(0, [], [], {}, done.returncode, tail)
+        if not report.exists():
+            return run
+        for case in ElementTree.parse(report).getroot().iter("testcase"):
+            name = f"{case.get('classname')}::{case.get('name')}"
+            for each in case.iter("property"):
+                key = each.get("name", "")
+                if key in MEASURED:
+                    value = float(each.get("value", "0"))
+                    run.largest[key] = max(run.largest.get(key, 0.0), value)
+            skip = case.find("skipped")
+            if case.find("failure") is not None or case.find("error") is not None:
+                run.failed.append(name)
+            elif skip is not None:
+                run.skipped.append(f"{name}: {skip.get('message', '')}")
+            else:
+                run.passed += 1
+    return run
+
+
+def suite(
+    *arguments: str,
+    least: int = 1,
+    may_skip: bool = False,
+    short: str = "",
+    backend: str = "loop",
+    seed: int = 1,
+    most: dict[str, float] | None = None,
+) -> Finding:
+    """Run tests; the row holds if all pass, at least *least* of them, and none is skipped.
+
+    *most*: what the values that tests record, by name, may be.
+    """
+    run = _pytest(list(arguments), seed)
+    figure = f"{run.passed} passed, {len(run.failed)} failed, {len(run.skipped)} skipped"
+    for key, value in run.largest.items():
+        figure += f"; {MEASURED[key].format(value)}"
+    if run.failed:
+        figure += ": " + ", ".join(run.failed[:3])
+    elif run.status not in (0, 1):
+        figure += f" (status {run.status}: {run.tail})"
+    if run.skipped and not may_skip:
+        figure += f" (skipped: {run.skipped[0]})"
+    holds = run.status == 0 and run.passed >= least and (may_skip or not run.skipped)
+    for key, bound in (most or {}).items():
+        holds = holds and run.largest.get(key, float("inf")) <= bound
+    return Finding(figure, holds, short, backend, seed)
+
+
+def main(measure: Callable[[Length], Finding]) -> None:
+    """Run one row from the command line: ``python -m tools.scorecard.idle [--length gate]``."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--length", choices=("gate", "full", "nightly"), default="full")
+    finding = measure(parser.parse_args().length)
+    print(f"{finding.verdict}: {finding.figure}")
+    if finding.short:
+        print(f"falls short: {finding.short}")
+    sys.exit(finding.verdict != "green")
