@@ -203,7 +203,9 @@ ROWS = (
         19,
         "truncation",
         "the end without close_notify is always reported",
-        by_tests("tests/tls", "tests/handle", "-k", "truncation or truncated or close_notify", least=10),
+        by_tests(
+            "tests/tls", "tests/handle", "-k", "truncation or truncated or close_notify", least=10
+        ),
     ),
     Row(
         20,
