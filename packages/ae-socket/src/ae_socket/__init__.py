@@ -14,6 +14,7 @@ __all__ = (
     "AddressInfo",
     "Backoff",
     "ConnectFailed",
+    "Connector",
     "Endpoint",
     "HostsFile",
     "ResolveFailed",
@@ -27,6 +28,7 @@ __all__ = (
     "format_ipv4",
     "format_ipv6",
     "host_to_ascii",
+    "http_connect",
     "inherited_sockets",
     "order_addresses",
     "parse_address",
@@ -36,6 +38,7 @@ __all__ = (
     "parse_unix",
     "resolve",
     "set_resolver",
+    "socks5",
     "tcp_connect",
     "tcp_server",
     "udp_endpoint",
@@ -80,6 +83,9 @@ from ._addresses import (
 )
 from ._backoff import Backoff as Backoff
 from ._connect import tcp_connect as tcp_connect
+from ._connectors import Connector as Connector
+from ._connectors import http_connect as http_connect
+from ._connectors import socks5 as socks5
 from ._errors import ConnectFailed as ConnectFailed
 from ._errors import ResolveFailed as ResolveFailed
 from ._getaddrinfo import ThreadResolver as ThreadResolver

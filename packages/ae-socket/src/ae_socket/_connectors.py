@@ -1,0 +1,413 @@
+"""Connectors: ways to a host that lead through a proxy.
+
+Each negotiation is a generator that does no I/O: it yields what to send and what to read, and is
+given that. `_Negotiation` does the I/O, on a bare socket, and reads no byte more than the proxy's
+answer has: the server behind it may speak first, and what it says belongs to whoever gets the
+socket.
+"""
+
+from __future__ import annotations
+
+__all__ = ("Connector", "http_connect", "socks5")
+
+import errno
+import re
+import socket
+from typing import TYPE_CHECKING, Final, Protocol
+
+import ae_core as ae
+
+from ._addresses import format_host_port, parse_ipv4, parse_ipv6
+from ._arguments import check_target
+from ._closing import close_socket
+from ._connect import tcp_connect
+from ._errors import ConnectFailed
+from ._host_names import host_to_ascii
+from ._services import parse_service
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable
+    from typing import Any, TypeAlias
+
+    #: Yields what to send and what to read: so many bytes exactly, or `_HEAD`.
+    Steps: TypeAlias = Generator[tuple[bytes, int], bytes, None]
+
+_HEAD: Final = -1  # read up to an empty line
+_MAX_HEAD: Final = 65_536
+
+
+class Connector(Protocol):
+    """Makes a connection to *host* and *service* in its own way; for ``Handle(connector=)``.
+
+    Returns an operation for a connected, non-blocking socket from which nothing has been read
+    that the host has sent. Cancelling it closes what it has opened. Failures are ``OSError``.
+    :func:`socks5` and :func:`http_connect` make two.
+    """
+
+    def __call__(self, host: str, service: str | int, /) -> ae.CondVar[socket.socket]:
+        """Begin to connect."""
+
+
+# ---------------------------------------------------------------------- the negotiations
+
+
+class _Refused(Exception):
+    """The proxy does not connect us."""
+
+    def __init__(self, code: int, text: str) -> None:
+        self.code = code
+        self.text = text
+
+
+# RFC 1928, section 6: the reply codes from 1 on.
+_SOCKS_REPLIES: Final = (
+    (errno.ECONNABORTED, "general failure"),
+    (errno.EACCES, "not allowed by its rules"),
+    (errno.ENETUNREACH, "network unreachable"),
+    (errno.EHOSTUNREACH, "host unreachable"),
+    (errno.ECONNREFUSED, "connection refused"),
+    (errno.ETIMEDOUT, "TTL expired"),
+    (errno.EOPNOTSUPP, "command not supported"),
+    (errno.EAFNOSUPPORT, "address type not supported"),
+)
+_NO_LOGIN: Final = 0
+_LOGIN: Final = 2
+_BY_NAME: Final = 3
+_ADDRESS_SIZES: Final = {1: 4, 4: 16}
+
+
+def _socks_steps(host: str, port: int, login: tuple[bytes, bytes] | None) -> Steps:
+    """RFC 1928, with the login of RFC 1929."""
+    methods = bytes((_NO_LOGIN,)) if login is None else bytes((_NO_LOGIN, _LOGIN))
+    version, method = yield bytes((5, len(methods))) + methods, 2
+    _check_version(version, 5)
+    if method == _LOGIN and login is not None:
+        user, password = login
+        request = b"".join((b"\1", bytes((len(user),)), user, bytes((len(password),)), password))
+        version, status = yield request, 2
+        _check_version(version, 1)
+        if status:
+            raise _Refused(errno.EACCES, "the user or password is wrong")
+    elif method != _NO_LOGIN:
+        wanted = "a user and password" if login is None else "another method to log in"
+        raise _Refused(errno.EACCES, f"it wants {wanted}")
+    reply = yield b"\5\1\0" + _socks_address(host) + port.to_bytes(2, "big"), 4
+    version, code, _, kind = reply
+    _check_version(version, 5)
+    if code:
+        known = code <= len(_SOCKS_REPLIES)
+        number, text = _SOCKS_REPLIES[code - 1] if known else (errno.EPROTO, f"reply {code}")
+        raise _Refused(number, text)
+    if kind == _BY_NAME:
+        (size,) = yield b"", 1
+    elif kind in _ADDRESS_SIZES:
+        size = _ADDRESS_SIZES[kind]
+    else:
+        raise _Refused(errno.EPROTO, f"its reply has an address of type {kind}")
+    yield b"", size + 2  # where it has bound; nobody needs that
+
+
+def _check_version(version: int, expected: int) -> None:
+    if version != expected:
+        raise _Refused(errno.EPROTO, "what it says is not SOCKS 5")
+
+
+def _socks_address(host: str) -> bytes:
+    packed = parse_ipv4(host)
+    if packed is not None:
+        return b"\1" + packed
+    packed = parse_ipv6(host)
+    if packed is not None:
+        return b"\4" + packed
+    name = host.encode("ascii")
+    return bytes((_BY_NAME, len(name))) + name
+
+
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.[0-9] ([1-9][0-9][0-9])(?: ([^\r\n]*))?\r?\n")
+_HTTP_CODES: Final = {
+    401: errno.EACCES,
+    403: errno.EACCES,
+    407: errno.EACCES,
+    502: errno.EHOSTUNREACH,
+    504: errno.ETIMEDOUT,
+}
+
+
+def _http_steps(host: str, port: int, fields: bytes) -> Steps:
+    """RFC 9110, section 9.3.6."""
+    authority = format_host_port(host, port).encode("ascii")
+    request = b"CONNECT %b HTTP/1.1\r\nHost: %b\r\n%b\r\n" % (authority, authority, fields)
+    status = 100
+    while status < 200:  # an interim answer; another follows
+        head = yield request, _HEAD
+        request = b""
+        line = _STATUS_LINE.match(head)
+        if line is None:
+            raise _Refused(errno.EPROTO, "what it says is not HTTP")
+        status = int(line[1])
+    if status >= 300:
+        reason = ascii((line[2] or b"").decode("latin-1"))[1:-1]
+        raise _Refused(_HTTP_CODES.get(status, errno.ECONNREFUSED), f"{status} {reason}".rstrip())
+
+
+# ---------------------------------------------------------------------- the operation
+
+
+class _Negotiation:
+    """Connects to a proxy and negotiates; owns the socket until the operation is sent."""
+
+    __slots__ = (
+        "_connecting",
+        "_read",
+        "_sock",
+        "_steps",
+        "_texts",
+        "_unsent",
+        "_wanted",
+        "_watch",
+        "result",
+    )
+
+    def __init__(self, proxy: tuple[str, str | int], target: tuple[str, int], steps: Steps) -> None:
+        self.result: ae.CondVar[socket.socket] = ae.CondVar(cancel=self._end, untaken=close_socket)
+        self._texts = (format_host_port(*proxy), format_host_port(*target))
+        self._steps = steps
+        self._sock: socket.socket | None = None
+        self._watch: ae.Watcher | None = None
+        self._read = bytearray()
+        self._unsent = b""
+        self._wanted = 0
+        self._connecting: ae.CondVar[socket.socket] | None = tcp_connect(*proxy)
+        self._connecting.on_ready(self._connected)
+
+    def _connected(self, connecting: ae.CondVar[socket.socket]) -> None:
+        self._connecting = None
+        if connecting.cancelled:
+            return
+        proxy, target = self._texts
+        error = connecting.error
+        if error is None:
+            self._sock = connecting.recv()
+            self._step(None)
+        elif isinstance(error, OSError):
+            where = f"cannot connect to {target}: the proxy {proxy} cannot be reached"
+            self._throw(ConnectFailed(where, [error]))
+        else:
+            self._throw(error)
+
+    def _step(self, answer: bytes | None) -> None:
+        try:
+            step = next(self._steps) if answer is None else self._steps.send(answer)
+        except StopIteration:
+            sock, self._sock = self._sock, None
+            assert sock is not None
+            self._end()
+            self.result.send(sock)
+            return
+        except _Refused as refusal:
+            self._refused(refusal.code, refusal.text)
+            return
+        self._unsent, self._wanted = step
+        self._read.clear()
+        self._send()
+
+    def _send(self) -> None:
+        sock = self._sock
+        assert sock is not None
+        try:
+            while self._unsent:
+                self._unsent = self._unsent[sock.send(self._unsent) :]
+        except BlockingIOError:
+            self._watch = ae.io(sock, "w", self._send, on_refused=self._broken)
+        except OSError as error:
+            self._broken(error)
+        else:
+            self._watch = ae.io(sock, "r", self._receive, on_refused=self._broken)
+
+    def _receive(self) -> None:
+        sock = self._sock
+        assert sock is not None
+        try:
+            data = sock.recv(self._size_to_read(sock))
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._broken(error)
+            return
+        self._read += data
+        if not data:
+            self._refused(errno.ECONNRESET, "it closed the connection")
+        elif self._wanted != _HEAD:
+            if len(self._read) == self._wanted:
+                self._answered()
+        elif _end_of_head(self._read):
+            self._answered()
+        elif len(self._read) >= _MAX_HEAD:
+            self._refused(errno.EPROTO, "its answer has no end")
+
+    def _size_to_read(self, sock: socket.socket) -> int:
+        """Return how much may be read: nothing that is behind the answer."""
+        if self._wanted != _HEAD:
+            return self._wanted - len(self._read)
+        peeked = sock.recv(_MAX_HEAD, socket.MSG_PEEK)
+        if not peeked:
+            return 1  # the end
+        before = bytes(self._read[-3:])  # the empty line may have begun there
+        end = _end_of_head(before + peeked)
+        return end - len(before) if end else len(peeked)
+
+    def _answered(self) -> None:
+        self._watch = None
+        self._step(bytes(self._read))
+
+    # ------------------------------------------------------------------ the end
+
+    def _refused(self, code: int, text: str) -> None:
+        proxy, target = self._texts
+        reason = OSError(code, text)
+        self._throw(ConnectFailed(f"the proxy {proxy} does not connect to {target}", [reason]))
+
+    def _broken(self, error: OSError) -> None:
+        proxy, target = self._texts
+        where = f"cannot connect to {target}: the connection to the proxy {proxy} broke"
+        self._throw(ConnectFailed(where, [error]))
+
+    def _throw(self, error: BaseException) -> None:
+        self._end()
+        if not self.result.ready:
+            self.result.throw(error)
+
+    def _end(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        connecting, self._connecting = self._connecting, None
+        if connecting is not None:
+            connecting.cancel()
+        sock, self._sock = self._sock, None
+        if sock is not None:
+            close_socket(sock)
+        self._steps.close()
+
+
+def _end_of_head(data: bytes | bytearray) -> int:
+    """Return where the empty line ends that ends a head, 0 if there is none yet."""
+    found = [end + len(mark) for mark in (b"\r\n\r\n", b"\n\n") if (end := data.find(mark)) >= 0]
+    return min(found, default=0)
+
+
+# ---------------------------------------------------------------------- what users call
+
+
+def socks5(
+    proxy: tuple[str, str | int], *, user: str | None = None, password: str | None = None
+) -> Connector:
+    """Return a connector through a SOCKS 5 proxy (RFC 1928, 1929).
+
+    Args:
+        proxy: ``(host, service)`` of the proxy.
+        user, password: With what to log in, if the proxy asks; both or none. They are sent in
+            clear.
+
+    A name is resolved by the proxy; nobody here is asked for it. The connection fails with
+    :class:`ConnectFailed`, whose text says whether the proxy could not be reached or does not
+    connect, and why.
+
+    Raises:
+        TypeError, ValueError: If an argument is of the wrong kind, a user or password empty or
+            longer than 255 bytes; of the connector, if there can be no such host.
+    """
+    proxy = _check_proxy(proxy)
+    if (user is None) != (password is None):
+        raise ValueError("expected both user and password, or none")
+    login: tuple[bytes, bytes] | None = None
+    if user is not None and password is not None:
+        login = _credential("user", user), _credential("password", password)
+
+    def connect(host: str, service: str | int, /) -> ae.CondVar[socket.socket]:
+        target = _destination(host, service)
+        return _Negotiation(proxy, target, _socks_steps(*target, login)).result
+
+    return connect
+
+
+def http_connect(
+    proxy: tuple[str, str | int],
+    *,
+    user: str | None = None,
+    password: str | None = None,
+    headers: Iterable[tuple[str, str]] = (),
+) -> Connector:
+    """Return a connector through an HTTP proxy, by CONNECT (RFC 9110, section 9.3.6).
+
+    Args:
+        proxy: ``(host, service)`` of the proxy.
+        user, password: With what to log in (Basic, RFC 7617); both or none. They are sent in clear.
+        headers: Further fields of the request, as pairs of name and value.
+
+    A name is resolved by the proxy; nobody here is asked for it. The connection fails with
+    :class:`ConnectFailed`, whose text says whether the proxy could not be reached or does not
+    connect, and why. What the host sends right behind the proxy's answer is left in the socket.
+
+    Raises:
+        TypeError, ValueError: If an argument is of the wrong kind, a field has a line break, or
+            the user a colon; of the connector, if there can be no such host.
+    """
+    proxy = _check_proxy(proxy)
+    if (user is None) != (password is None):
+        raise ValueError("expected both user and password, or none")
+    fields = [*headers]
+    if user is not None and password is not None:
+        if ":" in user:
+            raise ValueError(f"expected a user without a colon, got {user!r}")
+        from base64 import b64encode
+
+        token = b64encode(f"{user}:{password}".encode()).decode("ascii")
+        fields.append(("Proxy-Authorization", f"Basic {token}"))
+    encoded = b"".join(map(_field, fields))
+
+    def connect(host: str, service: str | int, /) -> ae.CondVar[socket.socket]:
+        target = _destination(host, service)
+        return _Negotiation(proxy, target, _http_steps(*target, encoded)).result
+
+    return connect
+
+
+def _check_proxy(proxy: object) -> tuple[str, str | int]:
+    if not isinstance(proxy, tuple) or len(proxy) != 2:
+        raise TypeError(f"expected proxy as (host, service), got {proxy!r}")
+    host, service = proxy
+    check_target(host, service)
+    return host, service
+
+
+def _credential(what: str, text: object) -> bytes:
+    if not isinstance(text, str):
+        raise TypeError(f"expected {what} as str, got {type(text).__name__}")
+    encoded = text.encode()
+    if not 1 <= len(encoded) <= 255:
+        raise ValueError(f"expected {what} of 1 to 255 bytes, got {len(encoded)}")
+    return encoded
+
+
+_FIELD_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+def _field(field: tuple[Any, Any]) -> bytes:
+    name, value = field
+    if not isinstance(name, str) or not isinstance(value, str):
+        raise TypeError(f"expected a header as two str, got {name!r}")
+    if not _FIELD_NAME.fullmatch(name) or re.search(r"[\r\n\0]", value):
+        raise ValueError(f"expected a header of one line, got {name!r}")
+    return f"{name}: {value}\r\n".encode("latin-1")
+
+
+def _destination(host: str, service: str | int) -> tuple[str, int]:
+    """Return host and port for a proxy; refuse, before it is asked, what none can connect to."""
+    check_target(host, service)
+    if host == "unix/":
+        raise ValueError("expected a host that a proxy can connect to, got a UNIX socket")
+    host = host_to_ascii(host)
+    if "%" in host:
+        raise ValueError(f"expected a host without a scope, which means nothing there: {host!r}")
+    return host, parse_service(service, "stream")[1]
