@@ -357,7 +357,7 @@ def test_on_prepare_sets_the_time_out_of_an_attempt(
 ) -> None:
     asked: list[Any] = []
 
-    def tcp_connect(host: str, service: Any, connected: Any, *, on_prepare: Any) -> Any:
+    def tcp_connect(host: str, service: Any, connected: Any, *, on_prepare: Any, **_: Any) -> Any:
         with socket.socket() as sock:
             asked.append(on_prepare(sock))
         return ae.CondVar()

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SUITES = {path.parent.name: path for path in sorted(ROOT.glob("examples/ae-*/tests"))}
 SUITES["serving"] = ROOT / "tests/handle/test_serving.py"
 SUITES["relay"] = ROOT / "tests/handle/test_relay.py"
+SUITES["connectors"] = ROOT / "tests/handle/test_connectors.py"
 SUITES["chat_server"] = Path(__file__).with_name("test_chat_server.py")
 EXCLUSIVE = [spec for spec in BACKENDS if spec.exclusive]
 

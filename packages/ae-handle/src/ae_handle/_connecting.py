@@ -12,6 +12,7 @@ import ae_core as ae
 from ._errors import TlsError, TransportError
 from ._pending import FailPending
 from ._phases import CONNECTING, OPEN
+from ._streams.adapters import adapt
 from ._streams.closing import Departing, close
 from ._tls_connection import TlsConnection
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from ae_core import CondVar
 
+    from ._options import Route
     from ._tls.layer import TlsLayer
 
 
@@ -33,7 +35,7 @@ class ConnectingConnection(TlsConnection):
     _early: bytes | None  # what was pushed before stop_tls(), called while connecting
     _target: tuple[str, str | int]
 
-    def _connect(self, host: str, service: str | int) -> None:
+    def _connect(self, host: str, service: str | int, route: Route | None) -> None:
         """Connect; the handle is kept alive until that has ended."""
         from ae_socket import tcp_connect
 
@@ -49,14 +51,31 @@ class ConnectingConnection(TlsConnection):
             finally:
                 self._attempt = None
 
-        operation = tcp_connect(
+        connector, local_address, resolver = route or (None, None, None)
+        if connector is not None:
+            self._connecting = operation = connector(host, service)
+            if operation.ready:  # nothing is called back inside this call
+                ae.postpone(lambda: operation.on_ready(self._connector_done))
+            else:
+                operation.on_ready(self._connector_done)
+            return
+        self._connecting = operation = tcp_connect(
             host,
             service,
             self._connected,
             on_prepare=None if self._on_prepare is None else prepare,
+            local_address=local_address,
+            resolver=resolver,
         )
-        self._connecting = operation
         operation.on_ready(self._connect_done)
+
+    def _connector_done(self, condvar: CondVar[Any]) -> None:
+        """A connector has ended; ``tcp_connect`` calls ``_connected`` by itself."""
+        try:
+            if not condvar.cancelled and condvar.error is None:
+                self._connected(adapt(condvar.recv()), *self._target, _no_other)
+        finally:
+            self._connect_done(condvar)
 
     def _connected(
         self,
@@ -195,3 +214,11 @@ class ConnectingConnection(TlsConnection):
         else:
             self._connecting = None
             operation.cancel()
+
+
+def _no_other() -> CondVar[Any]:
+    """What ``retry()`` of a connection brings about that a connector has made."""
+    failed: CondVar[Any] = ae.CondVar()
+    text = "given up by retry(), and the connector has no other address"
+    ae.postpone(lambda: failed.throw(OSError(errno.ECONNABORTED, text)))
+    return failed

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from ae_core import CondVar
 
     from ._buffers.read_buffer import ReadBuffer
+    from ._options import Route
     from ._protocol.read_queue import PendingRequest
     from .abc import Frame, Reader, TlsRole, TlsSession
 
@@ -70,6 +71,10 @@ class Handle(ConnectingConnection):
             on: it is made non-blocking, and closed at the end.
         connect: ``(host, service)`` instead of a stream: connect as ``ae_socket.tcp_connect``
             does. Reads and writes may be queued at once.
+        connector: Makes the connection of *connect* in its own way, through a proxy for example
+            (``ae_socket.socks5``, ``ae_socket.http_connect``). TLS still verifies the host of
+            *connect*. ``on_prepare`` is not called, and ``retry()`` finds no other address.
+        local_address, resolver: As for ``ae_socket.tcp_connect``; not with *connector*.
         on_prepare: ``(handle) -> seconds | None``: before each attempt to connect, with
             :attr:`socket` set; returns the time-out of this attempt.
         on_connect: ``(handle, host, port, retry)``: the connection is there. What was pushed
@@ -145,7 +150,9 @@ class Handle(ConnectingConnection):
 
     _given: Any  # the stream that the constructor was given, None for connect=
 
-    def _begin(self, stream: Any, connect: tuple[str, str | int] | None) -> None:
+    def _begin(
+        self, stream: Any, connect: tuple[str, str | int] | None, route: Route | None
+    ) -> None:
         # The state of all classes that this one derives from: a call for each of them would cost
         # 5 % of making a handle.
         self._phase = DESTROYED  # until there is a stream
@@ -174,7 +181,7 @@ class Handle(ConnectingConnection):
         self._error = None
         self._on_end = ()
         if connect is not None:
-            self._connect(*connect)
+            self._connect(*connect, route)
             return
         stream = adapt(stream)
         tls = None if self._tls_role is None else self._make_session(self._tls_role, None)

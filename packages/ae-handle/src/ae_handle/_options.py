@@ -23,6 +23,8 @@ from .types import Cbor, Json
 if TYPE_CHECKING:
     from typing import Self
 
+    from ae_socket import Connector, Resolver
+
     from .abc import Coder, TlsRole
 
 T = TypeVar("T")
@@ -220,6 +222,20 @@ def _check_name(name: str, value: object) -> str | None:
     return value
 
 
+#: How to connect: the connector, or the local address and the resolver of ``tcp_connect``.
+Route: TypeAlias = "tuple[Connector | None, str | tuple[str, int] | None, Resolver | None]"
+
+
+def _check_route(connect: object, connector: Any, local_address: Any, resolver: Any) -> Route:
+    if connect is None:
+        raise ValueError("connector, local_address and resolver are for connect=(host, service)")
+    if connector is not None:
+        check_callback("connector", connector)
+        if local_address is not None or resolver is not None:
+            raise ValueError("a connector connects in its own way: no local_address, no resolver")
+    return connector, local_address, resolver
+
+
 def _check_context(name: str, value: Any) -> Any:
     return None if value is None else find_context(value)
 
@@ -366,6 +382,9 @@ class Options:
         stream: Any = None,
         *,
         connect: tuple[str, str | int] | None = None,
+        connector: Connector | None = None,
+        local_address: str | tuple[str, int] | None = None,
+        resolver: Resolver | None = None,
         on_prepare: OnPrepare | None = None,
         on_connect: OnConnect | None = None,
         on_connect_error: OnError | None = None,
@@ -407,6 +426,9 @@ class Options:
             raise ValueError("either a stream or connect=(host, service) must be given")
         if connect is not None and (not isinstance(connect, (tuple, list)) or len(connect) != 2):
             raise TypeError(f"expected connect as (host, service), got {connect!r}")
+        route: Route | None = None
+        if connector is not None or local_address is not None or resolver is not None:
+            route = _check_route(connect, connector, local_address, resolver)
         # The five that most handles have are checked one by one, the others only if there is one:
         # a loop over all of them would cost 5 % of making a handle.
         if on_error is not None:
@@ -489,9 +511,11 @@ class Options:
             inactivity.set_callback(ANY, check_callback("on_timeout", on_timeout))
             inactivity.set_callback(READ, check_callback("on_read_timeout", on_read_timeout))
             inactivity.set_callback(WRITE, check_callback("on_write_timeout", on_write_timeout))
-        self._begin(stream, connect)
+        self._begin(stream, connect, route)
 
-    def _begin(self, stream: Any, connect: tuple[str, str | int] | None) -> None:
+    def _begin(
+        self, stream: Any, connect: tuple[str, str | int] | None, route: Route | None
+    ) -> None:
         """Start on *stream*, or connect, with the options checked and set."""
         raise NotImplementedError
 

@@ -46,12 +46,13 @@ class _Side:
 class _Relay:
     """Passes on until both directions have ended, or one handle has."""
 
-    __slots__ = ("_error", "_pending", "_sides", "result")
+    __slots__ = ("_error", "_is_over", "_pending", "_sides", "result")
 
     def __init__(self, a: Handle, b: Handle) -> None:
         self.result: ae.CondVar[tuple[int, int]] = ae.CondVar(cancel=self._end)
         self._error: HandleError | None = None
         self._sides = (_Side(a), _Side(b))
+        self._is_over = False
         self._pending = ae.pending(self)
         for side, other in (self._sides, self._sides[::-1]):
             handle = side.handle
@@ -97,10 +98,10 @@ class _Relay:
 
     def _end(self) -> None:
         """Destroy both handles, and give the result; once."""
-        if self._pending is None:
+        if self._is_over:
             return
+        self._is_over = True
         self._pending.cancel()
-        self._pending = None
         first, second = self._sides
         is_whole = first.is_finished and second.is_finished
         for side in self._sides:

@@ -46,6 +46,7 @@ class Connector(Protocol):
 
     def __call__(self, host: str, service: str | int, /) -> ae.CondVar[socket.socket]:
         """Begin to connect."""
+        ...
 
 
 # ---------------------------------------------------------------------- the negotiations
@@ -137,14 +138,15 @@ def _http_steps(host: str, port: int, fields: bytes) -> Steps:
     """RFC 9110, section 9.3.6."""
     authority = format_host_port(host, port).encode("ascii")
     request = b"CONNECT %b HTTP/1.1\r\nHost: %b\r\n%b\r\n" % (authority, authority, fields)
-    status = 100
-    while status < 200:  # an interim answer; another follows
+    while True:
         head = yield request, _HEAD
         request = b""
         line = _STATUS_LINE.match(head)
         if line is None:
             raise _Refused(errno.EPROTO, "what it says is not HTTP")
         status = int(line[1])
+        if status >= 200:  # else an interim answer; another follows
+            break
     if status >= 300:
         reason = ascii((line[2] or b"").decode("latin-1"))[1:-1]
         raise _Refused(_HTTP_CODES.get(status, errno.ECONNREFUSED), f"{status} {reason}".rstrip())
