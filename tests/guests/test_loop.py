@@ -518,3 +518,22 @@ def test_the_error_of_a_task_that_nobody_awaits_is_told_at_once(host: Any, debug
             runner.run(main())
     finally:
         gc.enable()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_nothing_of_a_loop_that_handled_signals_is_left(host: Any, run: Run) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGUSR1, print)
+        loop.add_signal_handler(signal.SIGUSR2, print)
+        loop.remove_signal_handler(signal.SIGUSR1)
+
+    before = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(before)
+    handler = signal.getsignal(signal.SIGUSR2)
+    run(main())
+    after = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(before)
+    if after != before:  # ae_core's own, which is open as long as its loop
+        os.fstat(after)
+    assert signal.getsignal(signal.SIGUSR2) == handler

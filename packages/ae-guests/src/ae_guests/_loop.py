@@ -120,7 +120,6 @@ class GuestLoop(_Base):  # type: ignore[misc]
         self._host_ended = False
         self._leaving = False  # ... inside a callback of ours, which has to return first
         self._closing: asyncio.Task[None] | None = None  # cancels what is left and cleans up
-        self._saved_wakeup: int | None = None
         self._signal_watchers: dict[int, Any] = {}
         self._child_watchers: dict[int, Any] = {}
 
@@ -173,13 +172,6 @@ class GuestLoop(_Base):  # type: ignore[misc]
         except BaseException:
             self._end()
             raise
-        if _get_ident() == threading.main_thread().ident:
-            # a host that waits in C runs Python's signal handlers when a descriptor wakes it
-            previous = signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
-            if previous == -1:
-                self._saved_wakeup = self._csock.fileno()
-            else:
-                signal.set_wakeup_fd(previous, warn_on_full_buffer=False)
         self._ask()
 
     def _end(self) -> None:
@@ -197,11 +189,6 @@ class GuestLoop(_Base):  # type: ignore[misc]
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
-        if self._saved_wakeup is not None:
-            current = signal.set_wakeup_fd(-1)
-            if current != self._saved_wakeup:
-                signal.set_wakeup_fd(current)
-            self._saved_wakeup = None
 
     def stop(self) -> None:
         """End :meth:`run_forever` after the turn under way, as asyncio does."""
