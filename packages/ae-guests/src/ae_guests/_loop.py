@@ -12,7 +12,6 @@ __all__ = ("GuestLoop",)
 import asyncio
 import heapq
 import os
-import signal
 import sys
 import threading
 from asyncio import events, tasks, unix_events
