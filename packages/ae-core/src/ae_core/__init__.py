@@ -36,6 +36,7 @@ __all__ = (
     "pending",
     "post_detect",
     "postpone",
+    "release",
     "report_error",
     "run",
     "run_cmd",
@@ -99,6 +100,7 @@ if TYPE_CHECKING:
     from . import logs as logs
     from . import strict as strict
     from . import testing as testing
+    from ._detection.leaving import release as release
     from ._fork_call.call import ForkCallError as ForkCallError
     from ._fork_call.call import fork_call as fork_call
     from ._guard import Guard as Guard
@@ -111,6 +113,7 @@ _LAZY = {
     "Guard": "_guard",
     "Process": "_process.process",
     "fork_call": "_fork_call.call",
+    "release": "_detection.leaving",
     "run_cmd": "_process.process",
 }
 _LAZY_MODULES = ("abc", "debug", "files", "logs", "strict", "testing")

@@ -144,8 +144,8 @@ def timer(after: float, callback: Callable[[], object], *, interval: float = 0.0
         return _layered_timer(after, callback, interval)
     try:
         core = thread_state.core
-        if "contextvars" in _modules and ("asyncio" in _modules or "trio" in _modules):
-            core = current_loop()  # one of them may run here; both have imported the first
+        if core.known != len(_modules):
+            core = current_loop()  # another loop may run here
     except AttributeError:
         core = current_loop()
     try:
@@ -230,8 +230,8 @@ def io(
         return _layered_io(fd, direction, callback, on_refused)
     try:
         core = thread_state.core
-        if "contextvars" in _modules and ("asyncio" in _modules or "trio" in _modules):
-            core = current_loop()  # one of them may run here; both have imported the first
+        if core.known != len(_modules):
+            core = current_loop()  # another loop may run here
     except AttributeError:
         core = current_loop()
     number: int = fd if fd.__class__ is int else _fileno(fd)  # pyright: ignore[reportAssignmentType]

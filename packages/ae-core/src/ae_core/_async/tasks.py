@@ -96,8 +96,8 @@ class Task(CondVar[T]):
         """
         if self.ready or self._core.closed:
             self._core.operations.discard(self)
-            super().cancel()
             self._close()
+            super().cancel()
             return
         if self._host is not None:
             self._host()
@@ -139,7 +139,10 @@ class Task(CondVar[T]):
         if self._host is None:
             if self._waiting_for is not None:
                 self._waiting_for._forget_wake(self._resume)
-            self._coroutine.close()
+            try:
+                self._coroutine.close()
+            except BaseException as error:  # it waits in a `finally`, or raises there
+                self._core.runner.failed(error, None)
 
     @repeatable
     def _resume(self, condvar: CondVar[Any]) -> None:
@@ -173,6 +176,7 @@ class Task(CondVar[T]):
         except BaseException as error:
             if getattr(self._coroutine, "cr_frame", None) is not None:
                 raise  # not out of the coroutine, which waits
+            _explain(error)
             self._end(None, error)
             return
         finally:
@@ -194,6 +198,7 @@ class Task(CondVar[T]):
                 f"a coroutine on the {core.backend.name} loop can only await condition variables "
                 f"and what is made of them, got {awaited!r}"
             )
+            _explain(problem, awaited)
             self._coroutine.close()
             self._finish(None, problem)
 
@@ -221,6 +226,31 @@ class Task(CondVar[T]):
             if isinstance(error, (KeyboardInterrupt, SystemExit)):
                 self._seen()  # it leaves by recv() or run(), not by the log
                 self._core.runner.failed(error, None)
+
+
+# What asyncio, trio and those who ask for both (sniffio) say where they do not run.
+_HOMESICK: Final = {
+    "no running event loop": "asyncio",
+    "must be called from async context": "trio",
+    "unknown async library, or not in async context": "asyncio",
+}
+
+
+def _explain(error: BaseException, awaited: object = None) -> None:
+    """Add to *error* what to write, if the coroutine needs another loop than ours."""
+    text = str(error) if isinstance(error, RuntimeError) else ""
+    home = _HOMESICK.get(text)
+    library = type(awaited).__module__.partition(".")[0]
+    if library == "twisted":
+        error.add_note("a Deferred is awaited by: await ae_core.as_condvar(deferred)")
+        return
+    if library in ("asyncio", "_asyncio", "trio"):
+        home = library.lstrip("_")
+    if home is not None:
+        error.add_note(
+            f"the coroutine awaits what only {home} can wait for: call "
+            f"ae_core.use({home!r}) before the first watcher, or start the program by {home}"
+        )
 
 
 def spawn(coroutine: Coroutine[Any, Any, T]) -> CondVar[T]:

@@ -99,25 +99,81 @@ def current_loop(blocking: bool = False) -> LoopState:
     """
     core: LoopState | None = getattr(thread_state, "core", None)
     if core is not None:
-        # 200 ns instead of 900 for a program that has imported asyncio without running it
-        if core.is_own_loop and not asyncio_runs() and not trio_runs():
-            return core
-        if core.backend.usable():
-            foreign = _foreign(core.backend.name)
-            if foreign is None:
+        if core.is_own_loop:
+            size = len(_modules)
+            if core.known == size:
+                return core  # nobody has imported another loop
+            if core.hostless != size:
+                _look_around(core)
+            # 200 ns instead of 900 for a program that has imported asyncio without running it
+            if core.hostless == size and not asyncio_runs() and not trio_runs():
                 return core
-            text = (
-                f"the {foreign} loop runs in this thread, but the thread is bound to the "
-                f"{core.backend.name} loop ({core.backend.reason})"
-            )
-            if blocking:
-                raise BlockingNotAllowed(f"{text}; recv() would stop it: use 'await cv' there")
-            raise WrongLoop(text)
-        if core.backend.ended():
+        if core.backend.usable():
+            foreign = _foreign(core)
+            if foreign is None:
+                if not core.is_own_loop:
+                    _look_around(core)
+                return core
+            _leave_for(foreign, core, blocking)
+        elif core.backend.ended():
             core.close()  # its watchers are dead
         elif not core.closed:
             thread_slot().resting.append(core)
     return _wake() or _bind(blocking)
+
+
+#: What is imported where a loop may run that hosts the whole process.
+_HOSTS = (
+    "twisted.internet.reactor",
+    "PyQt6.QtCore",
+    "PySide6.QtCore",
+    "gi.repository.GLib",
+    "tkinter",
+)
+
+
+def _look_around(core: LoopState) -> None:
+    """Note how many modules there are, if none of them is another loop that may run here.
+
+    As long as there are no more, nobody needs to ask whether one runs.
+    """
+    size = len(_modules)
+    may_leave = core.is_own_loop and not core.chosen
+    core.hostless = -1 if may_leave and any(name in _modules for name in _HOSTS) else size
+    rivals = "asyncio" in _modules or "trio" in _modules
+    core.known = -1 if rivals else core.hostless
+
+
+def _leave_for(foreign: str, core: LoopState, blocking: bool) -> None:
+    """Leave the loop of *core* for *foreign*, which runs in this thread.
+
+    Raises:
+        WrongLoop, BlockingNotAllowed: It is needed, or was chosen.
+    """
+    ours = core.backend.name
+    text = (
+        f"the {foreign} loop runs in this thread, but the thread is bound to the {ours} loop "
+        f"({core.backend.reason})"
+    )
+    if core.runner.blocked:
+        text += f", inside a recv() of which {foreign} was started: its watchers stand still"
+    elif core.is_own_loop and not core.chosen:
+        from .leaving import alive, leave
+
+        needs = alive(core)
+        if not needs:
+            leave(core)
+            return
+        text += (
+            f", where {len(needs)} {'is' if len(needs) == 1 else 'are'} alive: "
+            f"{'; '.join(needs[:5])}{' ...' if needs[5:] else ''}: end that first, "
+            f"call ae_core.release(), or ae_core.use({foreign!r}) before the first watcher"
+        )
+    else:
+        text += f": call ae_core.release() first, or ae_core.use({foreign!r}) from the beginning"
+    if blocking:
+        raise BlockingNotAllowed(f"{text}; recv() would stop it: use 'await cv' there")
+    raise WrongLoop(text)
 
 
 def _wake() -> LoopState | None:
@@ -203,12 +259,17 @@ def trio_runs() -> bool:
     return runner is not None and not getattr(runner, "is_guest", False)
 
 
-def _foreign(ours: str) -> str | None:
-    """Return the name of a loop that runs in this thread and is not *ours*."""
+def _foreign(core: LoopState) -> str | None:
+    """Return the name of a loop that runs in this thread and is not that of *core*."""
+    ours = core.backend.name
     if ours != "asyncio" and asyncio_runs():
         return "asyncio"
     if ours != "trio" and trio_runs():
         return "trio"
+    if core.is_own_loop and not core.chosen and core.hostless == -1:
+        from .leaving import running_host
+
+        return running_host()
     return None
 
 
@@ -245,23 +306,35 @@ def _bind(blocking: bool = False) -> LoopState:
         name, options = asked
         return bind(load(name), "asked for by use()", options)
     cls, reason = _choose()
-    return bind(cls, reason, {})
+    return bind(cls, reason, {}, chosen=reason.startswith("AE_BACKEND"))
 
 
-def bind(cls: type[Backend], reason: str, options: dict[str, Any]) -> LoopState:
-    """Bind this thread to a new backend of *cls* and return its core."""
+#: Called when the next loop is bound: services of our own, which move there.
+on_next_binding: list[Callable[[], object]] = []
+
+
+def bind(
+    cls: type[Backend], reason: str, options: dict[str, Any], *, chosen: bool = True
+) -> LoopState:
+    """Bind this thread to a new backend of *cls* and return its core.
+
+    If it was *chosen* it is not left for another loop that runs here.
+    """
     core = LoopState(report)
+    core.chosen = chosen
     backend = cls(core.on_deadline, **options)
     backend.reason = reason
     core.attach(backend)
     backend.on_ended = lambda idle: _unbind(core, idle)
     backend.on_quit = core.call_ends
-    backend.on_run_ended = _settle_signals
-    foreign = _foreign(backend.name)
+    _look_around(core)
+    foreign = _foreign(core)
     if foreign is not None:
         core.close()
         raise WrongLoop(f"the {foreign} loop runs in this thread, but {backend.name} was {reason}")
     _take_up(core)
+    while on_next_binding:
+        on_next_binding.pop()()
     if in_main_thread() and _signal.getsignal(_SIGCHLD) == _signal.SIG_IGN:
         # inherited from a parent that ignores it: the kernel would throw statuses away
         _signal.signal(_SIGCHLD, _signal.SIG_DFL)
@@ -360,8 +433,8 @@ def detect() -> Backend:
     """
     try:
         core: LoopState = thread_state.core
-        if "contextvars" in _modules and ("asyncio" in _modules or "trio" in _modules):
-            core = current_loop()  # one of them may run here; both have imported the first
+        if core.known != len(_modules):
+            core = current_loop()  # another loop may run here
     except AttributeError:
         core = current_loop()
     return core.backend

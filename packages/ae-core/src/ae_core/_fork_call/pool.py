@@ -84,6 +84,9 @@ class AnyWorker(Protocol):
 class Pool:
     """The workers and the waiting calls of one loop."""
 
+    #: Idle workers keep no loop; they end with it.
+    is_service = True
+
     def __init__(self, make_worker: Callable[[Surroundings], AnyWorker] | None = None) -> None:
         # makes workers of another kind, which serve one call each
         self.make_worker = make_worker
@@ -140,7 +143,7 @@ class Pool:
             worker.idle_since = core.clock()
             self.idle.append(worker)
             if self.timer is None:
-                self.timer = core.timer(IDLE, lambda: self.retire(core))
+                self.timer = core.timer(IDLE, partial(self.retire, core))
         self.schedule(core)
 
     def retire(self, core: LoopState) -> None:
@@ -151,7 +154,7 @@ class Pool:
         self.timer = None
         if self.idle:
             pause = self.idle[0].idle_since - latest
-            self.timer = core.timer(pause, lambda: self.retire(core))
+            self.timer = core.timer(pause, partial(self.retire, core))
 
     def close(self) -> None:
         """End the idle workers. The busy ones are ended by their calls."""

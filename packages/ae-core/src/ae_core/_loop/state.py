@@ -57,12 +57,15 @@ class LoopState:
         "armed",
         "backend",
         "calls",
+        "chosen",
         "clock",
         "closed",
         "closers",
         "ends",
+        "hostless",
         "io",
         "is_own_loop",
+        "known",
         "nests",
         "operations",
         "per_loop",
@@ -95,6 +98,9 @@ class LoopState:
         self.thread = get_ident()
         self.closed = False
         self.is_own_loop = False  # on a loop that nobody else runs, and that does not end by itself
+        self.chosen = True  # by the program: it is not left for another
+        # how many modules there were, none of them another loop: see `_detection.current`
+        self.known = self.hostless = -1
 
     def attach(self, backend: Backend) -> None:
         """Take *backend* into use."""
@@ -293,6 +299,7 @@ class LoopState:
         kept += [calls.owed.copy(), calls.postponed.copy(), calls.threadsafe.copy()]
         self.closed = True
         self.is_own_loop = False
+        self.known = self.hostless = -1
         kept += self.io.end_all()
         for operation in self.operations:
             if hasattr(operation, "active"):
@@ -335,6 +342,7 @@ class LoopState:
             return
         self.closed = True
         self.is_own_loop = False
+        self.known = self.hostless = -1
         self.io.end_all()
         self.io.clear()
         self.timers.clear()

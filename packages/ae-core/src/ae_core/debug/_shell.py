@@ -212,6 +212,14 @@ class _Listener:
         self.connections: set[_Connection] = set()
         self.namespace: dict[str, Any] = {}
 
+    #: No loop is kept for it: it follows to the next one.
+    is_service = True
+
+    def move(self) -> None:
+        """Listen on the loop that serves the thread now."""
+        if self.sock.fileno() >= 0:
+            self._watch()
+
     def start(self) -> None:
         self.sock.setblocking(False)
         self.sock.listen(5)
@@ -292,6 +300,18 @@ class _Connection:
         self._read_on()
         self._write(f"Welcome, {peer}, use 'help' for more info!\n")
         self._prompt()
+
+    #: As the listener.
+    is_service = True
+
+    def move(self) -> None:
+        """Go on on the loop that serves the thread now."""
+        self._core = current()
+        self._writer = self._timer = None
+        if self._sock.fileno() >= 0:
+            if self._reader is not None:
+                self._read_on()
+            self._flush()
 
     def close(self) -> None:
         self._reader = self._writer = self._timer = None
