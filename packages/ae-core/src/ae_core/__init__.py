@@ -11,22 +11,29 @@ __all__ = (
     "BackendUnavailable",
     "BlockingNotAllowed",
     "CancelledError",
+    "Channel",
+    "ChannelClosed",
     "CondVar",
     "Deadlock",
     "ForkCallError",
     "Guard",
     "Process",
     "RecursiveWait",
+    "Semaphore",
+    "TaskGroup",
     "Watcher",
     "WrongLoop",
     "__version__",
+    "as_condvar",
     "backend",
     "call_threadsafe",
     "cancelled_class",
     "child",
     "detect",
     "exception_hook",
+    "first",
     "fork_call",
+    "gather",
     "idle",
     "io",
     "log",
@@ -47,6 +54,7 @@ __all__ = (
     "time",
     "timeout",
     "timer",
+    "to_thread",
     "use",
     "weak",
 )
@@ -66,6 +74,8 @@ from ._api import signal as signal
 from ._api import time as time
 from ._api import timer as timer
 from ._async.awaiting import cancelled_class as cancelled_class
+from ._async.combine import first as first
+from ._async.combine import gather as gather
 from ._async.combine import shield as shield
 from ._async.condvar import CondVar as CondVar
 from ._async.tasks import run as run
@@ -82,7 +92,6 @@ from ._base.errors import WrongLoop as WrongLoop
 from ._base.log import log as log
 from ._base.log import logger as logger
 from ._detection.current import backend as backend
-from ._detection.current import call_threadsafe as call_threadsafe
 from ._detection.current import detect as detect
 from ._detection.current import post_detect as post_detect
 from ._detection.current import use as use
@@ -100,6 +109,13 @@ if TYPE_CHECKING:
     from . import logs as logs
     from . import strict as strict
     from . import testing as testing
+    from ._async.bridges import as_condvar as as_condvar
+    from ._async.channel import Channel as Channel
+    from ._async.channel import ChannelClosed as ChannelClosed
+    from ._async.channel import Semaphore as Semaphore
+    from ._async.task_group import TaskGroup as TaskGroup
+    from ._async.threads import call_threadsafe as call_threadsafe
+    from ._async.threads import to_thread as to_thread
     from ._detection.leaving import release as release
     from ._fork_call.call import ForkCallError as ForkCallError
     from ._fork_call.call import fork_call as fork_call
@@ -109,6 +125,13 @@ if TYPE_CHECKING:
 
 # Names whose rooms are opened on first use, so that importing us stays cheap
 _LAZY = {
+    "Channel": "_async.channel",
+    "ChannelClosed": "_async.channel",
+    "Semaphore": "_async.channel",
+    "TaskGroup": "_async.task_group",
+    "as_condvar": "_async.bridges",
+    "call_threadsafe": "_async.threads",
+    "to_thread": "_async.threads",
     "ForkCallError": "_fork_call.call",
     "Guard": "_guard",
     "Process": "_process.process",

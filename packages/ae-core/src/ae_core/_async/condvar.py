@@ -24,6 +24,8 @@ from .._loop.blocking import block
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import asyncio
+    import concurrent.futures
     from collections import deque
     from collections.abc import Callable, Generator
     from types import TracebackType
@@ -538,6 +540,42 @@ class CondVar(Generic[T]):
         finally:
             del self  # as in recv()
 
+    # ------------------------------------------------------------------ for other libraries
+
+    def as_future(self) -> asyncio.Future[T]:
+        """Return a future of the asyncio loop that runs here, with the same outcome.
+
+        It awaits this condition variable: cancelling it is what the cancellation of an awaiter is.
+
+        Raises:
+            RuntimeError: No loop of asyncio runs in this thread.
+        """
+        from .bridges import as_future
+
+        return as_future(self)
+
+    def as_deferred(self) -> Any:
+        """Return a Deferred of Twisted with the same outcome; as :meth:`as_future`.
+
+        Its callbacks run in the loop, as those of :meth:`on_ready`. Cancelling this condition
+        variable fails it with Twisted's ``CancelledError``.
+
+        Raises:
+            ImportError: Twisted is not installed.
+        """
+        from .bridges import as_deferred
+
+        return as_deferred(self)
+
+    def as_concurrent_future(self) -> concurrent.futures.Future[T]:
+        """Return a future for other threads, with the same outcome; as :meth:`as_future`.
+
+        Other threads may wait for it and cancel it. Waiting in this thread waits for ever.
+        """
+        from .bridges import as_concurrent_future
+
+        return as_concurrent_future(self)
+
     # ------------------------------------------------------------------ groups
 
     def begin(self, callback: Callable[[CondVar[T]], object] | None = None) -> None:
@@ -637,17 +675,22 @@ class CondVar(Generic[T]):
             f"use call_threadsafe(lambda: cv.{what}(...))"
         )
 
-    def _pass_on(self, other: CondVar[T]) -> None:
-        """Give the outcome to *other*, with the duty to give back what nobody takes there."""
+    def _take_over(self) -> tuple[T, Callable[[T], object] | None]:
+        """Return the value, and who gets it back if it is not taken; for one who passes it on."""
+        untaken = self._untaken if self._awaiters == 1 else None
+        return self._result(), untaken
+
+    def _pass_on(self, operation: CondVar[T]) -> None:
+        """Give the outcome to *operation*, with the duty to give back what nobody takes there."""
         if self._state == _CANCELLED:
-            other.cancel()
+            operation.cancel()
         elif self._state == _ERROR:
             self._seen()
-            other.throw(self._value)
+            operation.throw(self._value)
         else:
-            if self._awaiters == 1:
-                other._untaken = self._untaken
-            other.send(self._result())
+            value, untaken = self._take_over()
+            operation._untaken = operation._untaken and untaken
+            operation.send(value)
 
     def _name(self) -> str:
         """Return what ``repr()`` and the log call it."""

@@ -63,6 +63,7 @@ class Task(CondVar[T]):
         "_host",
         "_waiting_for",
         "asked",
+        "has_group",
     )
 
     #: How often it was asked to stop, without the requests that were dealt with; if it is ours.
@@ -82,6 +83,7 @@ class Task(CondVar[T]):
         self._context: Context = copy_context()
         self._cancel_requested = False
         self.asked = 0
+        self.has_group = False  # which looks at its error
         self._host = None
         self._waiting_for = None
         core.operations.add(self)
@@ -133,6 +135,12 @@ class Task(CondVar[T]):
 
     # A signal handler may raise between any two calls here, and a task that nobody resumes would
     # wait for ever. So there may be a step too many, which does nothing, but never one too few.
+
+    def _cancel_unstarted(self) -> None:
+        """Be cancelled before anything drives it."""
+        self._core.operations.discard(self)
+        self._coroutine.close()
+        super().cancel()
 
     def _close(self) -> None:
         """Close the coroutine: nobody drives it any more."""
@@ -223,13 +231,17 @@ class Task(CondVar[T]):
             super().cancel()
         else:
             self.throw(error)
+            if self.has_group:
+                self._seen()
+                if self._host is not None:
+                    return  # asyncio's or trio's group raises it
             if isinstance(error, (KeyboardInterrupt, SystemExit)):
                 self._seen()  # it leaves by recv() or run(), not by the log
                 self._core.runner.failed(error, None)
 
 
 # What asyncio, trio and those who ask for both (sniffio) say where they do not run.
-_HOMESICK: Final = {
+_HOMESICK = {
     "no running event loop": "asyncio",
     "must be called from async context": "trio",
     "unknown async library, or not in async context": "asyncio",

@@ -1,12 +1,12 @@
 """A small pool of threads for calls that block and that no loop can wait for.
 
-For the rooms of ``ae_core`` only. The threads run our own functions, never a user's callback,
-and touch no loop: a result travels to the loop of the caller and becomes a ``CondVar`` there.
+For ``ae_core`` itself: file calls in one pool, functions of the program in another. The threads
+touch no loop: a result travels to the loop of the caller and becomes a ``CondVar`` there.
 """
 
 from __future__ import annotations
 
-__all__ = ("shutdown", "submit", "submit_ordered")
+__all__ = ("shutdown", "submit", "submit_function", "submit_ordered")
 
 import atexit
 import os
@@ -19,6 +19,7 @@ from .._api import pending
 from .._base.thread_identity import bystander
 from .._detection.current import current_loop
 from .._loop.state import LoopState
+from .._loop.watchers import name_of
 from .condvar import CondVar
 
 T = TypeVar("T")
@@ -38,6 +39,9 @@ T = TypeVar("T")
 #: Disks and kernels like a few requests at once, and a few may hang on a dead file server.
 MOST_THREADS: Final = 16
 
+#: For functions of the program's, which may block for any reason.
+MOST_FUNCTIONS: Final = 40
+
 #: How long an idle thread stays, in seconds: from one call of a sequence to the next.
 IDLE: Final = 0.2
 
@@ -54,6 +58,7 @@ class _Job:
         "function",
         "key",
         "mark",
+        "name",
         "result",
         "undo",
     )
@@ -73,13 +78,16 @@ class _Job:
         self.condvar: CondVar[Any] | None = CondVar(
             cancel=self.over, untaken=self.take_back, describe=self.describe
         )
-        self.mark = pending()
+        self.mark = pending(self)
+        self.name: str | None = None
         self.dropped = False
         self.result: Any = None
         self.error: BaseException | None = None
 
     def describe(self) -> str:
         """Return what the call is: its function and, until it is done, the file."""
+        if self.name is not None:
+            return self.name
         name = getattr(self.function, "__qualname__", "call").partition(".")[0].lstrip("_")
         return f"file call {name}({', '.join(map(repr, self.args[:1]))})"
 
@@ -135,7 +143,8 @@ class _Job:
 
 
 class _Pool:
-    def __init__(self) -> None:
+    def __init__(self, most_threads: int) -> None:
+        self.most_threads = most_threads
         self.changed = threading.Condition()
         self.queue: deque[_Job] = deque()
         self.lanes: dict[object, deque[_Job]] = {}
@@ -162,7 +171,7 @@ class _Pool:
         self.queue.append(job)
         if len(self.queue) <= self.idle:
             self.changed.notify()
-        elif len(self.threads) < MOST_THREADS and not self.stopping:
+        elif len(self.threads) < self.most_threads and not self.stopping:
             self.made += 1
             thread = threading.Thread(target=self.work, name=f"ae-core-{self.made}", daemon=True)
             self.threads.add(thread)
@@ -226,7 +235,8 @@ class _Pool:
             self.stopping = False
 
 
-_pool = _Pool()
+_pool = _Pool(MOST_THREADS)
+_functions = _Pool(MOST_FUNCTIONS)
 
 
 def submit(function: Callable[..., T], *args: Any) -> CondVar[T]:
@@ -252,25 +262,37 @@ def submit_ordered(
         key: Anything hashable; None for no order.
         undo: Called with a result that nobody takes any more, in whatever thread finds that out.
     """
-    job = _Job(function, args, key, undo)
+    return _add(_pool, _Job(function, args, key, undo))
+
+
+def _add(pool: _Pool, job: _Job) -> CondVar[Any]:
     condvar = job.condvar
     assert condvar is not None
     try:
-        _pool.add(job)
+        pool.add(job)
     except BaseException:
         condvar.cancel()
         raise
     return condvar
 
 
+def submit_function(run: Callable[..., T], function: Callable[..., T], *args: Any) -> CondVar[T]:
+    """Do ``run(function, *args)`` in a thread of the pool for functions of the program."""
+    job = _Job(run, (function, *args), None, None)
+    job.name = f"to_thread of {name_of(function)}"
+    return _add(_functions, job)
+
+
 def shutdown() -> None:
     """Finish what was started and end the threads. The next call starts them again."""
+    _functions.finish()
     _pool.finish()
 
 
 def _after_fork_in_child() -> None:
-    global _pool
-    _pool = _Pool()  # its threads stayed with the parent
+    global _functions, _pool
+    _pool = _Pool(MOST_THREADS)  # its threads stayed with the parent
+    _functions = _Pool(MOST_FUNCTIONS)
 
 
 atexit.register(shutdown)

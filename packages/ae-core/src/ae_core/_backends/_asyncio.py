@@ -6,7 +6,7 @@ only while ``recv()`` blocks.
 
 from __future__ import annotations
 
-__all__ = ("AsyncioBackend", "wait_in_task")
+__all__ = ("AsyncioBackend", "start_in_group", "wait_in_task")
 
 import asyncio
 import selectors
@@ -264,8 +264,7 @@ class AsyncioBackend(Backend):
             # An eager one would begin inside this call, one of the old form takes no context:
             # the task copies ours, which nobody else has.
             host = task._context.run(self._loop.create_task, _in_a_later_turn(coroutine))
-        task._host = partial(host.cancel, _BY_US)
-        host.add_done_callback(lambda host: _finish(task, host))
+        _follow(task, host)
         return True
 
     def statistics(self) -> dict[str, object]:
@@ -311,10 +310,28 @@ def _leaves_a_task_group() -> bool:
     """Return whether the code that waits stands in the block of an ``asyncio.TaskGroup``."""
     frame = sys._getframe(2)
     while frame is not None and frame.f_code is not _translate.__code__:
-        if any(isinstance(value, asyncio.TaskGroup) for value in frame.f_locals.values()):
+        if any(map(_is_task_group, frame.f_locals.values())):
             return True
         frame = frame.f_back  # type: ignore[assignment]
     return False
+
+
+def _is_task_group(value: object) -> bool:
+    kind = type(value)
+    ours = kind.__name__ == "TaskGroup" and kind.__module__ == "ae_core"
+    return ours or isinstance(value, asyncio.TaskGroup)
+
+
+def start_in_group(group: asyncio.TaskGroup, task: Any) -> None:
+    """Start the coroutine of *task* in a task group of asyncio."""
+    host = task._context.run(group.create_task, _in_a_later_turn(task._coroutine))
+    _follow(task, host)
+
+
+def _follow(task: Any, host: asyncio.Task[Any]) -> None:
+    """Have *task* cancel *host*, and end as that does."""
+    task._host = partial(host.cancel, _BY_US)
+    host.add_done_callback(lambda host: _finish(task, host))
 
 
 def _finish(task: Any, host: asyncio.Task[Any]) -> None:

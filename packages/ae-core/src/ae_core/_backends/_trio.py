@@ -6,7 +6,7 @@ trio cannot be blocked from inside and has no loop without a run: ``recv()`` is 
 
 from __future__ import annotations
 
-__all__ = ("TrioBackend", "wait_in_task")
+__all__ = ("TrioBackend", "start_in_nursery", "wait_in_task")
 
 import math
 import time
@@ -251,6 +251,35 @@ class TrioBackend(Backend):
 
         trio.lowlevel.spawn_system_task(drive, name="ae_core task", context=task._context)
         return True
+
+
+def start_in_nursery(nursery: trio.Nursery, task: Any) -> None:
+    """Start the coroutine of *task* in a nursery of the program's."""
+    scope = trio.CancelScope()
+    task._host = scope.cancel
+    coroutine = task._coroutine
+
+    async def drive() -> None:
+        value: Any = None
+        error: BaseException = CancelledError("the task was cancelled")
+        ended = False
+        try:
+            with scope:
+                if not scope.cancel_called and not nursery.cancel_scope.cancel_called:
+                    value = await coroutine
+                    ended = True
+        except CancelledError:
+            return  # of something that it awaited: no failure of the group
+        except BaseException as problem:
+            rest = _split(problem)[1]
+            if rest is not None:
+                error = rest
+            raise
+        finally:
+            coroutine.close()
+            task._finish(value, None if ended else error)
+
+    task._context.run(nursery.start_soon, drive)
 
 
 def _split(

@@ -13,6 +13,7 @@ __all__ = (
     "current_loop",
     "detect",
     "existing_loop",
+    "main_loop",
     "post_detect",
     "trio_runs",
     "use",
@@ -25,7 +26,7 @@ import sys
 from os import getpid
 
 from .._base import environ
-from .._base.errors import BackendUnavailable, BlockingNotAllowed, WrongLoop
+from .._base.errors import BackendUnavailable, WrongLoop
 from .._base.thread_identity import get_ident, in_main_thread, local
 from .._loop.backend import Backend
 from .._loop.exception_hook import report
@@ -114,7 +115,9 @@ def current_loop(blocking: bool = False) -> LoopState:
                 if not core.is_own_loop:
                     _look_around(core)
                 return core
-            _leave_for(foreign, core, blocking)
+            from .leaving import leave_for
+
+            leave_for(foreign, core, blocking)
         elif core.backend.ended():
             core.close()  # its watchers are dead
         elif not core.closed:
@@ -142,38 +145,6 @@ def _look_around(core: LoopState) -> None:
     core.hostless = -1 if may_leave and any(name in _modules for name in _HOSTS) else size
     rivals = "asyncio" in _modules or "trio" in _modules
     core.known = -1 if rivals else core.hostless
-
-
-def _leave_for(foreign: str, core: LoopState, blocking: bool) -> None:
-    """Leave the loop of *core* for *foreign*, which runs in this thread.
-
-    Raises:
-        WrongLoop, BlockingNotAllowed: It is needed, or was chosen.
-    """
-    ours = core.backend.name
-    text = (
-        f"the {foreign} loop runs in this thread, but the thread is bound to the {ours} loop "
-        f"({core.backend.reason})"
-    )
-    if core.runner.blocked:
-        text += f", inside a recv() of which {foreign} was started: its watchers stand still"
-    elif core.is_own_loop and not core.chosen:
-        from .leaving import alive, leave
-
-        needs = alive(core)
-        if not needs:
-            leave(core)
-            return
-        text += (
-            f", where {len(needs)} {'is' if len(needs) == 1 else 'are'} alive: "
-            f"{'; '.join(needs[:5])}{' ...' if needs[5:] else ''}: end that first, "
-            f"call ae_core.release(), or ae_core.use({foreign!r}) before the first watcher"
-        )
-    else:
-        text += f": call ae_core.release() first, or ae_core.use({foreign!r}) from the beginning"
-    if blocking:
-        raise BlockingNotAllowed(f"{text}; recv() would stop it: use 'await cv' there")
-    raise WrongLoop(text)
 
 
 def _wake() -> LoopState | None:
@@ -327,6 +298,7 @@ def bind(
     core.attach(backend)
     backend.on_ended = lambda idle: _unbind(core, idle)
     backend.on_quit = core.call_ends
+    backend.on_run_ended = _settle_signals
     _look_around(core)
     foreign = _foreign(core)
     if foreign is not None:
@@ -547,20 +519,16 @@ def _after_detection() -> None:
             report(error, existing_loop(), None)
 
 
-def call_threadsafe(callback: Callable[[], object]) -> None:
-    """Call *callback* once in the main thread's loop. May be called from any thread.
-
-    For the loop of another thread, use ``detect().call_threadsafe`` as taken in that thread.
+def main_loop() -> LoopState:
+    """Return the newest live core of the main thread; from any thread.
 
     Raises:
-        RuntimeError: If the main thread has no live loop.
+        RuntimeError: There is none.
     """
-    if not callable(callback):
-        raise TypeError(f"expected a callable, got {callback!r}")
     core = _main_core
     if core is None or core.closed:
         raise RuntimeError("the main thread has no event loop yet, or its loop has ended")
-    core.call_threadsafe(callback)
+    return core
 
 
 # ---------------------------------------------------------------------- fork

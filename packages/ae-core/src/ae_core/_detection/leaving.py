@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ("alive", "leave", "release", "running_host")
+__all__ = ("alive", "leave_for", "release", "running_host")
 
 import sys
 
+from .._base.errors import BlockingNotAllowed, WrongLoop
 from .._base.thread_identity import in_main_thread
 from .._loop.timers import TimerEntry
 from .._loop.watchers import name_of
@@ -64,13 +65,43 @@ def _operation(other: Any) -> Any:
     return getattr(other, "condvar", None) or getattr(owner, "condvar", None) or owner
 
 
-def leave(core: LoopState) -> None:
+def _leave(core: LoopState) -> None:
     """End the binding to a loop that nobody needs; services of our own follow to the next."""
     services = {owner for _, each in _callbacks(core) if _is_moving(owner := _owner(each))}
-    if current.bound() is core:
+    if current.existing_loop() is core:
         current.put_back(None, None if current.main_core() is core else current.main_core())
     core.close()
     current.on_next_binding.extend(service.move for service in services)
+
+
+def leave_for(foreign: str, core: LoopState, blocking: bool) -> None:
+    """Leave the loop of *core* for *foreign*, which runs in this thread.
+
+    Raises:
+        WrongLoop, BlockingNotAllowed: It is needed, or was chosen.
+    """
+    ours = core.backend.name
+    text = (
+        f"the {foreign} loop runs in this thread, but the thread is bound to the {ours} loop "
+        f"({core.backend.reason})"
+    )
+    if core.runner.blocked:
+        text += f", inside a recv() of which {foreign} was started: its watchers stand still"
+    elif core.is_own_loop and not core.chosen:
+        needs = alive(core)
+        if not needs:
+            _leave(core)
+            return
+        text += (
+            f", where {len(needs)} {'is' if len(needs) == 1 else 'are'} alive: "
+            f"{'; '.join(needs[:5])}{' ...' if needs[5:] else ''}: end that first, "
+            f"call ae_core.release(), or ae_core.use({foreign!r}) before the first watcher"
+        )
+    else:
+        text += f": call ae_core.release() first, or ae_core.use({foreign!r}) from the beginning"
+    if blocking:
+        raise BlockingNotAllowed(f"{text}; recv() would stop it: use 'await cv' there")
+    raise WrongLoop(text)
 
 
 def _is_moving(owner: Any) -> bool:
@@ -93,8 +124,8 @@ def release() -> list[str]:
     Raises:
         RuntimeError: In a callback or a coroutine of the loop.
     """
-    core = current.bound()
-    place = current.slot()
+    core = current.existing_loop()
+    place = current.thread_slot()
     place.asked = None
     if core is None or core.closed:
         return []
@@ -105,7 +136,7 @@ def release() -> list[str]:
     found = alive(core)
     operations = [_owner(callback) for _, callback in _callbacks(core)]
     operations += [_operation(other) for other in core.operations]
-    leave(core)
+    _leave(core)
     for operation in operations:
         if getattr(operation, "_awaiters", -1) >= 0:
             operation.cancel()

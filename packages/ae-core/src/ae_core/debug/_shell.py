@@ -306,7 +306,7 @@ class _Connection:
 
     def move(self) -> None:
         """Go on on the loop that serves the thread now."""
-        self._core = current()
+        self._core = current_loop()
         self._writer = self._timer = None
         if self._sock.fileno() >= 0:
             if self._reader is not None:

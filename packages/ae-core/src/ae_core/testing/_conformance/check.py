@@ -21,6 +21,7 @@ from .._binding import binding
 # imported for their entries in CASES
 from . import cases_cancel as cases_cancel
 from . import cases_condvar as cases_condvar
+from . import cases_groups as cases_groups
 from . import cases_io as cases_io
 from . import cases_limits as cases_limits
 from . import cases_nested as cases_nested

@@ -1,0 +1,227 @@
+"""``Channel`` and ``Semaphore``: handing items over, and letting only so many in, in one thread."""
+
+from __future__ import annotations
+
+__all__ = ("Channel", "ChannelClosed", "Semaphore")
+
+from .._base.errors import AEError
+from .condvar import CondVar
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections import deque
+    from types import TracebackType
+    from typing import Generic, TypeVar
+
+    T = TypeVar("T")
+else:
+    from _collections import deque
+
+    from .condvar import Generic
+
+    T = "T"
+
+
+class ChannelClosed(AEError):
+    """``put`` into a :class:`Channel` that is closed, or ``get`` from one that is also empty."""
+
+
+class Channel(Generic[T]):
+    """A queue of items between callbacks, coroutines and ``recv()`` of one thread.
+
+    Args:
+        maxsize: How many items may lie in it; more are held back with those who put them. None is
+            no limit.
+
+    First-in first-out, also among those who wait. ``async for item in channel`` ends when it is
+    closed and empty.
+
+    Raises:
+        TypeError, ValueError: *maxsize* is no number above zero.
+    """
+
+    __slots__ = ("_closed", "_getters", "_items", "_maxsize", "_putters")
+
+    def __init__(self, maxsize: int | None = None) -> None:
+        if maxsize is not None:
+            if not isinstance(maxsize, int) or isinstance(maxsize, bool):
+                raise TypeError(f"expected a number of items or None, got {maxsize!r}")
+            if maxsize < 1:
+                raise ValueError(f"expected room for 1 item or more, got {maxsize!r}")
+        self._maxsize = maxsize
+        self._items: deque[T] = deque()
+        self._getters: deque[CondVar[T]] = deque()
+        self._putters: deque[tuple[CondVar[None], T]] = deque()
+        self._closed = False
+
+    def __len__(self) -> int:
+        """Return how many items lie in it."""
+        return len(self._items)
+
+    def put(self, item: T) -> CondVar[None]:
+        """Put *item* in, now; the result is ready when there is room for it.
+
+        It need not be awaited. Cancelling it while there is no room takes the item back.
+
+        Raises:
+            RuntimeError: In another thread.
+
+        The result raises :class:`ChannelClosed` if the channel is closed, also while it waits.
+        """
+        done: CondVar[None] = CondVar(
+            cancel=lambda: self._forget_putter(done), describe=lambda: f"put into {self!r}"
+        )
+        if self._closed:
+            done.throw(ChannelClosed("the channel is closed"))
+        elif self._maxsize is None or len(self._items) < self._maxsize:
+            self._items.append(item)
+            done.send()
+            self._serve()
+        else:
+            self._putters.append((done, item))
+            self._serve()
+        return done
+
+    def get(self) -> CondVar[T]:
+        """Take the next item out, as soon as there is one.
+
+        An awaiter that is cancelled takes none: an item that was on its way is in front again.
+
+        The result raises :class:`ChannelClosed` when the channel is closed and empty.
+        """
+        item: CondVar[T] = CondVar(
+            cancel=lambda: self._forget_getter(item),
+            untaken=self._put_back,
+            describe=lambda: f"get from {self!r}",
+        )
+        self._getters.append(item)
+        self._serve()
+        return item
+
+    def close(self) -> None:
+        """End it: what is in it is delivered, all else raises :class:`ChannelClosed`.
+
+        Idempotent.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        putters, self._putters = self._putters, deque()
+        for done, _ in putters:
+            done.throw(ChannelClosed("the channel is closed"))
+            done._seen()  # nobody need await a put
+        self._serve()
+
+    def _serve(self) -> None:
+        """Bring items and those who wait for them together."""
+        while self._getters and self._items:
+            self._getters.popleft().send(self._next())
+        if self._closed and not self._items:
+            while self._getters:
+                self._getters.popleft().throw(ChannelClosed("the channel is closed"))
+
+    def _next(self) -> T:
+        item = self._items.popleft()
+        if self._putters:
+            done, waiting = self._putters.popleft()
+            self._items.append(waiting)
+            done.send()
+        return item
+
+    def _put_back(self, item: T) -> None:
+        self._items.appendleft(item)
+        self._serve()
+
+    def _forget_putter(self, done: CondVar[None]) -> None:
+        self._putters = deque(each for each in self._putters if each[0] is not done)
+
+    def _forget_getter(self, item: CondVar[T]) -> None:
+        if item in self._getters:
+            self._getters.remove(item)
+
+    def __aiter__(self) -> Channel[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        try:
+            return await self.get()
+        except ChannelClosed:
+            raise StopAsyncIteration from None
+
+    def __repr__(self) -> str:
+        room = "" if self._maxsize is None else f" of {self._maxsize}"
+        state = ", closed" if self._closed else ""
+        return f"<Channel, {len(self._items)}{room} items{state}>"
+
+
+class Semaphore:
+    """Lets at most *value* holders in at a time; the others wait, first-in first-out.
+
+    ``async with semaphore:`` holds one permit for the block.
+
+    Raises:
+        TypeError, ValueError: *value* is no number above zero.
+    """
+
+    __slots__ = ("_free", "_limit", "_waiting")
+
+    def __init__(self, value: int = 1) -> None:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise TypeError(f"expected a number of permits, got {value!r}")
+        if value < 1:
+            raise ValueError(f"expected 1 permit or more, got {value!r}")
+        self._limit = self._free = value
+        self._waiting: deque[CondVar[None]] = deque()
+
+    def acquire(self) -> CondVar[None]:
+        """Take a permit, as soon as there is one.
+
+        An awaiter that is cancelled holds none: one that was on its way to it goes to the next.
+        """
+        permit: CondVar[None] = CondVar(
+            cancel=lambda: self._forget(permit),
+            untaken=lambda _: self.release(),
+            describe=lambda: f"acquire of {self!r}",
+        )
+        if self._free and not self._waiting:
+            self._free -= 1
+            permit.send()
+        else:
+            self._waiting.append(permit)
+        return permit
+
+    def release(self) -> None:
+        """Give a permit back; who waits longest gets it.
+
+        Raises:
+            ValueError: All permits are free.
+        """
+        if self._waiting:
+            self._waiting.popleft().send()
+        elif self._free == self._limit:
+            raise ValueError("released more often than acquired")
+        else:
+            self._free += 1
+
+    def _forget(self, permit: CondVar[None]) -> None:
+        if permit in self._waiting:
+            self._waiting.remove(permit)
+
+    async def __aenter__(self) -> None:
+        await self.acquire()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()
+
+    def __repr__(self) -> str:
+        return f"<Semaphore, {self._free} of {self._limit} free, {len(self._waiting)} waiting>"
+
+
+for _public in (Channel, ChannelClosed, Semaphore):
+    _public.__module__ = "ae_core"
+del _public
