@@ -136,7 +136,10 @@ class Events(ref[TlsConnection]):
         if read.dispatching:
             return  # a loop inside a callback: the dispatch outside goes on with it
         h._write.deferred = True
-        h._run_dispatch()
+        if h._work_due:
+            h._clear_due(DUE_READ)
+        read.dispatch(h)
+        h._after_dispatch()
 
     def _send(self, h: TlsConnection) -> None:
         """Send what a shortcut's callbacks have written: ``_flush`` for the simple case."""

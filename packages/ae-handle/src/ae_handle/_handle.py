@@ -214,7 +214,8 @@ class Handle(ConnectingConnection):
     def read_buffer(self) -> ReadBuffer:
         """What has arrived and was not read. Take from it in on_read, on_eof and on_error only."""
         read = self._read
-        read.reveal_buffer()
+        if read.line_batch is not None or read.untaken is not None:
+            read.reveal_buffer()
         return read.buffer
 
     @property

@@ -194,7 +194,9 @@ class Transport(Work):
             self._write_watcher.cancel()
             self._write_watcher = None
             self._update_fast_path()
-        self._check_level()
+        due = write.check_level()
+        if due:
+            self._note_level(due)
 
     def _watch_writable(self) -> None:
         if self._write_watcher is None:
@@ -206,9 +208,12 @@ class Transport(Work):
         """Note whether on_drain is due, and whether too much is unsent."""
         due = self._write.check_level()
         if due:
-            if due & DUE_FAIL:
-                self._note_failure(self._write.limit_error())
-            self._note_due(due)
+            self._note_level(due)
+
+    def _note_level(self, due: int) -> None:
+        if due & DUE_FAIL:
+            self._note_failure(self._write.limit_error())
+        self._note_due(due)
 
     def _send_failed(self, error: OSError, data: bytes = b"") -> None:
         """Deal with what ``send`` raised for *data*, which was taken off the queue."""

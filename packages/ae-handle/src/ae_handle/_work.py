@@ -147,15 +147,22 @@ class Work(Options):
     def _after_dispatch(self) -> None:
         """Do what a dispatch leaves to do."""
         read = self._read
+        write = self._write
         if self._phase != OPEN:
-            self._write.stop_deferring()
+            write.stop_deferring()
             return
-        self._flush_deferred()
+        if write.pieces:
+            self._flush()
+        else:
+            self._flush_deferred()
         if read.eof:
             self._finish_input()
         elif read.max_buffer is not None and read.buffer._data and read.is_over_limit():
             self._fail(read.limit_error())
-        self._after_event()
+        if self._phase == OPEN:
+            self._update_interest()
+        if self._work_due:
+            self._run_due_work()
 
     def _after_event(self) -> None:
         if self._phase == OPEN:
