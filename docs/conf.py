@@ -49,7 +49,10 @@ myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 4
 myst_links_external_new_tab = False
 copybutton_exclude = ".linenos, .gp, .go"
-suppress_warnings = ["ref.python"]  # a parameter's name that several attributes have
+suppress_warnings = [
+    "ref.python",  # a parameter's name that several attributes have
+    "toc.not_included",  # a page for those who find it in the repository
+]
 
 autodoc_member_order = "groupwise"
 autodoc_typehints = "signature"
