@@ -20,7 +20,7 @@ from . import _windows
 from ._addresses import format_host_port
 from ._arguments import check_callback, check_count
 from ._binding import Bound, bind_addresses, listening_infos
-from ._held import Held, Readable
+from ._socket_owner import Closeable, SocketReader
 from ._sockaddr import host_and_port
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ _FAMILIES: Final = (socket.AF_INET, socket.AF_INET6, _windows.AF_UNIX)
 # the next one may be fine. accept(2) of Linux hands pending network errors over like this.
 
 
-class _Listener(Readable):
+class _Listener(SocketReader):
     """Accepts on one socket."""
 
     __slots__ = ("_is_counted", "_last_log", "_on_accept")
@@ -131,7 +131,7 @@ class _Listener(Readable):
         self.close()
 
 
-class Server(Held):
+class Server(Closeable):
     """Listening sockets, as made by :func:`tcp_server`.
 
     Hold it for as long as connections shall be accepted: dropping the last reference closes

@@ -19,7 +19,7 @@ from ._arguments import check_callback, split_address
 from ._binding import Bound, bind_info
 from ._closing import close_socket
 from ._environment import protocols
-from ._held import Held, Readable
+from ._socket_owner import Closeable, SocketReader
 from ._services import parse_service
 from ._sockaddr import AddressInfo, host_and_port, numeric_info, target_text, unix_info
 
@@ -47,7 +47,7 @@ _LATE: Final = frozenset(
 )
 
 
-class _Reader(Readable):
+class _Reader(SocketReader):
     """Receives on one socket."""
 
     __slots__ = ("_on_datagram", "_on_error", "_peer")
@@ -97,7 +97,7 @@ class _Reader(Readable):
             ae.log("debug", "datagram socket %s: %s", self._bound.address, error)
 
 
-class Endpoint(Held):
+class Endpoint(Closeable):
     """A datagram socket, as made by :func:`udp_endpoint`.
 
     Hold it for as long as datagrams shall be received: dropping the last reference closes

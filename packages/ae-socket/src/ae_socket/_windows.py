@@ -38,7 +38,6 @@ AF_UNIX: Final = getattr(socket, "AF_UNIX", -1)
 # Winsock's codes; `errno` has these names on Windows only.
 WSAEINVAL: Final = 10022
 WSAEWOULDBLOCK: Final = 10035
-WSAEINPROGRESS: Final = 10036
 
 # Many loops never report a connect that failed (only the exception set of select() does), and
 # a connect that is silently lost must end some day: upstream's figure.

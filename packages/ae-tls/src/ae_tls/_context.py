@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias
 
 from ae_handle import TlsError
 
-from ._facts import Facts
 from ._material import identity
 from ._native import Natives
 from ._options import alpn_list, ca_source, name_table, ocsp_option, refuse_removed, version_number
 from ._resumption import Proof, SessionStore
 from ._server import Server
 from ._session import Session
+from ._verification import Verification
 from ._verify import NameCheck, VerifyInfo, ascii_host, ip_of, name_check, subject_of, why_not
 
 if TYPE_CHECKING:
@@ -262,15 +262,15 @@ class Context:
         """
         if self._sessions is None:
             return False
-        facts = self._connect_facts(peer_name)
-        return self._sessions.has(_session_name(peer_name), self._holds(facts))
+        verification = self._connect_verification(peer_name)
+        return self._sessions.has(_session_name(peer_name), self._holds(verification))
 
     # Sessions -----------------------------------------------------------------------------
 
     def _connect(self, peer_name: str | None) -> Session:
-        facts = self._connect_facts(peer_name)
-        host = facts.server_name
-        if isinstance(facts.check, str):
+        verification = self._connect_verification(peer_name)
+        host = verification.server_name
+        if isinstance(verification.check, str):
             if peer_name is None:
                 raise TlsError(
                     "verification needs the name of the peer: give the handle a peer_name, "
@@ -283,44 +283,46 @@ class Context:
                     f"{why_not(peer_name)}",
                     reason="wrong-name",
                 )
-        conn = self._native.begin("connect", facts)
+        conn = self._native.begin("connect", verification)
         if host is not None:
             conn.set_tlsext_host_name(host.encode("ascii"))
-        if facts.verifies and self._ask_ocsp:
+        if verification.verifies and self._ask_ocsp:
             conn.request_ocsp()
         sessions = self._sessions
         if sessions is None or peer_name is None:
-            return Session(conn, facts)
+            return Session(conn, verification)
         name = _session_name(peer_name)
-        earlier = sessions.take(name, self._holds(facts))
+        earlier = sessions.take(name, self._holds(verification))
         if earlier is not None:
-            session, facts.proof = earlier
+            session, verification.proof = earlier
             conn.set_session(session)
-        return Session(conn, facts, sessions=sessions, name=name, resumable=earlier is not None)
+        return Session(
+            conn, verification, sessions=sessions, name=name, resumable=earlier is not None
+        )
 
-    def _connect_facts(self, peer_name: str | None) -> Facts:
+    def _connect_verification(self, peer_name: str | None) -> Verification:
         verify = self._native.verifies("connect")
-        facts = Facts(
+        verification = Verification(
             "connect",
             peer_name,
             verify,
             self._check if verify else None,
             self._verify_callback if verify else None,
         )
-        facts.server_name = None if peer_name is None else ascii_host(peer_name)
-        return facts
+        verification.server_name = None if peer_name is None else ascii_host(peer_name)
+        return verification
 
-    def _holds(self, facts: Facts) -> Callable[[Proof | None], bool]:
-        """Return what says whether a proof would convince the connection of *facts*, too."""
+    def _holds(self, verification: Verification) -> Callable[[Proof | None], bool]:
+        """Return what says whether a proof would convince the connection of *verification*, too."""
 
         def holds(proof: Proof | None) -> bool:
-            if not facts.verifies:
+            if not verification.verifies:
                 return True
             if proof is None or not proof.holds(self._native.changing_store("connect")):
                 return False
             if self._ask_ocsp is not None and not self._staple_holds(proof):
                 return False
-            return facts.check_name(proof.chain[0]) is None
+            return verification.check_name(proof.chain[0]) is None
 
         return holds
 

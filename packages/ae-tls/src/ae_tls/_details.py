@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ae_handle.abc import TlsRole, TlsState
 
-    from ._facts import Facts
+    from ._verification import Verification
 
 
 class Details:
@@ -32,7 +32,7 @@ class Details:
         role: TlsRole
         _conn: SSL.Connection
         _error: type[SSL.Error]
-        _facts: Facts
+        _verification: Verification
         _resumable: bool
         _we_finished_last: bool
 
@@ -58,8 +58,10 @@ class Details:
         Of a resumed session the one that was verified when it was made, as far as it is known.
         What the peer sent if it was not verified; empty if it sent nothing.
         """
-        proof = self._facts.proof
-        if proof is not None and (self._facts.proved or self.role == "accept" or self.resumed):
+        proof = self._verification.proof
+        if proof is not None and (
+            self._verification.proved or self.role == "accept" or self.resumed
+        ):
             return list(proof.chain)
         found = self._conn.get_peer_cert_chain(as_cryptography=True) or []
         if self.role == "accept":  # OpenSSL keeps a client's own certificate apart
@@ -98,7 +100,7 @@ class Details:
     @property
     def server_name(self) -> str | None:
         """The server name (SNI) the client sent, as it was sent, or None."""
-        return self._facts.server_name
+        return self._verification.server_name
 
     @property
     def resumed(self) -> bool:
@@ -116,7 +118,7 @@ class Details:
     @property
     def ocsp_response(self) -> bytes | None:
         """The OCSP response the server stapled (DER), if ``ocsp`` asked for it."""
-        return self._facts.staple
+        return self._verification.staple
 
     def export(self, label: str, length: int, context: bytes | None = None) -> bytes:
         """Derive key material that only the two ends of this connection can know.

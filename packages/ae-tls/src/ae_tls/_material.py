@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate, CertificateRevocationList
 
 Path: TypeAlias = "str | os.PathLike[str]"
-Pem: TypeAlias = "str | bytes"
 Password: TypeAlias = "str | bytes | Callable[[], str | bytes]"
 
 _BEGIN: Final = b"-----BEGIN "

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from ae_handle.abc import TlsRole
 
-    from ._facts import Facts
     from ._material import CaSource, Identity
+    from ._verification import Verification
 
 _TLS_1_0: Final = 0x0301
 _TLS_1_2: Final = 0x0303
@@ -153,8 +153,8 @@ class Natives:
         """Return OpenSSL's context for *role*, made if it is the first time."""
         return self.borrowed or self._made.get(role) or self._build(role)
 
-    def begin(self, role: TlsRole, facts: Facts) -> SSL.Connection:
-        """Make a connection whose callbacks know *facts*."""
+    def begin(self, role: TlsRole, verification: Verification) -> SSL.Connection:
+        """Make a connection whose callbacks know *verification*."""
         from OpenSSL import SSL
 
         native = self.get(role)
@@ -163,9 +163,9 @@ class Natives:
             conn.set_connect_state()
         else:
             conn.set_accept_state()
-        if self.borrowed is not None and facts.verifies:
+        if self.borrowed is not None and verification.verifies:
             conn.set_verify(native.get_verify_mode(), on_certificate)
-        conn.set_app_data(facts)
+        conn.set_app_data(verification)
         return conn
 
     def verifies(self, role: TlsRole) -> bool:
@@ -348,8 +348,8 @@ class Natives:
 
 def on_certificate(conn: SSL.Connection, x509: Any, code: int, depth: int, ok: int) -> bool:
     """Give the verdict on one certificate of the peer's chain."""
-    facts: Facts = conn.get_app_data()
-    return facts.judge(x509.to_cryptography(), code, depth, bool(ok))
+    verification: Verification = conn.get_app_data()
+    return verification.judge(x509.to_cryptography(), code, depth, bool(ok))
 
 
 def _acknowledge(conn: SSL.Connection) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cryptography.x509.ocsp import OCSPResponse
     from OpenSSL import SSL
 
-    from ._facts import Facts
+    from ._verification import Verification
 
 # Clocks of responders and clients differ.
 _SKEW: Final = dt.timedelta(minutes=5)
@@ -167,12 +167,12 @@ def client_callback(*, required: bool) -> Callable[[SSL.Connection, bytes, objec
     """Make OpenSSL's callback for the side that asked for a response."""
 
     def check(conn: SSL.Connection, staple: bytes, data: object) -> bool:
-        facts: Facts = conn.get_app_data()
-        if not facts.proved or facts.proof is None:
+        verification: Verification = conn.get_app_data()
+        if not verification.proved or verification.proof is None:
             return True  # resumed: the earlier response was judged before the session was offered
-        facts.staple = facts.proof.staple = staple or None
-        facts.error = judge(staple, facts.proof.chain, required=required)
-        return facts.error is None
+        verification.staple = verification.proof.staple = staple or None
+        verification.error = judge(staple, verification.proof.chain, required=required)
+        return verification.error is None
 
     return check
 
@@ -188,9 +188,9 @@ def server_callback(
         try:
             found = response()
         except Exception as cause:
-            facts: Facts = conn.get_app_data()
-            facts.error = TlsError(f"ocsp failed: {cause!r}")
-            facts.error.__cause__ = cause
+            verification: Verification = conn.get_app_data()
+            verification.error = TlsError(f"ocsp failed: {cause!r}")
+            verification.error.__cause__ = cause
             return b""
         return found or b""
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from ae_handle import TlsError
 
-from ._facts import Facts
 from ._resumption import Proof, ProofStore
+from ._verification import Verification
 from ._verify import subject_of
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Server:
         self._find = find
         self._clients = ProofStore()
 
-    def begin(self, peer_name: str | None) -> tuple[SSL.Connection, Facts]:
+    def begin(self, peer_name: str | None) -> tuple[SSL.Connection, Verification]:
         """Make a connection that waits for a ClientHello.
 
         Args:
@@ -69,14 +69,14 @@ class Server:
                 reason="no-certificate",
             )
         if native.verifies("accept"):
-            facts = Facts("accept", peer_name, True, self._check, self._callback)
+            verification = Verification("accept", peer_name, True, self._check, self._callback)
         else:
-            facts = Facts("accept", peer_name, False, None, None)
-        return native.begin("accept", facts), facts
+            verification = Verification("accept", peer_name, False, None, None)
+        return native.begin("accept", verification), verification
 
     def begin_again(
         self, conn: SSL.Connection, peer_name: str | None
-    ) -> tuple[SSL.Connection, Facts]:
+    ) -> tuple[SSL.Connection, Verification]:
         """Make a connection that resumes nothing, instead of *conn*, which must not go on.
 
         It is of the same context of OpenSSL, to have the same trust store. It does not take
@@ -90,9 +90,9 @@ class Server:
             conn.do_handshake()
         except SSL.Error as error:
             del error  # that is the point
-        other, facts = self.begin(peer_name)
+        other, verification = self.begin(peer_name)
         other.set_options(SSL.OP_NO_TICKET)
-        return other, facts
+        return other, verification
 
     def choose(self, name: str | None) -> Server:
         """Return who serves the name that a client asks for, ourselves if nobody else does.
@@ -116,14 +116,14 @@ class Server:
             raise TlsError("server_names gave a context without a certificate")
         return found
 
-    def objection(self, conn: SSL.Connection, facts: Facts) -> TlsError | None:
+    def objection(self, conn: SSL.Connection, verification: Verification) -> TlsError | None:
         """Say what is against an answer to a ClientHello that OpenSSL has made ready.
 
         It is called before that answer leaves, and again for a second ClientHello.
         """
         native = self._native
         found = conn.get_servername()
-        asked = facts.server_name
+        asked = verification.server_name
         if (None if found is None else _text(found)) != asked:
             # Up to TLS 1.2 OpenSSL tells the name of the session that it is about to resume. A
             # context made by hand may not even note that.
@@ -134,18 +134,22 @@ class Server:
                 )
             if native.borrowed is None and (asked or "").lower() != _text(found or b"").lower():
                 return TlsError("the session was made with another name", reason="protocol")
-        if facts.verifies and not facts.proved:
+        if verification.verifies and not verification.proved:
             certificate = conn.get_peer_certificate(as_cryptography=True)
             if certificate is not None:  # no client was asked yet: it is the session's
-                return self._judge_again(certificate, facts)
+                return self._judge_again(certificate, verification)
         return None
 
-    def remember(self, facts: Facts) -> None:
+    def remember(self, verification: Verification) -> None:
         """Note what a handshake has proved about a client, for when it comes back."""
-        if facts.proved and facts.proof is not None and self._native.resumes("accept"):
-            self._clients.put(facts.proof)
+        if (
+            verification.proved
+            and verification.proof is not None
+            and self._native.resumes("accept")
+        ):
+            self._clients.put(verification.proof)
 
-    def _judge_again(self, certificate: Certificate, facts: Facts) -> TlsError | None:
+    def _judge_again(self, certificate: Certificate, verification: Verification) -> TlsError | None:
         proof = self._clients.get(certificate)
         if proof is not None:
             store = self._native.changing_store("accept")
@@ -158,8 +162,8 @@ class Server:
                 "accepted any more",
                 reason="untrusted",
             )
-        facts.proof = proof
-        return facts.check_name(certificate)
+        verification.proof = proof
+        return verification.check_name(certificate)
 
 
 def _text(name: bytes) -> str:

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from ae_handle.abc import TlsRole, TlsState
 
-    from ._facts import Facts
     from ._resumption import SessionStore
     from ._server import Server
+    from ._verification import Verification
 
 # Theory of operation
 # -------------------
@@ -90,15 +90,14 @@ class Session(Details):
 
     __slots__ = (
         "__weakref__",
+        "_aligned",
         "_batch",
         "_bio_read",
         "_bio_write",
         "_close_later",
         "_conn",
-        "_deaf",
         "_error",
-        "_error_to_tell",
-        "_facts",
+        "_failed",
         "_head",
         "_held",
         "_hello",
@@ -107,10 +106,10 @@ class Session(Details):
         "_need",
         "_no_data",
         "_opening",
-        "_over",
+        "_output_pending",
         "_peer_closed",
+        "_pending_error",
         "_plain",
-        "_probe",
         "_record",
         "_recv",
         "_resumable",
@@ -118,9 +117,10 @@ class Session(Details):
         "_sent_close",
         "_server",
         "_sessions",
-        "_smooth",
         "_started",
+        "_verification",
         "_we_finished_last",
+        "_write_closed",
         "_zero_return",
         "peer_name",
         "role",
@@ -138,7 +138,7 @@ class Session(Details):
     def __init__(
         self,
         conn: SSL.Connection,
-        facts: Facts,
+        verification: Verification,
         *,
         server: Server | None = None,
         sessions: SessionStore | None = None,
@@ -148,7 +148,7 @@ class Session(Details):
         from OpenSSL import SSL
 
         self.state = "handshake"
-        self._use(conn, facts)
+        self._use(conn, verification)
         self._server = server  # whose certificate we show
         self._hello = None if server is None else HelloReader()
         self._opening = b""  # the records of the ClientHello, until it is answered
@@ -159,32 +159,32 @@ class Session(Details):
             put = sessions.put
 
             def keep(name: str, session: SSL.Session, version: str) -> None:
-                put(name, session, version, facts.proof)
+                put(name, session, version, verification.proof)
 
             self._keep_session = keep
         self._resumable = resumable
         self._no_data = SSL.WantReadError
         self._zero_return = SSL.ZeroReturnError
         self._error = SSL.Error
-        self.role = facts.role
-        self.peer_name = facts.peer_name
+        self.role = verification.role
+        self.peer_name = verification.peer_name
         self.unused_data = b""
         self._batch: list[bytes] = []  # plaintext that was written and is not encrypted yet
         self._plain: list[bytes] = []  # plaintext that was decrypted and is not read yet
         self._head = b""  # the first octets of a record whose length is not known yet
         self._need = 0  # octets missing from the record in the BIO
         self._record = 0  # its size
-        self._probe = False  # the BIO may hold something to send
+        self._output_pending = False  # the BIO may hold something to send
         self._held = b""  # octets to send before those in the BIO
         self._we_finished_last = False
         self._started = False
-        self._smooth = False  # established, and all records so far were whole
-        self._deaf = False  # nothing may be written any more
+        self._aligned = False  # established, and all records so far were whole
+        self._write_closed = False  # nothing may be written any more
         self._close_later = False
         self._sent_close = False
         self._peer_closed = False
-        self._over = False  # by an error
-        self._error_to_tell: TlsError | None = None
+        self._failed = False  # by an error
+        self._pending_error: TlsError | None = None
 
     def __del__(self) -> None:
         if self.state == "established" or self.state == "closing":
@@ -206,7 +206,7 @@ class Session(Details):
                 waiting, :meth:`read` gives that first and raises the error afterwards.
         """
         size = len(data)
-        if self._smooth and size > _HEADER and ((data[3] << 8) | data[4]) + _HEADER == size:
+        if self._aligned and size > _HEADER and ((data[3] << 8) | data[4]) + _HEADER == size:
             # The common case, written out: one whole record of an established connection.
             self._bio_write(data)
             try:
@@ -214,21 +214,21 @@ class Session(Details):
                 return
             except self._error as error:
                 self._no_plaintext(error)
-        elif self._over:
+        elif self._failed:
             pass
         elif self._peer_closed:
             self.unused_data += data
         elif data:
             if self._hello is None:
-                self._cut(data)
+                self._feed_records(data)
             elif self._hello.feed(data):
                 self._answer(self._hello)
-            self._smooth = (
+            self._aligned = (
                 self.state == "established" or (self.state == "closing" and not self._peer_closed)
             ) and not (self._need or self._head)
         else:
             self._end_of_stream()
-        self._tell()
+        self._raise_pending()
 
     def read(self) -> bytes:
         """Return all decrypted data; ``b""`` if there is none now.
@@ -242,8 +242,8 @@ class Session(Details):
                 return plain.pop()
             self._plain = []
             return b"".join(plain)
-        if self._error_to_tell is not None:
-            self._tell()
+        if self._pending_error is not None:
+            self._raise_pending()
         return b""
 
     def read_pieces(self) -> list[bytes]:
@@ -257,8 +257,8 @@ class Session(Details):
         plain = self._plain
         if plain:
             self._plain = []
-        elif self._error_to_tell is not None:
-            self._tell()
+        elif self._pending_error is not None:
+            self._raise_pending()
         return plain
 
     def write(self, data: bytes, /) -> None:
@@ -267,7 +267,7 @@ class Session(Details):
         Raises:
             TlsError: After :meth:`shutdown` (``reason`` ``closed``) or after an error.
         """
-        if self._deaf:
+        if self._write_closed:
             raise TlsError("protocol is shutdown", reason="closed")
         if data:
             self._batch.append(data if type(data) is bytes else bytes(data))
@@ -286,8 +286,8 @@ class Session(Details):
                 data = b"".join(batch)
                 batch.clear()
             out = self._encrypt(data)
-        elif self._probe:
-            self._probe = False
+        elif self._output_pending:
+            self._output_pending = False
             out = self._fetch(_HANDSHAKE_READ)
         elif self._started:
             return b""
@@ -296,7 +296,7 @@ class Session(Details):
             if self.role == "accept":
                 return b""
             self._shake_hands()
-            self._tell()
+            self._raise_pending()
             return self.drain()
         if self._held:
             out = self._held + out
@@ -308,9 +308,9 @@ class Session(Details):
 
         During the handshake it is remembered and done when the handshake has ended.
         """
-        if self._sent_close or self._over:
+        if self._sent_close or self._failed:
             return
-        self._deaf = True
+        self._write_closed = True
         if self.state == "handshake":
             self._close_later = True
             return
@@ -318,9 +318,9 @@ class Session(Details):
 
     # Inside -------------------------------------------------------------------------------
 
-    def _use(self, conn: SSL.Connection, facts: Facts) -> None:
+    def _use(self, conn: SSL.Connection, verification: Verification) -> None:
         self._conn = conn
-        self._facts = facts
+        self._verification = verification
         self._recv = conn.recv
         self._sendall = conn.sendall
         self._bio_read = conn.bio_read
@@ -340,22 +340,22 @@ class Session(Details):
             except TlsError as error:
                 self._abandon(error, _INTERNAL_ERROR)
                 return
-            self._facts.server_name = name
+            self._verification.server_name = name
             self._opening = hello.wire
             self._bio_write(hello.wire)
             self._shake_hands()
             self._opening = b""
-            if hello.rest and not self._over:
-                self._cut(hello.rest)
+            if hello.rest and not self._failed:
+                self._feed_records(hello.rest)
         else:
-            self._cut(hello.wire)
+            self._feed_records(hello.wire)
 
     def _check_answer(self) -> None:
         """See whether the answer to a ClientHello may leave, and answer again if not."""
-        server, facts = self._server, self._facts
+        server, verification = self._server, self._verification
         if server is None:
             return
-        error = server.objection(self._conn, facts)
+        error = server.objection(self._conn, verification)
         if error is None:
             return
         hello, self._opening = self._opening, b""
@@ -363,11 +363,11 @@ class Session(Details):
             self._abandon(error, _ACCESS_DENIED)
             return
         self._use(*server.begin_again(self._conn, self.peer_name))
-        self._facts.server_name = facts.server_name
+        self._verification.server_name = verification.server_name
         self._bio_write(hello)
         self._shake_hands()
 
-    def _cut(self, data: bytes) -> None:
+    def _feed_records(self, data: bytes) -> None:
         """Feed *data* to OpenSSL one record at a time, whatever its borders are."""
         bio_write = self._bio_write
         recv = self._recv
@@ -429,7 +429,7 @@ class Session(Details):
                     self._shake_hands()
                 except self._error as error:
                     self._no_plaintext(error)
-                if self._over:
+                if self._failed:
                     return
                 if self._peer_closed:
                     self.unused_data += view[at:]
@@ -446,7 +446,7 @@ class Session(Details):
                 self._recv(_SLICE)
             except self._error as error:
                 self._no_plaintext(error)
-        if not self._over:
+        if not self._failed:
             self._fail(TlsError("not a TLS record", reason="protocol"))
         if shaking and self._server is not None and data[0] & 0x80 and data[2] == 1:
             # A ClientHello in the form of SSL 2. OpenSSL goes without a word, but who sends that
@@ -457,36 +457,36 @@ class Session(Details):
         """Handle a record that was no data."""
         if isinstance(error, self._no_data):
             # A ticket, or a key update, which may want an answer.
-            self._probe = True
+            self._output_pending = True
             self._store()
         elif isinstance(error, self._zero_return):
             self._peer_closed = True
-            self._smooth = False
+            self._aligned = False
             self.state = "closed" if self._sent_close else "closing"
         else:
             self._fail(from_openssl(error.args))
 
     def _shake_hands(self) -> None:
-        facts = self._facts
-        self._started = self._probe = True
+        verification = self._verification
+        self._started = self._output_pending = True
         try:
             self._conn.do_handshake()
         except self._no_data:
-            if facts.error is not None:
-                self._abandon(facts.error, _INTERNAL_ERROR)
+            if verification.error is not None:
+                self._abandon(verification.error, _INTERNAL_ERROR)
             else:
                 self._check_answer()
             return
         except self._error as error:
-            self._fail(facts.error or from_openssl(error.args))
+            self._fail(verification.error or from_openssl(error.args))
             return
-        refused = facts.judge_end(self._conn)
+        refused = verification.judge_end(self._conn)
         if refused is not None:
             self._conn.shutdown()  # too late for an alert in clear, and OpenSSL has no other
             self._fail(refused)
             return
         if self._server is not None:
-            self._server.remember(facts)
+            self._server.remember(verification)
         if self._conn.get_protocol_version() < 0x304:
             # Up to TLS 1.2 whoever still has something to say now sends the last Finished.
             self._held = self._fetch(_HANDSHAKE_READ)
@@ -507,7 +507,7 @@ class Session(Details):
 
     def _encrypt(self, data: bytes) -> bytes:
         size = len(data)
-        self._probe = False
+        self._output_pending = False
         try:
             if size <= _SLICE:
                 self._sendall(data)
@@ -522,7 +522,7 @@ class Session(Details):
             return b"".join(pieces)
         except self._error as error:
             self._fail(from_openssl(error.args))
-            self._tell()
+            self._raise_pending()
             return b""
 
     def _fetch(self, size: int) -> bytes:
@@ -554,7 +554,7 @@ class Session(Details):
         except self._error as error:
             self._fail(from_openssl(error.args))
             return
-        self._probe = True
+        self._output_pending = True
         self._sent_close = True
         self.state = "closed" if self._peer_closed else "closing"
 
@@ -578,20 +578,20 @@ class Session(Details):
         if self._sessions is not None:
             # RFC 5246 7.2.2; and OpenSSL has spoilt the newest one.
             self._sessions.forget(self._name)
-        self._over = self._started = True
-        self._error_to_tell = error
+        self._failed = self._started = True
+        self._pending_error = error
         self.state = "closed"
-        self._smooth = False
-        self._deaf = True
+        self._aligned = False
+        self._write_closed = True
         self._batch.clear()
-        self._probe = True
+        self._output_pending = True
 
-    def _tell(self) -> None:
+    def _raise_pending(self) -> None:
         """Raise what ended the connection, once, when all data before it has been read."""
-        error = self._error_to_tell
+        error = self._pending_error
         if error is not None and not self._plain:
             # Nobody keeps the error: its traceback knows us, and that would be a cycle.
-            self._error_to_tell = self._facts.error = None
+            self._pending_error = self._verification.error = None
             try:
                 raise error
             finally:

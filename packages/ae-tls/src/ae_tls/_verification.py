@@ -5,7 +5,7 @@ Sans-I/O. The only place where the chain's verdict, the name and ``verify_callba
 
 from __future__ import annotations
 
-__all__ = ("Facts",)
+__all__ = ("Verification",)
 
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ._verify import NameCheck
 
 
-class Facts:
+class Verification:
     """What the callbacks of OpenSSL must know and note about one connection.
 
     It hangs on the OpenSSL connection, so it must not know the session: no cycle is made.

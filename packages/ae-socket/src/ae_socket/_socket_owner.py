@@ -1,12 +1,12 @@
 """What a server and a datagram endpoint have in common: who is held, and who watches.
 
-The user holds a `Held`; the loop holds a `Readable`, which knows nothing of it, so that
+The user holds a `Closeable`; the loop holds a `SocketReader`, which knows nothing of it, so that
 forgetting the one ends the other.
 """
 
 from __future__ import annotations
 
-__all__ = ("Held", "Readable")
+__all__ = ("Closeable", "SocketReader")
 
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ._binding import Bound
 
 
-class Readable:
+class SocketReader:
     """Watches a bound socket, and owns it."""
 
     __slots__ = ("_bound", "_family", "_watch")
@@ -60,13 +60,13 @@ class Readable:
         self._bound.close()
 
 
-class Held:
+class Closeable:
     """Ends by ``cancel()``, at the end of a ``with`` block, or when it is dropped."""
 
     __slots__ = ("__weakref__", "_open")
 
     def __init__(self) -> None:
-        self._open: list[Readable] = []
+        self._open: list[SocketReader] = []
 
     def cancel(self) -> None:
         """Close what it stands for, now; the callbacks are not called again. Idempotent."""
