@@ -285,7 +285,7 @@ def test_what_on_datagram_raises_goes_to_the_hook_and_the_rest_arrives(
 
 def test_callback_must_be_callable() -> None:
     with pytest.raises(TypeError, match="expected on_datagram to be callable"):
-        udp_endpoint(None)  # type: ignore[arg-type]
+        udp_endpoint(5)  # type: ignore[arg-type]
 
 
 def test_more_datagrams_than_one_turn_takes_all_arrive() -> None:

@@ -20,8 +20,8 @@ from . import _windows
 from ._addresses import format_host_port
 from ._arguments import check_callback, check_count
 from ._binding import Bound, bind_addresses, listening_infos
-from ._socket_owner import Closeable, SocketReader
 from ._sockaddr import host_and_port
+from ._socket_owner import Closeable, SocketReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable

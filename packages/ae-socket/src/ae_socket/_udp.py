@@ -1,4 +1,4 @@
-"""Datagrams: a bound or connected socket with a callback.
+"""Datagrams: a bound or connected socket that calls back, or is asked for one after the other.
 
 The same address rules as everywhere in this package; the kernel's buffer is the only queue.
 """
@@ -9,6 +9,7 @@ __all__ = ("Endpoint", "udp_endpoint")
 
 import errno
 import socket
+from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -19,15 +20,16 @@ from ._arguments import check_callback, split_address
 from ._binding import Bound, bind_info
 from ._closing import close_socket
 from ._environment import protocols
-from ._socket_owner import Closeable, SocketReader
 from ._services import parse_service
 from ._sockaddr import AddressInfo, host_and_port, numeric_info, target_text, unix_info
+from ._socket_owner import Closeable, SocketReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
 
     Address: TypeAlias = tuple[str, "int | str"]
+    Datagram: TypeAlias = tuple[bytes, Address]
     OnDatagram: TypeAlias = Callable[[bytes, Address], object]
     OnError: TypeAlias = Callable[[OSError], object]
 
@@ -48,20 +50,66 @@ _LATE: Final = frozenset(
 
 
 class _Reader(SocketReader):
-    """Receives on one socket."""
+    """Receives on one socket: for *on_datagram*, else for as long as there are requests."""
 
-    __slots__ = ("_on_datagram", "_on_error", "_peer")
+    __slots__ = ("_on_datagram", "_on_error", "_peer", "_requests", "_returned")
 
     def __init__(
-        self, bound: Bound, peer: Address | None, on_datagram: OnDatagram, on_error: OnError | None
+        self,
+        bound: Bound,
+        peer: Address | None,
+        on_datagram: OnDatagram | None,
+        on_error: OnError | None,
     ) -> None:
         super().__init__(bound)
         self._peer = peer
-        self._on_datagram = on_datagram
         self._on_error = on_error
+        self._requests: deque[ae.CondVar[Datagram]] = deque()
+        self._returned: deque[Datagram] = deque()  # sent to requests, and not taken
+        self._on_datagram = on_datagram
+        if on_datagram is None:
+            self.pause()
+
+    def receive(self) -> ae.CondVar[Datagram]:
+        """Return the request for the next datagram."""
+        address = self._bound.address
+        request: ae.CondVar[Datagram] = ae.CondVar(
+            cancel=self._on_cancel,
+            untaken=self._return,
+            describe=lambda: f"receive on {address[0]} {address[1]}",
+        )
+        self._requests.append(request)
+        if self._returned:
+            ae.postpone(self._serve_returned)
+        else:
+            self.resume()
+        return request
+
+    def _on_cancel(self) -> None:
+        self._requests = deque(request for request in self._requests if not request.ready)
+        if not self._requests:
+            self.pause()
+
+    def _return(self, datagram: Datagram) -> None:
+        self._returned.appendleft(datagram)
+        if self._requests:
+            ae.postpone(self._serve_returned)
+
+    def _serve_returned(self) -> None:
+        while self._requests and self._returned:
+            self._requests.popleft().send(self._returned.popleft())
+        if self._requests:
+            self.resume()
+
+    def _hand_over(self, data: bytes, address: Address) -> None:
+        request = self._requests.popleft()
+        if not self._requests:
+            self.pause()
+        request.send((data, address))
 
     def _on_readable(self) -> None:
         receive = self._bound.sock.recvfrom
+        deliver = self._on_datagram or self._hand_over
         for _ in range(_BATCH):
             try:
                 data, sockaddr = receive(_LARGEST)
@@ -73,26 +121,46 @@ class _Reader(SocketReader):
                     self.report(error)
                 return
             if self._peer is not None:
-                self._on_datagram(data, self._peer)
+                deliver(data, self._peer)
             elif self._family is socket.AF_INET:
-                self._on_datagram(data, sockaddr)
+                deliver(data, sockaddr)
             else:
-                self._on_datagram(data, host_and_port(self._family, sockaddr or ""))
+                deliver(data, host_and_port(self._family, sockaddr or ""))
             if self._watch is None:
-                return  # the callback has closed the endpoint
+                return  # the callback has closed the endpoint, or that was the last request
 
     def _on_refused(self, error: OSError) -> None:
-        if self._on_error is None:
+        if self._requests:
+            self._end_requests(error)
+            self.close()
+        elif self._on_error is None:
             super()._on_refused(error)
         else:
             self.close()
             self._on_error(error)
 
+    def close(self) -> None:
+        super().close()
+        self._returned.clear()
+        self._end_requests(OSError(errno.EBADF, "the endpoint is closed"))
+
+    def _end_requests(self, error: OSError) -> None:
+        requests, self._requests = self._requests, deque()
+        for request in requests:
+            request.throw(error)
+            _ = request.error  # the program closed it: that nobody asks is no mistake
+
     def report(self, error: OSError) -> None:
-        if self._watch is None:
+        """Tell who can be told what an earlier datagram met with."""
+        if self._bound.sock.fileno() == -1:
             return
         if self._on_error is not None:
             self._on_error(error)
+        elif self._requests:
+            request = self._requests.popleft()
+            if not self._requests:
+                self.pause()
+            request.throw(error)
         else:
             ae.log("debug", "datagram socket %s: %s", self._bound.address, error)
 
@@ -104,15 +172,20 @@ class Endpoint(Closeable):
     the socket, as do :meth:`cancel` and the end of a ``with`` block.
     """
 
-    __slots__ = ("_family", "_is_connected", "_sock", "address")
+    __slots__ = ("_family", "_is_called_back", "_is_connected", "_sock", "address")
 
     address: Address
     """Where it is bound, as ``(host, port)`` with the real port, or ``("unix/", path)``."""
 
     def __init__(
-        self, bound: Bound, peer: Address | None, on_datagram: OnDatagram, on_error: OnError | None
+        self,
+        bound: Bound,
+        peer: Address | None,
+        on_datagram: OnDatagram | None,
+        on_error: OnError | None,
     ) -> None:
         super().__init__()
+        self._is_called_back = on_datagram is not None
         self.address = bound.address
         self._sock = bound.sock
         self._family = bound.sock.family
@@ -151,6 +224,30 @@ class Endpoint(Closeable):
             raise ValueError(f"expected an address of {self._family.name}, got {address!r}")
         return self._send(partial(self._sock.sendto, data, info.sockaddr))
 
+    def receive(self) -> ae.CondVar[Datagram]:
+        """Return a condvar that is sent the next datagram, as ``(data, address)``.
+
+        Requests are served in order; without one, datagrams wait in the kernel's buffer, which
+        drops what it has no room for. Cancelling it takes the request back; a datagram that was
+        sent and that no awaiter took goes to the next request.
+
+        **When**: never ready before the call returns. **Lifetime**: hold the endpoint; the request
+        goes on when the condvar is forgotten.
+
+        Raises:
+            RuntimeError: If the endpoint has an *on_datagram*: the datagrams are its.
+            OSError: EBADF after :meth:`cancel`, and through the condvar if it comes meanwhile.
+                Through the condvar as well what an earlier datagram met with (ECONNREFUSED),
+                unless there is an *on_error*.
+        """
+        if self._is_called_back:
+            raise RuntimeError("the datagrams of this endpoint go to on_datagram")
+        if not self._open:
+            raise OSError(errno.EBADF, "the endpoint is closed")
+        (reader,) = self._open
+        assert isinstance(reader, _Reader)
+        return reader.receive()
+
     def _send(self, send: Callable[[], int]) -> bool:
         for is_second in (False, True):
             try:
@@ -175,7 +272,7 @@ class Endpoint(Closeable):
 
 
 def udp_endpoint(
-    on_datagram: OnDatagram,
+    on_datagram: OnDatagram | None = None,
     *,
     local_address: str | tuple[str, int | str] | None = None,
     remote_address: tuple[str, int | str] | None = None,
@@ -185,14 +282,16 @@ def udp_endpoint(
 
     Args:
         on_datagram: Called with the octets of each datagram and its sender's address, as
-            ``(host, port)``; ``("unix/", path)`` for UNIX sockets.
+            ``(host, port)``; ``("unix/", path)`` for UNIX sockets. Without it, ask for each
+            datagram by :meth:`Endpoint.receive`.
         local_address: Where to bind, as an address or ``(address, port)``; ``("unix/", path)``
             is a UNIX socket. By default any address of the remote one's family (else of the
             first in ``AE_PROTOCOLS``) and a port chosen by the system.
         remote_address: Send to, and receive from, this ``(address, port)`` only. The kernel
             then also reports when nobody listens there.
-        on_error: Called with an ``OSError`` that an earlier datagram met with (ECONNREFUSED);
-            logged at debug level otherwise. The endpoint stays open. Also called if the loop
+        on_error: Called with an ``OSError`` that an earlier datagram met with (ECONNREFUSED).
+            Without it the error goes to a pending :meth:`Endpoint.receive`, else it is logged at
+            debug level. The endpoint stays open. Also called if the loop
             cannot watch the socket, which is closed then.
 
     Returns:
@@ -204,8 +303,7 @@ def udp_endpoint(
         ValueError: If a host is no address, a service unknown, or the families differ.
         OSError: If the address cannot be had.
     """
-    if not callable(on_datagram):
-        raise TypeError(f"expected on_datagram to be callable, got {on_datagram!r}")
+    check_callback("on_datagram", on_datagram)
     check_callback("on_error", on_error)
     remote = _info("remote_address", remote_address) if remote_address is not None else None
     local = _info("local_address", local_address) if local_address is not None else _any(remote)
