@@ -18,6 +18,7 @@ SUITES["serving"] = ROOT / "tests/handle/test_serving.py"
 SUITES["relay"] = ROOT / "tests/handle/test_relay.py"
 SUITES["connectors"] = ROOT / "tests/handle/test_connectors.py"
 SUITES["chat_server"] = Path(__file__).with_name("test_chat_server.py")
+SUITES["httpx"] = Path(__file__).with_name("test_httpx.py")
 EXCLUSIVE = [spec for spec in BACKENDS if spec.exclusive]
 
 

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from .conftest import Source
 
 TLS_LIBRARIES = ("OpenSSL", "cryptography", "service_identity", "certifi", "idna")
-MAY_IMPORT = {  # extras: cbor2, certifi, idna (for ae_socket), ae_tls and ae_dns (for the last two)
+MAY_IMPORT = {  # extras: anyio, cbor2, httpcore, certifi, idna (for ae_socket); ae_tls, ae_dns
     "ae_core": set(),
     "ae_socket": {"ae_core", "idna"},
     "ae_dns": {"ae_core", "ae_socket", "dns", "idna"},
-    "ae_handle": {"ae_core", "ae_socket", "cbor2"},
+    "ae_handle": {"ae_core", "ae_socket", "anyio", "cbor2", "httpcore", "httpx"},
     "ae_tls": {"ae_core", "ae_socket", "ae_handle", *TLS_LIBRARIES},
     "ae_guests": {"ae_core", "trio"},
     "ae_redis": {"ae_core", "ae_socket", "ae_handle", "ae_tls", "ae_dns"},

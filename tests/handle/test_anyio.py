@@ -1,0 +1,189 @@
+"""A handle as a byte stream of anyio, and back: in asyncio and in trio."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+
+from ae_handle import Handle
+from ae_handle.anyio import HandleStream, as_handle
+from ae_handle.testing import lingering
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def run(request: pytest.FixtureRequest, unbound: None) -> Callable[..., Any]:
+    """Run a coroutine function in a loop that anyio knows."""
+    if request.param == "trio":
+        pytest.importorskip("trio", reason="trio is not installed")
+
+    def run(function: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        async def main() -> Any:
+            with anyio.fail_after(60):
+                result = await function()
+                while lingering():
+                    await anyio.sleep(0.001)
+                return result
+
+        return anyio.run(main, backend=request.param)
+
+    return run
+
+
+@asynccontextmanager
+async def pair() -> AsyncIterator[tuple[HandleStream, HandleStream]]:
+    a, b = socket.socketpair()
+    async with HandleStream(Handle(a)) as one, HandleStream(Handle(b)) as two:
+        yield one, two
+
+
+def test_what_is_sent_is_received_in_pieces_of_any_size(run: Callable[..., Any]) -> None:
+    async def main() -> None:
+        async with pair() as (one, two):
+            await one.send(b"hello")
+            assert await two.receive(2) == b"he"
+            assert await two.receive() == b"llo"
+            with pytest.raises(ValueError, match="1 or more"):
+                await two.receive(0)
+
+    run(main)
+
+
+def test_one_end_may_stop_sending_and_the_other_go_on(run: Callable[..., Any]) -> None:
+    async def main() -> None:
+        async with pair() as (one, two):
+            await one.send(b"last")
+            await one.send_eof()
+            assert await two.receive() == b"last"
+            for _ in range(2):
+                with pytest.raises(anyio.EndOfStream):
+                    await two.receive()
+            await two.send(b"answer")
+            assert await one.receive() == b"answer"
+
+    run(main)
+
+
+def test_a_receive_that_is_cancelled_loses_nothing(run: Callable[..., Any]) -> None:
+    async def main() -> None:
+        async with pair() as (one, two):
+            with anyio.move_on_after(0.01) as scope:
+                await two.receive()
+            assert scope.cancelled_caught
+            await one.send(b"more")
+            assert await two.receive() == b"more"
+
+    run(main)
+
+
+def test_two_tasks_cannot_receive_at_once(run: Callable[..., Any]) -> None:
+    async def main() -> None:
+        async with pair() as (one, two), anyio.create_task_group() as group:
+            group.start_soon(two.receive)
+            await anyio.wait_all_tasks_blocked()
+            with pytest.raises(anyio.BusyResourceError):
+                await two.receive()
+            await one.send(b"x")
+
+    run(main)
+
+
+def test_closing_ends_what_waits_and_is_the_end_for_the_peer(run: Callable[..., Any]) -> None:
+    async def main() -> None:
+        async with pair() as (one, two), anyio.create_task_group() as group:
+
+            async def wait() -> None:
+                with pytest.raises(anyio.ClosedResourceError):
+                    await two.receive()
+
+            group.start_soon(wait)
+            await anyio.wait_all_tasks_blocked()
+            await two.aclose()
+            with pytest.raises(anyio.EndOfStream):
+                await one.receive()
+            for call in (two.receive(), two.send(b"x"), two.send_eof()):
+                with pytest.raises(anyio.ClosedResourceError):
+                    await call
+
+    run(main)
+
+
+def test_a_connection_that_breaks_says_so(run: Callable[..., Any]) -> None:
+    async def main() -> None:
+        async with pair() as (one, two):
+            two.handle.linger = 0
+            await one.send(b"unread")
+            await two.aclose()
+            for _ in range(2):
+                with pytest.raises(anyio.BrokenResourceError):
+                    while True:
+                        await one.send(b"x" * 100_000)
+            with pytest.raises(anyio.BrokenResourceError):
+                await one.receive()
+
+    run(main)
+
+
+def test_the_socket_is_an_attribute(run: Callable[..., Any]) -> None:
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            address = listener.getsockname()
+            async with HandleStream(Handle(connect=address)) as stream:
+                await stream.send(b"x")
+                other, _ = listener.accept()
+                attribute = anyio.abc.SocketAttribute
+                assert stream.extra(attribute.remote_address) == address
+                assert stream.extra(attribute.remote_port) == address[1]
+                assert stream.extra(attribute.local_port) == other.getpeername()[1]
+                assert stream.extra(attribute.family) == socket.AF_INET
+                other.close()
+
+    run(main)
+
+
+def test_any_stream_of_anyio_can_be_a_handle(run: Callable[..., Any]) -> None:
+    async def main() -> None:
+        async with pair() as (one, two):
+            async with as_handle(two) as handle:
+                handle.push_write(b"question\n" + b"x" * 300_000)
+                got = b""
+                while len(got) < 300_009:
+                    got += await one.receive()
+                await one.send(b"answer\n")
+                assert await handle.push_read("line") == b"answer"
+                handle.push_write(b"and bye")
+            assert await one.receive() == b"and bye"
+            with pytest.raises(anyio.EndOfStream):
+                await one.receive()
+
+    run(main)
+
+
+def test_the_end_of_the_stream_is_the_end_for_the_handle(run: Callable[..., Any]) -> None:
+    async def main() -> None:
+        async with pair() as (one, two), as_handle(two) as handle:
+            await one.send(b"a\nb\n")
+            await one.send_eof()
+            assert [line async for line in handle.each("line")] == [b"a", b"b"]
+
+    run(main)
+
+
+def test_what_is_raised_in_the_block_comes_out(run: Callable[..., Any]) -> None:
+    async def main() -> None:
+        async with pair() as (_, two):
+            with pytest.raises((ZeroDivisionError, ExceptionGroup)) as caught:
+                async with as_handle(two):
+                    raise ZeroDivisionError
+            error: Any = caught.value
+            while isinstance(error, ExceptionGroup):
+                (error,) = error.exceptions
+            assert isinstance(error, ZeroDivisionError)
+            with pytest.raises(anyio.ClosedResourceError):
+                await two.send(b"x")
+
+    run(main)
