@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import json
 import os
 import signal
@@ -164,10 +165,16 @@ def main() -> None:
     options = parser.parse_args()
     if options.child:
         child(*options.child)
+    if importlib.util.find_spec("test.test_asyncio") is None:
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        print(f"skipped: {sys.executable} has no test.test_asyncio (libpython{version}-testsuite)")
+        return
     chosen = options.modules.split(",") if options.modules else modules()
     failed = False
     for name in chosen:
         stock = run(STOCK, name)
+        if not stock["passed"]:
+            sys.exit(f"{name}: nothing passed on asyncio's own loop: {stock['bad']}")
         line = f"{name:24}{len(stock['passed']):5} passed {len(stock['bad']):3} failed |"
         print(line, end="", flush=True)
         worse: dict[str, str] = {}

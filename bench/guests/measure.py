@@ -26,7 +26,14 @@ from typing import Any
 GUESTS = tuple(
     f"guest-{host}" for host in ("loop", "glib", "qt", "tk", "twisted", "gevent", "libev")
 )
-PEERS = ("qasync", "async-tkinter-loop", "asyncio-gevent", "gi.events", "aioguest-tk")
+PEERS = (
+    "qasync",
+    "PySide6.QtAsyncio",
+    "async-tkinter-loop",
+    "asyncio-gevent",
+    "gi.events",
+    "aioguest-tk",
+)
 IDLE_SECONDS = 10.0
 
 # ---------------------------------------------------------------------- scenarios
@@ -199,6 +206,21 @@ def runner(kind: str) -> Callable[[Coroutine[Any, Any, Any]], Any]:
         loop = qasync.QEventLoop(app)
         asyncio.set_event_loop(loop)
         return loop.run_until_complete  # type: ignore[no-any-return]
+    if kind == "PySide6.QtAsyncio":
+        from PySide6 import QtAsyncio
+        from PySide6.QtCore import QCoreApplication
+
+        globals()["app"] = QCoreApplication([])
+        box: list[Any] = []
+
+        def run_qt(coroutine: Coroutine[Any, Any, Any]) -> Any:
+            async def main() -> None:
+                box.append(await coroutine)
+
+            QtAsyncio.run(main(), keep_running=False, quit_qapp=True)
+            return box[0]
+
+        return run_qt
     if kind == "async-tkinter-loop":
         import tkinter
 
