@@ -8,7 +8,7 @@ handler of the program raises cannot be put off: see ``_base.signal_errors``.
 
 from __future__ import annotations
 
-__all__ = ("after_fork", "catching_sigint")
+__all__ = ("after_fork", "catching_sigint", "handler_in_force", "is_ours", "wakeup_in_force")
 
 import _signal  # type: ignore[import-not-found]
 import os
@@ -41,32 +41,35 @@ class catching_sigint:
     thread.
     """
 
-    __slots__ = ("_core", "_fd", "_installed")
+    __slots__ = ("_catches", "_core", "fd")
 
     def __init__(self, core: LoopState) -> None:
         self._core = core
-        self._installed = False
-        self._fd = -1  # the wake-up descriptor, if it is ours
+        self._catches = False  # SIGINT comes to us, or to another wait of ours
+        self.fd = -1  # the wake-up descriptor of this wait
 
     def __enter__(self) -> None:
         # the C module: the wrappers of `signal` make enum members, 3 us a call
-        if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        handler = _signal.getsignal(_signal.SIGINT)
+        if handler is _signal.default_int_handler:
             try:
-                _signal.signal(_signal.SIGINT, self._on_sigint)
+                _signal.signal(_signal.SIGINT, self.on_sigint)
             except ValueError:
                 return  # not the main thread: no handler runs here
-            self._installed = True
+            self._catches = True
         elif not in_main_thread():
             return
+        else:
+            self._catches = is_ours(handler)  # gevent: a wait of another greenlet
         waker = self._core.per_loop.get("interrupt")
         if waker is None:
             waker = self._core.per_loop["interrupt"] = _Waker(self._core)
-        self._fd = waker.fd
-        previous = _signal.set_wakeup_fd(self._fd, warn_on_full_buffer=False)
+        self.fd = waker.fd
+        _waits.append(self)
+        previous = _signal.set_wakeup_fd(self.fd, warn_on_full_buffer=False)
         if previous != -1:
             # somebody's loop is woken already: that of a signal watcher, or of asyncio
             _signal.set_wakeup_fd(previous, warn_on_full_buffer=False)
-            self._fd = -1
 
     def __exit__(
         self,
@@ -74,19 +77,46 @@ class catching_sigint:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._installed and _signal.getsignal(_signal.SIGINT) == self._on_sigint:
-            _signal.signal(_signal.SIGINT, _signal.default_int_handler)
-        if self._fd != -1:
-            current = _signal.set_wakeup_fd(-1)
-            if current != self._fd:
-                _signal.set_wakeup_fd(current)  # a signal watcher was made meanwhile
+        if self in _waits:
+            _waits.remove(self)
+        if self._catches and _signal.getsignal(_signal.SIGINT) == self.on_sigint:
+            _signal.signal(_signal.SIGINT, handler_in_force())
+        if self.fd != -1:
+            current = _signal.set_wakeup_fd(wakeup_in_force(), warn_on_full_buffer=False)
+            if current not in (-1, self.fd):
+                # it is somebody else's: a signal watcher was made meanwhile
+                _signal.set_wakeup_fd(current, warn_on_full_buffer=False)
 
-    def _on_sigint(self, number: int, frame: FrameType | None) -> None:
+    def on_sigint(self, number: int, frame: FrameType | None) -> None:
         core = self._core
         if core.runner.interrupt is not None:
             raise KeyboardInterrupt
         core.runner.interrupt = KeyboardInterrupt()
         core.backend.call_threadsafe(core.backend.wake)
+
+
+#: The waits of the main thread in progress. Each has a greenlet of its own under gevent; elsewhere
+#: there is at most one, and another for each loop inside a loop.
+_waits: list[catching_sigint] = []
+
+
+def is_ours(handler: object) -> bool:
+    """Return whether *handler* is that of a wait, in progress or over."""
+    return isinstance(getattr(handler, "__self__", None), catching_sigint)
+
+
+def handler_in_force() -> Callable[[int, FrameType | None], object]:
+    """Return the SIGINT handler that the waits in progress need; Python's own without any."""
+    for wait in reversed(_waits):
+        if wait._catches:
+            return wait.on_sigint
+    handler: Callable[[int, FrameType | None], object] = _signal.default_int_handler
+    return handler
+
+
+def wakeup_in_force() -> int:
+    """Return the signal wake-up descriptor that the waits in progress need; -1 without any."""
+    return _waits[-1].fd if _waits else -1
 
 
 class _Waker:
@@ -149,8 +179,8 @@ class _Waker:
 
 def after_fork(core: LoopState) -> None:
     """Give SIGINT back in a child that was forked inside ``recv()``."""
-    handler = _signal.getsignal(_signal.SIGINT)
-    if isinstance(getattr(handler, "__self__", None), catching_sigint):
+    _waits.clear()
+    if is_ours(_signal.getsignal(_signal.SIGINT)):
         _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     waker = core.per_loop.get("interrupt")
     if waker is not None:

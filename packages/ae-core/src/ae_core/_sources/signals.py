@@ -16,6 +16,7 @@ import sys
 from .._base.closing import close_socket
 from .._base.errors import WrongLoop
 from .._base.signal_errors import repeatable
+from .._loop.interrupts import handler_in_force, is_ours, wakeup_in_force
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ class _Hub:
             raise RuntimeError(
                 "signal watchers can only be made in the main thread of the main interpreter"
             ) from None
-        if before != self._theirs.fileno():
+        if before not in (self._theirs.fileno(), wakeup_in_force()):
             self._forward = before
         self._core = core
         self._is_watched = True
@@ -164,9 +165,10 @@ class _Hub:
         if self._records or self._theirs is None:
             return
         try:
-            current = _signal.set_wakeup_fd(self._forward)
+            wanted = wakeup_in_force() if self._forward == -1 else self._forward
+            current = _signal.set_wakeup_fd(wanted, warn_on_full_buffer=False)
         except OSError:  # whoever had set it has closed it meanwhile
-            current = _signal.set_wakeup_fd(-1)
+            current = _signal.set_wakeup_fd(wakeup_in_force(), warn_on_full_buffer=False)
         if current in (-1, self._theirs.fileno()):  # -1: uvloop, after a run, leaves it unset
             self._close()
         else:
@@ -244,6 +246,8 @@ def _to_restore(previous: Any) -> Any:
     """Return the handler to be put back where *previous* was found."""
     if previous is None:  # one that C code installed, which Python cannot put back
         return _signal.SIG_DFL
+    if is_ours(previous):  # of a wait that may be over by now
+        return handler_in_force()
     task = (getattr(previous, "keywords", None) or {}).get("main_task")
     if task is not None and task.done():
         # asyncio.Runner's own, for a run that is over. It puts back what it had found, unless it

@@ -23,6 +23,7 @@ from . import cases_cancel as cases_cancel
 from . import cases_condvar as cases_condvar
 from . import cases_groups as cases_groups
 from . import cases_io as cases_io
+from . import cases_lifetime as cases_lifetime
 from . import cases_limits as cases_limits
 from . import cases_nested as cases_nested
 from . import cases_operations as cases_operations
