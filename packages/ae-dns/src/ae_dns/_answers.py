@@ -112,7 +112,7 @@ class Answer(Sequence["dns.rdata.Rdata"]):
 
 
 def make_address(reply: Reply, start: int) -> dns.rdata.Rdata:
-    """Return dnspython's object for the address whose octets begin at *start* in *reply*."""
+    """Return dnspython's object for the address whose bytes begin at *start* in *reply*."""
     rdata = make_rdata(reply.wire, start)
     assert rdata is not None, "4 octets are an IPv4 address, 16 an IPv6 address"
     return rdata
@@ -172,7 +172,7 @@ def texts(kind: str, rdatas: Iterable[Any]) -> list[str]:
             for rdata in sorted(rdatas, key=lambda rdata: int(rdata.preference))
         ]
     if kind == "txt":
-        # A record is a list of strings of up to 255 octets; who cut it meant one text.
+        # A record is a list of strings of up to 255 bytes; who cut it meant one text.
         return [b"".join(rdata.strings).decode("utf-8", "surrogateescape") for rdata in rdatas]
     assert kind == "any"
     return [text for rdata in rdatas if (text := _text(rdata)) is not None]
@@ -184,5 +184,5 @@ def _text(rdata: Any) -> str | None:
     try:
         return f"{dns.rdatatype.to_text(rdata.rdtype)} {rdata.to_text()}"
     except Exception:
-        # as in `_wire_full.make_rdata`: the octets came from the network, the others count
+        # as in `_wire_full.make_rdata`: the bytes came from the network, the others count
         return None

@@ -90,7 +90,7 @@ def check_suffixes(suffixes: Iterable[str]) -> tuple[str, ...]:
 
 
 def check_timeouts(timeouts: Iterable[float]) -> tuple[float, ...]:
-    """Return time-outs as floats; at least one, all above zero."""
+    """Return timeouts as floats; at least one, all above zero."""
     check_iterable("seconds", timeouts)
     checked = []
     for seconds in timeouts:

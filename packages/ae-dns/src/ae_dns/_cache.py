@@ -1,4 +1,4 @@
-"""Replies that are still valid: bounded in number and octets, oldest use out first.
+"""Replies that are still valid: bounded in number and bytes, oldest use out first.
 
 Sans-I/O: the time comes as an argument. A reply answers exactly the question that it was
 a reply to, so nothing a server volunteers about other names is ever believed (RFC 2181).
@@ -14,11 +14,11 @@ from typing import Final
 
 from ._resolution import Reply
 
-# RFC 1035 and 2181 know TTLs of 68 years; nobody means them. RFC 2308, 5 has one
+# RFC 1035 and 2181 know TTLs of 68 years; no operator means them. RFC 2308, 5 has one
 # to three hours for the longest negative answer.
 _LONGEST: Final = 7 * 86400
 _LONGEST_NEGATIVE: Final = 3 * 3600
-# What an entry costs besides the octets of its reply: key, objects, links.
+# What an entry costs besides the bytes of its reply: key, objects, links.
 _OVERHEAD: Final = 1000
 
 

@@ -70,7 +70,7 @@ class Config(NamedTuple):
         ndots: A name with this many dots is first tried as it is.
         timeouts: Seconds to wait for a reply; one round over all servers per value.
         rotate: Begin each lookup at another server.
-        edns: Announce 1232 octets; ``None``: the resolver's own choice.
+        edns: Announce 1232 bytes; ``None``: the resolver's own choice.
         trust_ad: Ask for the AD bit and leave it in replies.
         use_vc: TCP only.
         no_aaaa: Never ask for IPv6 addresses when resolving a host.

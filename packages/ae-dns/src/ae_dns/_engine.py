@@ -23,8 +23,8 @@ from ._transport import StreamChannel, UdpPool, close
 # -------------------
 # At most `max_outstanding` exchanges are in flight, the rest waits in order (DNS-16).
 #
-# There is one timer for all of them, not one per query. Time-outs come from a short
-# list (2 and 5 seconds, say), so exchanges with the same time-out expire in the order in
+# There is one timer for all of them, not one per query. Timeouts come from a short
+# list (2 and 5 seconds, say), so exchanges with the same timeout expire in the order in
 # which they were sent. A dict keeps that order and forgets an answered exchange at
 # once, for 0.1 us: `_buckets[timeout][exchange] = deadline`. The timer is armed for the
 # earliest deadline, and when it fires it looks at the front of each bucket. That an
@@ -85,11 +85,11 @@ class Engine:
     # ------------------------------------------------------------- for the resolver
 
     def equal(self, question: bytes) -> Exchange | None:
-        """Return the exchange with the same question that is under way already."""
+        """Return the exchange with the same question that is already running."""
         return self._by_question.get(question)
 
     def forget(self) -> None:
-        """Share none of the exchanges under way with who asks from now on. From any thread."""
+        """Share none of the running exchanges with later lookups. May be called from any thread."""
         self._by_question.clear()
 
     def submit(self, exchange: Exchange) -> None:
@@ -193,7 +193,7 @@ class Engine:
     # ------------------------------------------------------------- inside
 
     def _transmit(self, exchange: Exchange) -> None:
-        """Send the query of the present step, and start its time-out."""
+        """Send the query of the present step, and start its timeout."""
         timeout = exchange.timeout
         now = self.clock()
         if exchange.bucket is not None:
@@ -350,7 +350,7 @@ class Engine:
                 exchange.timed_out(unexpected)
                 self._go_on(exchange)
         finally:
-            # What one of them raised leaves the others due, so the timer fires at once.
+            # What one of them raised leaves the others due, so the timer fires immediately.
             if self._timer is None:
                 firsts = [next(iter(each.values())) for each in self._buckets.values() if each]
                 if firsts:

@@ -70,4 +70,4 @@ class ServerFailed(ResolveError):
 
 
 class QueryTimedOut(ResolveError):
-    """Time ran out: no server answered, and one at least had its time-outs."""
+    """Time ran out: no server answered, and one at least had its timeouts."""

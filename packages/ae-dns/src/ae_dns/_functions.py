@@ -130,7 +130,7 @@ def mx(domain: str) -> ae.CondVar[list[str]]:
 def txt(name: str) -> ae.CondVar[list[str]]:
     """Look up the texts of *name*; ``[]`` if it has none.
 
-    The strings of one record are joined. Octets that are not UTF-8 become surrogates
+    The strings of one record are joined. Bytes that are not UTF-8 become surrogates
     (``errors="surrogateescape"``). Asks :func:`resolver`.
 
     Perl: ``AnyEvent::DNS::txt`` (which gives the first string of each record only)

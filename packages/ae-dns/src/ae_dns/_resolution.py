@@ -1,7 +1,7 @@
 """The algorithm of a stub resolver: what to ask next, whom, when, and what a reply means.
 
 Sans-I/O: knows no sockets, no clock and no loop; ``_resolver`` and ``_transport``
-feed it and do what it says, tests feed it octets.
+feed it and do what it says, tests feed it bytes.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ from ._wire_fast import (
 # -------------------
 # Two machines, one inside the other.
 #
-# An Exchange puts one question to the servers: a plan of (server, time-out) steps,
-# time-outs outer, servers inner. Each step is a datagram; the verdict on what comes
+# An Exchange puts one question to the servers: a plan of (server, timeout) steps,
+# timeouts outer, servers inner. Each step is a datagram; the verdict on what comes
 # back is one of Verdict's. It ends with a Reply, or with the reason why there is none.
 #
 # Servers and boxes before them that stumble over EDNS say so by FORMERR, then the same
@@ -82,14 +82,14 @@ class Verdict(enum.Enum):
     IGNORED = "not the reply; go on waiting"
     ANSWERED = "the exchange is over, see its reply"
     NEXT_STEP = "this server is of no use; go on with the plan"
-    SAME_STEP = "ask the same server again at once: over TCP, or without EDNS"
+    SAME_STEP = "ask the same server again immediately: over TCP, or without EDNS"
 
 
 class Reply:
     """A reply that was accepted, read as far as somebody needed it.
 
     Attributes:
-        wire: The octets.
+        wire: The bytes.
         question: The question section, name in lower case.
         rcode: The whole response code: NOERROR or NXDOMAIN.
     """
@@ -138,7 +138,7 @@ class Reply:
 
 
 def make_plan(servers: Sequence[Any], timeouts: Sequence[float]) -> QueryPlan:
-    """Return the steps of an exchange: time-outs outer, servers inner (DNS-12)."""
+    """Return the steps of an exchange: timeouts outer, servers inner (DNS-12)."""
     return tuple((server, timeout) for timeout in timeouts for server in servers)
 
 
@@ -147,8 +147,8 @@ class Exchange:
 
     Args:
         question: The question section, name in lower case.
-        plan: Steps of (server, time-out); servers are opaque here.
-        edns: Whether to announce 1232 octets.
+        plan: Steps of (server, timeout); servers are opaque here.
+        edns: Whether to announce 1232 bytes.
         stream: Whether to use TCP from the start.
         trust_ad: Whether to ask for, and believe, the AD bit.
         random_bits: A random number of many bits turns 0x20 on; ``None`` leaves it off.
@@ -201,7 +201,7 @@ class Exchange:
         self._plan = plan
         self._step = 0
         self._edns = edns
-        # servers that did not like a query with EDNS: the time-out for one more step without
+        # servers that did not like a query with EDNS: the timeout for one more step without
         self._declined: dict[Any, float | None] = {}
         self.stream: bool = stream
         self._trust_ad = trust_ad

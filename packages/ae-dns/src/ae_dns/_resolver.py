@@ -83,8 +83,8 @@ class Resolver:
             valid; ``None`` and ``False`` ask every time.
         case_randomization: Spell each query in random case and insist on it in the reply
             ("0x20"): 10 to 20 more bits for a forger to guess, but servers that do not keep the
-            case cost a time-out and a TCP connection.
-        edns: Announce that replies of 1232 octets are welcome (``AE_EDNS0=0`` turns the
+            case cost a timeout and a TCP connection.
+        edns: Announce that replies of 1232 bytes are welcome (``AE_EDNS0=0`` turns the
             default off).
         tcp: Use TCP only.
 
@@ -163,7 +163,7 @@ class Resolver:
 
     @property
     def timeouts(self) -> tuple[float, ...]:
-        """The time-outs in use; setting them affects later queries."""
+        """The timeouts in use; setting them affects later queries."""
         self.configure()
         return self._effective.timeouts
 
@@ -237,7 +237,7 @@ class Resolver:
     def txt(self, name: str) -> ae.CondVar[list[str]]:
         """Look up the texts of *name*; ``[]`` if it has none.
 
-        The strings of one record are joined. Octets that are not UTF-8 become surrogates
+        The strings of one record are joined. Bytes that are not UTF-8 become surrogates
         (``errors="surrogateescape"``).
 
         Perl: ``AnyEvent::DNS::txt`` (which gives the first string of each record only)
@@ -449,7 +449,7 @@ class Resolver:
         return lookup
 
     def _ask(self, lookup: Lookup) -> None:
-        """Find the reply to the lookup's question: known, in the cache, under way, or by asking."""
+        """Get the reply to the question: known, cached, of a running exchange, or by asking."""
         question = lookup.question
         engine = lookup.engine
         known = _special_names.answer(question)

@@ -41,7 +41,7 @@ def answer(question: bytes) -> Reply | None:
     elif rdclass == _IN:
         for kind, octets in _LOOPBACK.items():
             if rdtype in (kind, _ANY):
-                # the owner is the name in the question, the first octet behind the header
+                # the owner is the name in the question, the first byte behind the header
                 records += struct.pack(">HHHIH", 0xC00C, kind, _IN, _TTL, len(octets)) + octets
                 count += 1
     head = struct.pack(">HHHHHH", 0, 0x8580 | rcode, 1, count, 0, 0)

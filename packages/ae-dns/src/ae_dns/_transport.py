@@ -34,8 +34,8 @@ from ._resolution import Exchange
 #   identifier and its question. One forged packet for one query therefore still has
 #   to hit one port of 49,152 and one identifier of 65,536; that the other fifteen
 #   ports are open too does not help it.
-# * Equal questions are never in flight twice (the engine joins them), so there is no
-#   birthday to celebrate.
+# * Equal questions are never in flight twice (the engine joins them), so the
+#   birthday paradox does not help the forger.
 # * What remains is a forger who finds a port out (by a side channel) while it is in use.
 #   connect() makes the kernel drop datagrams, and hide the port from probes, from
 #   anybody but the server's address and port; and the knowledge is worth at most USES
@@ -44,7 +44,7 @@ from ._resolution import Exchange
 #
 # When nothing is in flight nothing is open: no descriptor, no watcher, no port.
 #
-# ICMP errors ("port unreachable") end a step at once, as in glibc. Forging one takes
+# ICMP errors ("port unreachable") end a step immediately, as in glibc. Forging one takes
 # the port, and gains no more than a change of server.
 
 POOL: Final = 16
@@ -137,7 +137,7 @@ class UdpPool:
         try:
             channel.sock.send(exchange.packet())
         except (BlockingIOError, InterruptedError):
-            return  # as good as lost on the way: the time-out sees to it
+            return  # as good as lost on the way: the timeout sees to it
         except OSError as error:
             channel.forget(exchange)
             if isinstance(error, ConnectionRefusedError) and channel.pending:
@@ -311,7 +311,7 @@ class StreamChannel:
         self._connecting.on_ready(self._connected)
 
     def send(self, exchange: Exchange) -> None:
-        """Send the query of *exchange*, at once or when the connection stands."""
+        """Send the query of *exchange*, now or when the connection is established."""
         ident = exchange.ident
         while not ident or ident in self.pending:
             ident = secrets.token_bytes(2)
@@ -409,7 +409,7 @@ class StreamChannel:
                 if exchange is not None and self.owner.arrived(exchange, wire):
                     self.served = True
         except BaseException:
-            ae.postpone(self._hand_over)  # the messages behind have their turn all the same
+            ae.postpone(self._hand_over)  # for the messages behind it
             raise
 
     def _on_refused(self, error: OSError) -> None:

@@ -40,7 +40,7 @@ from typing import Final, NamedTuple
 # mostly spent on objects for names and records. A busy client sees one shape of
 # packet thousands of times a second: the question it sent, a chain of zero or more
 # aliases, addresses, perhaps an SOA, NS or glue records and an OPT. Reading that
-# from the octets takes 3-5 us.
+# from the bytes takes 3-5 us.
 #
 # The rule that makes the shortcut safe: this code must be *stricter* than
 # dnspython. Order of records other than alias, alias, address, address; an
@@ -90,7 +90,7 @@ _HEAD: Final = b"\x01\x00\0\1\0\0\0\0\0\0"
 _HEAD_EDNS: Final = b"\x01\x00\0\1\0\0\0\0\0\1"
 _HEAD_AD: Final = b"\x01\x20\0\1\0\0\0\0\0\0"
 _HEAD_AD_EDNS: Final = b"\x01\x20\0\1\0\0\0\0\0\1"
-# RFC 6891: root owner, OPT, 1232 octets (the DNS Flag Day 2020 value: no fragments).
+# RFC 6891: root owner, OPT, 1232 bytes (the DNS Flag Day 2020 value: no fragments).
 _EDNS: Final = b"\0\0\x29\x04\xd0\0\0\0\0\0\0"
 
 
@@ -123,8 +123,8 @@ def encode_name(name: str) -> bytes:
     Escapes of zone files (``\.``, ``\032``) are understood. Anything but ASCII is for idna.
 
     Raises:
-        ValueError: If it has an empty label, a label over 63 octets, more than 255
-            octets, a broken escape, or is not ASCII.
+        ValueError: If it has an empty label, a label over 63 bytes, more than 255
+            bytes, a broken escape, or is not ASCII.
     """
     try:
         octets = name.lower().encode("ascii")
@@ -178,7 +178,7 @@ _SPECIAL: Final = frozenset(b'"().;\\@$')
 def decode_name(wire: bytes) -> str:
     r"""Return a wire-form name (no pointers) as text without the final dot; the root is ``"."``.
 
-    Octets that would be ambiguous are escaped as in zone files (RFC 1035, 5.1).
+    Bytes that would be ambiguous are escaped as in zone files (RFC 1035, 5.1).
     """
     labels = []
     pos = 0
@@ -208,7 +208,7 @@ def is_special(name: bytes) -> bool:
     """
     if not name.endswith(_SPECIAL_NAMES):
         return False
-    pos = 0  # that was by octets, this is by labels
+    pos = 0  # that was by bytes, this is by labels
     while name[pos:] not in _SPECIAL_NAMES:
         if not name[pos]:
             return False
@@ -224,7 +224,7 @@ def make_question(name: bytes, rdtype: int, rdclass: int = _IN) -> bytes:
 def randomize_case(question: bytes, random_bits: int) -> bytes:
     """Return *question* with the case of each letter of its name decided by a bit of *random_bits*.
 
-    draft-vixie-dnsext-dns0x20: servers copy the name octet by octet, a forger has to guess.
+    draft-vixie-dnsext-dns0x20: servers copy the name byte by byte, a forger has to guess.
     """
     mixed = bytearray(question)
     for i in range(len(question) - 4):
@@ -236,7 +236,7 @@ def randomize_case(question: bytes, random_bits: int) -> bytes:
 
 
 def build_query(ident: bytes, question: bytes, edns: bool, trust_ad: bool = False) -> bytes:
-    """Return a query for *question* with the two-octet *ident*, recursion desired."""
+    """Return a query for *question* with the two-byte *ident*, recursion desired."""
     if edns:
         return ident + (_HEAD_AD_EDNS if trust_ad else _HEAD_EDNS) + question + _EDNS
     return ident + (_HEAD_AD if trust_ad else _HEAD) + question

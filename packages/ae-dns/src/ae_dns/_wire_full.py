@@ -1,7 +1,7 @@
 """The thorough codec: reads any reply, of any type, in bounded time.
 
 Sans-I/O. Walks the structure itself and leaves the contents of records to dnspython,
-which is imported at the first record that needs it - never for addresses. Any octets give a
+which is imported at the first record that needs it - never for addresses. Any bytes give a
 message or :class:`MalformedReply`, never another exception.
 """
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 # Theory of operation
 # -------------------
 # dnspython reads a whole message or refuses it, at 20 us and more for each record: 65,535
-# octets of the smallest records cost it a tenth of a second and more, and one TXT record of
+# bytes of the smallest records cost it a tenth of a second and more, and one TXT record of
 # that size, made of empty strings, the same. A stub resolver needs much less. It has to
 # know where each record begins and ends, whose it is, and of what type and age; the
 # contents matter for the few records that are the answer. So the structure is walked here,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 # handed out. Addresses are checked and shown without it: there may be as many of them as a
 # packet has room for, and they become rdata one by one, when somebody looks (`Answer`).
 #
-# A record is kept as the position of its contents, two octets in an array: what else there is to
+# A record is kept as the position of its contents, two bytes in an array: what else there is to
 # know stands in front of them. An object for each would take more than a MiB for a reply of
 # 64 KiB.
 #
@@ -67,8 +67,8 @@ _ADDRESS: Final = {A: 4, AAAA: 16}
 MAX_ANSWERS: Final = 600
 # So many names that have not been read before are followed: 25 us each, at the very most.
 _MAX_NAMES: Final = 600
-# Types whose contents are a list of items of one octet and more: what may take long to
-# read is bounded by the octets of all such records in a reply.
+# Types whose contents are a list of items of one byte and more: what may take long to
+# read is bounded by the bytes of all such records in a reply.
 _LISTS: Final = frozenset((16, 42, 47, 50, 55, 56, 62, 64, 65, 99, 258, 261, 262))
 _MAX_LIST_OCTETS: Final = 12_000
 _MAX_STRINGS: Final = 2_000
@@ -76,14 +76,14 @@ _TXT: Final = 16
 
 
 class MalformedReply(ValueError):
-    """The octets are no DNS message, or one beyond all bounds."""
+    """The bytes are no DNS message, or one beyond all bounds."""
 
 
 class Message(NamedTuple):
     """A reply whose structure is sound.
 
     Attributes:
-        wire: The octets.
+        wire: The bytes.
         rcode: The whole response code, with the upper bits of EDNS.
         answers: The records of the answer section by owner: where the contents of each begin.
         types: The types of these records.
@@ -112,7 +112,7 @@ class Message(NamedTuple):
 def parse(wire: bytes, question: bytes) -> Message:
     """Walk the reply *wire*, which has *question* as its question section.
 
-    Octets behind the last record are ignored, as everybody does.
+    Bytes behind the last record are ignored, as everybody does.
 
     Raises:
         MalformedReply: If the structure is broken, or beyond all bounds.
@@ -290,8 +290,8 @@ def read(message: Message, question: bytes, accept: Collection[int] | None) -> R
             aliases are answers and are not followed.
 
     Returns:
-        A reading whose values are :class:`dns.rdata.Rdata` objects; an address (4 or 16 octets of
-        class IN) is left as the position of its octets, an ``int``, for :func:`make_rdata`.
+        A reading whose values are :class:`dns.rdata.Rdata` objects; an address (4 or 16 bytes of
+        class IN) is left as the position of its bytes, an ``int``, for :func:`make_rdata`.
     """
     reading, starts = _follow(message, question, accept)
     wire = message.wire
@@ -333,5 +333,5 @@ def make_rdata(wire: bytes, start: int) -> dns.rdata.Rdata | None:
         )
     except Exception:
         # dnspython promises DNSException; others have escaped from single types before, and
-        # whatever it is, the octets came from the network and the lookup has to go on.
+        # whatever it is, the bytes came from the network and the lookup has to go on.
         return None

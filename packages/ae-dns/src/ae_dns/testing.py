@@ -54,7 +54,7 @@ class Query:
         rdtype: The type as text, ``"AAAA"``.
         transport: ``"udp"`` or ``"tcp"``.
         source: Host and port it came from.
-        wire: The octets.
+        wire: The bytes.
         message: The parsed query.
     """
 
@@ -84,7 +84,7 @@ Step: TypeAlias = (
 )
 """What to do about one query.
 
-:data:`DROP`, :data:`TRUNCATE`; octets or a message to send as they are; records as text (lines as
+:data:`DROP`, :data:`TRUNCATE`; bytes or a message to send as they are; records as text (lines as
 in a zone file) for the answer section; a response code, see :func:`rcode`; or a callable that
 gets the :class:`Query` and returns one of these, several, or ``None`` for "as the records say".
 """
@@ -244,7 +244,7 @@ class NameServer:
     def replies(
         self, wire: bytes, transport: Literal["udp", "tcp"], source: tuple[str, int]
     ) -> list[bytes]:
-        """Return what to send in reply to the octets *wire*."""
+        """Return what to send in reply to the bytes *wire*."""
         try:
             message = dns.message.from_wire(wire)
             question = message.question[0]

@@ -1,4 +1,4 @@
-"""Texts of addresses to packed octets and back, and ``host:port`` texts.
+"""Texts of addresses to packed bytes and back, and ``host:port`` texts.
 
 Sans-I/O: imports nothing from ``ae_core``, asks neither a resolver nor the kernel.
 """
@@ -33,15 +33,15 @@ if TYPE_CHECKING:
 # `ipaddress` refuses what people type ("10.1", "0x7f.1") and `inet_aton` swallows
 # what nobody means ("1.2.3.4 junk"), so the grammar is written out here. It is the
 # grammar of inet_aton(3) without its looseness: one to four parts, decimal, octal
-# (leading 0) or hexadecimal (leading 0x), the last one filling the octets that are
+# (leading 0) or hexadecimal (leading 0x), the last one filling the bytes that are
 # left over.
 #
-# An address is `bytes`: 4 octets, 16 octets, or the 2-octet token `UNIX`. A scope
+# An address is `bytes`: 4 bytes, 16 bytes, or the 2-byte token `UNIX`. A scope
 # ("fe80::1%eth0") is no part of an address - it belongs to one host's interface
 # table - so packed forms never carry it and the parsers refuse '%'. It lives in
 # texts and in the socket module's 4-tuples.
 
-#: The packed address of a UNIX socket, which has no octets of its own: Perl's ``unix/`` as bytes.
+#: The packed address of a UNIX socket, which has no bytes of its own: Perl's ``unix/`` as bytes.
 UNIX: Final = b"\x01\x00"
 """Stands for "a UNIX domain socket" where a packed host is expected; its text is ``unix/``."""
 
@@ -54,7 +54,7 @@ _COMPATIBLE: Final = bytes(12)  # ::a.b.c.d, RFC 4291 2.5.5.1
 
 
 def parse_ipv4(text: str, /) -> bytes | None:
-    """Return the four octets of an IPv4 address, or ``None`` if *text* is none.
+    """Return the four bytes of an IPv4 address, or ``None`` if *text* is none.
 
     All shapes of inet_aton(3) are read: ``127.1`` is 127.0.0.1, ``0x7f000001`` and
     ``017700000001`` as well. Blanks and a trailing newline are refused.
@@ -111,7 +111,7 @@ def _number(digits: str) -> int | None:
 
 
 def parse_ipv6(text: str, /) -> bytes | None:
-    """Return the sixteen octets of an IPv6 address, or ``None`` if *text* is none.
+    """Return the sixteen bytes of an IPv6 address, or ``None`` if *text* is none.
 
     The forms of RFC 4291 2.2, with an IPv4 tail in any shape :func:`parse_ipv4` reads; a
     plain IPv4 address gives the v4-mapped one. A scope (``%eth0``) gives ``None``.
@@ -184,7 +184,7 @@ def parse_unix(text: str, /) -> bytes | None:
 def parse_address(text: str, /) -> bytes | None:
     """Return the packed form of an IPv4, IPv6 or UNIX host text, or ``None``.
 
-    A v4-mapped IPv6 address comes back as the four octets it stands for. Names are not
+    A v4-mapped IPv6 address comes back as the four bytes it stands for. Names are not
     looked up: use :func:`resolve` for them.
 
     Example:
@@ -203,10 +203,10 @@ def parse_address(text: str, /) -> bytes | None:
 
 
 def format_ipv4(packed: bytes, /) -> str:
-    """Return the dotted quad of four octets.
+    """Return the dotted quad of four bytes.
 
     Raises:
-        ValueError: If *packed* is not four octets long.
+        ValueError: If *packed* is not four bytes long.
         TypeError: If it is not ``bytes``.
 
     Perl: ``format_ipv4 $packed``
@@ -224,7 +224,7 @@ def format_ipv6(packed: bytes, /) -> str:
     addresses.
 
     Raises:
-        ValueError: If *packed* is not sixteen octets long.
+        ValueError: If *packed* is not sixteen bytes long.
         TypeError: If it is not ``bytes``.
 
     Example:

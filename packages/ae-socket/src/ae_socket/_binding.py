@@ -249,7 +249,7 @@ def _remove_stale(info: AddressInfo) -> None:
         probe.setblocking(False)
         code = probe.connect_ex(path)
     # Connected, or EAGAIN (its backlog is full), or EPROTOTYPE (a socket of another type):
-    # somebody is there. EACCES and the like: we cannot know.
+    # a server listens. EACCES and the like: that cannot be known.
     if code == errno.ECONNREFUSED:
         _unlink_same(path, status.st_dev, status.st_ino)
     elif code != errno.ENOENT:

@@ -10,9 +10,9 @@ import ae_core as ae
 
 
 def close_socket(sock: socket.socket) -> None:
-    """Close *sock*; an error is logged: the socket is closed all the same, and nobody waits for it.
+    """Close *sock*; an error is logged, since the socket is closed all the same.
 
-    Only who has written something could want to know, and that is not us.
+    It would matter only for data that was written, and none was.
     """
     try:
         sock.close()

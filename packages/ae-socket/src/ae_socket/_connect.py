@@ -79,7 +79,7 @@ def tcp_connect(
             pending. Called later, ``retry()`` returns a condvar of its own for what
             follows, and *on_connect* is called anew.
         on_prepare: Called with each new socket before it connects, to set options. If it
-            returns a number, that is the time-out of this attempt in seconds. What it raises
+            returns a number, that is the timeout of this attempt in seconds. What it raises
             is the outcome of the operation.
         timeout: Seconds for everything, the lookup included.
         local_address: An address, or an address and a port, to connect from. Targets of the
@@ -264,7 +264,7 @@ def _watch_writable(
 
 def _pending_error(sock: socket.socket, code: int | None) -> int:
     """Say why *sock* has no peer; 0 if it may still get one."""
-    # No error, no peer: reading tells a connect that is under way (EAGAIN) from one that
+    # No error, no peer: reading tells a pending connect (EAGAIN) from one that
     # failed where the error was consumed already. Upstream's trick, for loops that report
     # readiness too early.
     try:
@@ -321,7 +321,7 @@ class _Connect:
         self._local = local
         self._timeout = timeout
         self._schedule: Schedule[AddressInfo] = Schedule(())
-        self._attempts: list[_Attempt] = []  # those under way
+        self._attempts: list[_Attempt] = []  # the pending ones
         self._errors: dict[int, OSError] = {}  # by the number of the attempt
         self._lookup: ae.CondVar[list[AddressInfo]] | None = None
         self._deadline: ae.Watcher | None = None

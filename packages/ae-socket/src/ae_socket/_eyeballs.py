@@ -18,10 +18,10 @@ T = TypeVar("T")
 
 # Theory of operation
 # -------------------
-# RFC 8305: a host with a dead IPv6 route must not cost the user a TCP time-out. The
+# RFC 8305: a host with a dead IPv6 route must not cost the user a TCP timeout. The
 # targets are put in one row, families alternating (section 4), and started one after the
 # other. The next one starts when the last one started has had ATTEMPT_DELAY without an
-# outcome (section 5), or at once when an attempt fails: then nothing is gained by waiting.
+# outcome (section 5), or immediately when an attempt fails: then nothing is gained by waiting.
 # The first that is connected wins.
 #
 #            0 ms      250 ms     500 ms
@@ -29,7 +29,7 @@ T = TypeVar("T")
 #   v4 #1              |---------X               (refused at 400 ms)
 #   v6 #2                        |----- connected: the winner
 #
-# "At once" is asked for per failure: two attempts that fail in the same millisecond start
+# "Immediately" counts per failure: two attempts that fail in the same millisecond start
 # two others, as they would have, had they failed one after the other.
 
 ATTEMPT_DELAY: Final = 0.25

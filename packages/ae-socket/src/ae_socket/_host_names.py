@@ -55,8 +55,8 @@ def host_to_ascii(host: str, /) -> str:
 
     Raises:
         TypeError: If *host* is not a ``str``.
-        ValueError: If it can be neither: an empty label, one of more than 63 octets, more than
-            253 octets in all, a character that no host name has (NUL, blanks, control characters,
+        ValueError: If it can be neither: an empty label, one of more than 63 bytes, more than
+            253 bytes in all, a character that no host name has (NUL, blanks, control characters,
             ``/``, ``@``, ``%``, ``*`` ...), a last label of digits only (RFC 1123 2.1), a text that
             UTS 46 or IDNA 2008 refuses. Or if ``idna`` is needed and not installed: the text
             then names ``ae-socket[idna]``.

@@ -92,7 +92,7 @@ def destination_key(destination: bytes, source: bytes | None) -> tuple[int, ...]
     """Return the sort key of a destination; smaller is better.
 
     Args:
-        destination: Sixteen octets, IPv4 as v4-mapped.
+        destination: Sixteen bytes, IPv4 as v4-mapped.
         source: The address the kernel would send from; ``None`` if it cannot send there.
     """
     precedence, label = _policy(destination)

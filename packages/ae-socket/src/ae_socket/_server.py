@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 # connections wait, for 0.8 us.
 #
 # A descriptor limit is no reason to die, nor to spin: the connection stays in the backlog,
-# and the socket readable, so a level-triggered loop would call again at once, for ever.
+# and the socket readable, so a level-triggered loop would call again immediately, for ever.
 # Instead the listener does not look for `_PAUSE` seconds, five calls a second at the most.
 # It says so once a minute, because what goes wrong for hours must not fill the disk as well -
 # and logging is loaded when a server starts: without descriptors nothing can be imported.
@@ -51,7 +51,7 @@ _LOG_PERIOD: Final = 60.0
 
 
 # The backlog of a listening socket is `tcpi_unacked`, the fifth number of struct tcp_info
-# (after eight octets), since Linux 2.6.24.
+# (after eight bytes), since Linux 2.6.24.
 _TCP_INFO: Final = getattr(socket, "TCP_INFO", None) if sys.platform == "linux" else None
 _BACKLOG: Final = slice(24, 28)
 

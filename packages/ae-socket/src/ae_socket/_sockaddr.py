@@ -142,7 +142,7 @@ def unix_info(path: str, kind: SocketType) -> AddressInfo:
 
     Raises:
         OSError: EAFNOSUPPORT where the platform has none, ENAMETOOLONG for a path that
-            does not fit (108 octets on Linux).
+            does not fit (108 bytes on Linux).
         ValueError: If *path* contains a NUL behind its start: the kernel would see only what
             stands before it.
     """
@@ -150,7 +150,7 @@ def unix_info(path: str, kind: SocketType) -> AddressInfo:
         raise ValueError(f"expected a path without NUL, got {path!r}")
     if not hasattr(socket, "AF_UNIX"):
         raise OSError(errno.EAFNOSUPPORT, "no UNIX sockets on this platform", path)
-    # sun_path has 108 octets on Linux and 104 on the BSDs; a path also needs its final NUL.
+    # sun_path has 108 bytes on Linux and 104 on the BSDs; a path also needs its final NUL.
     octets = len(os.fsencode(path)) + (not path.startswith("\0"))
     if octets > (108 if sys.platform == "linux" else 104):
         raise OSError(errno.ENAMETOOLONG, "path too long for a UNIX socket", path)

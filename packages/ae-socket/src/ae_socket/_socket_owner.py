@@ -1,4 +1,4 @@
-"""What a server and a datagram endpoint have in common: who is held, and who watches.
+"""What a server and a datagram endpoint have in common: their sockets and their end.
 
 The user holds a `Closeable`; the loop holds a `SocketReader`, which knows nothing of it, so that
 forgetting the one ends the other.
@@ -34,7 +34,7 @@ class SocketReader:
         self._watch = ae.io(self._bound.sock, "r", self._on_readable, on_refused=self._on_refused)
 
     def _on_refused(self, error: OSError) -> None:
-        """Nothing that arrives would be heard of: the peers shall see that at once."""
+        """Close the socket that the loop cannot watch, so that peers see it; report *error*."""
         self.close()
         ae.report_error(error)
 

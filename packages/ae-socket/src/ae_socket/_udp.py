@@ -196,7 +196,7 @@ class Endpoint(Closeable):
         """Send one datagram, now.
 
         Args:
-            data: The octets.
+            data: The bytes.
             address: ``(host, port)`` with a numeric host, or ``("unix/", path)``. To be left
                 out, and only then, if the endpoint has a remote address.
 
@@ -205,7 +205,7 @@ class Endpoint(Closeable):
             anywhere on its way. Nothing is queued here.
 
         Raises:
-            TypeError: If *data* is not octets, or *address* has the wrong type.
+            TypeError: If *data* is not bytes, or *address* has the wrong type.
             ValueError: If *address* is none or of the other family, or given or missing
                 against the rule above.
             OSError: EMSGSIZE for a datagram that is too long, EBADF after :meth:`cancel`,
@@ -281,7 +281,7 @@ def udp_endpoint(
     """Open a datagram socket.
 
     Args:
-        on_datagram: Called with the octets of each datagram and its sender's address, as
+        on_datagram: Called with the bytes of each datagram and its sender's address, as
             ``(host, port)``; ``("unix/", path)`` for UNIX sockets. Without it, ask for each
             datagram by :meth:`Endpoint.receive`.
         local_address: Where to bind, as an address or ``(address, port)``; ``("unix/", path)``

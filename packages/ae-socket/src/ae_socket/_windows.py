@@ -51,7 +51,7 @@ _POLL_INTERVAL: Final = 0.1
 
 
 def is_started(code: int) -> bool:
-    """Return whether a non-blocking connect that gave *code* is under way.
+    """Return whether a non-blocking connect that gave *code* is pending.
 
     WSAEWOULDBLOCK is Winsock's EINPROGRESS, and early stacks said WSAEINVAL. WSAEINPROGRESS
     means something else: another blocking call is active, and nothing was started.
@@ -94,8 +94,8 @@ _TEXTS: Final = {
 def set_bind_options(sock: socket.socket) -> None:
     """Let a listening socket be bound while old connections of its port are in TIME_WAIT.
 
-    Windows allows that without being asked, and its SO_REUSEADDR means "take the port away
-    from whoever has it": there SO_EXCLUSIVEADDRUSE is what protects us from such a thief.
+    Windows allows that without being asked, and its SO_REUSEADDR lets any process
+    take the port of another one: SO_EXCLUSIVEADDRUSE prevents that.
     """
     if ACTIVE:
         exclusive = getattr(socket, "SO_EXCLUSIVEADDRUSE", None)

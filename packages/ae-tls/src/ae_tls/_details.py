@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Details:
-    """The half of :class:`Session` that answers questions; the other half moves octets."""
+    """The half of :class:`Session` that answers questions; the other half moves bytes."""
 
     __slots__ = ()
 

@@ -17,7 +17,7 @@ from typing import Final
 # settings of the context the connection was made with. So a server's session collects the
 # ClientHello, reads the name, and chooses the context then (RFC 6066 3, RFC 8446 4.1.2).
 #
-# A ClientHello may be cut into records anywhere, and records into packets anywhere. The octets
+# A ClientHello may be cut into records anywhere, and records into packets anywhere. The bytes
 # are kept as they came, and OpenSSL gets all of them. What is read here is read at least as
 # strictly as OpenSSL does: what we cannot read goes to the default context, and the session
 # refuses it if OpenSSL finds another name in it than we did.
@@ -28,7 +28,7 @@ _HEADER: Final = 5
 _MAX_FRAGMENT: Final = 16384
 # The longest ClientHello there can be, with all ciphers and extensions; OpenSSL's own limit.
 _MAX_HELLO: Final = 131_396
-# With its record headers. Only a long hello in records of a few octets comes near.
+# With its record headers. Only a long hello in records of a few bytes comes near.
 _MAX_WIRE: Final = 1 << 18
 _MAX_NAME: Final = 255
 _SERVER_NAME: Final = 0  # the extension, and the type of name in it
@@ -40,8 +40,8 @@ class HelloReader:
     Attributes:
         name: The server name (SNI) as it was sent, or None.
         readable: Whether it is a ClientHello.
-        wire: The records that hold it; all octets if it is none.
-        rest: The octets behind it.
+        wire: The records that hold it; all bytes if it is none.
+        rest: The bytes behind it.
     """
 
     __slots__ = ("_at", "_collected", "_have", "_head", "_need", "name", "readable", "rest", "wire")
@@ -49,9 +49,9 @@ class HelloReader:
     def __init__(self) -> None:
         self._collected = bytearray()
         self._at = 0  # where the first record that is not complete begins
-        self._have = 0  # octets of the message in those before it
+        self._have = 0  # bytes of the message in those before it
         self._head = b""  # the first four of them
-        self._need = 0  # octets of the whole message, once that is known
+        self._need = 0  # bytes of the whole message, once that is known
         self.name: bytes | None = None
         self.readable = False
         self.wire = b""

@@ -1,6 +1,6 @@
 """A context's part as a server: which context serves a name, and may this session be resumed?
 
-Makes connections of OpenSSL and looks at what they made of a ClientHello; moves no octets.
+Makes connections of OpenSSL and looks at what they made of a ClientHello; moves no bytes.
 """
 
 from __future__ import annotations

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 #
 # 1. It is fed record by record. A TLS record says its length in clear, so we know when the
 #    BIO holds one whole record, and call SSL_read exactly once for it. That has two effects:
-#    * octets behind a close_notify stay ours. OpenSSL would swallow them, and after
-#      `stop_tls` they are the clear text of the next protocol (`unused_data`).
+#    * bytes behind a close_notify stay ours. OpenSSL would swallow them, and after
+#      `stop_tls` they are the plaintext of the next protocol (`unused_data`).
 #    * SSL_read is never asked in vain. An "I have nothing" is an exception in pyOpenSSL and
 #      costs 1.7 us, which is felt at one small line per call. It is only met for records
 #      that carry no data (session tickets, key updates), and tells us about those for free.
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 #    Large records of data that are alike go there together (12 % of a large transfer), and are
 #    then read one by one as always: a close_notify is not large. If the peer pads it to look
 #    alike (RFC 8446 5.4), then what came together with it are TLS records, too, to be ignored
-#    behind a closure alert (6.1); octets that are none are kept, as everywhere.
+#    behind a closure alert (6.1); bytes that are none are kept, as everywhere.
 #
 # 2. What is written is encrypted when it is fetched (`drain`): all that was written in one
 #    turn becomes one batch of full records. Large data is passed through in slices, because
@@ -62,7 +62,7 @@ _MAX_RECORD: Final = 16384 + 2048
 _LARGE: Final = 4096  # more than any close_notify that is not padded on purpose
 _DATA: Final = b"\x17\x03\x03"  # application data of TLS 1.2 and 1.3
 _SLICE: Final = 65536
-# A record grows by 22 octets in TLS 1.3, by 85 at worst in TLS 1.2 with CBC.
+# A record grows by 22 bytes in TLS 1.3, by 85 at worst in TLS 1.2 with CBC.
 _OVERHEAD: Final = 96
 _BOTH_SHUT: Final = 3  # OpenSSL's SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN
 _HANDSHAKE_READ: Final = 16384
@@ -83,7 +83,7 @@ class Session(Details):
             received) or ``"closed"`` (both were, or an error).
         role: ``"connect"`` or ``"accept"``.
         peer_name: The name the peer had to prove.
-        unused_data: Octets that were fed behind the peer's close_notify.
+        unused_data: Bytes that were fed behind the peer's close_notify.
 
     Perl: the SSL object behind ``$handle->{tls}``
     """
@@ -171,11 +171,11 @@ class Session(Details):
         self.unused_data = b""
         self._batch: list[bytes] = []  # plaintext that was written and is not encrypted yet
         self._plain: list[bytes] = []  # plaintext that was decrypted and is not read yet
-        self._head = b""  # the first octets of a record whose length is not known yet
-        self._need = 0  # octets missing from the record in the BIO
+        self._head = b""  # the first bytes of a record whose length is not known yet
+        self._need = 0  # bytes missing from the record in the BIO
         self._record = 0  # its size
         self._output_pending = False  # the BIO may hold something to send
-        self._held = b""  # octets to send before those in the BIO
+        self._held = b""  # bytes to send before those in the BIO
         self._we_finished_last = False
         self._started = False
         self._aligned = False  # established, and all records so far were whole
@@ -436,7 +436,7 @@ class Session(Details):
                     return
 
     def _garbage(self, data: bytes) -> None:
-        """Let OpenSSL say what is wrong with octets that are no TLS record."""
+        """Let OpenSSL say what is wrong with bytes that are no TLS record."""
         shaking = self.state == "handshake"
         self._bio_write(data)
         if shaking:

@@ -1,4 +1,4 @@
-"""The clear-text dialogues that lead to STARTTLS, as far as the command line needs them.
+"""The plaintext dialogues that lead to STARTTLS, as far as the command line needs them.
 
 Each takes a handle, speaks until the server says "go ahead", and returns. Nothing that the
 server says before that is believed afterwards: what is left in the handle's buffer is given to

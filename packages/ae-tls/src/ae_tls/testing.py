@@ -409,7 +409,7 @@ def _certificate(
 def _resigned_with_sha1(certificate: Certificate, issuer_key: Key) -> Certificate:
     """Replace the SHA-256 signature: ``cryptography`` does not make SHA-1 ones any more.
 
-    The two algorithm identifiers differ in one octet, and the signatures have one length.
+    The two algorithm identifiers differ in one byte, and the signatures have one length.
     """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
