@@ -32,7 +32,7 @@ CONSTRUCTORS = {("_handle.py", "Handle", "_begin")}
 PUBLIC = {"state", "searched"}
 OPTIONS = {
     (name, option)
-    for name in ("_streams/nested.py", "_serving.py")
+    for name in ("_streams/nested.py", "_serving.py", "_relay.py")
     for option in ("on_read", "on_eof", "on_drain", "watch_eof")
 }
 
