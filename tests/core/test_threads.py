@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 import ae_core as ae
-from ae_core.testing import Trace
+from ae_core._base.wakeup import Wakeup
+from ae_core.testing import Trace, binding
 
 
 def in_thread(function: Callable[[], Any]) -> Any:
@@ -360,3 +361,28 @@ def test_watchers_of_a_loop_that_has_ended_are_dead() -> None:
         watcher.cancel()
         with pytest.raises(ae.WrongLoop, match="asyncio"):
             watcher.__enter__()
+
+
+def test_a_call_that_comes_while_the_loop_wakes_up_silences_none_of_those_behind_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with binding("loop") as backend:
+        assert backend is not None
+        between: list[ae.CondVar[None]] = [ae.CondVar()]
+        first: ae.CondVar[None] = ae.CondVar()
+        last: ae.CondVar[None] = ae.CondVar()
+        drain = Wakeup.drain
+
+        def drain_late(wakeup: Wakeup) -> None:
+            if between:
+                backend.call_threadsafe(between.pop().send)  # as a thread would, just now
+            drain(wakeup)
+
+        monkeypatch.setattr(Wakeup, "drain", drain_late)
+        backend.call_threadsafe(first.send)
+        first.recv(60)
+        assert not between
+        thread = threading.Thread(target=backend.call_threadsafe, args=(last.send,))
+        with ae.timer(0.01, thread.start):  # while the loop waits, which looks by itself before
+            last.recv(60)
+        thread.join()

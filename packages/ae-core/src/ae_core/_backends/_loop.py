@@ -227,15 +227,17 @@ class LoopBackend(Backend):
             self._wakeup.notify()
 
     def _run_remote(self) -> None:
-        self._signalled = False  # before all else: what comes now signals again
-        self._wakeup.drain()
         remote = self._remote
         try:
+            # in this order: a call that signals in between would be drained, and silence the rest
+            self._wakeup.drain()
+            self._signalled = False
             for _ in range(len(remote)):
                 if remote:  # a turn inside a call may have made the others
                     remote.popleft()()
         finally:
-            if remote and not self._signalled:  # an interrupt came between
+            self._signalled = False  # also if an interrupt came before
+            if remote:
                 self._signalled = True
                 self._wakeup.notify()
 
