@@ -222,6 +222,7 @@ NAMES = {
     "tornado": "asyncio",
     "PyQt6": "qt",
     "PySide6": "qt",
+    "twisted": "loop",  # asked for after the reactor has stopped, which never runs again
 }
 
 

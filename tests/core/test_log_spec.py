@@ -20,6 +20,12 @@ from ae_core.logs import _spec, _targets
 pytestmark = pytest.mark.usefixtures("fresh_logs")
 
 
+def apply(text: str) -> list[str]:
+    """Configure the contexts as ``AE_LOG`` does."""
+    roots = {"log": logs.LOG, "filter": logs.FILTER, "collect": logs.COLLECT}
+    return _spec.apply(text, logs.ctx, roots)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -61,7 +67,7 @@ def test_escaped_words_come_back(texts: list[str]) -> None:
 def test_any_value_is_applied_or_complained_about(text: str) -> None:
     for word in _spec.parse(text):
         assume(not word.text.startswith(("file=", "path=")))
-    for complaint in _spec.apply(text):
+    for complaint in apply(text):
         assert complaint.startswith(f"AE_LOG ({text}): not understood: ")
     logs.reset()
 
@@ -85,20 +91,20 @@ def test_any_value_is_applied_or_complained_about(text: str) -> None:
     ],
 )
 def test_word_not_understood_is_named_and_skipped(text: str, bad: list[tuple[str, int]]) -> None:
-    assert _spec.apply(text) == [
+    assert apply(text) == [
         f"AE_LOG ({text}): not understood: {word!r} at position {position}"
         for word, position in bad
     ]
 
 
 def test_the_rest_of_a_bad_value_counts(capsys: pytest.CaptureFixture[str]) -> None:
-    assert len(_spec.apply("nonsense filter=oops,debug")) == 2
+    assert len(apply("nonsense filter=oops,debug")) == 2
     assert logs.ctx("x").log("debug", "x")
     assert "debug x: x" in capsys.readouterr().err
 
 
 def test_names(tmp_path: Path) -> None:
-    _spec.apply("log=off:filter=off:collect=off:main=off:log.=3:a.b=3:%x=off")
+    apply("log=off:filter=off:collect=off:main=off:log.=3:a.b=3:%x=off")
     for context in (logs.LOG, logs.FILTER, logs.COLLECT, logs.ctx("__main__")):
         assert context._mask == 0
     for name in ("log", "a.b"):
@@ -107,7 +113,7 @@ def test_names(tmp_path: Path) -> None:
 
 
 def test_anonymous_contexts_carry_their_name_and_are_shared(tmp_path: Path) -> None:
-    assert _spec.apply("one=+%x:two=+%x:%x=warn") == []
+    assert apply("one=+%x:two=+%x:%x=warn") == []
     (one,) = (c for c in logs.ctx("one")._slaves if c.title == "%x")
     assert one in logs.ctx("two")._slaves
     assert logs.ctx("%x") is not one
@@ -115,7 +121,7 @@ def test_anonymous_contexts_carry_their_name_and_are_shared(tmp_path: Path) -> N
 
 def test_syslog_words() -> None:
     pytest.importorskip("syslog")
-    assert _spec.apply("log=syslog:a=syslog=:b=syslog=local3") == []
+    assert apply("log=syslog:a=syslog=:b=syslog=local3") == []
     for context in (logs.LOG, logs.ctx("a"), logs.ctx("b")):
         assert isinstance(context._target, _targets.Syslog)
 
@@ -201,7 +207,7 @@ def test_value_routes_messages_in_this_process(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     path = tmp_path / "log"
-    assert _spec.apply(spec.replace("P", escaped(path))) == []
+    assert apply(spec.replace("P", escaped(path))) == []
     for level in (C, E, W, N, D, T):
         logs.ctx("__main__").log(level, "m")
     assert logs.flush()
