@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,6 @@ extensions = [
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["_build"]
 nitpicky = True
-#: Types that are names for longer ones.
-ALIASES = ("Certificate", "Key", "Sockaddr", "TlsRole", "TlsState")
-nitpick_ignore = [("py:class", name) for name in ALIASES]
 
 html_theme = "furo"
 html_title = "AnyEvent for Python"
@@ -79,9 +77,6 @@ intersphinx_mapping = (
     else {}
 )
 
-#: Names that others document. Those of ours must lead somewhere.
-OTHERS = {*sys.stdlib_module_names, "OpenSSL", "cryptography", "dns", "trio", "pytest", "cbor2"}
-
 
 def write_reference(app: Any) -> None:
     """Write a page for each public module; what it says is in the docstrings."""
@@ -103,11 +98,13 @@ def write_reference(app: Any) -> None:
             page.unlink()
 
 
-def foreign_reference(app: Any, env: Any, node: Any, text: Any) -> Any:
-    """Leave a name as it is that nothing here documents, and that need not be.
+def other_reference(app: Any, env: Any, node: Any, text: Any) -> Any:
+    """Find what a docstring names without its package; leave as it is what nothing here documents.
 
     That are names that others document, where their documentation is not at hand; types in a
-    signature, some of which are names for longer ones; and private classes as bases.
+    signature, some of which are names for longer ones; private classes as bases; and short names
+    in docstrings, unless ``AE_DOCS_STRICT`` is set. Names that begin with one of our packages must
+    lead somewhere, and all names in pages.
     """
     if node.get("refdomain") != "py":
         return None
@@ -115,14 +112,30 @@ def foreign_reference(app: Any, env: Any, node: Any, text: Any) -> Any:
     if shortened is not None and shortened.children:
         text = shortened.children[0].deepcopy()
     target = str(node["reftarget"])
-    root = target.partition(".")[0]
-    if root in OTHERS or hasattr(builtins, target) or "._" in target:
+    around = list(parents(node))
+    in_signature = any(isinstance(each, addnodes.desc_signature) for each in around)
+    if target.startswith("ae_"):
+        return text if in_signature or "._" in target else None
+    own = str(node.get("py:module") or "").partition(".")[0]
+    domain = env.get_domain("py")
+    for package in dict.fromkeys((own, *public_names.PACKAGES)):
+        found = domain.resolve_xref(
+            env, node["refdoc"], app.builder, node["reftype"], f"{package}.{target}", node, text
+        )
+        if found is not None:
+            return found
+    if "." in target or hasattr(builtins, target) or target in sys.stdlib_module_names:
         return text
-    while node is not None:
-        if isinstance(node, addnodes.desc_signature):
-            return text
+    in_docstring = any(isinstance(each, addnodes.desc) for each in around)
+    strict = os.environ.get("AE_DOCS_STRICT")
+    return text if in_signature or (in_docstring and not strict) else None
+
+
+def parents(node: Any) -> Iterator[Any]:
+    """Yield what *node* stands in."""
+    while node.parent is not None:
         node = node.parent
-    return None
+        yield node
 
 
 def lead_out_of_the_site(app: Any, name: str, content: list[str]) -> None:
@@ -155,4 +168,4 @@ def setup(app: Any) -> None:
     app.connect("builder-inited", write_reference)
     app.connect("source-read", lead_out_of_the_site)
     app.connect("autodoc-process-docstring", read_sections)
-    app.connect("missing-reference", foreign_reference, priority=900)
+    app.connect("missing-reference", other_reference, priority=900)
