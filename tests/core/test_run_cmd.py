@@ -138,7 +138,7 @@ def test_input_callback_without_bytes_is_reported(errors: list[BaseException]) -
 
 def test_input_from_a_file_name(tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(b"content")
-    for name in (tmp_path / "in", str(tmp_path / "in")):
+    for name in (tmp_path / "in", ("<", tmp_path / "in"), ("<", str(tmp_path / "in"))):
         out = bytearray()
         assert run(["cat"], stdin=name, stdout=out) == 0
         assert out == b"content"

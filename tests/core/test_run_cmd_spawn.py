@@ -49,6 +49,12 @@ def pipes() -> Iterator[Callable[[], tuple[int, int]]]:
             continue
 
 
+@pytest.fixture(params=[way for way in WAYS if way != "spawn"])
+def in_child(request: pytest.FixtureRequest) -> Callable[[SpawnPlan], int]:
+    """The ways in which a failure that was not foreseen is the exit status of a process."""
+    return WAYS[request.param]
+
+
 def sh(script: str, **options: object) -> SpawnPlan:
     return SpawnPlan([b"/bin/sh", b"-c", script.encode()], ENV, **options)  # type: ignore[arg-type]
 
@@ -67,33 +73,33 @@ def test_exit_status_is_the_programs(start: Callable[[SpawnPlan], int]) -> None:
     assert status_of(start(sh("kill -9 $$"))) == 9
 
 
-def test_missing_program_is_126(start: Callable[[SpawnPlan], int]) -> None:
-    assert status_of(start(SpawnPlan([b"ae-no-such-program"], ENV))) == 126 << 8
-    assert status_of(start(SpawnPlan([b"/nonexistent/program"], ENV))) == 126 << 8
+def test_missing_program_is_126(in_child: Callable[[SpawnPlan], int]) -> None:
+    assert status_of(in_child(SpawnPlan([b"ae-no-such-program"], ENV))) == 126 << 8
+    assert status_of(in_child(SpawnPlan([b"/nonexistent/program"], ENV))) == 126 << 8
 
 
 def test_file_without_execute_permission_is_126(
-    start: Callable[[SpawnPlan], int], tmp_path: Path
+    in_child: Callable[[SpawnPlan], int], tmp_path: Path
 ) -> None:
     (tmp_path / "data").write_bytes(b"#!/bin/sh\n")
-    assert status_of(start(SpawnPlan([os.fsencode(tmp_path / "data")], ENV))) == 126 << 8
+    assert status_of(in_child(SpawnPlan([os.fsencode(tmp_path / "data")], ENV))) == 126 << 8
 
 
-def test_missing_directory_is_126(start: Callable[[SpawnPlan], int], tmp_path: Path) -> None:
-    assert status_of(start(sh("true", cwd=os.fsencode(tmp_path / "no")))) == 126 << 8
+def test_missing_directory_is_126(in_child: Callable[[SpawnPlan], int], tmp_path: Path) -> None:
+    assert status_of(in_child(sh("true", cwd=os.fsencode(tmp_path / "no")))) == 126 << 8
 
 
-def test_failing_open_is_125(start: Callable[[SpawnPlan], int], tmp_path: Path) -> None:
+def test_failing_open_is_125(in_child: Callable[[SpawnPlan], int], tmp_path: Path) -> None:
     missing = os.fsencode(tmp_path / "no" / "file")
-    assert status_of(start(sh("true", opens=[(0, missing, READ)]))) == 125 << 8
-    assert status_of(start(sh("true", opens=[(1, missing, WRITE)]))) == 125 << 8
+    assert status_of(in_child(sh("true", opens=[(0, missing, READ)]))) == 125 << 8
+    assert status_of(in_child(sh("true", opens=[(1, missing, WRITE)]))) == 125 << 8
 
 
 def test_failing_open_comes_before_a_failing_exec(
-    start: Callable[[SpawnPlan], int], tmp_path: Path
+    in_child: Callable[[SpawnPlan], int], tmp_path: Path
 ) -> None:
     plan = SpawnPlan([b"/nonexistent"], ENV, opens=[(0, os.fsencode(tmp_path / "no"), READ)])
-    assert status_of(start(plan)) == 125 << 8
+    assert status_of(in_child(plan)) == 125 << 8
 
 
 def closed_descriptor() -> int:
@@ -102,17 +108,45 @@ def closed_descriptor() -> int:
     return fd
 
 
-def test_closed_descriptor_is_123(start: Callable[[SpawnPlan], int]) -> None:
-    assert status_of(start(sh("true", moves=[(1, closed_descriptor())]))) == 123 << 8
+def test_closed_descriptor_is_123(in_child: Callable[[SpawnPlan], int]) -> None:
+    assert status_of(in_child(sh("true", moves=[(1, closed_descriptor())]))) == 123 << 8
 
 
-def test_closed_descriptor_that_has_to_make_room_is_124(start: Callable[[SpawnPlan], int]) -> None:
+def test_closed_descriptor_that_has_to_make_room_is_124(
+    in_child: Callable[[SpawnPlan], int],
+) -> None:
     fd = closed_descriptor()
-    assert status_of(start(sh("true", moves=[(1, fd), (fd, 1)]))) == 124 << 8
+    assert status_of(in_child(sh("true", moves=[(1, fd), (fd, 1)]))) == 124 << 8
 
 
-def test_impossible_number_is_123(start: Callable[[SpawnPlan], int]) -> None:
-    assert status_of(start(sh("true", moves=[(1 << 30, 1)]))) == 123 << 8
+def test_impossible_number_is_123(in_child: Callable[[SpawnPlan], int]) -> None:
+    assert status_of(in_child(sh("true", moves=[(1 << 30, 1)]))) == 123 << 8
+
+
+def test_what_cannot_be_started_is_an_error_with_the_name_of_it(tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(b"#!/bin/sh\n")
+    directory, data = str(tmp_path), str(tmp_path / "data")
+    missing = str(tmp_path / "no" / "file")
+
+    def program(name: str, **options: object) -> SpawnPlan:
+        return SpawnPlan([os.fsencode(name)], ENV, **options)  # type: ignore[arg-type]
+
+    for plan, kind, name in (
+        (program("ae-no-such-program"), FileNotFoundError, "ae-no-such-program"),
+        (program(missing), FileNotFoundError, missing),
+        (program(data), PermissionError, data),
+        (program(directory), PermissionError, directory),
+        (program(data + "/x"), NotADirectoryError, data + "/x"),
+        (sh("true", cwd=os.fsencode(missing)), FileNotFoundError, missing),
+        (sh("true", cwd=os.fsencode(data)), NotADirectoryError, data),
+        (sh("true", opens=[(1, os.fsencode(missing), WRITE)]), FileNotFoundError, missing),
+        (sh("true", cwd=os.fsencode(missing), moves=[(5, 1)]), FileNotFoundError, missing),
+    ):
+        with pytest.raises(kind) as caught:
+            spawn.spawn(plan)
+        assert os.fsdecode(caught.value.filename) == name
+    with pytest.raises(FileNotFoundError):
+        spawn.spawn(program(missing), lambda: None)
 
 
 def test_swapped_numbers(
@@ -338,7 +372,10 @@ def test_no_descriptor_is_left_open_here(start: Callable[[SpawnPlan], int], tmp_
         sh("true", opens=[(1, b"/nonexistent/x", WRITE)]),
         sh("true", moves=[(1, 1 << 20)]),
     ):
-        status_of(start(plan))
+        try:
+            status_of(start(plan))
+        except OSError:
+            continue
     assert sorted(os.listdir("/proc/self/fd")) == before
 
 

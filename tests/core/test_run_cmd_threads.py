@@ -107,12 +107,14 @@ def test_files(tmp_path: Path) -> None:
     assert (tmp_path / "more").read_bytes() == b"one two three"
 
 
-def test_setup_failures_are_statuses(tmp_path: Path) -> None:
+def test_what_cannot_be_started_is_an_error(tmp_path: Path) -> None:
     seen: list[bytes] = []
-    assert start(["ae-no-such-program"], stdout=seen.append).recv(PATIENCE) == 126 << 8
+    with pytest.raises(FileNotFoundError):
+        start(["ae-no-such-program"], stdout=seen.append).recv(PATIENCE)
     assert seen == [b""]
     missing = tmp_path / "no" / "file"
-    assert start(python("pass"), stdout=missing).recv(PATIENCE) == 125 << 8
+    with pytest.raises(FileNotFoundError):
+        start(python("pass"), stdout=missing).recv(PATIENCE)
 
 
 def test_what_cannot_be_done_is_refused() -> None:

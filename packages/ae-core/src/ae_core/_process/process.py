@@ -14,11 +14,12 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from contextvars import copy_context
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
 from .._async.condvar import CondVar
 from .._base.closing import close_descriptor
+from .._base.seconds import check_seconds
 from .._detection.current import current_loop
 from .redirect import Existing, Named, Sink, Source, parse_redirects, to_bytes
 
@@ -48,7 +49,21 @@ class Process(CondVar[int]):
     that is up, the program is ended as by :meth:`cancel`. ``await ae.shield(process)`` spares it.
     """
 
-    __slots__ = ("_argv", "_child", "_core", "_killer", "_owner", "_pid", "_status", "_streams")
+    __slots__ = (
+        "_argv",
+        "_captured",
+        "_checks",
+        "_child",
+        "_cmd",
+        "_core",
+        "_has_group",
+        "_killer",
+        "_limit",
+        "_owner",
+        "_pid",
+        "_status",
+        "_streams",
+    )
 
     _child: ChildRecord | AnyChildRecord | None
 
@@ -56,26 +71,48 @@ class Process(CondVar[int]):
         super().__init__()
         self._be_operation()
         self._argv = argv
+        self._captured: tuple[bytearray, bytearray] | None = None
+        self._checks = False
+        self._cmd: Any = None
         self._core: LoopState = current_loop()
+        self._has_group = False
         self._owner = os.getpid()
         self._pid = 0
         self._child = None
         self._status: int | None = None
         self._streams: list[_Feed | _Drain] = []
         self._killer: int | None = None  # a timer
+        self._limit: int | None = None  # a timer
 
     @property
-    def pid(self) -> int:
-        """The process id. It may belong to another process once the program has ended.
+    def pid(self) -> Any:
+        """The process id, an ``int``; None if the program could not be started.
 
-        Raises:
-            ProcessLookupError: The system refused to make a process at all.
+        It may belong to another process once the program has ended.
 
         Perl: ``'$$' => \\$pid``
         """
-        if not self._pid:
-            raise ProcessLookupError("no process was started")
-        return self._pid
+        return self._pid or None
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code, or the negative number of the signal that ended it; None before."""
+        if not self.ready or self._status is None:
+            return None
+        return os.waitstatus_to_exitcode(self._status)
+
+    @property
+    def stdout(self) -> bytes | None:
+        """What it wrote, with ``capture=True``; None before its end."""
+        return self._output(0)
+
+    @property
+    def stderr(self) -> bytes | None:
+        """The same of its errors."""
+        return self._output(1)
+
+    def _output(self, index: int) -> bytes | None:
+        return bytes(self._captured[index]) if self.ready and self._captured else None
 
     def _name(self) -> str:
         return f"Process {self._pid or '-'} {[os.fsdecode(argument) for argument in self._argv]}"
@@ -90,12 +127,14 @@ class Process(CondVar[int]):
 
         The condition variable is ready (and cancelled) at once, and its streams are closed; the
         program is waited for in the background, for as long as the loop runs. Only the program
-        itself gets the signals, not the processes that it started.
+        itself gets the signals, not the processes that it started; with ``new_group=True`` these
+        do, too.
         """
         super().cancel()
 
     def _end_operation(self) -> None:
         self._close_streams()
+        self._forget_limit()
         if self._pid and self._status is None:
             self._signal(signal.SIGTERM)
             if not self._core.closed:
@@ -106,6 +145,30 @@ class Process(CondVar[int]):
         if not self.ready:
             self._end_operation()
             self.throw(error)
+
+    def _limit_by(self, seconds: float) -> None:
+        def expire() -> None:
+            self._limit = None
+            if self.ready:
+                return
+            self._end_operation()
+            kind: Any = _timed_out()
+            out, err = self._captured or (None, None)
+            self.throw(
+                kind(
+                    self._cmd,
+                    seconds,
+                    None if out is None else bytes(out),
+                    None if err is None else bytes(err),
+                )
+            )
+
+        self._limit = self._core.timer(seconds, expire)
+
+    def _forget_limit(self) -> None:
+        if self._limit is not None:
+            self._core.cancel_timer(self._limit)
+            self._limit = None
 
     def _kill(self) -> None:
         self._killer = None
@@ -119,7 +182,10 @@ class Process(CondVar[int]):
             except ChildProcessError:
                 return
         with suppress(ProcessLookupError, PermissionError):  # set-uid programs refuse us
-            os.kill(self._pid, number)
+            if self._has_group:
+                os.killpg(self._pid, number)
+            else:
+                os.kill(self._pid, number)
 
     def _close_streams(self) -> None:
         streams, self._streams = self._streams, []
@@ -140,7 +206,23 @@ class Process(CondVar[int]):
             self._settle()
 
     def _settle(self) -> None:
-        if self._status is not None and not self._streams and not self.ready:
+        if self._status is None or self._streams or self.ready:
+            return
+        self._forget_limit()
+        code = os.waitstatus_to_exitcode(self._status)
+        if self._checks and code:
+            from subprocess import CalledProcessError
+
+            out, err = self._captured or (None, None)
+            self.throw(
+                CalledProcessError(
+                    code,
+                    self._cmd,
+                    None if out is None else bytes(out),
+                    None if err is None else bytes(err),
+                )
+            )
+        else:
             self.send(self._status)
 
     def __del__(
@@ -267,6 +349,17 @@ class _Drain:
 # ---------------------------------------------------------------------- starting
 
 
+@cache
+def _timed_out() -> type[BaseException]:
+    """Return the error of a program that took too long; either module's clause catches it."""
+    from subprocess import TimeoutExpired
+
+    class ProgramTimedOut(TimeoutExpired, TimeoutError):
+        """A program took longer than the ``timeout`` of its :func:`run_cmd`."""
+
+    return ProgramTimedOut
+
+
 def run_cmd(
     cmd: str | Sequence[str | bytes | os.PathLike[Any]],
     *,
@@ -278,13 +371,17 @@ def run_cmd(
     env: Mapping[Any, Any] | None = None,
     on_prepare: Callable[[], object] | None = None,
     close_all: bool = False,
+    capture: bool = False,
+    check: bool = False,
+    timeout: float | None = None,
+    new_group: bool = False,
 ) -> Process:
     r"""Start a program.
 
     Args:
         cmd: A ``str`` is a command line for ``/bin/sh -c``; a sequence is a program, looked for in
             the ``PATH`` of its environment, and its arguments.
-        stdin: What the program reads. A ``str`` or path is the *name* of a file; a bytes-like
+        stdin: What the program reads. A path, or ``("<", name)``, is a file; a bytes-like
             object is the data itself; a callable is asked for more data until it gives ``b""``;
             an ``int`` or an object with ``fileno()`` is a descriptor of ours, used as it is.
             None: the program shares ours.
@@ -302,14 +399,21 @@ def run_cmd(
             That needs a ``fork``: in a process with threads a lock that another thread holds at
             that moment is never released in the child, and an *on_prepare* that needs it hangs.
         close_all: Close every descriptor but 0, 1, 2 and those in *fds*, inheritable or not.
+        capture: Collect what it writes to 1 and 2, for :attr:`Process.stdout` and ``stderr``.
+        check: A program that fails is the error ``subprocess.CalledProcessError``.
+        timeout: After so many seconds it is ended as by ``cancel()``, and the error is both a
+            ``subprocess.TimeoutExpired`` and a :class:`TimeoutError`.
+        new_group: Make it the leader of a process group; what ends it ends the whole group.
 
     Returns:
-        A condition variable with the raw wait status (see :class:`Process`): exit code 3 is 768.
-        It cannot be started: exit code 126 (no such program or directory), 125 (a file could not
-        be opened), 124 or 123 (a descriptor could not be duplicated), 123 (*on_prepare* raised;
-        the traceback is on the program's stderr). These are never exceptions. If the system or
-        the loop refuses to watch one of its streams, the program is ended as by ``cancel()``, and
-        ``recv()`` and ``await`` raise that :class:`OSError`.
+        A condition variable with the raw wait status (see :class:`Process`): exit code 3 is 768,
+        which :attr:`Process.exit_code` translates. If it cannot be started, ``recv()`` and
+        ``await`` raise :class:`FileNotFoundError`, :class:`PermissionError`,
+        :class:`NotADirectoryError` or another :class:`OSError`, with the name of the program, of
+        the directory or of the file; a name that the child itself has to open, such as a FIFO, is
+        exit code 125, and 123 that *on_prepare* raised, with the traceback on the program's
+        stderr. If the system or the loop refuses to watch one of its streams, the program is ended
+        as by ``cancel()``, and that :class:`OSError` is raised.
 
     **When**: the program starts at once; callbacks run in the loop, never inside this call. What
     they raise goes to ``exception_hook``; an output is emptied all the same, an input ends.
@@ -320,8 +424,9 @@ def run_cmd(
     the last writer of its streams is gone: ``run_cmd("sleep 9 &", stdout=buffer)`` takes 9 s.
 
     Raises:
-        TypeError: An argument of a kind that is not listed above.
-        ValueError: An empty *cmd*, a null character, a number redirected twice.
+        TypeError: An argument of a kind that is not listed above, such as a ``str`` for *stdin*.
+        ValueError: An empty *cmd*, a null character, a number redirected twice, *capture* of
+            what is redirected, a *timeout* below zero.
 
     Example:
         >>> out = bytearray()
@@ -333,12 +438,27 @@ def run_cmd(
     Perl: ``AnyEvent::Util::run_cmd``
     """
     argv = _arguments(cmd)
+    captured = None
+    if capture:
+        if stdout is not None or stderr is not None:
+            raise ValueError("capture: stdout and stderr are redirected already")
+        captured = stdout, stderr = bytearray(), bytearray()
+    if timeout is not None:
+        timeout = check_seconds(timeout, "timeout")
+        if timeout < 0.0:
+            raise ValueError(f"expected a timeout of 0 s or more, got {timeout!r}")
     redirects = parse_redirects(stdin, stdout, stderr, fds)
     directory = None if cwd is None else _octets("cwd", cwd)
     environment = _environment(env)
     if on_prepare is not None and not callable(on_prepare):
         raise TypeError(f"on_prepare: expected a callable, got {on_prepare!r}")
     process = Process(argv)
+    process._captured = captured
+    process._checks = check
+    process._cmd = cmd
+    process._has_group = new_group
+    if timeout is not None:
+        process._limit_by(timeout)
     if os.name == "nt":
         from .windows import start_with_threads
 
@@ -347,6 +467,7 @@ def run_cmd(
     from .spawn_helper import SpawnPlan
 
     plan = SpawnPlan(argv, environment, directory, close_all=bool(close_all))
+    plan.new_group = bool(new_group)
     _start(process, plan, redirects, on_prepare)
     return process
 
@@ -386,7 +507,7 @@ def _start(
         process._pid = spawn(plan, on_prepare)
     except OSError as refusal:
         error = refusal
-        process._core.postpone(lambda: _refused(process, plan.argv[0], error))
+        process._core.postpone(lambda: _refused(process, error))
         return
     except BaseException:
         process._close_streams()
@@ -415,19 +536,13 @@ def _adopt(process: Process, kind: Any, fd: int, redirect: Redirect, context: An
         raise
 
 
-def _refused(process: Process, program: bytes, error: OSError) -> None:
-    """There is no process, and no way to make one: end as if it had failed to set itself up."""
-    import errno
-
-    from .._base.log import log
-
-    log("error", "cannot start %r: %s", os.fsdecode(program), error, context="ae_core")
-    no_descriptors = error.errno in (errno.EMFILE, errno.ENFILE)
-    process._status = (124 if no_descriptors else 126) << 8
+def _refused(process: Process, error: OSError) -> None:
+    """There is no program: its outputs end, and that is the error."""
     core = process._core
-    for stream in process._streams:
+    process._forget_limit()
+    for stream in process._streams.copy():
         core.calls.owed.append(partial(core.runner.call, stream.end, stream.record.context, None))
-    core.calls.owed.append(process._settle)
+    core.calls.owed.append(lambda: None if process.ready else process.throw(error))
     core.calls.serve()
 
 

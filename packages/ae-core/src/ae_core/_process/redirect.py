@@ -107,6 +107,15 @@ def _either(what: str, value: Any) -> Redirect:
 
 def _input(what: str, value: Any) -> Redirect:
     callback: Any = value  # what it gives is checked when it gives it
+    if what == "stdin":
+        if isinstance(value, str):
+            raise TypeError(
+                f'stdin: a str is neither data nor a file: expected bytes, or ("<", {value!r}) '
+                "for the file of that name"
+            )
+        if isinstance(value, tuple) and len(value) == 2 and value[0] == "<":
+            what, value = "stdin's file", value[1]
+            callback = value
     if isinstance(value, (str, os.PathLike)):
         return Named(_path(what, value), _READ)
     existing = _existing(what, value)

@@ -13,7 +13,7 @@ import signal
 import stat
 import sys
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Any, Final
 
 from .._base.closing import close_descriptor
 from . import spawn_helper
@@ -30,9 +30,9 @@ from .spawn_helper import DUP2_FAILED, DUP_FAILED, EXEC_FAILED, SpawnPlan, becom
 #   a helper         everything: a bare interpreter that follows the plan, then executes. It costs
 #                    10 ms, and its failures have the exact exit statuses
 #
-# The first two are short cuts: whatever they cannot do, or fail to do, goes to the helper, which
-# either does it or ends with the status of the failure. A failed setup is thus always a real
-# process with a pid and a status, never an exception.
+# The first two are short cuts: whatever they cannot do goes to the helper. What they fail to do
+# is an exception, and so is what can be seen beforehand to fail in the helper or behind a fork:
+# no such program, no such directory. What fails there all the same is an exit status.
 #
 # File names are opened here if that cannot block. A FIFO blocks until somebody opens the other
 # end, and must do so in the child.
@@ -47,17 +47,51 @@ def spawn(plan: SpawnPlan, on_prepare: Callable[[], object] | None = None) -> in
     """Start the program of *plan* and return its pid.
 
     Raises:
-        OSError: If the system gave no process or no descriptor at all.
+        OSError: It cannot be started; with the name of the program, the directory or the file.
     """
     reap_abandoned()
     can_spawn = hasattr(os, "posix_spawn") and os.path.isfile(spawn_helper.__file__)
     if on_prepare is not None or not can_spawn or not sys.executable:
+        _check(plan)
         return _fork(plan, on_prepare)
+    refusal: OSError | None = None
+    pid: int | None = None
     try:
         pid = _directly(plan)
-    except OSError:
-        pid = None  # the helper finds out which step it was
-    return _through_helper(plan) if pid is None else pid
+    except OSError as error:
+        refusal = error
+    if pid is None:
+        _check(plan)  # which knows better which name it was
+        if refusal is not None:
+            raise refusal
+        pid = _through_helper(plan)
+    return pid
+
+
+def _check(plan: SpawnPlan) -> None:
+    """Raise the OSError that the program of *plan* meets first, if that can be seen."""
+    base = b""
+    if plan.cwd is not None:
+        base = plan.cwd
+        if not stat.S_ISDIR(os.stat(base).st_mode):
+            raise _fault(errno.ENOTDIR, base)
+        if not os.access(base, os.X_OK):
+            raise _fault(errno.EACCES, base)
+    name = plan.argv[0]
+    if b"/" in name:
+        path = os.path.join(base, name)
+        try:
+            is_file = stat.S_ISREG(os.stat(path).st_mode)
+        except OSError as error:
+            raise _fault(error.errno or errno.ENOENT, name) from None
+        if not is_file or not os.access(path, os.X_OK):
+            raise _fault(errno.EACCES, name)
+    elif not any(os.path.isfile(path) for path in _executables(plan)):
+        raise _fault(errno.ENOENT, name)
+
+
+def _fault(number: int, name: bytes) -> OSError:
+    return OSError(number, os.strerror(number), os.fsdecode(name))
 
 
 # Programs that still ran when the loop that would have waited for them ended
@@ -115,6 +149,7 @@ def _posix_spawn(plan: SpawnPlan, moves: list[tuple[int, int]]) -> int | None:
     numbers = {number for number, _ in moves}
     spare: list[int] = []
     actions: list[tuple[int, int, int]] = []
+    group: dict[str, Any] = {"setpgroup": 0} if plan.new_group else {}
     try:
         for number, fd in moves:
             source = fd
@@ -131,6 +166,7 @@ def _posix_spawn(plan: SpawnPlan, moves: list[tuple[int, int]]) -> int | None:
                     file_actions=actions,
                     setsigmask=(),
                     setsigdef=IGNORED_SIGNALS,
+                    **group,
                 )
             except (FileNotFoundError, NotADirectoryError, PermissionError):
                 continue  # with the rest of PATH, as execvp does
@@ -165,6 +201,7 @@ def _subprocess(plan: SpawnPlan, moves: dict[int, int]) -> int | None:
         cwd=plan.cwd,
         env=plan.env,
         close_fds=plan.close_all,
+        process_group=0 if plan.new_group else None,
     )
     # A Popen that is forgotten while its program runs warns, and subprocess then reaps the pid
     # under our watcher. With a status it takes the case as closed.
@@ -181,6 +218,7 @@ def _through_helper(plan: SpawnPlan) -> int:
     actions: list[tuple[int, int, int]] = []
     passing: list[int] = []
     through = SpawnPlan(plan.argv, plan.env, plan.cwd, plan.opens, [], plan.close_all)
+    through.new_group = plan.new_group
 
     def pass_on(fd: int) -> int:
         passing.append(_duplicate(fd, numbers))

@@ -37,7 +37,17 @@ DUP2_FAILED: Final = 123  # or on_prepare
 class SpawnPlan:
     """What the child has to do; made of plain objects, so that ``marshal`` can carry it."""
 
-    __slots__ = ("argv", "close_all", "cwd", "env", "failure", "moves", "opens", "passing")
+    __slots__ = (
+        "argv",
+        "close_all",
+        "cwd",
+        "env",
+        "failure",
+        "moves",
+        "new_group",
+        "opens",
+        "passing",
+    )
 
     def __init__(
         self,
@@ -56,17 +66,18 @@ class SpawnPlan:
         self.close_all = close_all
         self.passing: list[int] = []  # came across an exec for us; not for the program
         self.failure = 0  # exit status that the parent found out about already
+        self.new_group = False
 
     def dump(self) -> tuple[Any, ...]:
         return (
             *(self.argv, self.env, self.cwd, self.opens, self.moves, self.close_all),
-            *(self.passing, self.failure),
+            *(self.passing, self.failure, self.new_group),
         )
 
     @classmethod
     def load(cls, fields: tuple[Any, ...]) -> SpawnPlan:
         plan = cls(*fields[:6])
-        plan.passing, plan.failure = fields[6:]
+        plan.passing, plan.failure, plan.new_group = fields[6:]
         return plan
 
 
@@ -110,6 +121,8 @@ def _prepare(plan: SpawnPlan, on_prepare: Callable[[], object] | None) -> int:
         if hasattr(signal, ignored):
             signal.signal(getattr(signal, ignored), signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    if plan.new_group:
+        os.setpgid(0, 0)
     if on_prepare is not None:
         try:
             on_prepare()

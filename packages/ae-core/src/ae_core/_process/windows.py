@@ -31,6 +31,7 @@ class Process(Protocol):
     _streams: list[Any]
 
     def _ended(self, pid: int, status: int) -> None: ...
+    def throw(self, error: BaseException) -> None: ...
     def _stream_ended(self, stream: Any) -> None: ...
 
 
@@ -60,7 +61,6 @@ def start_with_threads(
     opened: list[int] = []
     streams: list[tuple[str, Source | Sink]] = []
     buffers: dict[int, str] = {}
-    status = 125
     try:
         for number, redirect in redirects.items():
             name = _NAMES[number]
@@ -77,16 +77,16 @@ def start_with_threads(
                 streams.append((name, redirect))
                 if isinstance(redirect, Sink) and redirect.buffer is not None:
                     buffers[id(redirect.buffer)] = name
-        status = 126
         child: subprocess.Popen[Any] = subprocess.Popen(
             cmd, shell=isinstance(cmd, str), cwd=cwd, env=env, **arguments
         )
-    except OSError:
+    except OSError as error:
         core = process._core
+        refusal = error
         for _, redirect in streams:
             if isinstance(redirect, Sink) and redirect.callback is not None:
                 core.postpone(lambda end=redirect.callback: end(b""))  # type: ignore[misc]
-        core.postpone(lambda: process._ended(0, status << 8))
+        core.postpone(lambda: process.throw(refusal))
         return
     finally:
         for fd in opened:
