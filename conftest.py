@@ -215,7 +215,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    faulthandler.dump_traceback_later(HANG, exit=True, file=item.config.stash[_stderr])
+    # a child that runs tests looks after each of them itself
+    hang = 20 * HANG if "in_own_process" in getattr(item, "fixturenames", ()) else HANG
+    faulthandler.dump_traceback_later(hang, exit=True, file=item.config.stash[_stderr])
     try:
         return (yield)
     finally:

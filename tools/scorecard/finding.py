@@ -114,7 +114,7 @@ def suite(
         figure += f"; {MEASURED[key].format(value)}"
     if run.failed:
         figure += ": " + ", ".join(run.failed[:3])
-    elif run.status not in (0, 1):
+    elif run.status:
         figure += f" (status {run.status}: {run.tail})"
     if run.skipped and not may_skip:
         figure += f" (skipped: {run.skipped[0]})"

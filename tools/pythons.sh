@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# pythons.sh [--sid DIR] [--free-threaded DIR] [PYTEST ARGUMENT ...]: runs the suite on every CPython that is to be had, and prints one
+# line for each: its version, what passed, failed and was skipped. The status is 1 if one of them failed.
+#
+#   found on the path, or under ~/.pyenv/versions: 3.11 and later
+#   --sid DIR              in DIR a root of Debian sid is made by debootstrap (as root; about 400 MB), and its Pythons are tried in there
+#   --free-threaded DIR    in DIR a free-threaded build is made of the sources that Debian sid has of python3.14
+set -uo pipefail
+
+here=$(cd "$(dirname "$0")/.." && pwd)
+sid="" free=""
+while [ $# -gt 0 ]; do
+  case $1 in
+    --sid) sid=$2; shift 2 ;;
+    --free-threaded) free=$2; shift 2 ;;
+    *) break ;;
+  esac
+done
+[ $# -gt 0 ] || set -- tests examples
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+failed=0
+requirements=(pytest pytest-randomly hypothesis trustme cbor2 dnspython idna pyopenssl cryptography service-identity certifi trio)
+packages=(core socket dns handle tls guests)
+
+try() { # NAME PYTHON [COMMAND THAT ENTERS ITS ROOT ...]
+  local name=$1 python=$2 place=$work/$1 line status
+  shift 2
+  if ! "$@" "$python" -m venv "$place" >"$work/$name.log" 2>&1; then
+    printf '%-18s cannot make an environment: %s\n' "$name" "$(tail -n 1 "$work/$name.log")"
+    failed=1
+    return
+  fi
+  local sources=()
+  for package in "${packages[@]}"; do sources+=(-e "$tree/packages/ae-$package"); done
+  for package in redis http irc; do
+    [ ! -d "$here/examples/ae-$package" ] || sources+=(-e "$tree/examples/ae-$package")
+  done
+  # first what others made, by name; then ours, from here only
+  if ! "$@" "$place/bin/python" -m pip install -q "${requirements[@]}" hatchling editables hatch-fancy-pypi-readme >>"$work/$name.log" 2>&1 ||
+    ! "$@" "$place/bin/python" -m pip install -q --no-index --no-deps --no-build-isolation "${sources[@]}" >>"$work/$name.log" 2>&1; then
+    printf '%-18s cannot be furnished: %s\n' "$name" "$(grep -i error "$work/$name.log" | head -n 1)"
+    failed=1
+    return
+  fi
+  (cd "$here" && "$@" "$place/bin/python" -m pytest -q -rfE -p no:cacheprovider --rootdir "$tree" -c "$tree/pyproject.toml" "${arguments[@]}") \
+    >"$work/$name.log" 2>&1
+  status=$?
+  line=$(grep -E '^[0-9]+ (passed|failed|skipped|error)' "$work/$name.log" | tail -n 1)
+  printf '%-18s %-9s %s\n' "$name" "$("$@" "$place/bin/python" -c 'import platform; print(platform.python_version())')" "${line:-status $status}"
+  if [ $status -ne 0 ]; then
+    failed=1
+    grep -E '^(FAILED|ERROR) ' "$work/$name.log" | sed 's/^/    /'
+  fi
+}
+
+arguments=("$@")
+tree=$here
+for minor in 11 12 13 14 15; do
+  for candidate in "$(command -v "python3.$minor" || true)" "$HOME"/.pyenv/versions/3."$minor".*/bin/python; do
+    [ -x "$candidate" ] || continue
+    "$candidate" -c 'import ssl, venv' 2>/dev/null || continue
+    try "python3.$minor" "$candidate"
+    break
+  done
+done
+
+if [ -n "$sid" ]; then
+  if [ ! -x "$sid/usr/bin/python3" ]; then
+    debootstrap --variant=minbase --include=python3,python3-venv,python3-dev,python3.14-venv,ca-certificates,gcc,iproute2 sid "$sid" ||
+      { echo "sid: debootstrap failed"; exit 1; }
+  fi
+  mkdir -p "$sid$here" "$sid$work"
+  mount --bind "$here" "$sid$here" && mount --bind "$work" "$sid$work" && mount -t proc proc "$sid/proc" && mount --rbind /dev "$sid/dev"
+  for python in "$sid"/usr/bin/python3.[0-9]*; do
+    case $python in *-config) continue ;; esac
+    try "sid-${python##*/}" "/usr/bin/${python##*/}" chroot "$sid" env "HOME=/root" sh -c "cd '$here' && exec \"\$@\"" sh
+  done
+  umount -R "$sid/dev" "$sid/proc" "$sid$work" "$sid$here"
+fi
+
+if [ -n "$free" ]; then
+  if [ ! -x "$free/bin/python3" ]; then
+    mkdir -p "$work/source"
+    (cd "$work/source" && apt-get source -qq python3.14 && cd python3.14-*/ &&
+      ./configure -q --disable-gil --prefix="$free" && make -s -j2 && make -s install) >"$work/build.log" 2>&1 ||
+      { tail -n 3 "$work/build.log"; echo "free-threaded: cannot be built"; exit 1; }
+  fi
+  try free-threaded "$free/bin/python3"
+fi
+exit $failed
