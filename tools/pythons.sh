@@ -21,7 +21,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 failed=0
 requirements=(pytest pytest-randomly hypothesis trustme cbor2 dnspython idna pyopenssl cryptography service-identity certifi trio)
-packages=(core socket dns handle tls guests)
+# ours are imported from where they are: nothing asks an index for them
+paths=$(printf '%s:' "$here"/packages/*/src "$here"/examples/*/src)
 
 try() { # NAME PYTHON [COMMAND THAT ENTERS ITS ROOT ...]
   local name=$1 python=$2 place=$work/$1 line status
@@ -31,23 +32,16 @@ try() { # NAME PYTHON [COMMAND THAT ENTERS ITS ROOT ...]
     failed=1
     return
   fi
-  local sources=()
-  for package in "${packages[@]}"; do sources+=(-e "$tree/packages/ae-$package"); done
-  for package in redis http irc; do
-    [ ! -d "$here/examples/ae-$package" ] || sources+=(-e "$tree/examples/ae-$package")
-  done
-  # first what others made, by name; then ours, from here only
-  if ! "$@" "$place/bin/python" -m pip install -q "${requirements[@]}" hatchling editables hatch-fancy-pypi-readme >>"$work/$name.log" 2>&1 ||
-    ! "$@" "$place/bin/python" -m pip install -q --no-index --no-deps --no-build-isolation "${sources[@]}" >>"$work/$name.log" 2>&1; then
+  if ! "$@" "$place/bin/python" -m pip install -q "${requirements[@]}" >>"$work/$name.log" 2>&1; then
     printf '%-18s cannot be furnished: %s\n' "$name" "$(grep -i error "$work/$name.log" | head -n 1)"
     failed=1
     return
   fi
-  (cd "$here" && "$@" "$place/bin/python" -m pytest -q -rfE -p no:cacheprovider --rootdir "$tree" -c "$tree/pyproject.toml" "${arguments[@]}") \
+  (cd "$here" && "$@" env "PYTHONPATH=${paths%:}" "$place/bin/python" -m pytest -q -rfE -p no:cacheprovider "${arguments[@]}") \
     >"$work/$name.log" 2>&1
   status=$?
   line=$(grep -E '^[0-9]+ (passed|failed|skipped|error)' "$work/$name.log" | tail -n 1)
-  printf '%-18s %-9s %s\n' "$name" "$("$@" "$place/bin/python" -c 'import platform; print(platform.python_version())')" "${line:-status $status}"
+  printf '%-18s %-9s %s\n' "$name" "$("$@" "$place/bin/python" -c 'import platform; print(platform.python_version())' | tr -d '\n')" "${line:-status $status}"
   if [ $status -ne 0 ]; then
     failed=1
     grep -E '^(FAILED|ERROR) ' "$work/$name.log" | sed 's/^/    /'
@@ -55,7 +49,6 @@ try() { # NAME PYTHON [COMMAND THAT ENTERS ITS ROOT ...]
 }
 
 arguments=("$@")
-tree=$here
 for minor in 11 12 13 14 15; do
   for candidate in "$(command -v "python3.$minor" || true)" "$HOME"/.pyenv/versions/3."$minor".*/bin/python; do
     [ -x "$candidate" ] || continue

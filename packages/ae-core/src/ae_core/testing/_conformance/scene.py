@@ -32,7 +32,9 @@ from ... import _api
 from ..._async import tasks
 from ..._async.condvar import CondVar
 from ..._base import public
+from ..._detection import current
 from ..._detection.current import detect
+from .._binding import binding
 from .._leaks import LeakCheck
 from .._trace import Trace
 from .._virtual import VirtualBackend
@@ -317,6 +319,10 @@ def _run(
 
 @contextmanager
 def _without_strict_mode() -> Iterator[None]:
+    # the first detection of the process turns it on, if the environment says so; not in a case
+    if not current._aids_done:
+        with binding("loop"):
+            pass
     strict = sys.modules.get("ae_core.strict")
     if strict is None or not strict.enabled():
         yield
