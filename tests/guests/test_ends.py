@@ -459,7 +459,7 @@ def test_the_end_of_a_host_is_the_end_of_its_guests(name: str) -> None:
     library, program, expected = PROGRAMS[name]
     if library is not None and find_spec(library) is None:
         pytest.skip(f"needs {library}")
-    command = [sys.executable, "-X", "dev", "-c", OURS + CLEANS_UP + program]
+    command = [sys.executable, "-W", "always", "-c", OURS + CLEANS_UP + program]
     if library == "tkinter":
         if shutil.which("xvfb-run") is None:
             pytest.skip("needs xvfb-run")
