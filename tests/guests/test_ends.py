@@ -48,6 +48,14 @@ def test_released_the_tasks_are_cancelled_and_clean_up(host: Any, trace: Any) ->
     assert ae.backend() is None
 
 
+def test_a_program_that_leaves_its_loop_ends_the_guests(host: Any, trace: Any) -> None:
+    operation = start_asyncio(cleans_up(trace))
+    trace.run_until(1)
+    assert any("GuestLoop" in text for text in ae.release())
+    assert trace == ["began", "cleaned up 3 0"]
+    assert operation.cancelled
+
+
 def test_a_task_that_never_began_is_cancelled_too(host: Any, trace: Any) -> None:
     operation = start_asyncio(cleans_up(trace))
     release()
