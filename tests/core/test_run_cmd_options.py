@@ -75,10 +75,14 @@ def test_a_group_is_ended_as_a_whole(options: dict[str, object]) -> None:
     )
     os.close(writer)
     begun.recv(PATIENCE)
+    ended: ae.CondVar[None] = ae.CondVar()
+    child = ae.child(process.pid, lambda *_: ended.send())
     watcher = ae.io(reader, "r", over.send)
     process.cancel()
     over.recv(PATIENCE)  # the end of the pipe: nobody holds it any more
     watcher.cancel()
+    ended.recv(PATIENCE)
+    child.cancel()
     assert os.read(reader, 1) == b""
     os.close(reader)
 
