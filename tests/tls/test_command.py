@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 from ae_handle import Handle
 from ae_socket import tcp_server
-from ae_tls import Context
+from ae_tls import Context, VerifyInfo, certificate_name
 from ae_tls.__main__ import _target, main
 from ae_tls.testing import CertificateAuthority, Leaf
 
@@ -196,7 +197,7 @@ def test_a_server_without_tls_is_one_line(serve: Serve, capsys: pytest.CaptureFi
 # What a server says, and what it waits for before it starts TLS.
 DIALOGUES: dict[str, list[tuple[bytes, bytes]]] = {
     "smtp": [
-        (b"220-mail\r\n220 ready\r\n", b"EHLO ae-tls.invalid"),
+        (b"220-mail\r\n220 ready\r\n", b"EHLO ae-handle.invalid"),
         (b"250-mail\r\n250-STARTTLS\r\n250 HELP\r\n", b"STARTTLS"),
         (b"220 go ahead\r\n", b""),
     ],
@@ -205,6 +206,23 @@ DIALOGUES: dict[str, list[tuple[bytes, bytes]]] = {
         (b"* CAPABILITY IMAP4rev2\r\na1 OK go\r\n", b""),
     ],
     "nntp": [(b"200 ready\r\n", b"STARTTLS"), (b"382 go\r\n", b"")],
+    "pop3": [(b"+OK ready\r\n", b"STLS\r\n"), (b"+OK go\r\n", b"")],
+    "ftp": [(b"220-an\r\n220 ready\r\n", b"AUTH TLS\r\n"), (b"234 go\r\n", b"")],
+    "sieve": [
+        (b'"IMPLEMENTATION" "x"\r\n"StartTLS"\r\nOK "ready"\r\n', b"STARTTLS\r\n"),
+        (b'OK "go"\r\n', b""),
+    ],
+    "ldap": [
+        (b"", b"1.3.6.1.4.1.1466.20037"),
+        (b"\x30\x84\0\0\0\x10\2\1\1\x78\x84\0\0\0\7\x0a\1\0\4\0\4\0", b""),
+    ],
+    "postgres": [(b"", b"\0\0\0\x08\x04\xd2\x16\x2f"), (b"S", b"")],
+    "mysql": [
+        (
+            b"\x20\0\0\0\x0a8.0.1\0" + bytes(13) + b"\xff\xff" + bytes(10),
+            b"\1\0\x8a\0\0\0\0\0\1\x2d" + bytes(23),
+        ),
+    ],
     "xmpp": [
         (b"", b"<?xml version='1.0'?><stream:stream to="),
         (
@@ -232,9 +250,13 @@ def play(script: list[tuple[bytes, bytes]]) -> Callable[[Handle], None]:
                     handle.push_write(text)
                     steps[0] = (b"", wanted)
                 if wanted:
-                    if wanted not in bytes(handle.read_buffer):
+                    heard = bytes(handle.read_buffer)
+                    if wanted not in heard:
                         return
                     handle.read_buffer.clear()
+                    _, _, rest = heard.partition(wanted)
+                    if rest.startswith(b"\x16"):  # MySQL's client begins TLS without an answer
+                        handle.read_buffer.feed(rest)
                 steps.pop(0)
             handle.on_read = None
             handle.start_tls("accept")
@@ -284,6 +306,21 @@ def test_targets(text: str, expected: tuple[str, str | None]) -> None:
         ("imap", [(b"* OK\r\n", b"a1"), (b"a1 BAD\r\n", b"x")], "does not offer STARTTLS"),
         ("nntp", [(b"400 no\r\n", b"x")], "expected a 200 or 201"),
         ("nntp", [(b"200 x\r\n", b"STARTTLS"), (b"500 what\r\n", b"x")], "does not offer STARTTLS"),
+        ("pop3", [(b"-ERR no\r\n", b"x")], "expected a POP3 greeting"),
+        ("pop3", [(b"+OK\r\n", b"STLS"), (b"-ERR\r\n", b"x")], "does not offer STLS"),
+        ("ftp", [(b"220 x\r\n", b"AUTH"), (b"502 no\r\n", b"x")], "expected a 234 reply"),
+        ("sieve", [(b'NO "x"\r\n', b"x")], "expected the capabilities"),
+        ("sieve", [(b'"SASL" "x"\r\nOK\r\n', b"x")], "does not offer STARTTLS"),
+        (
+            "ldap",
+            [(b"", b"1466"), (b"\x30\x0c\2\1\1\x78\7\x0a\1\x02\4\0\4\0", b"x")],
+            "refuses StartTLS with result 2",
+        ),
+        ("ldap", [(b"", b"1466"), (b"\x30\x03\2\1\1", b"x")], "too short"),
+        ("ldap", [(b"", b"1466"), (b"HTTP/1.1 400", b"x")], "no LDAP message"),
+        ("postgres", [(b"", b"\x04\xd2"), (b"N", b"x")], "does not offer TLS"),
+        ("mysql", [(b"\3\0\0\0\xff\x10\x04", b"x")], "expected MySQL's handshake"),
+        ("mysql", [(b"\x17\0\0\0\x0a8.0.1\0" + bytes(16), b"x")], "does not offer TLS"),
         (
             "xmpp",
             [(b"<stream:features></stream:features>", b"x")],
@@ -349,3 +386,54 @@ def test_it_runs_as_a_module(serve: Serve) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("ae_tls: ::1: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_json_has_all_that_the_report_has(
+    serve: Serve, ca_file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([serve(), "--ca-file", ca_file, "--alpn", "h2", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["protocol"], report["alpn"], report["verdict"]) == ("TLSv1.3", "h2", "ok")
+    assert report["resumption"] is True
+    assert report["certificates"][0]["verdict"] == "ok"
+    assert "127.0.0.1" in report["certificates"][0]["names"]
+
+
+def test_json_of_a_server_that_is_not_trusted_has_the_reason(
+    serve: Serve, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([serve(), "--insecure", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["verdict"] == "untrusted"
+    assert report["message"]
+
+
+def test_a_client_certificate_is_shown(
+    serve: Serve, ca: CertificateAuthority, leaf: Leaf, ca_file: str, tmp_path: Path
+) -> None:
+    client = ca.issue("client.example.org")
+    path = tmp_path / "client.pem"
+    path.write_text(client.cert_pem + client.key_pem)
+    shown: list[str] = []
+
+    def seen(info: VerifyInfo) -> bool:
+        if info.depth == 0:
+            shown.append(certificate_name(info.certificate))
+        return info.ok
+
+    context = Context(
+        cert=leaf.chain, key=leaf.key, ca_cert=ca.pem, verify=True, verify_callback=seen
+    )
+    target = serve(None, context)
+    assert main([target, "--ca-file", ca_file]) == 0
+    assert shown == []
+    assert main([target, "--ca-file", ca_file, "--cert", str(path)]) == 0
+    assert "client.example.org" in shown[0]
+
+
+def test_a_server_that_keeps_silent_costs_the_timeout(
+    serve: Serve, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = serve(lambda handle: None)
+    assert main([target, "--timeout", "0.05"]) == 1
+    assert "(timed-out)" in capsys.readouterr().err

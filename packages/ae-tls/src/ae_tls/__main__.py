@@ -10,17 +10,18 @@ __all__ = ("main",)
 
 import argparse
 import datetime as dt
+import json
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import ae_core as ae
 from ae_core.console import printable, run
 from ae_handle import Handle
+from ae_handle.starttls import PORTS, negotiate
 
 from ._context import Context
 from ._session import Session
-from ._starttls import DIALOGUES, PORTS
 from ._verify import VerifyInfo, subject_of
 
 if TYPE_CHECKING:
@@ -44,9 +45,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         # Made before the loop runs: this imports OpenSSL.
-        context = Context(ca_file=options.ca_file, alpn=options.alpn, verify_callback=judge)
+        context = Context(
+            ca_file=options.ca_file,
+            alpn=options.alpn,
+            cert_file=options.cert,
+            key_file=options.key,
+            verify_callback=judge,
+        )
         port = port or str(PORTS.get(options.starttls, 443))
-        ae.run(_show(context, options.starttls, host, port, verdicts))
+        server = _Server(host, port, options.starttls, options.timeout)
+        report = ae.run(_report(context, server, verdicts))
+        if options.json:
+            print(json.dumps(report).replace("\x7f", "\\u007f"))
+        else:
+            _show(report)
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None)
         why = f" ({reason})" if isinstance(reason, str) else ""
@@ -61,13 +73,33 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m ae_tls", description="Shake hands with a TLS server and show the result."
     )
     parser.add_argument("target", metavar="HOST[:PORT]", type=_target, help="default port: 443")
-    parser.add_argument("--starttls", choices=sorted(DIALOGUES), help="begin in clear")
+    parser.add_argument("--starttls", choices=sorted(PORTS), help="begin in clear")
+    parser.add_argument("--timeout", type=_seconds, default=_TIMEOUT, help="seconds, default 30")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--cert", metavar="F", help="show this certificate (PEM, chain behind it)")
+    parser.add_argument("--key", metavar="F", help="its key, if it is in a file of its own")
     parser.add_argument("--ca-file", metavar="F", help="trust these CAs instead of the system's")
     parser.add_argument("--alpn", metavar="P", action="append", help="offer this protocol")
     parser.add_argument(
         "--insecure", action="store_true", help="go on if the server is not trusted, and show it"
     )
     return parser.parse_args(arguments)
+
+
+class _Server(NamedTuple):
+    """Whom to shake hands with, and how."""
+
+    host: str
+    port: str
+    dialogue: str | None
+    timeout: float
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < 1e9:
+        raise argparse.ArgumentTypeError(f"expected seconds above 0, got {text!r}")
+    return seconds
 
 
 def _target(text: str) -> tuple[str, str | None]:
@@ -86,42 +118,52 @@ def _target(text: str) -> tuple[str, str | None]:
     return host, port or None
 
 
-async def _show(
-    context: Context, dialogue: str | None, host: str, port: str, verdicts: dict[int, VerifyInfo]
-) -> None:
-    handle = await _connect(context, dialogue, host, port)
+async def _report(
+    context: Context, server: _Server, verdicts: dict[int, VerifyInfo]
+) -> dict[str, Any]:
+    """Shake hands; return what came of it, as plain values."""
+    handle = await _connect(context, server)
     session = handle.tls
     assert isinstance(session, Session)
-    _print_session(session)
+    report: dict[str, Any] = {
+        "protocol": session.version,
+        "cipher": session.cipher,
+        "cipher_bits": session.cipher_bits,
+        "group": session.group,
+        "alpn": session.alpn,
+    }
     handle.destroy()
-    resumed = await _resumes(dialogue, host, port)
-    print(f"resumption: {'yes' if resumed else 'no'}")
-    for depth, certificate in enumerate(session.chain):
-        _print_certificate(depth, certificate, verdicts.get(depth))
+    report["resumption"] = await _resumes(server)
+    report["certificates"] = [
+        _certificate(certificate, verdicts.get(depth))
+        for depth, certificate in enumerate(session.chain)
+    ]
     refused = [info for info in verdicts.values() if not info.ok]
-    _say("verdict:    " + (f"{refused[0].reason}: {refused[0].message}" if refused else "ok"))
+    report["verdict"] = refused[0].reason if refused else "ok"
+    report["message"] = refused[0].message if refused else None
+    return report
 
 
-async def _resumes(dialogue: str | None, host: str, port: str) -> bool:
+async def _resumes(server: _Server) -> bool:
     """Find out whether the server resumes sessions; whose it is was judged before.
 
     It takes a context of its own: with a ``verify_callback`` nothing is resumed.
     """
     context = Context(verify=False)
-    first = await _connect(context, dialogue, host, port)
+    first = await _connect(context, server)
     for _ in range(_TICKET_PATIENCE):
-        if context.can_resume(host):
+        if context.can_resume(server.host):
             break
         await ae.sleep(0.05)
     first.destroy()
-    again = await _connect(context, dialogue, host, port)
+    again = await _connect(context, server)
     session = again.tls
     assert isinstance(session, Session)
     again.destroy()
     return session.resumed
 
 
-async def _connect(context: Context, dialogue: str | None, host: str, port: str) -> Handle:
+async def _connect(context: Context, server: _Server) -> Handle:
     """Return a handle whose TLS handshake is done; raises whatever prevented it."""
     outcome: ae.CondVar[None] = ae.CondVar()
 
@@ -135,6 +177,7 @@ async def _connect(context: Context, dialogue: str | None, host: str, port: str)
         elif not outcome.ready:
             outcome.send(None)
 
+    host, port, dialogue, timeout = server
     options: dict[str, Any] = {} if dialogue else {"tls": "connect"}
     handle = Handle(
         connect=(host, port),
@@ -143,13 +186,13 @@ async def _connect(context: Context, dialogue: str | None, host: str, port: str)
         on_tls_started=started,
         on_connect_error=failed,
         on_error=failed,
-        timeout=_TIMEOUT,
+        timeout=timeout,
         linger=0,
         **options,
     )
     try:
         if dialogue:
-            await DIALOGUES[dialogue](handle, host)
+            await negotiate(handle, dialogue, host)
             handle.start_tls("connect")
         await outcome
     except BaseException:
@@ -158,22 +201,33 @@ async def _connect(context: Context, dialogue: str | None, host: str, port: str)
     return handle
 
 
-def _print_session(session: Session) -> None:
-    _say(f"protocol:   {session.version}")
-    _say(f"cipher:     {session.cipher} ({session.cipher_bits} bits)")
-    _say(f"group:      {session.group or 'not known'}")
-    _say(f"alpn:       {session.alpn or 'none'}")
+def _certificate(certificate: Certificate, info: VerifyInfo | None) -> dict[str, Any]:
+    return {
+        "subject": subject_of(certificate),
+        "names": _names(certificate),
+        "issuer": certificate.issuer.rfc4514_string(),
+        "not_before": certificate.not_valid_before_utc.isoformat(),
+        "not_after": certificate.not_valid_after_utc.isoformat(),
+        "verdict": None if info is None else "ok" if info.ok else info.reason,
+    }
 
 
-def _print_certificate(depth: int, certificate: Certificate, info: VerifyInfo | None) -> None:
-    _say(f"{depth}: {subject_of(certificate)}")
-    names = _names(certificate)
-    if names:
-        _say(f"   names:   {', '.join(names)}")
-    _say(f"   issuer:  {certificate.issuer.rfc4514_string() or 'empty'}")
-    _say(f"   valid:   {_dates(certificate)}")
-    if info is not None:
-        _say(f"   verdict: {'ok' if info.ok else info.reason}")
+def _show(report: dict[str, Any]) -> None:
+    _say(f"protocol:   {report['protocol']}")
+    _say(f"cipher:     {report['cipher']} ({report['cipher_bits']} bits)")
+    _say(f"group:      {report['group'] or 'not known'}")
+    _say(f"alpn:       {report['alpn'] or 'none'}")
+    _say(f"resumption: {'yes' if report['resumption'] else 'no'}")
+    for depth, certificate in enumerate(report["certificates"]):
+        _say(f"{depth}: {certificate['subject']}")
+        if certificate["names"]:
+            _say(f"   names:   {', '.join(certificate['names'])}")
+        _say(f"   issuer:  {certificate['issuer'] or 'empty'}")
+        _say(f"   valid:   {_dates(certificate)}")
+        if certificate["verdict"] is not None:
+            _say(f"   verdict: {certificate['verdict']}")
+    message = report["message"]
+    _say("verdict:    " + (f"{report['verdict']}: {message}" if message else "ok"))
 
 
 def _say(line: str) -> None:
@@ -191,8 +245,9 @@ def _names(certificate: Certificate) -> list[str]:
     return [str(name.value) for name in names]
 
 
-def _dates(certificate: Certificate) -> str:
-    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+def _dates(certificate: dict[str, Any]) -> str:
+    start = dt.datetime.fromisoformat(certificate["not_before"])
+    end = dt.datetime.fromisoformat(certificate["not_after"])
     days = (end - dt.datetime.now(dt.UTC)).days
     return f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC, {days} days left"
 
