@@ -1,5 +1,7 @@
 """``python -m ae_core``: every known backend, and which one would be chosen here and why.
 
+Then the limits of this process, and the environment variables that are in force.
+
 Imports no loop's library: what is installed is read from the packages' metadata.
 """
 
@@ -8,6 +10,7 @@ from __future__ import annotations
 __all__ = ("main", "report")
 
 import argparse
+import os
 import sys
 from importlib import metadata
 from importlib.util import find_spec
@@ -102,7 +105,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(
         prog="python -m ae_core",
-        description="Show every event loop that ae_core knows, and which one it would use here.",
+        description="Show every event loop that ae_core knows, and which one it would use here; "
+        "then what limits this process, and the AE_* environment variables in force.",
+        epilog="Exit status: 0, 2 for bad arguments, 74 if the output cannot be written.",
     )
     parser.parse_args(arguments)
     print(f"ae_core {__version__}, Python {sys.version.split()[0]}, {sys.platform}")
@@ -111,7 +116,31 @@ def main(arguments: list[str] | None = None) -> int:
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
         print("  ".join([*cells, row.verdict]))
+    print()
+    for name, text in limits():
+        print(f"{name}: {text}")
+    print("environment:", *(settings() or ["no AE_* variable"]), sep="\n  ")
     return 0
+
+
+def limits() -> list[tuple[str, str]]:
+    """Return what bounds the programs of this process: names and texts."""
+    found = [("fork_call at once", environ.get("AE_MAX_FORKS") or "10")]
+    if find_spec("resource") is not None:
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = ["no limit" if n == resource.RLIM_INFINITY else str(n) for n in (soft, hard)]
+        found.insert(0, ("descriptors", f"{most[0]} (may be raised to {most[1]})"))
+    return found
+
+
+def settings() -> list[str]:
+    """Return the environment variables that the packages read, as ``NAME='value'``."""
+    names = sorted(name for name in os.environ if name.startswith("AE_"))
+    if names and sys.flags.ignore_environment:
+        return [f"{', '.join(names)}: ignored, the interpreter runs with -E or -I"]
+    return [f"{name}={os.environ[name]!r}" for name in names]
 
 
 if __name__ == "__main__":

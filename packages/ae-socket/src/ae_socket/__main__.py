@@ -122,7 +122,9 @@ def _arguments(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m ae_socket",
         description="Connect standard input and output to a TCP or UNIX socket.",
-        epilog="A UNIX socket is given as /PATH, or as unix/ PATH; HOST:PORT may be one word.",
+        epilog="A UNIX socket is given as /PATH, or as unix/ PATH; HOST:PORT may be one word. "
+        "Exit status: 0, 1 if there was no connection or it failed, 2 for bad arguments, 74 if the "
+        "output cannot be written.",
     )
     parser.add_argument("host", metavar="HOST", help="name or address; with --listen an address")
     parser.add_argument("port", metavar="PORT", nargs="?", help="number or name of a service")

@@ -70,7 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m ae_tls", description="Shake hands with a TLS server and show the result."
+        prog="python -m ae_tls",
+        description="Shake hands with a TLS server and show the result.",
+        epilog="Exit status: 0 the server is trusted; 1 it is not, or there was no handshake; 2 "
+        "for bad arguments; 74 if the output cannot be written.",
     )
     parser.add_argument("target", metavar="HOST[:PORT]", type=_target, help="default port: 443")
     parser.add_argument("--starttls", choices=sorted(PORTS), help="begin in clear")
