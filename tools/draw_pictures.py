@@ -94,8 +94,13 @@ def draw_layers() -> None:
 
 def draw_event() -> None:
     drawing = Drawing(720, 230, "One event's way, from the kernel to the callback and back")
-    steps = ("kernel\nreadable", "backend\nepoll, asyncio ...", "ae-core\nguarded call")
-    steps += ("handle\nrecv, decrypt", "first reader\na whole item?")
+    steps = [
+        "kernel\nreadable",
+        "backend\nepoll, asyncio ...",
+        "ae-core\nguarded call",
+        "handle\nrecv, decrypt",
+        "first reader\na whole item?",
+    ]
     for index, text in enumerate(steps):
         x = 10 + 142 * index
         drawing.box(x, 30, 128, 60, text)

@@ -34,7 +34,8 @@ def targets(source: Source, known: set[str]) -> Iterator[str]:
             by = node.func if isinstance(node, ast.Call) else node.value
             args = node.args if isinstance(node, ast.Call) else [node.slice]
             if LOOKUPS.fullmatch(ast.unparse(by)):
-                yield from (a.value for a in args if isinstance(a, ast.Constant))
+                literals = (arg.value for arg in args if isinstance(arg, ast.Constant))
+                yield from (value for value in literals if isinstance(value, str))
 
 
 def graph(package: str) -> dict[str, set[str]]:
