@@ -18,6 +18,8 @@ __all__ = (
     "NeedMore",
     "NetString",
     "PackString",
+    "Proxied",
+    "ProxyHeader",
     "ReadBuffer",
     "Regex",
     "Served",
@@ -62,10 +64,13 @@ from .types import Json as Json
 from .types import Line as Line
 from .types import NetString as NetString
 from .types import PackString as PackString
+from .types import Proxied as Proxied
+from .types import ProxyHeader as ProxyHeader
 from .types import Regex as Regex
 from .types import TlsAutostart as TlsAutostart
 from .types import TlsDetect as TlsDetect
 
 for _type in (Cbor, Chunk, Json, Line, NetString, PackString, Regex, TlsAutostart, TlsDetect):
     _type.__module__ = "ae_handle.types"
+Proxied.__module__ = ProxyHeader.__module__ = "ae_handle.types"
 register_frame_type.__module__ = "ae_handle"

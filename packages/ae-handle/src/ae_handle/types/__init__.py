@@ -13,6 +13,8 @@ __all__ = (
     "Line",
     "NetString",
     "PackString",
+    "Proxied",
+    "ProxyHeader",
     "Regex",
     "TlsAutostart",
     "TlsDetect",
@@ -24,6 +26,8 @@ from ._json import Json as Json
 from ._line import Line as Line
 from ._netstring import NetString as NetString
 from ._packstring import PackString as PackString
+from ._proxy import Proxied as Proxied
+from ._proxy import ProxyHeader as ProxyHeader
 from ._regex import Regex as Regex
 from ._tls_detect import TlsAutostart as TlsAutostart
 from ._tls_detect import TlsDetect as TlsDetect
