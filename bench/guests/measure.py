@@ -2,8 +2,8 @@
 
     python bench/guests/measure.py [--rounds 5] [--kinds asyncio,guest-tk,qasync,...]
 
-Every figure is processor time divided by that of plain asyncio in the same round, the median of
-the rounds; each kind runs in a process of its own, the kinds interleaved. The last columns are
+Every figure is processor time divided by that of plain asyncio right before, the median of the
+rounds; each kind runs in a process of its own, the kinds interleaved. The last columns are
 for a loop that has nothing to do: wake-ups (voluntary context switches) in ten seconds, and how
 late, at worst, a 10 ms timer of the host was during a flood of ``call_soon``.
 """
@@ -317,17 +317,20 @@ def main() -> None:
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--kinds", default=",".join(("asyncio", *GUESTS, *PEERS)))
+    scenarios = ",".join(scenario.__name__ for scenario in SCENARIOS)
+    parser.add_argument("--scenarios", default=scenarios)
+    parser.add_argument("--no-idle", action="store_true", help="leave out the last two columns")
     options = parser.parse_args()
     if options.child:
         child(*options.child)
     kinds = options.kinds.split(",")
-    names = [scenario.__name__ for scenario in SCENARIOS]
+    names = options.scenarios.split(",")
     ratios: dict[tuple[str, str], list[float]] = {}
     for _ in range(options.rounds):
         for name in names:
-            base = measure("asyncio", name)
             for kind in kinds:
-                took = base if kind == "asyncio" else measure(kind, name)
+                base = measure("asyncio", name)  # right before: the machine changes its mind
+                took = measure(kind, name)
                 if took is not None and base is not None:
                     ratios.setdefault((kind, name), []).append(took / base)
     print(f"| {'loop':20} | " + " | ".join(f"{name:>9}" for name in names), end=" | ")
@@ -338,6 +341,9 @@ def main() -> None:
         for name in names:
             values = ratios.get((kind, name))
             cells.append(f"{statistics.median(values):9.2f}" if values else "        -")
+        if options.no_idle:
+            print(f"| {kind:20} | " + " | ".join(cells) + " |", flush=True)
+            continue
         woken = measure(kind, "idle")
         cells.append("-" if woken is None else f"{woken:.0f}")
         late = None
