@@ -102,9 +102,12 @@ def run(backend: Backend, function: Callable[[], Coroutine[Any, Any, Any]]) -> A
     """Run a coroutine function that needs asyncio or trio."""
     if backend.name in ("asyncio", "trio"):
         return ae.run(function())
-    from ae_guests import start_asyncio
+    import asyncio
 
-    return start_asyncio(function()).recv()
+    from ae_guests import new_event_loop
+
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:  # which is closed at the end
+        return runner.run(function())
 
 
 async def farewell() -> None:

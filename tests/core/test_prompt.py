@@ -1,0 +1,133 @@
+"""Watchers run while Python waits at its prompt."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+
+import pytest
+
+pty = pytest.importorskip("pty", reason="there are no pseudo-terminals here")
+
+
+class Prompt:
+    """An interpreter at a pseudo-terminal."""
+
+    def __init__(self, *command: str, terminal: str = "dumb") -> None:
+        self.terminal, theirs = pty.openpty()
+        clean = {name: v for name, v in os.environ.items() if not name.startswith("AE_")}
+        self.process = subprocess.Popen(
+            [sys.executable, *command],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            env={**clean, "TERM": terminal, "PYTHON_BASIC_REPL": "1"},
+        )
+        os.close(theirs)
+        self.said = ""
+
+    def type(self, line: str) -> None:
+        os.write(self.terminal, line.encode() + b"\n")
+
+    def wait_for(self, text: str, count: int = 1) -> None:
+        """Read until *text* was said *count* times since the last call."""
+        give_up = time.monotonic() + 30
+        while self.said.count(text) < count:
+            assert time.monotonic() < give_up, self.said
+            if select.select([self.terminal], [], [], 1)[0]:
+                self.said += os.read(self.terminal, 65536).decode()
+        self.said = self.said.partition(text)[2]
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self.terminal)
+
+
+@pytest.fixture(params=["readline", "plain"])
+def prompt(request: pytest.FixtureRequest) -> Iterator[Prompt]:
+    line = "import readline" if request.param == "readline" else "import sys"
+    made = Prompt("-q", "-i", *(["-I", "-S"] if request.param == "plain" else []), "-c", line)
+    made.wait_for(">>> ")
+    if request.param == "plain":
+        for path in sys.path:
+            made.type(f"sys.path.append({path!r})")
+            made.wait_for(">>> ")
+    yield made
+    made.close()
+
+
+def test_a_timer_runs_while_nothing_is_typed(prompt: Prompt) -> None:
+    prompt.type("import ae_core as ae, ae_core.prompt; ae_core.prompt.install()")
+    prompt.wait_for(">>> ")
+    prompt.type("t = ae.timer(0, lambda: print('ti' + 'ck'), interval=0.01)")
+    prompt.wait_for("tick", 5)
+    prompt.type("del t; print('go' + 'ne', 6 * 7)")
+    prompt.wait_for("gone 42")
+
+
+def test_ctrl_c_gives_a_new_prompt_and_the_watchers_go_on(prompt: Prompt) -> None:
+    prompt.type("import ae_core as ae, ae_core.prompt; ae_core.prompt.install()")
+    prompt.wait_for(">>> ")
+    prompt.type("t = ae.timer(0, lambda: print('ti' + 'ck'), interval=0.01)")
+    prompt.wait_for("tick", 2)
+    prompt.process.send_signal(signal.SIGINT)
+    prompt.wait_for("KeyboardInterrupt")
+    prompt.wait_for("tick", 2)
+    prompt.type("print('al' + 'ive')")
+    prompt.wait_for("alive")
+
+
+def test_uninstalled_it_waits_as_before(prompt: Prompt) -> None:
+    prompt.type(
+        "import ae_core as ae, ae_core.prompt as p; p.install(); p.install(); p.uninstall()"
+    )
+    prompt.wait_for(">>> ")
+    prompt.type("t = ae.timer(0, lambda: print('ti' + 'ck')); print('th' + 'ere')")
+    prompt.wait_for("there")
+    prompt.type("print('en' + 'd')")
+    prompt.wait_for("end")
+    assert "tick" not in prompt.said
+
+
+@pytest.mark.skipif(find_spec("IPython") is None, reason="IPython is not installed")
+def test_gui_ae_in_ipython() -> None:
+    prompt = Prompt("-m", "IPython", "--no-banner", "--no-confirm-exit", terminal="xterm")
+    try:
+        prompt.wait_for("In [")
+        for line in (
+            "%load_ext ae_core.prompt",
+            "%gui ae",
+            "import ae_core as ae; t = ae.timer(0, lambda: print('ti' + 'ck'), interval=0.05)",
+        ):
+            os.write(prompt.terminal, line.encode() + b"\r")
+        prompt.wait_for("tick", 3)
+    finally:
+        prompt.close()
+
+
+def test_it_belongs_to_the_main_thread(script: Callable[..., str]) -> None:
+    output = script(
+        """
+        import threading
+        import ae_core.prompt
+
+        def install():
+            try:
+                ae_core.prompt.install()
+            except RuntimeError as error:
+                print(error)
+
+        thread = threading.Thread(target=install)
+        thread.start()
+        thread.join()
+        """
+    )
+    assert "main thread" in output
