@@ -34,8 +34,8 @@ PORTS: Final = {
 }
 """The protocols that :func:`negotiate` speaks, with their ports."""
 
-# A server that begins an answer and never ends it.
-_MOST_LINES: Final = 1000
+# For a server that never ends its list.
+_MOST_CAPABILITIES: Final = 1000
 
 _XMPP_TLS: Final = b"urn:ietf:params:xml:ns:xmpp-tls"
 
@@ -132,11 +132,10 @@ async def _ftp(handle: Handle, host: str) -> None:
 async def _sieve(handle: Handle, host: str) -> None:
     """Go through capabilities and STARTTLS (RFC 5804 2.2)."""
     capabilities = []
-    for _ in range(_MOST_LINES):
-        line = await _line(handle)
-        if not line.startswith(b'"'):
-            break
+    line = await _line(handle)
+    while line.startswith(b'"') and len(capabilities) < _MOST_CAPABILITIES:
         capabilities.append(line.upper())
+        line = await _line(handle)
     if not line.startswith(b"OK"):
         raise BadMessage(f"expected the capabilities of ManageSieve, got {line!r}")
     if not any(each.startswith(b'"STARTTLS"') for each in capabilities):
