@@ -9,15 +9,13 @@ from __future__ import annotations
 
 __all__ = ("ARTICLE", "DOMAIN", "PAGE", "USERS", "DemoServers")
 
-import socket
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Final, Self
 
 from ae_dns.testing import NameServer
-from ae_handle import Handle, Regex
+from ae_handle import Handle, Regex, serve
 from ae_handle.abc import TlsContext
-from ae_socket import tcp_server
 from ae_tls import Context
 from ae_tls.testing import CertificateAuthority
 
@@ -44,7 +42,7 @@ _HEADER: Final = Regex(rb"\r?\n\r?\n")
 
 
 class Service:
-    """A listening socket whose connections are handles, held here until they close.
+    """A server on a free port of the loopback.
 
     Args:
         start: Called with the new handle of each connection.
@@ -54,34 +52,12 @@ class Service:
     def __init__(
         self, start: Callable[[Handle], object], *, tls_context: TlsContext | None = None
     ) -> None:
-        self._start = start
-        self._tls_context = tls_context
-        self._handles: set[Handle] = set()
-        self._server = tcp_server("127.0.0.1", 0, self._accept)
-        self.port = int(self._server.address[1])
+        self._served = serve("127.0.0.1", 0, start, tls_context=tls_context, timeout=30)
+        self.port = int(self._served.address[1])
 
     def cancel(self) -> None:
         """Close the listening socket and every connection."""
-        self._server.cancel()
-        while self._handles:
-            self._handles.pop().destroy()
-
-    def _accept(self, sock: socket.socket, host: str, port: int | str) -> None:
-        handle = Handle(
-            sock,
-            tls="accept" if self._tls_context else None,
-            tls_context=self._tls_context,
-            timeout=30,
-            linger=1,
-            on_eof=self._forget,
-            on_error=self._forget,
-        )
-        self._handles = {each for each in self._handles if not each.is_destroyed} | {handle}
-        self._start(handle)
-
-    def _forget(self, handle: Handle, error: object = None) -> None:
-        handle.destroy()
-        self._handles.discard(handle)
+        self._served.cancel()
 
 
 def finger(handle: Handle) -> None:

@@ -27,7 +27,6 @@ from ae_socket import (
     format_host_port,
     http_connect,
     parse_host_port,
-    parse_unix,
     socks5,
 )
 
@@ -84,7 +83,7 @@ def _address(text: str, *more: str) -> tuple[str, str]:
         return text, more[0]
     if text.startswith("/"):
         return "unix/", text
-    found = parse_unix(text) or parse_host_port(text)
+    found = parse_host_port(text)
     if found is None:
         raise ValueError(f"expected HOST:PORT, got {text!r}")
     return found
@@ -207,9 +206,13 @@ async def _listen(options: argparse.Namespace) -> int:
     target = _address(options.relay) if options.relay else None
 
     def handler(handle: Handle) -> object:
-        return _echo(handle) if target is None else relay(handle, _connect(options, target))
+        if target is not None:
+            return relay(handle, _connect(options, target))
+        _echo(handle)
+        return None
 
-    served = serve(*options.target, handler, tls_context=context, timeout=options.timeout)
+    host, service = options.target
+    served = serve(host, service, handler, tls_context=context, timeout=options.timeout)
     for address in served.addresses:
         text = format_host_port(*address)
         if options.json:
