@@ -46,6 +46,8 @@ ae.run(main())
 BACKENDS = ("loop", "asyncio", "uvloop", "trio", "twisted", "gevent", "libev", "glib", "qt", "tk")
 #: Threads (Tcl has one) may yield to each other once more at either end of the sleep.
 MOST = 2
+#: So many in five seconds of a busy machine; a timer that fires each second is found all the same.
+MOST_ON_LANDING = 4
 
 
 def measure(length: Length) -> Finding:
@@ -73,7 +75,11 @@ def measure(length: Length) -> Finding:
     figure = f"{seconds} s idle, wake-ups: " + ", ".join(f"{n} {w}" for n, w in wakes.items())
     if errors:
         figure += "; not run: " + "; ".join(f"{name}: {why}" for name, why in errors.items())
-    return Finding(figure, worst <= MOST and not errors, backend=" ".join(wakes))
+    return Finding(
+        figure,
+        worst <= (MOST_ON_LANDING if length == "gate" else MOST) and not errors,
+        backend=" ".join(wakes),
+    )
 
 
 if __name__ == "__main__":

@@ -79,7 +79,6 @@ ROWS = (
         "hostile DNS packets",
         "60 packets, each refused within 5 ms",
         by_tests("tests/dns/test_hostile.py", least=60, most={"ms": 5.0}),
-        True,
     ),
     Row(
         5,
@@ -185,7 +184,6 @@ ROWS = (
         "slow peers",
         "beside 2,000 of them 100 honest ones wait twice as long at most",
         slow_peers.measure,
-        True,
     ),
     Row(
         18,

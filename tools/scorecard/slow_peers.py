@@ -49,15 +49,49 @@ def serve(pipe: Connection) -> None:
     ae.CondVar().recv()
 
 
+def dribble(port: int, slow: int, pipe: Connection) -> None:
+    """Be so many slow clients, in a process; tell when they are there, and their ends."""
+    import ae_core as ae
+    from ae_handle import Handle, HandleError
+
+    resource.setrlimit(resource.RLIMIT_NOFILE, (20_000, 20_000))
+    ae.use("loop")
+    ended: list[float] = []
+
+    async def drip() -> None:
+        h = Handle(connect=("127.0.0.1", port))
+        begun = time.monotonic()
+        closed = h.push_read("line")
+        try:
+            while not closed.ready:
+                h.push_write(b"x")
+                await ae.sleep(LIMIT / 4)
+            await closed
+        except HandleError:
+            pass
+        ended.append(time.monotonic() - begun)
+        h.destroy()
+
+    async def all_of_them() -> None:
+        drips = [ae.spawn(drip()) for _ in range(slow)]
+        await ae.sleep(0.5)
+        pipe.send(None)
+        for each in drips:
+            await each
+
+    ae.run(all_of_them())
+    pipe.send(ended)
+
+
 def p99(values: list[float]) -> float:
     return sorted(values)[int(len(values) * 0.99)]
 
 
 def measure(length: Length) -> Finding:
     import ae_core as ae
-    from ae_handle import Handle, HandleError
+    from ae_handle import Handle
 
-    slow, honest, seconds = (200, 20, 2.0) if length == "gate" else (2000, 100, 8.0)
+    slow, honest, seconds = (200, 20, 2.0) if length == "gate" else (2000, 100, 4.0)
     resource.setrlimit(resource.RLIMIT_NOFILE, (20_000, 20_000))
     ae.use("loop")
     here, there = multiprocessing.get_context("spawn").Pipe()
@@ -76,40 +110,24 @@ def measure(length: Length) -> Finding:
             times.append(time.monotonic() - begun)
         h.destroy()
 
-    async def drip(ended: list[float]) -> None:
-        h = Handle(connect=("127.0.0.1", port))
-        begun = time.monotonic()
-        closed = h.push_read("line")
-        try:
-            while not closed.ready:
-                h.push_write(b"x")
-                await ae.sleep(LIMIT / 4)
-            await closed
-        except HandleError:
-            pass
-        ended.append(time.monotonic() - begun)
-        h.destroy()
-
     async def honest_for(times: list[float]) -> None:
         until = time.monotonic() + seconds
         tasks = [ae.spawn(ask(until, times)) for _ in range(honest)]
         for task in tasks:
             await task
 
-    async def play() -> tuple[list[float], list[float], list[float]]:
-        alone: list[float] = []
-        beside: list[float] = []
-        ended: list[float] = []
-        await honest_for(alone)
-        drips = [ae.spawn(drip(ended)) for _ in range(slow)]
-        await ae.sleep(1)
-        await honest_for(beside)
-        for each in drips:
-            await each
-        return alone, beside, ended
-
+    alone: list[float] = []
+    beside: list[float] = []
+    spawn = multiprocessing.get_context("spawn")
+    results, others = spawn.Pipe()
+    dribbling = spawn.Process(target=dribble, args=(port, slow, others))
     try:
-        alone, beside, ended = ae.run(play())
+        ae.run(honest_for(alone))
+        dribbling.start()
+        results.recv()
+        ae.run(honest_for(beside))
+        ended: list[float] = results.recv()
+        dribbling.join()
     finally:
         process.terminate()
         process.join()
