@@ -29,12 +29,10 @@ def serve(pipe: Connection) -> None:
     async def talk(h: Handle) -> None:
         try:
             while True:
-                request = h.push_read("line")
                 async with ae.timeout(LIMIT):
-                    line = await request
+                    line = await h.push_read("line")
                 h.push_write(line + b"\n")
         except (HandleError, TimeoutError):
-            request.cancel()
             h.destroy()
 
     tasks = set()

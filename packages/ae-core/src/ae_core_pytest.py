@@ -169,7 +169,7 @@ def loop_parameters(
         wanted = config.getini("ae_loops")
     assert wanted is not None
     names = {wanted} if isinstance(wanted, str) else set(wanted)
-    required = set(filter(None, config.getoption("--ae-require").split(",")))
+    required = set(filter(None, str(config.getoption("--ae-require")).split(",")))
     ids = {choice.id for choice in choices}
     known = {"all", *ids, *(choice.backend for choice in choices)}
     if unknown := sorted((names | required) - known):
@@ -235,8 +235,9 @@ def ae_loop(request: pytest.FixtureRequest, ae_errors: list[BaseException]) -> I
         finally:
             if ae.exception_hook is collect:
                 ae.exception_hook = hook
-        if not request.node.stash.get(_failed, False):
-            left = check.left() if _watches_leaks(request.node) else []
+        left: list[str] = []
+        if not request.node.stash.get(_failed, False) and _watches_leaks(request.node):
+            left = check.left()
     if request.node.stash.get(_failed, False):
         return
     if left:

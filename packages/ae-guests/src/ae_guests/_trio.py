@@ -27,7 +27,7 @@ class _Run(ae.CondVar[T]):
 
     __slots__ = (
         "_calls",
-        "_cancel",
+        "_cancel_main",
         "_depth",
         "_end_watcher",
         "_guard",
@@ -37,7 +37,7 @@ class _Run(ae.CondVar[T]):
         "_soon",
     )
 
-    _cancel: Callable[[], object]
+    _cancel_main: Callable[[], object]
     _guard: Any
     _end_watcher: Any
 
@@ -53,7 +53,7 @@ class _Run(ae.CondVar[T]):
     def cancel(self) -> None:
         """Cancel the main function's scope; ready when the run has ended."""
         if not self.ready:
-            self._cancel()
+            self._cancel_main()
 
     def _begin(self) -> None:
         """Have the host go on for us, and tell of its end."""
@@ -124,7 +124,7 @@ class _Run(ae.CondVar[T]):
                 self._leaving = False
             self._begin()
             self._soon = ae.timer(0, self._call_now)
-            self._cancel()
+            self._cancel_main()
             try:
                 ended.recv(CLEAN_UP_PATIENCE)
             except TimeoutError:
@@ -163,7 +163,7 @@ def start_trio(function: Callable[..., Awaitable[T]], *args: Any) -> ae.CondVar[
     scope = trio.CancelScope()
 
     async def main() -> Any:
-        run._cancel = token_cancel(trio.lowlevel.current_trio_token())
+        run._cancel_main = token_cancel(trio.lowlevel.current_trio_token())
         with scope:
             return await function(*args)
         return _CANCELLED
@@ -171,7 +171,7 @@ def start_trio(function: Callable[..., Awaitable[T]], *args: Any) -> ae.CondVar[
     def token_cancel(token: Any) -> Callable[[], object]:
         return lambda: token.run_sync_soon(scope.cancel)
 
-    run._cancel = scope.cancel  # before the main task has begun
+    run._cancel_main = scope.cancel  # before the main task has begun
     run._begin()
     try:
         trio.lowlevel.start_guest_run(

@@ -81,8 +81,8 @@ class TlsLayer:
         if getattr(self.session, "copies_input", False):
             self.recv_into = recv_into
 
-    def limit_handshake(self, seconds: float) -> None:
-        """Have the handshake be over *seconds* after it began; 0 for no limit."""
+    def limit_handshake(self, seconds: float | None) -> None:
+        """Have the handshake be over *seconds* after it began; None or 0 for no limit."""
         self.until = self.since + seconds if seconds else None
 
     def report(self) -> None:
