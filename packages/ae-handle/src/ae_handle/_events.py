@@ -60,7 +60,7 @@ class Events(ref[TlsConnection]):
         # standing reader; anything for an on_read that consumes all.
         queue = read.queue
         buf = read.buffer
-        if buf._data or read.dispatching:
+        if buf._data or read.dispatching or read.untaken is not None:
             buf.feed(data)
         elif queue.reader is LINE:
             line, end, rest = data.partition(b"\n")

@@ -20,7 +20,7 @@ from . import _transport
 from ._buffers.octets import not_a_class, octets
 from ._connecting import ConnectingConnection
 from ._events import Events
-from ._pending import Awaited, Each, FailPending
+from ._pending import Awaited, AwaitedRead, Delivered, Each, FailPending, Remembering
 from ._phases import (
     BROKEN,
     CONNECTING,
@@ -35,6 +35,7 @@ from ._phases import (
 from ._protocol.registry import LINE, resolve_frame
 from ._statistics import HandleStatistics, describe, state_name
 from ._streams.adapters import adapt
+from ._streams.closing import peer_text
 from ._streams.nested import NestedStream
 from ._tls.engines import check_role, find_context
 from ._tls_connection import leave_in_plaintext
@@ -279,9 +280,11 @@ class Handle(ConnectingConnection):
             callback: Called with the handle and the item, once.
 
         Returns:
-            Without a callback, a condition variable for the item. ``cancel()`` takes the
-            request back and consumes nothing; giving up waiting, by a time-out of ``recv`` or
-            by cancelling the coroutine, does not: the item is still consumed when it comes.
+            Without a callback, a condition variable for the item. ``cancel()``, or cancelling the
+            coroutine that awaits it, takes the request back and consumes nothing, also if the
+            item had come and the coroutine had not run yet: whatever reads next gets those bytes.
+            (If a later awaited read has taken its item by then, this one is dropped.) A time-out
+            of ``recv`` leaves the request: the item is still consumed when it comes.
 
         **When**: never inside this call; for buffered data in the next turn. A request made by
         a read callback is looked at when that callback has returned.
@@ -445,39 +448,49 @@ class Handle(ConnectingConnection):
             self._update_interest()
 
     def _request(self, reader: Any, *, front: bool) -> CondVar[Any]:
-        reader = self._reader(reader)
-        if reader.__class__ is TlsAutostart:
-            awaited: Awaited = _AwaitedStartTls(self, reader)
+        frame = self._reader(reader)
+        remembering = Remembering(frame)
+        if frame.__class__ is TlsAutostart:
+            request: AwaitedRead = _AwaitedStartTls(self, frame, remembering)
         else:
-            awaited = Awaited(self)
-        self._enqueue_awaited(reader, awaited, front)
-        return awaited.condvar
+            request = AwaitedRead(self, f"read {reader!r}", remembering)
+        return self._request_read(remembering, request, line=frame is LINE, front=front)
 
-    def _enqueue_awaited(self, reader: Any, awaited: Awaited, front: bool) -> None:
-        if self._phase >= FAILED:
-            ae.postpone(FailPending([awaited], self._reason()))
-        else:
-            self._enqueue(reader, awaited, front)
-
-    def _request_next(self, reader: Any, awaited: Any, of_line: bool) -> CondVar[Any]:
-        """For ``Each``: queue its request; a line is not looked for where nothing is."""
+    def _request_read(
+        self, reader: Any, request: Any, *, line: bool, front: bool = False
+    ) -> CondVar[Any]:
+        """Queue an awaited read; a *line* is not looked for where nothing is."""
+        condvar: CondVar[Any] = request.condvar
         read = self._read
-        if not of_line or read.paused or read.buffer._data or read.eof or self._phase != OPEN:
-            self._enqueue_awaited(reader, awaited, False)
+        if self._phase >= FAILED:
+            ae.postpone(FailPending([request], self._reason()))
+        elif (
+            front
+            or not line
+            or read.paused
+            or read.buffer._data
+            or read.eof
+            or self._phase != OPEN
+            or read.line_batch is not None
+        ):
+            self._enqueue(reader, request, front)
         else:
-            read.add_next(reader, awaited)
+            read.add_next(reader, request)
             if self._read_watcher is None and not read.dispatching:
                 self._update_interest()
-        condvar: CondVar[Any] = awaited.condvar
         return condvar
 
-    def _put_back(self, data: bytes) -> bool:
-        """For ``Each``: put the bytes of an item back in front; return whether it was done."""
-        if self._phase != OPEN:
+    def _return_item(self, item: Delivered) -> bool:
+        """Put the item of an awaited read, which was not taken, back; return whether it can be."""
+        if self._phase != OPEN or self._read.untaken is None:
             return False
-        self._read.put_back(data)
-        self._make_due(DUE_READ)
+        if self._read.return_item(item):
+            self._make_due(DUE_READ)
         return True
+
+    def _peer_text(self) -> str:
+        """Say who the peer is, for people."""
+        return peer_text(self._peer_name, self._stream) if self._stream else str(self._peer_name)
 
     def _iterator_ended(self) -> None:
         """For ``Each``: it will not ask for anything more."""
@@ -587,8 +600,8 @@ class Handle(ConnectingConnection):
 
         **Lifetime**: the handle lives until then.
         """
-        awaited = Awaited(self)
-        condvar: CondVar[None] = awaited.condvar
+        awaited = Awaited(self, "everything sent")
+        condvar: Any = awaited.condvar
         write = self._write
         if self._phase >= FAILED or write.error is not None:
             ae.postpone(FailPending([awaited], self._reason()))
@@ -714,13 +727,13 @@ class _StartTls:
         self._callback(handle, value)
 
 
-class _AwaitedStartTls(Awaited):
+class _AwaitedStartTls(AwaitedRead):
     """A ``TlsAutostart`` request that a coroutine awaits."""
 
     __slots__ = ("_request",)
 
-    def __init__(self, handle: Handle, request: TlsAutostart) -> None:
-        super().__init__(handle)
+    def __init__(self, handle: Handle, request: TlsAutostart, remembering: Remembering) -> None:
+        super().__init__(handle, request, remembering)
         self._request = request
 
     def __call__(self, handle: Any, value: Any, /) -> None:

@@ -6,10 +6,11 @@ this module. It keeps the handle alive for as long as it is pending.
 
 from __future__ import annotations
 
-__all__ = ("Awaited", "Each", "FailPending", "Next")
+__all__ = ("Awaited", "AwaitedRead", "Delivered", "Each", "FailPending", "Next", "Remembering")
 
 from _thread import get_ident
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from weakref import ref
 
 import ae_core as ae
 from ae_core import CondVar
@@ -20,6 +21,8 @@ from ._protocol.read_queue import END, PendingRequest
 from ._protocol.registry import LINE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ._errors import HandleError
     from ._protocol.read_side import ReadSide
 
@@ -31,81 +34,93 @@ class AwaitedHandle(Protocol):
 
     _read: ReadSide
     _thread: int
+    _events: Any
 
     def _keep_alive(self) -> None: ...
     def _release(self) -> None: ...
     def _withdraw(self, request: PendingRequest) -> None: ...
-    def _request_next(self, reader: Any, awaited: Any, of_line: bool) -> CondVar[Any]: ...
-    def _put_back(self, data: bytes) -> bool: ...
+    def _request_read(self, reader: Any, request: Any, *, line: bool) -> CondVar[Any]: ...
+    def _return_item(self, item: Delivered) -> bool: ...
     def _iterator_ended(self) -> None: ...
+    def _peer_text(self) -> str: ...
 
 
 class Awaited(PendingRequest):
-    """The callback of a request that was made without one."""
+    """The callback of an operation that was begun without one.
 
-    __slots__ = ("condvar", "handle")
+    Args:
+        handle: The handle, which lives until the operation has ended.
+        what: What it does, for people.
+    """
 
-    def __init__(self, handle: AwaitedHandle) -> None:
+    __slots__ = ("_events", "_what", "condvar", "handle")
+
+    def __init__(self, handle: AwaitedHandle, what: object) -> None:
         self.handle: AwaitedHandle | None = handle
-        self.condvar: CondVar[Any] = CondVar(self._settled)
+        self._events = handle._events
+        self._what = what
+        self.condvar: CondVar[Any] | None = self._make_condvar()
         handle._keep_alive()
+
+    def _make_condvar(self) -> CondVar[Any]:
+        return CondVar(cancel=self._cancelled, describe=self._describe)
 
     def __call__(self, handle: Any, value: Any, /) -> None:
         """Deliver the item."""
-        handle._read.delivered(self, can_return=self.accepts_end)
-        self._release()
+        condvar = self._end()
+        if condvar is None:
+            return
         try:
-            self.condvar.send(value)
+            condvar.send(value)
         except BaseException as error:
             # a callback of the program raises what leaves it: not in the middle of ours
             ae.report_error(error)
 
     def throw(self, error: BaseException) -> None:
         """Deliver *error*: there will be no item."""
-        self._release()
+        condvar = self._end()
+        if condvar is None:
+            return
         try:
-            self.condvar.throw(error)
+            condvar.throw(error)
         except BaseException as leaves:
             ae.report_error(leaves)
 
-    def _settled(self, condvar: CondVar[Any]) -> None:
-        """The condition variable is ready: if not by this request, it was cancelled."""
+    def _cancelled(self) -> None:
+        """Take the request back: nobody waits for it any more."""
         handle = self.handle
         if handle is not None:
             handle._withdraw(self)
-            self._release()
+            self._end()
 
-    def _release(self) -> None:
+    def _end(self) -> CondVar[Any] | None:
+        """Let go of the handle and of the condition variable, which is returned."""
+        condvar, self.condvar = self.condvar, None
         handle, self.handle = self.handle, None
         if handle is not None:
             handle._release()
+        return condvar
+
+    def _describe(self) -> str:
+        handle = self._events()
+        what = self._what if isinstance(self._what, str) else f"read {self._what!r}"
+        return what if handle is None else f"{what} from {handle._peer_text()}"
 
 
-class FailPending:
-    """Ends requests that are pending, in the next turn."""
-
-    __slots__ = ("_error", "_waiting")
-
-    def __init__(self, waiting: list[PendingRequest], error: HandleError) -> None:
-        self._waiting = waiting
-        self._error = error
-
-    def __call__(self) -> None:
-        for request in self._waiting:
-            request.throw(self._error)
-
-
-# Theory of operation of ``each``
-# -------------------------------
+# Theory of operation of reads that are awaited
+# ---------------------------------------------
 # An item is taken when `await` returns to the coroutine. One whose task is cancelled between the
-# two would be lost, so its bytes go back to the front of the buffer, and whatever is in front
-# then reads them anew. That is right only as long as nothing behind them was consumed: from the
-# delivery on the read side has the request as `untaken`, until anything else wants the buffer. If
-# something did, the iterator keeps the item for its own next round.
+# delivery and that goes back: its bytes return to the front of the buffer, and whatever is in
+# front then reads them anew, as if the request had never been answered. Nothing is copied for
+# this: the request remembers where its item was, and the buffer's data is kept by that.
+#
+# A condition variable calls `untaken` at most once, and drops the function as soon as the value
+# is taken. So the function is a method of an object that nothing else holds (`Delivered`), to
+# which the read side has a weak reference: it dies when its item is taken.
 
 
-class _Remembering:
-    """The reader of an iterator, which remembers what it consumed."""
+class Remembering:
+    """A reader that remembers what it consumed."""
 
     __slots__ = ("_before", "_read", "_size")
 
@@ -131,36 +146,108 @@ class _Remembering:
             self._size = size - len(buf)
         return value
 
-    def consumed(self) -> bytes:
-        """Return the bytes of the last item."""
-        data = ReadBuffer.since(self._before, self._size)
-        self._before = None
-        return data
-
-    def forget(self) -> None:
-        """The item is taken."""
-        self._before = None
+    def consumed(self) -> tuple[Any, int]:
+        """Return where the last item began, and its size."""
+        before, self._before = self._before, None
+        return before, self._size
 
 
-class Next(Awaited):
+class Delivered:
+    """An item of an awaited read that goes back if it is not taken."""
+
+    __slots__ = ("__weakref__", "_before", "_events", "_lost", "_size")
+
+    def __init__(self, events: Any, lost: Callable[[Any], object] | None) -> None:
+        self._events = events
+        self._lost = lost  # called with the item if it cannot go back
+        self._before: Any = None
+        self._size = 0
+
+    def remember(self, before: Any, size: int) -> None:
+        """Note where the item, which is about to be delivered, began, and its size."""
+        self._before = before
+        self._size = size
+
+    def give_back(self, value: object) -> None:
+        """The item was not taken."""
+        handle = self._events()
+        if handle is None or value is END:
+            return  # the next one is told of the end anew
+        if not handle._return_item(self) and self._lost is not None:
+            self._lost(value)
+
+    def data(self) -> bytes:
+        """Return the bytes of the item."""
+        return b"" if self._before is None else ReadBuffer.since(self._before, self._size)
+
+
+class AwaitedRead(Awaited):
+    """A read without a callback."""
+
+    __slots__ = ("_delivered", "remembering")
+
+    def __init__(self, handle: AwaitedHandle, what: object, remembering: Remembering) -> None:
+        self.remembering = remembering
+        super().__init__(handle, what)
+
+    def _make_condvar(self) -> CondVar[Any]:
+        delivered = Delivered(self._events, self._lost())
+        self._delivered: Any = ref(delivered)  # the condition variable holds it
+        return CondVar(cancel=self._cancelled, untaken=delivered.give_back, describe=self._describe)
+
+    def _lost(self) -> Callable[[Any], object] | None:
+        return None
+
+    def __call__(self, handle: Any, value: Any, /) -> None:
+        """Deliver the item."""
+        delivered = self._delivered()
+        if delivered is not None:
+            delivered.remember(*self.remembering.consumed())
+            handle._read.delivered(self._delivered)
+        del delivered
+        super().__call__(handle, value)
+
+
+class FailPending:
+    """Ends requests that are pending, in the next turn."""
+
+    __slots__ = ("_error", "_waiting")
+
+    def __init__(self, waiting: list[PendingRequest], error: HandleError) -> None:
+        self._waiting = waiting
+        self._error = error
+
+    def __call__(self) -> None:
+        for request in self._waiting:
+            request.throw(self._error)
+
+
+class Next(AwaitedRead):
     """The request of an iterator: the end of the stream between items is no error for it."""
 
-    __slots__ = ()
+    __slots__ = ("_each",)
 
     accepts_end = True
+
+    def __init__(self, handle: AwaitedHandle, what: object, each: Each[Any]) -> None:
+        self._each = each
+        super().__init__(handle, what, each.remembering)
+
+    def _lost(self) -> Callable[[Any], object]:
+        return self._each.keep
 
 
 class Each(Generic[T]):
     """The asynchronous iterator of :meth:`Handle.each`."""
 
-    __slots__ = ("_ended", "_handle", "_kept", "_reader", "_remembering")
+    __slots__ = ("_ended", "_handle", "_kept", "_reader", "remembering")
 
     def __init__(self, handle: AwaitedHandle, reader: Any) -> None:
         self._ended = False
         self._handle = handle
-        self._kept: Any = NEED_MORE
         self._reader = reader
-        self._remembering = _Remembering(reader)
+        self._kept: Any = NEED_MORE  # an item that was not taken and cannot go back
+        self.remembering = Remembering(reader)
         handle._read.iterator_started()
 
     def __aiter__(self) -> Each[T]:
@@ -173,41 +260,26 @@ class Each(Generic[T]):
         value: Any
         if self._kept is not NEED_MORE:
             value, self._kept = self._kept, NEED_MORE
+        else:
+            value = handle._read.read_now(self._reader)
+        if value is not NEED_MORE:
             result: T = value
             return result
-        value = handle._read.read_now(self._reader)
-        if value is not NEED_MORE:
-            result = value
-            return result
-        request = Next(handle)
-        condvar = handle._request_next(self._remembering, request, self._reader is LINE)
+        request = Next(handle, self._reader, self)
         try:
-            value = await condvar
+            value = await handle._request_read(self.remembering, request, line=self._reader is LINE)
         except UnexpectedEOF:
             self._end()
             raise
-        except BaseException:
-            if not condvar.ready:
-                condvar.cancel()
-            elif not condvar.cancelled and condvar.error is None:
-                self._give_back(request, condvar.recv())
-            raise
-        handle._read.take_untaken(request)
-        self._remembering.forget()
         if value is END:
             self._end()
             raise StopAsyncIteration
         result = value
         return result
 
-    def _give_back(self, request: Next, value: Any) -> None:
-        """The task was cancelled when the item had come: keep it for the next reader."""
-        handle = self._handle
-        untaken = handle._read.take_untaken(request)
-        if value is END:
-            return  # and the next one is told it anew
-        if not untaken or not handle._put_back(self._remembering.consumed()):
-            self._kept = value
+    def keep(self, value: T) -> None:
+        """Give *value* out in the next round: something behind it was read already."""
+        self._kept = value
 
     async def aclose(self) -> None:
         """End the iteration; the handle lives on."""

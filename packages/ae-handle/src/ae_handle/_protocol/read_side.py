@@ -8,6 +8,7 @@ from __future__ import annotations
 __all__ = ("ReadSide",)
 
 from typing import TYPE_CHECKING, Any, Final
+from weakref import ref
 
 from .._buffers.read_buffer import NEED_MORE, ReadBuffer
 from .._errors import BadMessage, BufferLimitExceeded, UnexpectedEOF
@@ -55,7 +56,8 @@ class ReadSide(LineBatches):
         closed: Whether the handle has failed or was destroyed: no request is answered any more.
         iterators: How many iterators of ``each`` there are.
         grace: For how many turns an error still waits for the next read of a coroutine.
-        untaken: The request whose item was delivered and not taken yet, and is the last one.
+        untaken: Items of coroutines that were delivered, in order: a weak reference, dead when the
+            item was taken, or the item itself when it was given back; None for none.
     """
 
     __slots__ = (
@@ -103,7 +105,7 @@ class ReadSide(LineBatches):
         self.closed = False
         self.iterators = 0
         self.grace = 0
-        self.untaken: PendingRequest | None = None
+        self.untaken: list[Any] | None = None
 
     # ------------------------------------------------------------------ what arrives
 
@@ -193,7 +195,6 @@ class ReadSide(LineBatches):
         """Queue a request, behind all others or before them."""
         if self.line_batch is not None:
             self.put_back_lines()
-        self.untaken = None
         queue = self.queue
         buffer = self.buffer
         if queue.reader is None:
@@ -209,7 +210,6 @@ class ReadSide(LineBatches):
 
     def add_next(self, reader: Any, request: PendingRequest) -> None:
         """Queue the request of an iterator for a line, of which nothing is buffered."""
-        self.untaken = None
         self.queue.push(reader, request)
 
     def withdraw(self, request: PendingRequest) -> bool:
@@ -232,7 +232,6 @@ class ReadSide(LineBatches):
     def forget_standing_reader(self) -> None:
         """End the standing reader, if there is one."""
         self.put_back_lines()
-        self.untaken = None
         self.each_reader = self.each_callback = None
 
     def pause(self) -> None:
@@ -271,18 +270,39 @@ class ReadSide(LineBatches):
         self.iterators -= 1
         return bool(self.eof) and not self.iterators
 
-    def delivered(self, request: PendingRequest, *, can_return: bool) -> None:
-        """Note that the item of *request* was delivered; its task has not run yet."""
+    def delivered(self, item: Any) -> None:
+        """Note that *item*, a weak reference, was delivered; its task has not run yet."""
         self.grace = _GRACE
-        if can_return and not self.has_reader():
-            self.untaken = request
+        untaken = self.untaken
+        if untaken is None:
+            self.untaken = [item]
+            return
+        # those that were taken at the end of the list have no later one in their way any more
+        untaken[:] = [entry for entry in untaken if not isinstance(entry, ref) or entry()]
+        untaken.append(item)
 
-    def take_untaken(self, request: PendingRequest) -> bool:
-        """Return whether *request* was the untaken one, which it is no longer."""
-        if self.untaken is not request:
+    def return_item(self, item: Any) -> bool:
+        """Put *item*, which was not taken, back to the front of the buffer.
+
+        That waits until the items that were delivered behind it are given back as well; if one of
+        them was taken, or something else has read behind it, the item is lost. Returns whether
+        anything was put back.
+        """
+        untaken = self.untaken
+        if untaken is None:
             return False
-        self.untaken = None
-        return True
+        for at, entry in enumerate(untaken):
+            if isinstance(entry, ref) and entry() is item:
+                untaken[at] = item
+                break
+        returned = False
+        while untaken and not isinstance(untaken[-1], ref):
+            self.put_back_lines()
+            self.buffer.unread(untaken.pop().data())
+            returned = True
+        if not untaken:
+            self.untaken = None
+        return returned
 
     def waits_for_coroutine(self) -> bool:
         """Whether a coroutine is about to read on in what is buffered."""
@@ -301,11 +321,6 @@ class ReadSide(LineBatches):
             return NEED_MORE
         self.untaken = None
         return reader(self.buffer)
-
-    def put_back(self, data: bytes) -> None:
-        """Put *data*, the bytes of an item that was not taken, before all others."""
-        self.put_back_lines()
-        self.buffer.unread(data)
 
     # ------------------------------------------------------------------ dispatching
 
@@ -340,6 +355,7 @@ class ReadSide(LineBatches):
                 size = len(data)
                 has_cr = 13 in data
                 run = 0
+                self.untaken = None  # what is read now is behind it
                 while end >= 0:
                     item = data[pos:end]
                     if has_cr and item[-1:] == b"\r":
@@ -382,6 +398,8 @@ class ReadSide(LineBatches):
                 # else it has queued something before it
                 if buf.searched or buf.state is not None:
                     buf.reset_scan()
+                if self.untaken is not None and not isinstance(callback, PendingRequest):
+                    self.untaken = None
                 callback(owner, value)
             elif self.each_reader is not None:
                 if not buf or not self._serve_each(owner):
@@ -405,6 +423,7 @@ class ReadSide(LineBatches):
         buf = self.buffer
         reader: Any = self.each_reader
         data = buf._data
+        self.untaken = None
         if reader is LINE and self.may_batch and isinstance(data, bytes) and not buf._more:
             pos = buf._pos
             if data.find(_LF, pos + buf.searched) < 0:

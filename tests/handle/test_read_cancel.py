@@ -1,0 +1,168 @@
+"""An awaited read that is cancelled consumes nothing, whenever the cancellation comes."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import ae_core as ae
+from ae_core.abc import Backend
+from ae_handle import Chunk, Handle
+
+Join = Callable[..., tuple[Handle, Handle]]
+READS = int(os.environ.get("AE_SOAK_READS", "300"))
+
+
+async def pending(h: Handle, count: int = 1) -> None:
+    while h.statistics().requests < count:
+        await ae.sleep(0)
+
+
+@pytest.mark.parametrize("order", ["item first", "cancel first", "no item"])
+@pytest.mark.parametrize("following", ["line", "each", "callback", "read_each", "on_read"])
+def test_what_was_not_taken_is_read_by_whatever_comes_next(
+    backend: Backend, order: str, following: str
+) -> None:
+    async def main() -> list[Any]:
+        a, peer = socket.socketpair()
+        h = Handle(a)
+        got: list[Any] = []
+
+        async def take() -> None:
+            got.append(await h.push_read("line"))
+
+        task = ae.spawn(take())
+        await pending(h)
+        if order == "item first":
+            peer.sendall(b"first\nsecond\n")
+            h._events.readable()  # as the loop does, but before the task can run
+        task.cancel()
+        if order == "cancel first":
+            peer.sendall(b"first\nsecond\n")
+            h._events.readable()
+        with pytest.raises(ae.CancelledError):
+            await task
+        assert got == []
+        assert h.statistics().requests == 0
+        if order == "no item":
+            peer.sendall(b"first\nsecond\n")
+        done = ae.CondVar[None]()
+
+        def line(h: Handle, item: bytes) -> None:
+            got.append(item)
+            if len(got) == 2:
+                done.send()
+
+        def data(h: Handle) -> None:
+            got.extend(h.read_buffer.take().splitlines())
+            if len(got) >= 2:
+                done.send()
+
+        if following == "line":
+            got += [await h.push_read("line"), await h.push_read("line")]
+        elif following == "each":
+            lines = h.each("line")
+            got += [await anext(lines), await anext(lines)]
+        elif following == "callback":
+            h.push_read("line", line)
+            h.push_read("line", line)
+            await done
+        elif following == "read_each":
+            h.read_each("line", line)
+            await done
+        else:
+            h.on_read = data
+            await done
+        h.destroy()
+        peer.close()
+        return got
+
+    assert ae.run(main()) == [b"first", b"second"]
+
+
+def test_two_items_that_were_not_taken_go_back_in_their_order(backend: Backend) -> None:
+    async def main() -> list[Any]:
+        a, peer = socket.socketpair()
+        h = Handle(a)
+
+        async def take(reader: Any) -> Any:
+            return await h.push_read(reader)
+
+        tasks = [ae.spawn(take(reader)) for reader in ("line", Chunk(2), "line")]
+        await pending(h, 3)
+        peer.sendall(b"one\ntwo\nthree\n")
+        h._events.readable()
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with pytest.raises(ae.CancelledError):
+                await task
+        got = [await h.push_read("line") for _ in range(3)]
+        h.destroy()
+        peer.close()
+        return got
+
+    assert ae.run(main()) == [b"one", b"two", b"three"]
+
+
+def test_an_operation_says_what_it_reads_from_whom_and_no_value() -> None:
+    a, b = socket.socketpair()
+    h = Handle(a, peer_name="example.org")
+    operation = h.push_read("line")
+    assert repr(operation) == "<read 'line' from example.org, pending>"
+    b.sendall(b"secret\n")
+    operation.recv()
+    assert repr(operation) == "<read 'line' from example.org, 6 bytes>"
+    assert "Chunk(size=4)" in repr(h.push_read(Chunk(4)))
+    assert repr(h.drained()) == "<everything sent to example.org, pending>"
+    h.destroy()
+    b.close()
+
+
+@pytest.mark.parametrize("plain", [True, False], ids=["plain", "tls"])
+def test_reads_that_are_cancelled_at_random_lose_double_and_reorder_nothing(
+    backend: Backend, plain: bool, join_tls: Join
+) -> None:
+    """``AE_SOAK_READS`` reads; 300 unless that is set."""
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    choice = random.Random(seed)
+
+    async def main() -> None:
+        if plain:
+            a, b = socket.socketpair()
+            client, server = Handle(a), Handle(b)
+        else:
+            client, server = join_tls()
+        sent = taken = 0
+        lines = client.each("line")
+
+        async def take(how: Any) -> Any:
+            return await (anext(lines) if how == "each" else client.push_read(how))
+
+        while taken < READS:
+            task = ae.spawn(take(choice.choice(["line", "each", Chunk(9)])))
+            for _ in range(choice.randrange(3)):
+                await ae.sleep(0)
+            for _ in range(choice.randrange(sent == taken, 4)):
+                server.push_write(b"%08d\n" % sent)
+                sent += 1
+            for _ in range(choice.randrange(8)):
+                await ae.sleep(0)
+            if choice.randrange(2):
+                task.cancel()
+            try:
+                value = await task
+            except ae.CancelledError:
+                continue
+            assert value[:8] == b"%08d" % taken
+            taken += 1
+        client.destroy()
+        server.destroy()
+
+    ae.run(main())
