@@ -136,44 +136,29 @@ def test_a_reset_concerns_one_of_them(clock: VirtualBackend, ends: Any, trace: T
     h.destroy()
 
 
-def test_a_change_counts_from_the_last_activity(
-    clock: VirtualBackend, ends: Any, trace: Trace
-) -> None:
+def test_setting_a_period_begins_it_anew(clock: VirtualBackend, ends: Any, trace: Trace) -> None:
+    """Perl's goes on from the last activity."""
     h = Handle(ends[0], timeout=10, on_timeout=lambda h: trace(clock.elapsed))
     clock.advance(4)
-    h.timeout = 3  # that was a second ago
+    h.timeout = 3
+    clock.advance(2.5)
     assert trace == []
-    clock.advance(0.5)
-    assert trace == [4]
+    clock.advance(1)
+    assert trace == [7]
     h.timeout = 20
     clock.advance(19)
-    assert trace == [4]
+    assert trace == [7]
     clock.advance(2)
-    assert trace == [4, 24]
+    assert trace == [7, 27.5]
     h.destroy()
 
 
-def test_a_first_time_out_counts_from_the_last_activity(
+def test_an_old_handle_gets_the_whole_of_its_first_period(
     clock: VirtualBackend, ends: Any, trace: Trace
 ) -> None:
-    h = Handle(ends[0], on_timeout=lambda h: trace(clock.elapsed))
-    h.read_each("line", lambda h, line: trace(line))
-    clock.advance(5)
-    ends[1].send(b"x\n")
-    clock.advance(1)
-    h.timeout = 2
-    clock.advance(10)
-    assert trace[:2] == [b"x", 7]
-    h.destroy()
-
-
-def test_an_old_handle_is_reset_before_its_new_time_out(
-    clock: VirtualBackend, ends: Any, trace: Trace
-) -> None:
-    """USER-15: what a connection cache does."""
+    """What a connection cache does."""
     h = Handle(ends[0], on_timeout=lambda h: trace(clock.elapsed))
     clock.advance(50)
-    h.timeout_reset()
     h.timeout = 5
     clock.advance(4)
     assert trace == []
@@ -209,7 +194,50 @@ def test_without_any_callback_an_awaited_read_is_told(clock: VirtualBackend, end
     with pytest.raises(TimeoutError, match="read_timeout of 1 s has passed"):
         h.push_read("line").recv()
     assert clock.elapsed == 1
-    assert h.is_destroyed
+    assert not h.is_destroyed
+    h.destroy()
+
+
+@pytest.mark.parametrize("listens", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "told"), [("timeout", "rw"), ("read_timeout", "r"), ("write_timeout", "w")]
+)
+def test_it_reaches_whoever_awaits_and_on_error_once(
+    clock: VirtualBackend, ends: Any, trace: Trace, kind: str, told: str, listens: bool
+) -> None:
+    options: dict[str, Any] = {kind: 2}
+    if listens:
+        options["on_error"] = lambda h, error: trace(type(error), error.fatal)
+    ends[0].capacity = ends[1].capacity = 1
+    h = Handle(ends[0], **options)
+    h.push_write(b"never read")
+    read, drained = h.push_read("line"), h.drained()
+    clock.advance(3)
+    assert ("r" in told) is isinstance(read.error, HandleTimedOut)
+    assert ("w" in told) is isinstance(drained.error, HandleTimedOut)
+    assert h.statistics().requests == ("r" not in told)
+    assert trace == ([(HandleTimedOut, False)] if listens else [])
+    assert not h.is_destroyed
+    h.linger = 0
+    h.destroy()
+    if told != "rw":
+        clock.advance(0)
+        assert (drained if told == "r" else read).error
+
+
+def test_what_comes_after_a_timeout_is_read_by_the_next_request(
+    clock: VirtualBackend, ends: Any, trace: Trace
+) -> None:
+    h = Handle(ends[0], read_timeout=2)
+    ends[1].send(b"ha")
+    read = h.push_read("line")
+    h.push_read("line", lambda h, line: trace(line))
+    clock.advance(3)
+    assert isinstance(read.error, HandleTimedOut)
+    ends[1].send(b"lf\n")
+    clock.advance(1)
+    assert trace == [b"half"]
+    h.destroy()
 
 
 def test_a_callback_that_raises_is_called_again(

@@ -95,14 +95,18 @@ class Handle(ConnectingConnection):
             it, the end is a fatal :class:`UnexpectedEOF`. Writing goes on.
         on_drain: ``(handle)``: no more than *low_water_mark* octets are unsent. Once for each
             time that this becomes true, and once when it is set.
-        on_timeout, on_read_timeout, on_write_timeout: ``(handle)``: the time-out has passed.
-            Without it: a :class:`HandleTimedOut`, which is not fatal.
+        on_timeout, on_read_timeout, on_write_timeout: ``(handle)``: the timeout has passed.
+            Without it a :class:`HandleTimedOut`, which is not fatal, is raised in all awaited
+            reads (*timeout*, *read_timeout*), which are taken back, and in all ``drained()``
+            (*timeout*, *write_timeout*); then ``on_error`` is called, once. With none of these
+            the handle is destroyed.
         on_tls_started: ``(handle, error)``: the handshake is done, error is None; or it failed.
             Then the handle is not destroyed, and nothing can be done with it but that.
         on_tls_stopped: ``(handle)``: TLS is over, clear text goes on, unless ``start_tls`` is
             called here. Without it, the peer's wish to stop TLS is the end of its stream.
         timeout, read_timeout, write_timeout: Seconds without any activity, without reading,
             without writing; 0 or None for no limit. Active even while nothing is queued.
+            Setting one begins its period anew.
         max_read_buffer: How many octets may remain unread after the readers had their chance;
             more is fatal (:class:`BufferLimitExceeded`). None for no limit.
         max_write_buffer: How many octets may remain unsent, likewise. None, the default, means

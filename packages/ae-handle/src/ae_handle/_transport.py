@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import ae_core as ae
 
 from ._errors import HandleTimedOut, TransportError
-from ._phases import BROKEN, DESTROYED, DUE_FAIL, FAILED, OPEN
+from ._phases import BROKEN, DESTROYED, DUE_FAIL, DUE_READ, FAILED, OPEN
 from ._protocol.inactivity import ANY, READ, TIMEOUTS, WRITE, Inactivity
 from ._streams.adapters import watch
 from ._streams.closing import close, close_in_background
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from ae_core.abc import Backend
 
+    from ._protocol.read_queue import PendingRequest
     from ._tls.layer import TlsLayer
 
 _TCP: Final = socket.IPPROTO_TCP
@@ -301,8 +302,10 @@ class Transport(Work):
     def _set_period(self, kind: int, period: float) -> None:
         if self._phase >= FAILED or (self._inactivity is None and not period):
             return
-        self._get_inactivity().set_period(kind, period)
+        inactivity = self._get_inactivity()
+        inactivity.set_period(kind, period)
         if self._phase == OPEN:
+            inactivity.reset(kind, self._clock())
             self._restart_inactivity_timer()
 
     def _set_timeout_callback(self, kind: int, callback: Any) -> None:
@@ -327,6 +330,22 @@ class Transport(Work):
             self._timer_at = at
             self._timer = ae.timer(max(0.0, at - self._clock()), self._events.on_inactivity_timer)
 
+    def _timed_out(self, kind: int, error: HandleTimedOut) -> None:
+        """Tell whoever awaits what did not happen, then ``on_error``; with neither, end."""
+        told: list[PendingRequest] = []
+        if kind != WRITE:
+            told += self._read.withdraw_pending()
+        if kind != READ:
+            told += self._write.take_waiters()
+        for request in told:
+            request.throw(error)
+        if self._on_error is not None or not told:
+            self._fail(error)
+        if self._phase == OPEN and not self._read.dispatching:
+            self._update_interest()
+            if self._read.buffer:
+                self._note_due(DUE_READ)
+
     def _check_inactivity(self) -> None:
         """The timer has fired: call back for the timeouts that are due."""
         self._timer = None
@@ -339,7 +358,7 @@ class Transport(Work):
             callback = inactivity.callbacks[kind]
             if callback is None:
                 text = f"{TIMEOUTS[kind]} of {inactivity.periods[kind]:g} s has passed"
-                self._fail(HandleTimedOut(text))
+                self._timed_out(kind, HandleTimedOut(text))
             else:
                 try:
                     callback(self)

@@ -108,6 +108,18 @@ class ReadQueue:
                     return True
         return False
 
+    def remove_pending(self) -> list[PendingRequest]:
+        """Remove the requests of coroutines and return them, in order."""
+        entries = [] if self.reader is None else [(self.reader, self.callback), *(self.more or ())]
+        self.reader = self.callback = self.more = None
+        pending = []
+        for reader, callback in entries:
+            if isinstance(callback, PendingRequest):
+                pending.append(callback)
+            else:
+                self.push(reader, callback)
+        return pending
+
     def clear(self) -> list[Any]:
         """Remove everything and return the callbacks, in order."""
         if self.reader is None:

@@ -221,6 +221,13 @@ class ReadSide(LineBatches):
         self.queue.remove(request)
         return False
 
+    def withdraw_pending(self) -> list[PendingRequest]:
+        """Take all requests of coroutines back and return them; the others stay."""
+        pending = self.queue.remove_pending()
+        if pending:
+            self.buffer.reset_scan()
+        return pending
+
     def set_standing_reader(self, reader: Any, callback: Any) -> None:
         """Give every item to *callback* from now on, instead of calling ``on_read``."""
         self.forget_standing_reader()
