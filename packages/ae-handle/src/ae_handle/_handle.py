@@ -605,7 +605,8 @@ class Handle(ConnectingConnection):
         **Lifetime**: the handle lives until then.
         """
         awaited = Awaited(self, "everything sent")
-        condvar: Any = awaited.condvar
+        condvar: CondVar[None] | None = awaited.condvar
+        assert condvar is not None
         write = self._write
         if self._phase >= FAILED or write.error is not None:
             ae.postpone(FailPending([awaited], self._reason()))
