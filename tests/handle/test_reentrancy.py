@@ -189,7 +189,9 @@ def connecting(world: World, monkeypatch: pytest.MonkeyPatch, **options: Any) ->
     ours, peer = memory_pair()
     condvar: ae.CondVar[Any] = ae.CondVar()
 
-    def tcp_connect(host: str, service: Any, connected: Any, on_prepare: Any = None) -> Any:
+    def tcp_connect(
+        host: str, service: Any, connected: Any, on_prepare: Any = None, **rest: Any
+    ) -> Any:
         def answer() -> None:
             if on_prepare is not None:
                 on_prepare(ours)

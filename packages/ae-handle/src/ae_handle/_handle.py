@@ -457,7 +457,7 @@ class Handle(ConnectingConnection):
         if frame.__class__ is TlsAutostart:
             request: AwaitedRead = _AwaitedStartTls(self, frame, remembering)
         else:
-            request = AwaitedRead(self, f"read {reader!r}", remembering)
+            request = AwaitedRead(self, f"read {reader!r} from", remembering)
         return self._request_read(remembering, request, line=frame is LINE, front=front)
 
     def _request_read(
@@ -604,7 +604,7 @@ class Handle(ConnectingConnection):
 
         **Lifetime**: the handle lives until then.
         """
-        awaited = Awaited(self, "everything sent")
+        awaited = Awaited(self, "everything sent to")
         condvar: CondVar[None] | None = awaited.condvar
         assert condvar is not None
         write = self._write
@@ -738,7 +738,7 @@ class _AwaitedStartTls(AwaitedRead):
     __slots__ = ("_request",)
 
     def __init__(self, handle: Handle, request: TlsAutostart, remembering: Remembering) -> None:
-        super().__init__(handle, request, remembering)
+        super().__init__(handle, f"read {request!r} from", remembering)
         self._request = request
 
     def __call__(self, handle: Any, value: Any, /) -> None:

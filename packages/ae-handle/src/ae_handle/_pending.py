@@ -50,12 +50,12 @@ class Awaited(PendingRequest):
 
     Args:
         handle: The handle, which lives until the operation has ended.
-        what: What it does, for people.
+        what: What it does, for people; the name of the peer follows.
     """
 
     __slots__ = ("_events", "_what", "condvar", "handle")
 
-    def __init__(self, handle: AwaitedHandle, what: object) -> None:
+    def __init__(self, handle: AwaitedHandle, what: str) -> None:
         self.handle: AwaitedHandle | None = handle
         self._events = handle._events
         self._what = what
@@ -103,8 +103,7 @@ class Awaited(PendingRequest):
 
     def _describe(self) -> str:
         handle = self._events()
-        what = self._what if isinstance(self._what, str) else f"read {self._what!r}"
-        return what if handle is None else f"{what} from {handle._peer_text()}"
+        return self._what if handle is None else f"{self._what} {handle._peer_text()}"
 
 
 # Theory of operation of reads that are awaited
@@ -186,7 +185,7 @@ class AwaitedRead(Awaited):
 
     __slots__ = ("_delivered", "remembering")
 
-    def __init__(self, handle: AwaitedHandle, what: object, remembering: Remembering) -> None:
+    def __init__(self, handle: AwaitedHandle, what: str, remembering: Remembering) -> None:
         self.remembering = remembering
         super().__init__(handle, what)
 
@@ -229,7 +228,7 @@ class Next(AwaitedRead):
 
     accepts_end = True
 
-    def __init__(self, handle: AwaitedHandle, what: object, each: Each[Any]) -> None:
+    def __init__(self, handle: AwaitedHandle, what: str, each: Each[Any]) -> None:
         self._each = each
         super().__init__(handle, what, each.remembering)
 
@@ -240,12 +239,13 @@ class Next(AwaitedRead):
 class Each(Generic[T]):
     """The asynchronous iterator of :meth:`Handle.each`."""
 
-    __slots__ = ("_ended", "_handle", "_kept", "_reader", "remembering")
+    __slots__ = ("_ended", "_handle", "_kept", "_reader", "_what", "remembering")
 
     def __init__(self, handle: AwaitedHandle, reader: Any) -> None:
         self._ended = False
         self._handle = handle
         self._reader = reader
+        self._what = "read 'line' from" if reader is LINE else f"read {reader!r} from"
         self._kept: Any = NEED_MORE  # an item that was not taken and cannot go back
         self.remembering = Remembering(reader)
         handle._read.iterator_started()
@@ -265,7 +265,7 @@ class Each(Generic[T]):
         if value is not NEED_MORE:
             result: T = value
             return result
-        request = Next(handle, self._reader, self)
+        request = Next(handle, self._what, self)
         try:
             value = await handle._request_read(self.remembering, request, line=self._reader is LINE)
         except UnexpectedEOF:
