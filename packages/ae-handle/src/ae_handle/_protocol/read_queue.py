@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ("END", "PendingRequest", "ReadQueue")
+__all__ = ("END", "PendingRequest", "ReadQueue", "at_eof")
 
 from collections import deque
 from enum import Enum
 from typing import Any, Final
+
+from .._buffers.read_buffer import NEED_MORE
+from .._errors import BadMessage
 
 # Theory of operation
 # -------------------
@@ -130,3 +133,15 @@ class ReadQueue:
             callbacks += [callback for _, callback in self.more]
             self.more = None
         return callbacks
+
+
+def at_eof(reader: Any, buf: Any) -> Any:
+    """Return what the end of the stream makes complete, or END."""
+    finish = getattr(reader, "at_eof", None)
+    if finish is None:
+        return END
+    try:
+        value = finish(buf)
+    except BadMessage:
+        return END
+    return END if value is NEED_MORE else value

@@ -14,7 +14,7 @@ from .._buffers.read_buffer import NEED_MORE, ReadBuffer
 from .._errors import BadMessage, BufferLimitExceeded, UnexpectedEOF
 from .._phases import BROKEN, DISPATCHING, ENDED, GUARDED, IDLE, NOT_ENDED, TOLD
 from .line_batch import LineBatches
-from .read_queue import END, PendingRequest, ReadQueue
+from .read_queue import END, PendingRequest, ReadQueue, at_eof
 from .registry import LINE
 
 if TYPE_CHECKING:
@@ -530,7 +530,7 @@ class ReadSide(LineBatches):
         buf = self.buffer
         reader = queue.reader
         if reader is not None:
-            value = _at_eof(reader, buf) if buf._data else END
+            value = at_eof(reader, buf) if buf._data else END
             if value is not END:
                 self.call(owner, queue.advance(), value)
             elif getattr(queue.callback, "accepts_end", False) and not buf._data:
@@ -542,7 +542,7 @@ class ReadSide(LineBatches):
                 owner._fail(UnexpectedEOF(self._left(why) if buf._data else why))
                 return False
         elif self.each_reader is not None and buf._data:
-            value = _at_eof(self.each_reader, buf)
+            value = at_eof(self.each_reader, buf)
             if value is not END:
                 self.call(owner, self.each_callback, value)
             elif buf._data:
@@ -591,15 +591,3 @@ class ReadSide(LineBatches):
         self.dispatching = IDLE
         self.line_batch = None
         return pending
-
-
-def _at_eof(reader: Any, buf: Any) -> Any:
-    """Return what the end of the stream makes complete, or END."""
-    at_eof = getattr(reader, "at_eof", None)
-    if at_eof is None:
-        return END
-    try:
-        value = at_eof(buf)
-    except BadMessage:
-        return END
-    return END if value is NEED_MORE else value
