@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __all__ = ("connect",)
 
+from ._async import condvar
 from ._base import log, public
 from ._detection import current
 
@@ -22,6 +23,7 @@ def connect(package: ModuleType) -> None:
     public.package = package
     log.load_engine = _load_logs
     log.loop_time = current.cached_time
+    condvar.load_bridges = _load_bridges
     current.on_first_detection = _start_aids
 
 
@@ -29,6 +31,12 @@ def _load_logs() -> Any:
     from . import logs
 
     return logs
+
+
+def _load_bridges() -> Any:
+    from ._async import bridges
+
+    return bridges
 
 
 def _start_aids() -> None:

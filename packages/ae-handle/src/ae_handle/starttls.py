@@ -131,7 +131,7 @@ async def _ftp(handle: Handle, host: str) -> None:
 
 async def _sieve(handle: Handle, host: str) -> None:
     """Go through capabilities and STARTTLS (RFC 5804 2.2)."""
-    capabilities = []
+    capabilities: list[bytes] = []
     line = await _line(handle)
     while line.startswith(b'"') and len(capabilities) < _MOST_CAPABILITIES:
         capabilities.append(line.upper())

@@ -117,6 +117,15 @@ _depths: dict[int, int] = {}
 _left: dict[int, deque[CondVar[Any]]] = {}
 
 
+def no_bridges() -> Any:
+    """Refuse: the package is not complete yet."""
+    raise ImportError("ae_core is being imported")
+
+
+#: Set by ``_wiring``: imports ``bridges``, which stands above this file.
+load_bridges: Callable[[], Any] = no_bridges
+
+
 class CondVar(Generic[T]):
     """A value, or an error, that will be there later.
 
@@ -550,9 +559,8 @@ class CondVar(Generic[T]):
         Raises:
             RuntimeError: No loop of asyncio runs in this thread.
         """
-        from .bridges import as_future
-
-        return as_future(self)
+        future: asyncio.Future[T] = load_bridges().as_future(self)
+        return future
 
     def as_deferred(self) -> Any:
         """Return a Deferred of Twisted with the same outcome; as :meth:`as_future`.
@@ -563,18 +571,15 @@ class CondVar(Generic[T]):
         Raises:
             ImportError: Twisted is not installed.
         """
-        from .bridges import as_deferred
-
-        return as_deferred(self)
+        return load_bridges().as_deferred(self)
 
     def as_concurrent_future(self) -> concurrent.futures.Future[T]:
         """Return a future for other threads, with the same outcome; as :meth:`as_future`.
 
         Other threads may wait for it and cancel it. Waiting in this thread waits for ever.
         """
-        from .bridges import as_concurrent_future
-
-        return as_concurrent_future(self)
+        future: concurrent.futures.Future[T] = load_bridges().as_concurrent_future(self)
+        return future
 
     # ------------------------------------------------------------------ groups
 

@@ -26,12 +26,13 @@ import sys
 from os import getpid
 
 from .._base import environ
-from .._base.errors import BackendUnavailable, WrongLoop
+from .._base.errors import BackendUnavailable, BlockingNotAllowed, WrongLoop
 from .._base.thread_identity import get_ident, in_main_thread, local
 from .._loop.backend import Backend
 from .._loop.exception_hook import report
 from .._loop.interrupts import after_fork
 from .._loop.state import LoopState
+from .needs import alive, running_host, services_of
 from .table import BACKENDS, LOADED_BY_US, BackendSpec
 
 TYPE_CHECKING = False
@@ -115,9 +116,7 @@ def current_loop(blocking: bool = False) -> LoopState:
                 if not core.is_own_loop:
                     _look_around(core)
                 return core
-            from .leaving import leave_for
-
-            leave_for(foreign, core, blocking)
+            _leave_for(foreign, core, blocking)
         elif core.backend.ended():
             core.close()  # its watchers are dead
         elif not core.closed:
@@ -238,8 +237,6 @@ def _foreign(core: LoopState) -> str | None:
     if ours != "trio" and trio_runs():
         return "trio"
     if core.is_own_loop and not core.chosen and core.hostless == -1:
-        from .leaving import running_host
-
         return running_host()
     return None
 
@@ -388,6 +385,45 @@ def cached_time() -> float | None:
     """Return the time at which the loop of this thread woke up; None if there is no live loop."""
     core = existing_loop()
     return None if core is None or core.closed else core.backend.now()
+
+
+def leave(core: LoopState) -> None:
+    """End the binding to a loop that nobody needs; services of our own follow to the next."""
+    services = services_of(core)
+    if existing_loop() is core:
+        put_back(None, None if main_core() is core else main_core())
+    core.close()
+    on_next_binding.extend(service.move for service in services)
+
+
+def _leave_for(foreign: str, core: LoopState, blocking: bool) -> None:
+    """Leave the loop of *core* for *foreign*, which runs in this thread.
+
+    Raises:
+        WrongLoop, BlockingNotAllowed: It is needed, or was chosen.
+    """
+    ours = core.backend.name
+    text = (
+        f"the {foreign} loop runs in this thread, but the thread is bound to the {ours} loop "
+        f"({core.backend.reason})"
+    )
+    if core.runner.blocked:
+        text += f", inside a recv() of which {foreign} was started: its watchers stand still"
+    elif core.is_own_loop and not core.chosen:
+        needs = alive(core)
+        if not needs:
+            leave(core)
+            return
+        text += (
+            f", where {len(needs)} {'is' if len(needs) == 1 else 'are'} alive: "
+            f"{'; '.join(needs[:5])}{' ...' if needs[5:] else ''}: end that first, "
+            f"call ae_core.release(), or ae_core.use({foreign!r}) before the first watcher"
+        )
+    else:
+        text += f": call ae_core.release() first, or ae_core.use({foreign!r}) from the beginning"
+    if blocking:
+        raise BlockingNotAllowed(f"{text}; recv() would stop it: use 'await cv' there")
+    raise WrongLoop(text)
 
 
 # ---------------------------------------------------------------------- public
