@@ -32,6 +32,7 @@ from .._loop.backend import Backend
 from .._loop.exception_hook import report
 from .._loop.interrupts import after_fork
 from .._loop.state import LoopState
+from .hooks import PostDetect, waiting
 from .needs import alive, running_host, services_of
 from .table import BACKENDS, LOADED_BY_US, BackendSpec
 
@@ -73,7 +74,6 @@ class _Slot:
 # missing until then. Not a class derived from `local`: reading it would take twice as long.
 thread_state: Any = local()
 _main_core: LoopState | None = None  # the newest live core of the main thread
-_hooks: list[tuple[object, Callable[[], object]]] = []
 
 
 # ---------------------------------------------------------------------- the binding
@@ -506,25 +506,8 @@ def post_detect(callback: Callable[[], object]) -> PostDetect | None:
         return None
     guard = PostDetect()
     guard._entry = entry = (object(), callback)
-    _hooks.append(entry)
+    waiting.append(entry)
     return guard
-
-
-class PostDetect:
-    """The guard of a :func:`post_detect` callback that has not run yet."""
-
-    __slots__ = ("__weakref__", "_entry")
-
-    _entry: tuple[object, Callable[[], object]] | None
-
-    def cancel(self) -> None:
-        """Take the callback back. Idempotent."""
-        entry, self._entry = self._entry, None
-        if entry is not None and entry in _hooks:
-            _hooks.remove(entry)
-
-    def __del__(self) -> None:
-        self.cancel()
 
 
 _AIDS = ("AE_STRICT", "AE_VERBOSE", "AE_LOG", "AE_DEBUG_WRAP", "AE_DEBUG_SHELL")
@@ -546,8 +529,8 @@ def _after_detection() -> None:
         _aids_done = True
         if any(map(environ.get, _AIDS)):
             on_first_detection()
-    hooks = _hooks.copy()
-    _hooks.clear()
+    hooks = waiting.copy()
+    waiting.clear()
     for _, callback in hooks:
         try:
             callback()
