@@ -97,10 +97,11 @@ def test_a_time_out_ends_a_wait(backend: Backend) -> None:
         try:
             await a.push_read("line")
         except HandleTimedOut:
-            assert a.is_destroyed
+            assert not a.is_destroyed  # who waited was told
         else:
             raise AssertionError("nothing was sent")
         finally:
+            a.destroy()
             b.destroy()
 
     ae.run(main())
