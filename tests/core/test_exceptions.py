@@ -55,10 +55,14 @@ KINDS: dict[str, Callable[[Any, Any], Any]] = {
     "child": lambda things, callback: ae.child(things.exits(0), callback),
     "idle": lambda things, callback: ae.idle(callback),
     "postpone": lambda things, callback: ae.postpone(callback),  # type: ignore[func-returns-value]
-    "threadsafe": lambda things, callback: ae.call_threadsafe(callback),  # type: ignore[func-returns-value]
+    "threadsafe": lambda things, callback: unheard(ae.call_threadsafe(callback)),  # type: ignore[func-returns-value]
     "condvar": lambda things, callback: ae.postpone(ae.CondVar(callback).send),  # type: ignore[func-returns-value]
     "on_ready": lambda things, callback: ae.postpone(late(callback)),  # type: ignore[func-returns-value]
 }
+
+
+def unheard(future: Any) -> None:
+    """Drop *future*: nobody asks it for the error, which goes to the hook then."""
 
 
 def late(callback: Any) -> Callable[[], None]:

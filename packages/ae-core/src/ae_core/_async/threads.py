@@ -109,24 +109,40 @@ def call_threadsafe(
             core.closers.append(lambda kept=answers: _cancel_all(kept))  # type: ignore[misc]
         answers.add(answer)
 
+    # The traceback of an error keeps the frame of the call: if that kept the future, nobody would
+    # collect it, and the error would not be told.
+    held = [answer]
+
     def call() -> None:
-        if not answer.set_running_or_notify_cancel():
-            return
+        answer: Any = held.pop()
         try:
-            value = function(*args)
-            if isinstance(value, (CondVar, Coroutine)):
-                _follow(answer, as_condvar(value), core)
-                return
-        except BaseException as error:
-            answer.set_exception(error)
-            if isinstance(error, (KeyboardInterrupt, SystemExit)):
-                answer.asked = True  # it leaves by recv() or run()
-                raise
-        else:
-            answer.set_result(value)
+            if answer.set_running_or_notify_cancel():
+                _make(answer, function, args, core)
+        finally:
+            answer = None
 
     core.call_threadsafe(call)
     return answer
+
+
+def _make(
+    answer: _Answer | None, function: Callable[..., Any], args: tuple[Any, ...], core: LoopState
+) -> None:
+    """Make the call, and give its outcome to *answer*."""
+    assert answer is not None
+    try:
+        value = function(*args)
+        if isinstance(value, (CondVar, Coroutine)):
+            _follow(answer, as_condvar(value), core)
+        else:
+            answer.set_result(value)
+    except BaseException as error:
+        answer.set_exception(error)
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            answer.asked = True  # it leaves by recv() or run()
+            raise
+    finally:
+        answer = None
 
 
 def _follow(answer: _Answer, condvar: CondVar[Any], core: LoopState) -> None:
