@@ -91,12 +91,13 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("late", ["asyncio", "trio"])
-def test_a_loop_that_starts_after_ours_was_chosen_is_an_error_that_names_both(late: str) -> None:
+def test_a_loop_that_starts_while_ours_is_needed_is_an_error_that_names_both(late: str) -> None:
     needs(late)
     program = f"""
 import {late}
 import ae_core as ae
 ae.sleep(0).recv()
+kept = ae.timer(60, print)
 
 async def main():
     for use in (lambda: ae.timer(1, print), lambda: ae.sleep(1), ae.detect):

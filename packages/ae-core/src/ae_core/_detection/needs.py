@@ -93,11 +93,11 @@ def running_host() -> str | None:
         thread: Any = getattr(_modules.get(f"{binding}.QtCore"), "QThread", None)
         if thread is not None and thread.currentThread().loopLevel() > 0:
             return "qt"
-    glib: Any = _modules.get("gi.repository.GLib")
-    if glib is not None and glib.main_depth() > 0:
+    depth = getattr(_modules.get("gi.repository.GLib"), "main_depth", None)
+    if depth is not None and depth() > 0:
         return "glib"
     tkinter: Any = _modules.get("tkinter")
-    if tkinter is not None and _is_below(tkinter.Misc.mainloop, tkinter.mainloop):
+    if hasattr(tkinter, "Misc") and _is_below(tkinter.Misc.mainloop, tkinter.mainloop):
         return "tk"
     return None
 
