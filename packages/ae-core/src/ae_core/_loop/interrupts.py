@@ -65,6 +65,8 @@ class catching_sigint:
         if waker is None:
             waker = self._core.per_loop["interrupt"] = _Waker(self._core)
         self.fd = waker.fd
+        if _waits:
+            _waits[:] = filter(_goes_on, _waits)  # one may have been broken off at its end
         _waits.append(self)
         previous = _signal.set_wakeup_fd(self.fd, warn_on_full_buffer=False)
         if previous != -1:
@@ -100,6 +102,10 @@ class catching_sigint:
 _waits: list[catching_sigint] = []
 
 
+def _goes_on(wait: catching_sigint) -> bool:
+    return bool(wait._core.runner.blocked) and not wait._core.closed
+
+
 def is_ours(handler: object) -> bool:
     """Return whether *handler* is that of a wait, in progress or over."""
     return isinstance(getattr(handler, "__self__", None), catching_sigint)
@@ -108,7 +114,7 @@ def is_ours(handler: object) -> bool:
 def handler_in_force() -> Callable[[int, FrameType | None], object]:
     """Return the SIGINT handler that the waits in progress need; Python's own without any."""
     for wait in reversed(_waits):
-        if wait._catches:
+        if wait._catches and _goes_on(wait):
             return wait.on_sigint
     handler: Callable[[int, FrameType | None], object] = _signal.default_int_handler
     return handler
@@ -116,7 +122,10 @@ def handler_in_force() -> Callable[[int, FrameType | None], object]:
 
 def wakeup_in_force() -> int:
     """Return the signal wake-up descriptor that the waits in progress need; -1 without any."""
-    return _waits[-1].fd if _waits else -1
+    for wait in reversed(_waits):
+        if _goes_on(wait):
+            return wait.fd
+    return -1
 
 
 class _Waker:
