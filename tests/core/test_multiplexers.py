@@ -306,3 +306,18 @@ def test_the_loop_works_with_windows_select(monkeypatch: pytest.MonkeyPatch, tra
     finally:
         for sock in (sock for pair in pairs for sock in pair):
             sock.close()
+
+
+def test_a_number_that_is_opened_again_at_that_moment_is_no_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mux = _multiplexers.Select()
+    left, right = socket.socketpair()
+    with left, right:
+        mux.change(left.fileno(), 0, READ)
+
+        def closed_then(*args: object) -> tuple[list[int], list[int], list[int]]:
+            raise OSError(errno.EBADF, "closed when it was asked about, open when we look")
+
+        monkeypatch.setattr(select, "select", closed_then)
+        assert mux.wait(0.0) == []

@@ -219,11 +219,11 @@ class Select(Multiplexer):
             if self.windows:
                 return self._wait_windows(limit)
             read, write, _ = select.select(self._read, self._write, (), limit)
-        except OSError:
+        except OSError as error:
             closed = [(fd, INVALID) for fd in self._read | self._write if not _is_open(fd)]
-            if not closed:
+            if not closed and error.errno != errno.EBADF:
                 raise
-            return closed
+            return closed  # none: another thread has opened a file of that number meanwhile
         return [(fd, WRITE) for fd in write] + [(fd, READ) for fd in read]
 
     def _wait_windows(self, timeout: float | None) -> list[tuple[int, int]]:

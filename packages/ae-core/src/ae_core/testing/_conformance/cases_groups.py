@@ -179,8 +179,11 @@ async def it_takes_coroutines_only_and_only_inside_of_its_block(scene: Scene) ->
 
 @case("group")
 async def what_it_is_given_while_it_is_cancelled_never_runs(scene: Scene) -> None:
+    begun: CondVar[None] = CondVar()
+
     async def late(group: TaskGroup) -> None:
         try:
+            begun.send(None)
             await CondVar[None]()
         finally:
             scene.trace(group.spawn(_wait(scene, "late")).cancelled)
@@ -188,7 +191,7 @@ async def what_it_is_given_while_it_is_cancelled_never_runs(scene: Scene) -> Non
     async def work() -> None:
         async with TaskGroup() as group:
             group.spawn(late(group))
-            await sleep(0.001)
+            await begun
             raise ValueError
 
     with expect_raises(ExceptionGroup):
