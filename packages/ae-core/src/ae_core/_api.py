@@ -157,20 +157,21 @@ def timer(after: float, callback: Callable[[], object], *, interval: float = 0.0
         at = core.clock() + check_seconds(after)
     if not callable(callback):
         raise TypeError(f"expected a callable, got {callback!r}")
-    # TimerQueue.add(), written out; its figures stand there
+    # fast path: TimerQueue.add(), written out; its figures stand there
     context = copy_context()
+    timers = core.timers
     if interval == 0.0 and not context:
-        core.timers.last = number = core.timers.last + 1
-        core.timers.incoming[number] = at
-        core.timers.live[number] = callback
+        timers.last = number = timers.last + 1
+        timers.incoming[number] = at
+        timers.live[number] = callback
     else:
         interval = _check_interval(interval)
         entry = TimerEntry(callback, context if context else None, interval, at)
-        number = core.timers.add(at, entry)
+        number = timers.add(at, entry)
     if at < core.armed:
         core.rearm(at)
-    if number >= core.timers.tidy_at:
-        core.timers.tidy()
+    if number >= timers.tidy_at:
+        timers.tidy()
     watcher = TimerWatcher()
     watcher._number = number
     watcher._core = core
