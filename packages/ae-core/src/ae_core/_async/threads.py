@@ -114,9 +114,11 @@ def call_threadsafe(
     held = [answer]
 
     def call() -> None:
-        answer: Any = held.pop()
+        answer: Any = held[0] if held else None
         try:
-            if answer.set_running_or_notify_cancel():
+            # running: a signal handler has broken the call off before it was made
+            if answer is not None and (answer.running() or answer.set_running_or_notify_cancel()):
+                held.clear()
                 _make(answer, function, args, core)
         finally:
             answer = None

@@ -14,7 +14,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import trio
-from outcome import Error  # trio needs it
 from trio.lowlevel import TrioToken
 
 from .._base.errors import BackendUnavailable, BlockingNotAllowed, CancelledError
@@ -108,6 +107,8 @@ class TrioBackend(Backend):
         try:
             await trio.sleep_forever()
         finally:  # system tasks are cancelled when the main task has ended
+            from outcome import Error  # trio needs it
+
             runner.main_task_outcome = Error(error)
 
     # ------------------------------------------------------------------ waiting
