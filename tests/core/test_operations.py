@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import os
+import threading
 from collections.abc import Callable, Coroutine
 from importlib.util import find_spec
 from pathlib import Path
@@ -355,11 +357,23 @@ def test_a_file_that_is_opened_for_nobody_is_closed_again(
 ) -> None:
     close = os.close
     monkeypatch.setattr(os, "close", lambda fd: (trace("closed"), close(fd)))
+    awaited = threading.Event()
+    really_open = os.open
+
+    @functools.wraps(os.open)
+    def open_when_awaited(*args: Any) -> int:
+        assert awaited.wait(60)
+        return really_open(*args)
+
+    monkeypatch.setattr(os, "open", open_when_awaited)
     opened = ae.files.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
-    assert repr(opened) == f"<file call open({str(tmp_path / 'file')!r}), pending>"
-    task = begun(opened)
-    # behind the awaiter's own waker, and before the awaiter: it is delivered, and not taken
-    opened._wake_on_ready(task.cancel)
+    try:
+        assert repr(opened) == f"<file call open({str(tmp_path / 'file')!r}), pending>"
+        task = begun(opened)
+        # behind the awaiter's own waker, and before the awaiter: it is delivered, and not taken
+        opened._wake_on_ready(task.cancel)
+    finally:
+        awaited.set()
     with pytest.raises(ae.CancelledError):
         task.recv(60)
     assert trace == ["closed"]
