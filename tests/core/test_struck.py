@@ -218,7 +218,7 @@ def main(step: str, name: str, *multiplexer: str) -> int:
     options = {"multiplexer": multiplexer[0]} if multiplexer else {}
     try:
         count, wrong = failures(name, int(step), **options)
-    except ImportError:  # no library, which is BackendUnavailable, or none of two
+    except ae.BackendUnavailable:
         return 77
     print(*wrong, sep="\n", end="")
     print(f"right {count}" if not wrong else "")

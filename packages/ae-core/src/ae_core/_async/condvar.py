@@ -1,7 +1,7 @@
 """Condition variables: a result that is not there yet.
 
 One object serves three styles: callbacks (``on_ready``), blocking scripts (``recv``) and
-coroutines (``await``). How a coroutine waits on a foreign loop is in ``tasks``, how a
+coroutines (``await``). How a coroutine waits on a foreign loop is in ``awaiting``, how a
 thread blocks in ``_loop.blocking``.
 
 Long because callbacks, waiters and those who give up share one state, and every change of it

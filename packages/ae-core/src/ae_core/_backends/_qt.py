@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from .._base.descriptors import check_waitable
+from .._base.errors import BackendUnavailable
 from .._base.signal_errors import hearing_printed
 from .._loop.backend import Backend
 
@@ -41,7 +42,7 @@ def _binding() -> Any:
             return import_module(f"{name}.QtCore")
         except ImportError:
             continue
-    raise ImportError("neither PyQt6 nor PySide6 is installed")
+    raise BackendUnavailable("backend 'qt' needs PyQt6 or PySide6, and neither is installed")
 
 
 # The application that we have made, for as long as the process lives. The program's own ends when
