@@ -18,6 +18,7 @@ import gc
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -34,6 +35,7 @@ os.environ.setdefault("AE_STRICT_SLOW", "60")  # the machine may be busy
 
 import ae_core as ae
 from ae_core._detection.table import BACKENDS, BackendSpec
+from ae_core._loop.deadlock import _other_threads
 from ae_core.strict import _watchdog
 from ae_core.testing import LeakCheck, LoopChoice, Trace, loop_choices, release
 
@@ -263,6 +265,8 @@ def _nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
         choice.warm_up()
         ae.use(choice.backend, **choice.options())
         ae.detect()
+    # a fixture of wider scope must not keep a thread: no wait would be in vain beside it
+    assert not _other_threads(), f"threads before the test: {threading.enumerate()}"
     check = LeakCheck()
     before = watched()
     yield

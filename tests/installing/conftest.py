@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import http.server
 import os
 import re
 import shutil
 import subprocess
 import sys
 import sysconfig
-import threading
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -23,33 +20,40 @@ HOME = "https://anyevent-python.example"
 STRANGER = "1.9.0"  # within our ranges, and above any version of ours
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    """Serves files, and notes what was asked for."""
-
-    asked: list[str]
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        self.asked.append(self.path)
-
-
 @dataclass
 class Index:
     """A folder of distributions that is served, and the paths that it was asked for."""
 
     folder: Path
     url: str
-    asked: list[str] = field(default_factory=list)
+    log: Path
+    forgotten: int = 0
+
+    @property
+    def asked(self) -> list[str]:
+        """Return the paths of the requests since the last ``forget()``."""
+        text = self.log.read_text("utf-8")[self.forgotten :]
+        return re.findall(r'"(?:GET|HEAD) (\S+) HTTP', text)
+
+    def forget(self) -> None:
+        """Begin to note requests anew."""
+        self.forgotten = len(self.log.read_text("utf-8"))
 
 
 def serve(folder: Path) -> Iterator[Index]:
-    asked: list[str] = []
-    handler = type("Handler", (Quiet,), {"asked": asked})
-    with http.server.HTTPServer(("127.0.0.1", 0), partial(handler, directory=folder)) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        yield Index(folder, f"http://127.0.0.1:{server.server_port}", asked)
-        server.shutdown()
-        thread.join()
+    """Serve *folder* from a process of its own: a thread here would outlive a test."""
+    log = folder.with_name(f"{folder.name}.log")
+    command = [sys.executable, "-u", "-m", "http.server", "--bind", "127.0.0.1"]
+    command += ["--directory", str(folder), "0"]
+    with (
+        log.open("w", encoding="utf-8") as stderr,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as server,
+    ):
+        assert server.stdout is not None
+        found = re.search(r" port (\d+) ", server.stdout.readline())
+        assert found is not None
+        yield Index(folder, f"http://127.0.0.1:{found[1]}", log)
+        server.terminate()
 
 
 def make_index(folder: Path, *arguments: str) -> None:
@@ -151,7 +155,7 @@ class Place:
 @pytest.fixture
 def place(tmp_path: Path, public: Index) -> Place:
     """An empty environment, with nothing set but where the public index is."""
-    public.asked.clear()
+    public.forget()
     venv = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
     environment = {
