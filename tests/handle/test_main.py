@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -12,6 +13,10 @@ from typing import Any
 
 import pytest
 
+import ae_core as ae
+from ae_handle import Handle, serve
+from ae_handle.__main__ import _arguments
+from ae_socket import format_host_port
 from ae_socket.testing import refused_address, silent_address
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -116,3 +121,81 @@ def test_a_socks_proxy_is_asked(start: Start) -> None:
             assert sock.recv(100) == b"\5\1\0\3\x0btarget.test\0\7"
             sock.sendall(b"\5\0\0\1\0\0\0\0\0\0a greeting\n")
         assert program.communicate("", timeout=60)[0] == "a greeting\n"
+
+
+def secure_pop3(certificates: Any, welcome: bytes = b"+OK go\r\n") -> Callable[[Handle], Any]:
+    """Return a handler that speaks POP3 until STLS, and echoes what it hears in TLS."""
+
+    async def handler(handle: Handle) -> None:
+        handle.push_write(b"+OK hello\r\n")
+        assert await handle.push_read("line") == b"STLS"
+        handle.push_write(welcome)
+        if not welcome.startswith(b"+OK"):
+            await handle.drained()
+            return
+        handle.start_tls("accept", certificates.server())
+        async for line in handle.each("line"):
+            handle.push_write(line + b"\n")
+
+    return handler
+
+
+def test_tls_begins_after_the_words_of_a_protocol(certificates: Any) -> None:
+    trust = ["--starttls", "pop3", "--ca-file", certificates.ca, "--name", "peer.test"]
+    command = [sys.executable, "-W", "error", "-m", "ae_handle"]
+
+    async def main() -> None:
+        async with serve("127.0.0.1", 0, secure_pop3(certificates)) as served:
+            address = format_host_port(*served.address)
+            program = ae.run_cmd([*command, address, *trust], stdin=b"secret\n", capture=True)
+            await program
+            assert (program.stdout, program.stderr) == (b"secret\n", b"")
+            program = ae.run_cmd([*command, address, *trust, "--json"], stdin=b"a\n", capture=True)
+            await program
+            assert program.stdout is not None
+            assert json.loads(program.stdout.splitlines()[0])["tls"] is True
+            front = ["--listen", "127.0.0.1:0", "--relay", address]
+            ours, theirs = socket.socketpair()
+            async with Handle(ours) as told:
+                relaying = ae.run_cmd([*command, *front, *trust], stderr=theirs)
+                theirs.close()
+                where = (await told.push_read("line")).split()[-1].decode()
+            program = ae.run_cmd([*command, where], stdin=b"secret\n", capture=True)
+            await program
+            assert (program.stdout, program.stderr) == (b"secret\n", b"")
+            os.kill(relaying.pid, signal.SIGTERM)
+            assert await relaying == 0
+
+    ae.run(main())
+
+
+def test_a_server_that_refuses_starttls_hears_nothing_in_clear(certificates: Any) -> None:
+    command = [sys.executable, "-W", "error", "-m", "ae_handle", "--starttls", "pop3"]
+
+    async def main() -> None:
+        refusing = secure_pop3(certificates, b"-ERR no\r\n")
+        async with serve("127.0.0.1", 0, refusing) as served:
+            address = format_host_port(*served.address)
+            program = ae.run_cmd([*command, address], stdin=b"secret\n", capture=True)
+            await program
+            assert program.exit_code == 1
+            assert program.stderr is not None
+            assert b"does not offer STLS" in program.stderr
+
+    ae.run(main())
+
+
+def test_starttls_knows_the_port_and_is_refused_where_it_has_no_meaning(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert _arguments(["mail.test", "--starttls", "imap"]).target == ("mail.test", "143")
+    assert _arguments(["mail.test:1", "--starttls", "imap"]).target == ("mail.test", "1")
+    for words in (
+        ["mail.test:1", "--starttls", "telnet"],
+        ["mail.test:1", "--starttls", "imap", "--tls"],
+        ["--listen", "0", "--echo", "--starttls", "imap"],
+    ):
+        with pytest.raises(SystemExit) as left:
+            _arguments(words)
+        assert left.value.code == 2
+    assert "--starttls" in capsys.readouterr().err

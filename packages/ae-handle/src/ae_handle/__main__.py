@@ -1,6 +1,7 @@
 """``python -m ae_handle HOST PORT``: standard input to a connection and back, with TLS and proxies.
 
     python -m ae_handle HOST PORT            connect; with --tls, through --socks or --http-proxy
+    python -m ae_handle HOST --starttls smtp     speak SMTP until the server is ready for TLS
     python -m ae_handle --listen PORT --echo     send everybody back what they say
     python -m ae_handle --listen PORT --relay HOST:PORT     pass connections on
 
@@ -31,6 +32,7 @@ from ae_socket import (
 )
 
 from . import Handle, HandleError, HandleTimedOut, relay, serve
+from .starttls import PORTS, negotiate
 
 _CHUNK: Final = 65_536
 _TIMED_OUT: Final = 124  # as timeout(1)
@@ -73,8 +75,8 @@ class _Terminal:
         self._outside.close()
 
 
-def _address(text: str, *more: str) -> tuple[str, str]:
-    """Return host and service: ``HOST PORT``, ``HOST:PORT`` or ``/PATH``.
+def _address(text: str, *more: str, port: str | None = None) -> tuple[str, str]:
+    """Return host and service: ``HOST PORT``, ``HOST:PORT`` or ``/PATH``; *port* may be left out.
 
     Raises:
         ValueError: If it is none.
@@ -83,7 +85,7 @@ def _address(text: str, *more: str) -> tuple[str, str]:
         return text, more[0]
     if text.startswith("/"):
         return "unix/", text
-    found = parse_host_port(text)
+    found = parse_host_port(text, port)
     if found is None:
         raise ValueError(f"expected HOST:PORT, got {text!r}")
     return found
@@ -102,6 +104,12 @@ def _arguments(words: list[str]) -> argparse.Namespace:
     server.add_argument("--key", metavar="FILE", help="its key, if it is not in the same file")
     client = parser.add_argument_group("connecting, also for --relay")
     client.add_argument("--tls", action="store_true", help="speak TLS")
+    client.add_argument(
+        "--starttls",
+        choices=sorted(PORTS),
+        metavar="PROTOCOL",
+        help=f"begin in clear, and have the server start TLS: {', '.join(sorted(PORTS))}",
+    )
     client.add_argument("--name", help="whose certificate to expect, if not that of HOST")
     client.add_argument("--ca-file", metavar="FILE", help="whom to trust, instead of the system")
     client.add_argument("--insecure", action="store_true", help="trust anybody")
@@ -120,34 +128,47 @@ def _arguments(words: list[str]) -> argparse.Namespace:
         parser.error(f"expected HOST PORT, got {' '.join(options.address)}")
     if options.socks and options.http_proxy:
         parser.error("expected one proxy, got two")
-    if options.listen and options.address[0].isdigit() and len(options.address) == 1:
-        options.target = None, options.address[0]
+    if options.starttls and options.tls:
+        parser.error("expected --tls or --starttls, got both")
+    if options.starttls and options.echo:
+        parser.error("--starttls is for connecting: expected it with --relay or alone")
+    options.port = str(PORTS[options.starttls]) if options.starttls else None
+    if options.listen:
+        is_port = options.address[0].isdigit() and len(options.address) == 1
+        options.target = (None, options.address[0]) if is_port else _address(*options.address)
     else:
-        options.target = _address(*options.address)
+        options.target = _address(*options.address, port=options.port)
     return options
 
 
-def _connect(options: argparse.Namespace, target: tuple[str, str]) -> Handle:
+async def _connect(options: argparse.Namespace, target: tuple[str, str]) -> Handle:
+    """Return a handle that is connected or still connecting, to speak with *target*."""
     connector: Connector | None = None
     if options.socks:
         connector = socks5(_address(options.socks))
     elif options.http_proxy:
         connector = http_connect(_address(options.http_proxy))
     tls: dict[str, Any] = {}
-    if options.tls:
+    if options.tls or options.starttls:
         context = ssl.create_default_context(cafile=options.ca_file)
         if options.insecure:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
-        tls = {"tls": "connect", "tls_context": context, "peer_name": options.name}
+        tls = {"tls_context": context, "peer_name": options.name}
+    if options.tls:
+        tls["tls"] = "connect"
     seconds = options.timeout
-    return Handle(
+    handle = Handle(
         connect=target,
         connector=connector,
         on_prepare=lambda handle: seconds,
         timeout=seconds,
         **tls,
     )
+    if options.starttls:
+        await negotiate(handle, options.starttls, target[0])
+        handle.start_tls("connect")
+    return handle
 
 
 def _say(event: str, **facts: object) -> None:
@@ -156,7 +177,7 @@ def _say(event: str, **facts: object) -> None:
 
 async def _talk(options: argparse.Namespace) -> int:
     """Join the terminal and a connection."""
-    handle = _connect(options, options.target)
+    handle = await _connect(options, options.target)
     if not options.json:
         terminal = _Terminal()
         inside = Handle(terminal.sock)
@@ -170,7 +191,8 @@ async def _talk(options: argparse.Namespace) -> int:
             terminal.flush()
         return _BROKEN_PIPE if terminal.is_broken else 0
     await handle.drained()
-    _say("connected", address=format_host_port(*options.target), tls=options.tls)
+    is_secure = options.tls or options.starttls is not None
+    _say("connected", address=format_host_port(*options.target), tls=is_secure)
     terminal = _Terminal()
     typed = Handle(terminal.sock)
 
@@ -203,16 +225,20 @@ async def _listen(options: argparse.Namespace) -> int:
     if options.cert:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(options.cert, options.key)
-    target = _address(options.relay) if options.relay else None
-
-    def handler(handle: Handle) -> object:
-        if target is not None:
-            return relay(handle, _connect(options, target))
-        _echo(handle)
-        return None
-
     host, service = options.target
-    served = serve(host, service, handler, tls_context=context, timeout=options.timeout)
+    target = _address(options.relay, port=options.port) if options.relay else None
+
+    async def pass_on(handle: Handle) -> None:
+        assert target is not None
+        await relay(handle, await _connect(options, target))
+
+    served = serve(
+        host,
+        service,
+        pass_on if target else _echo,
+        tls_context=context,
+        timeout=options.timeout,
+    )
     for address in served.addresses:
         text = format_host_port(*address)
         if options.json:
