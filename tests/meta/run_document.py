@@ -5,11 +5,12 @@
 The blocks of one document share their names. Hosts and ports may be real-looking: every name leads
 to a server of ``examples/demo_servers.py`` on the loopback interface, by the well-known port, and
 the certificate of its throw-away authority is trusted. ``redis.example.com`` leads to a
-redis-server, ``irc.example.com`` to an ngircd, that is started for the document. Three marks, as
+redis-server, ``irc.example.com`` to an ngircd, that is started for the document. Four marks, as
 comments before a block:
 ``<!-- another program -->`` runs it in a thread of its own, where no loop is bound yet;
 ``<!-- on a screen -->`` leaves it to a run with ``--screen``, which runs nothing else and wants one
-such block; ``<!-- not run: REASON -->`` only compiles it. A block fenced as ``text`` right after
+such block; ``<!-- needs LIBRARY -->`` leaves it out where that is not installed;
+``<!-- not run: REASON -->`` only compiles it. A block fenced as ``text`` right after
 one holds the output it must have; ``...`` stands for any text.
 """
 
@@ -27,12 +28,13 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(
-    r"(?:^<!-- (?P<mark>another program|on a screen|not run: .+?) -->\n)?"
+    r"(?:^<!-- (?P<mark>another program|on a screen|needs \w+|not run: .+?) -->\n)?"
     r"^```python\n(?P<code>.*?)^```\n(?:\n?```text\n(?P<output>.*?)^```\n)?",
     re.MULTILINE | re.DOTALL,
 )
@@ -138,6 +140,11 @@ def run_block(code: str, line: int, name: str, namespace: dict[str, Any], mark: 
     return output.getvalue()
 
 
+def is_missing(mark: str) -> bool:
+    """Return whether a block needs a library that is not installed."""
+    return mark.startswith("needs ") and find_spec(mark.removeprefix("needs ")) is None
+
+
 @contextlib.contextmanager
 def demo_servers(folder: Path) -> Iterator[dict[int, int]]:
     """Serve what the document's host names stand for; give the port of each well-known one.
@@ -220,11 +227,12 @@ def main() -> int:
         namespace: dict[str, Any] = {"__name__": "__main__"}
         ran = 0
         for found in BLOCK.finditer(text):
-            if (found["mark"] == SCREEN) != on_screen:
+            mark = found["mark"] or ""
+            if (mark == SCREEN) != on_screen or is_missing(mark):
                 continue
             line = text.count("\n", 0, found.start("code"))
-            printed = run_block(found["code"], line, str(document), namespace, found["mark"] or "")
-            ran += not (found["mark"] or "").startswith("not run")
+            printed = run_block(found["code"], line, str(document), namespace, mark)
+            ran += not mark.startswith("not run")
             wanted = found["output"]
             if wanted is not None:
                 pattern = re.sub(r"([\[?*])", r"[\1]", wanted).replace("...", "*")

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ DOCUMENTS = sorted(path for place in PLACES for path in ROOT.glob(place))
 WITH_PROGRAMS = [path for path in DOCUMENTS if "```python\n" in path.read_text("utf-8")]
 SCREEN = "<!-- on a screen -->\n"
 WITH_WINDOWS = [path for path in WITH_PROGRAMS if SCREEN in path.read_text("utf-8")]
+NEEDS = re.compile(r"<!-- needs (\w+) -->\n")
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
 
@@ -41,6 +43,7 @@ def run_blocks(path: Path, count: int, *command: str) -> None:
 def test_the_programs_in_a_document_run(path: Path) -> None:
     text = path.read_text("utf-8")
     blocks = text.count("```python\n") - text.count("<!-- not run: ") - text.count(SCREEN)
+    blocks -= sum(find_spec(library) is None for library in NEEDS.findall(text))
     run_blocks(path, blocks, sys.executable, "-W", "error", str(RUNNER))
 
 
