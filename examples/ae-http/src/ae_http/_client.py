@@ -23,6 +23,7 @@ from ._url import parse_url
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from http.cookiejar import CookieJar
     from typing import Literal
 
     from ae_core import CondVar
@@ -42,6 +43,7 @@ class StreamOptions(TypedDict, total=False):
     max_body: int | None
     decode: bool
     proxy: ProxyChoice
+    expect_continue: float | None
 
 
 class CollectOptions(StreamOptions, total=False):
@@ -92,9 +94,16 @@ class Client(Scope):
             server that has answered on this connection before.
         proxy: The URL of a proxy, or a callable that gives it for a URL, as
             :func:`environment_proxy` does. None: no proxy.
+        expect_continue: Send the head of a request with a body first, with ``Expect:
+            100-continue``, and the body when the server asks for it, or after so many seconds
+            (many servers say nothing). A final response instead of that ends the request: the
+            body is not sent, not even begun. None: the body is sent at once.
         tls_context: Whom to trust for https: an ``ae_tls.Context``, an ``ssl.SSLContext``, or
             None for the default of the installed engine.
         connector: ``(host, port) -> CondVar[stream]``, to make the streams some other way.
+        cookies: An ``http.cookiejar.CookieJar``: what responses set goes into it, those of
+            redirects too, and each request has what it holds for its URL, unless a ``Cookie`` is
+            among the headers. None: no cookies.
 
     A client belongs to the thread that makes requests with it. :meth:`close` it, or use it in
     ``with`` or ``async with``: what is still under way then fails with :class:`ClientClosed`. If
@@ -124,8 +133,10 @@ class Client(Scope):
         keep_alive: bool = True,
         pipeline: int = 1,
         proxy: ProxyChoice = None,
+        expect_continue: float | None = None,
         tls_context: Any = None,
         connector: Connector | None = None,
+        cookies: CookieJar | None = None,
     ) -> None:
         given = check_fields(headers, of_client=True)
         names = {name.lower() for name, _ in given}
@@ -145,6 +156,7 @@ class Client(Scope):
         self._max_body = None if max_body is None else _count("max_body", max_body, 0)
         self._decode = bool(decode)
         self._proxy = proxy
+        self._expect_continue = _seconds("expect_continue", expect_continue)
         self._options = self._make_options("whole")
         idle = _seconds("idle_timeout", idle_timeout)
         self._pool = Pool(
@@ -159,6 +171,7 @@ class Client(Scope):
             max_head=_count("max_head", max_head, 64),
             pipeline=_count("pipeline", pipeline, 1),
             keeps=bool(keep_alive),
+            cookies=cookies,
         )
 
     # ------------------------------------------------------------------ requests
@@ -181,7 +194,8 @@ class Client(Scope):
                 file open for binary reading, which is sent in chunks as it is produced, unless
                 you give its Content-Length. An iterable that blocks, blocks the loop.
             headers: Fields for this request.
-            timeout, read_timeout, max_redirects, max_body, decode, proxy: See :class:`Client`.
+            timeout, read_timeout, max_redirects, max_body, decode, proxy, expect_continue: See
+                :class:`Client`.
             on_head: Called with the head of the response; not that of a redirect.
             on_data: Called with each piece of the body, which is then not collected.
 
@@ -277,7 +291,8 @@ class Client(Scope):
         if get_ident() != self._thread:
             raise RuntimeError("a client belongs to the thread that made it")
         pool = self._pool
-        if not headers and body is None and options.proxy is None and upgrade is None:
+        bare = not headers and body is None and options.proxy is None and upgrade is None
+        if bare and pool.cookies is None:
             proxy = None
             key = (method, url)
             request = self._plain.get(key)
@@ -301,6 +316,8 @@ class Client(Scope):
                 proxy=asked,
                 upgrade=upgrade,
                 close=not pool.keeps,
+                expect=options.expect_continue,
+                cookies=pool.cookies,
             )
         operation = Operation(pool, request, proxy, options)
         condvar = cast("CondVar[Any]", operation.condvar)
@@ -317,6 +334,7 @@ class Client(Scope):
         max_body: int | None = _UNSET,
         decode: bool = _UNSET,
         proxy: ProxyChoice = _UNSET,
+        expect_continue: float | None = _UNSET,
         on_head: Callable[[ResponseHead], object] | None = None,
         on_data: Callable[[bytes], object] | None = None,
     ) -> Options:
@@ -339,6 +357,9 @@ class Client(Scope):
             max_body=None if max_body is None else _count("max_body", max_body, 0),
             decode=self._decode if decode is _UNSET else bool(decode),
             proxy=self._proxy if proxy is _UNSET else proxy,
+            expect_continue=self._expect_continue
+            if expect_continue is _UNSET
+            else _seconds("expect_continue", expect_continue),
             on_head=on_head,
             on_data=on_data,
         )

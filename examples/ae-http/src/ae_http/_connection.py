@@ -129,6 +129,7 @@ class Connection:
         "_first",
         "_handle",
         "_head",
+        "_held",
         "_host",
         "_look",
         "_opening",
@@ -151,6 +152,7 @@ class Connection:
         self._head: Head | None = None
         self._trailers: Headers | None = None
         self._paused = False
+        self._held: ae.Watcher | None = None  # a body waits for the server's consent
         self._uploading: ae.CondVar[None] | None = None
         self._period: float | None = None
         self._reader = ResponseReader(host.pool.max_head)
@@ -237,11 +239,29 @@ class Connection:
             handle.timeout = self._period = exchange.read_timeout
         handle.push_write(request.wire)  # which is activity: the time-out starts again
         if request.body is not None:
-            if request.upload is not None:
-                self._uploading = ae.spawn(request.upload.send(handle))
-                self._uploading.on_ready(self._uploaded)
-            elif request.large_body:
-                handle.push_write(request.large_body)
+            if request.expect is None:
+                self._send_body()
+            else:
+                self._held = ae.timer(request.expect, self._send_body)
+
+    def _send_body(self) -> None:
+        """Send what follows the head of the last request."""
+        handle = self._handle
+        assert handle is not None
+        self._let_go()
+        request = self._exchanges[-1].request
+        if request.upload is not None:
+            self._uploading = ae.spawn(request.upload.send(handle))
+            self._uploading.on_ready(self._uploaded)
+        elif request.large_body:
+            handle.push_write(request.large_body)
+
+    def _let_go(self) -> bool:
+        """Return whether a body waited; it does not any more."""
+        held, self._held = self._held, None
+        if held is not None:
+            held.cancel()
+        return held is not None
 
     def _uploaded(self, uploading: ae.CondVar[None]) -> None:
         if uploading is not self._uploading:
@@ -275,9 +295,13 @@ class Connection:
             elif event is END:
                 self._ended()
             elif isinstance(event, Head):
-                if event.status != 100:  # we have not waited for it
+                if event.status != 100:
+                    if self._held is not None:
+                        self._held.cancel()  # the answer is there: the body is never sent
                     self._head = event
                     self._exchanges[0].got_head(event)
+                elif self._held is not None:
+                    self._send_body()
             elif isinstance(event, Headers):
                 self._trailers = event
             elif isinstance(event, HttpError):
@@ -307,7 +331,7 @@ class Connection:
         keep = head.headers.get("keep-alive")
         self.keep_for = None if keep is None else _keep_for(keep)
         uploading, self._uploading = self._uploading, None
-        sent = True
+        sent = not self._let_go()
         if uploading is not None:
             upload = exchange.request.upload
             sent = upload is not None and upload.complete
@@ -414,6 +438,7 @@ class Connection:
             self._opening = None
         handle, self._handle = self._handle, None
         uploading, self._uploading = self._uploading, None
+        self._let_go()
         if handle is not None:
             if self._exchanges or uploading is not None:
                 handle.linger = 0  # who asked is told; the rest of the request helps nobody

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import ae_core as ae
 
 from ._coding import Decoding, decoder_for
+from ._cookies import take_cookies
 from ._errors import (
     ConnectionLost,
     HttpError,
@@ -56,6 +57,7 @@ class Options:
 
     __slots__ = (
         "decode",
+        "expect_continue",
         "max_body",
         "max_redirects",
         "mode",
@@ -76,6 +78,7 @@ class Options:
         max_body: int | None,
         decode: bool,
         proxy: ProxyChoice,
+        expect_continue: float | None = None,
         on_head: Callable[[ResponseHead], object] | None = None,
         on_data: Callable[[bytes], object] | None = None,
     ) -> None:
@@ -86,6 +89,7 @@ class Options:
         self.max_body = max_body
         self.decode = decode
         self.proxy = proxy
+        self.expect_continue = expect_continue
         self.on_head = on_head
         self.on_data = on_data
 
@@ -177,9 +181,16 @@ class Operation:
     def got_head(self, head: Head) -> None:
         """The response has begun."""
         options = self._options
+        if self._pool.cookies is not None:
+            take_cookies(self._pool.cookies, self.request.target, head.headers)
         if options.max_redirects and is_redirect(head.status, head.headers):
             self._redirect = head
             self._size = 0
+            return
+        if head.status == 417 and self.request.may_drop_expectation:
+            self._drop_connection()
+            self.request = self.request.without_expectation()
+            self._pool.acquire(self)
             return
         self._head = head
         if options.decode and self.request.method != "HEAD":
@@ -354,6 +365,8 @@ class Operation:
                 defaults if target.origin == self._origin else public(defaults),
                 proxy=self.proxy if target.scheme == "http" else None,
                 close=not self._pool.keeps,
+                expect=options.expect_continue,
+                cookies=self._pool.cookies,
             )
         except InvalidRequest as error:
             self._fail(RedirectRefused(f"a redirect that cannot be followed: {error}"))

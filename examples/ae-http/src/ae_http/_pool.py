@@ -14,6 +14,8 @@ from ._errors import ClientClosed, HttpError
 from ._request import IDEMPOTENT
 
 if TYPE_CHECKING:
+    from http.cookiejar import CookieJar
+
     from ._opening import Connector
     from ._operation import Operation
     from ._url import Target
@@ -155,6 +157,7 @@ class Pool:
         "_timer_at",
         "connect_timeout",
         "connector",
+        "cookies",
         "defaults",
         "idle",
         "idle_timeout",
@@ -182,6 +185,7 @@ class Pool:
         max_head: int,
         pipeline: int,
         keeps: bool,
+        cookies: CookieJar | None,
     ) -> None:
         self.defaults = defaults
         self.user_agent = user_agent
@@ -194,6 +198,7 @@ class Pool:
         self.max_head = max_head
         self.pipeline = pipeline
         self.keeps: bool = keeps
+        self.cookies = cookies
         self._hosts: dict[tuple[object, ...], Host] = {}
         self._timer: ae.Watcher | None = None
         self._timer_at = 0.0

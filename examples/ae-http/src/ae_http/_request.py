@@ -7,12 +7,15 @@ __all__ = ("IDEMPOTENT", "Request", "check_fields", "make_request")
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from ._cookies import cookies_for
 from ._errors import InvalidRequest
 from ._headers import TOKEN, encode_fields
 from ._message import encode_head
 from ._upload import Upload, make_upload
 
 if TYPE_CHECKING:
+    from http.cookiejar import CookieJar
+
     from ._headers import HeadersInput
     from ._url import Target
 
@@ -37,6 +40,7 @@ _OURS: Final = frozenset(
 # Whoever gets one of these twice may heed the first or the last
 _ONCE: Final = frozenset({"authorization", "content-length", "host"})
 _PROTOCOL: Final = re.compile(f"{TOKEN.pattern}(?:/{TOKEN.pattern})?")
+_EXPECT: Final = b"\r\nExpect: 100-continue\r\n"
 _JOIN: Final = 65536  # a body up to this size is sent in one piece with the head
 
 
@@ -49,10 +53,12 @@ class Request:
         fields: The caller's header fields, checked.
         body: Octets, an upload, or None.
         wire: The head, and the body behind it if that is small; for a server.
+        expect: For how many seconds the body waits for the server to say that it wants it; None
+            if it does not wait.
         may_repeat: Whether asking twice does no harm, and is possible.
     """
 
-    __slots__ = ("body", "fields", "may_repeat", "method", "target", "wire")
+    __slots__ = ("body", "expect", "fields", "may_repeat", "method", "target", "wire")
 
     def __init__(
         self,
@@ -61,24 +67,41 @@ class Request:
         fields: list[tuple[str, str]],
         body: bytes | Upload | None,
         wire: bytes,
+        expect: float | None = None,
     ) -> None:
         self.method = method
         self.target = target
         self.fields = fields
         self.body = body
         self.wire = wire
+        self.expect = expect
         self.may_repeat: bool = method in IDEMPOTENT and not isinstance(body, Upload)
 
     @property
     def large_body(self) -> bytes:
         """The octets that follow ``wire``."""
         body = self.body
-        return body if isinstance(body, bytes) and len(body) > _JOIN else b""
+        if not isinstance(body, bytes) or (len(body) <= _JOIN and self.expect is None):
+            return b""
+        return body
 
     @property
     def upload(self) -> Upload | None:
         """What is to be produced behind ``wire``."""
         return self.body if isinstance(self.body, Upload) else None
+
+    @property
+    def may_drop_expectation(self) -> bool:
+        """Whether the body waits, and is still there to be sent without."""
+        return self.expect is not None and not (self.upload is not None and self.upload.started)
+
+    def without_expectation(self) -> Request:
+        """Return the same request, whose body does not wait (RFC 9110 10.1.1, 417)."""
+        # no value has a line break, so there is one such line
+        wire = self.wire.replace(_EXPECT, b"\r\n", 1)
+        if isinstance(self.body, bytes) and len(self.body) <= _JOIN:
+            wire += self.body
+        return Request(self.method, self.target, self.fields, self.body, wire)
 
 
 def check_fields(
@@ -119,6 +142,8 @@ def make_request(
     proxy: Target | None = None,
     upgrade: str | None = None,
     close: bool = False,
+    expect: float | None = None,
+    cookies: CookieJar | None = None,
 ) -> Request:
     """Return a checked request.
 
@@ -129,6 +154,8 @@ def make_request(
         proxy: The proxy that is to be asked with the whole URL.
         upgrade: The protocol to ask for.
         close: Ask the server to close the connection afterwards.
+        expect: For how many seconds a body waits for the server's consent; None: not at all.
+        cookies: The jar that is asked, unless there is a ``Cookie`` already.
 
     Raises:
         InvalidRequest: If it cannot be sent.
@@ -161,6 +188,8 @@ def make_request(
     if not any(name.lower() == "host" for name, _ in (*own, *wire_fields)):
         wire_fields.insert(0, ("Host", target.authority))
     wire_fields += own
+    if cookies is not None and not any(name.lower() == "cookie" for name, _ in wire_fields):
+        wire_fields += cookies_for(cookies, target)
     if proxy is not None and proxy.credentials is not None:
         wire_fields.append(("Proxy-Authorization", proxy.credentials))
     if isinstance(body, Upload):
@@ -173,7 +202,11 @@ def make_request(
     elif close:
         wire_fields.append(("Connection", "close"))
     asked = target.path if proxy is None else target.url
+    if not body:
+        expect = None
+    if expect is not None:
+        wire_fields.append(("Expect", "100-continue"))
     wire = encode_head(method, asked, wire_fields)
-    if isinstance(body, bytes) and len(body) <= _JOIN:
+    if isinstance(body, bytes) and len(body) <= _JOIN and expect is None:
         wire += body
-    return Request(method, target, fields, body, wire)
+    return Request(method, target, fields, body, wire, expect)
