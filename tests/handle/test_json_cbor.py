@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,69 +14,6 @@ from ae_handle import NEED_MORE, BadMessage, Cbor, Json, ReadBuffer
 from ae_handle.testing import check_cuts, check_reader
 
 cbor2 = pytest.importorskip("cbor2", reason="the extra ae-handle[cbor] is not installed")
-
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
-SUITE = sorted((DATA / "json" / "test_parsing").glob("*.json"))
-VECTORS = DATA / "cbor" / "appendix_a.json"
-
-# The same ground, for where the suites are not at hand.
-GOOD = [
-    b"[]", b"{}", b"0", b"-0", b"1e5", b"-1.5E-3", b'""', b'"\\u00e9\\n"', b"null", b"true",
-    b"false",
-    b" [1,2 ,3]\n", b'{"a":{"b":[null]}}', b'["]"]', b'["\\\\"]', b'["\\""]', b'{"}":"{"}',
-    '"\u00e9\U0001f600"'.encode(), b'[[[[]]]]',
-]  # fmt: skip
-BAD = [
-    b"", b" ", b"[", b"]", b"{", b"}", b'"', b"[1,]", b"[,1]", b"{,}", b'{"a"}', b'{"a":}',
-    b"{a:1}",
-    b"nul", b"nulll", b"True", b"NaN", b"Infinity", b"-", b"01", b"1.", b".5", b"+1", b"0x1", b"1e",
-    b"[1}", b"{]", b'["\t"]', b'["\\x"]', b"'a'", b"[1]x", b"\xef\xbb\xbf[]", b"\xff", b'["\xff"]',
-    b"[NaN]", b"/**/[]", b"[1,\n", b"[" * 100_000, b'{"a":' * 100_000, "[]".encode("utf-16"),
-]  # fmt: skip
-
-
-def document(data: bytes, step: int) -> bool:
-    """Whether *data*, arriving in pieces of *step*, is read as exactly one JSON value."""
-    read = Json()
-    buf = ReadBuffer()
-    values: list[Any] = []
-    try:
-        for i in range(0, len(data), step):
-            buf.feed(data[i : i + step])
-            while (value := read(buf)) is not NEED_MORE:
-                values.append(value)
-        while (value := read.at_eof(buf)) is not NEED_MORE:
-            values.append(value)
-    except BadMessage:
-        return False
-    return len(values) == 1 and not buf
-
-
-@pytest.mark.parametrize("step", [1, 7, 1 << 20])
-@pytest.mark.parametrize("data", GOOD)
-def test_json_is_accepted(data: bytes, step: int) -> None:
-    assert document(data, step)
-
-
-@pytest.mark.parametrize("step", [1, 7, 1 << 20])
-@pytest.mark.parametrize("data", BAD, ids=lambda data: repr(data[:20]))
-def test_what_is_no_json_is_refused(data: bytes, step: int) -> None:
-    assert not document(data, step)
-
-
-@pytest.mark.skipif(not SUITE, reason="JSONTestSuite is not at hand")
-@pytest.mark.parametrize("step", [1, 1 << 20])
-def test_the_json_test_suite(step: int) -> None:
-    wrong = []
-    count = {"y": 0, "n": 0, "i": 0}
-    for path in SUITE:
-        kind = path.name[0]
-        count[kind] += 1
-        accepted = document(path.read_bytes(), step)
-        if kind != "i" and accepted != (kind == "y"):
-            wrong.append(path.name)
-    assert wrong == []
-    assert count == {"y": 95, "n": 188, "i": 35}
 
 
 def test_values_stand_back_to_back() -> None:
@@ -180,16 +116,6 @@ def test_any_json_values_at_any_cuts(values: list[Any], cuts: list[int]) -> None
     assert got == values
 
 
-@given(st.binary(max_size=60))
-def test_json_reads_garbage_as_the_decoder_does(data: bytes) -> None:
-    accepted = document(data, 1)
-    assert accepted == document(data, 1000)
-    try:
-        json.loads(data.decode())
-    except ValueError:
-        assert not accepted
-
-
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}])
 def test_what_json_has_not_is_not_written(value: object) -> None:
     with pytest.raises((TypeError, ValueError)):
@@ -229,29 +155,6 @@ def test_a_coder_without_the_functions_is_refused(frame: Any) -> None:
 
 
 # ---------------------------------------------------------------------- CBOR
-
-
-@pytest.mark.skipif(not VECTORS.exists(), reason="the CBOR vectors are not at hand")
-def test_appendix_a_octet_by_octet() -> None:
-    vectors = json.loads(VECTORS.read_bytes())
-    refused = []
-    for vector in vectors:
-        wire = bytes.fromhex(vector["hex"])
-        buf = ReadBuffer()
-        try:
-            for i in range(len(wire)):
-                assert Cbor()(buf) is NEED_MORE, vector
-                buf.feed(wire[i : i + 1])
-            value = Cbor()(buf)
-        except BadMessage:
-            refused.append(vector["hex"])
-            continue
-        assert value is not NEED_MORE, vector
-        assert not buf, vector
-        if "decoded" in vector:
-            assert value == vector["decoded"], vector
-    assert len(vectors) > 80
-    assert refused == ["f818"]  # not well-formed since RFC 8949
 
 
 CBOR = [
