@@ -179,8 +179,13 @@ PACKETS: dict[str, tuple[int, bytes, Verdict | None]] = {
     "one-svcb": (SVCB, message(SVCB, record(ME, SVCB, b"\0\1\0" + b"\0\1\0\0" * 16000)), None),
     "most-that-is-read": (
         MX,
+        message(MX, *[record(b"\1a" * 3 + ME, MX, number(i)[2:] + ME) for i in range(500)]),
+        Verdict.ANSWERED,
+    ),
+    "more-names-than-are-read": (
+        MX,
         message(MX, *[record(b"\1a" * 50 + ME, MX, number(i)[2:] + ME) for i in range(500)]),
-        None,
+        Verdict.NEXT_STEP,
     ),
 }
 
@@ -215,8 +220,8 @@ def test_hostile_packets_get_a_verdict_soon(
     assert verdict in (Verdict.ANSWERED, Verdict.NEXT_STEP)
     assert expected in (None, verdict)
     # The promise is 5 ms, which the scorecard looks at; here only a hang is red. The best of
-    # five in processor time keeps a busy machine out of it.
-    took = min(timed(rdtype, wire) for _ in range(5))
+    # ten in processor time keeps a busy machine out of it.
+    took = min(timed(rdtype, wire) for _ in range(10))
     record_property("ms", round(1000 * took, 3))
     assert took < 0.1
 
@@ -249,8 +254,18 @@ def test_no_packet_takes_more_than_a_mebibyte_to_read(name: str) -> None:
 
 
 def timed(rdtype: int, wire: bytes) -> float:
+    """Return the processor's seconds of a lookup that gets *wire*: the verdict, and one reading."""
     began = time.process_time()
-    digest(rdtype, wire)
+    exchange = Exchange(question(rdtype), [("s", 1)], True, stream=True)
+    exchange.ident = b"id"
+    exchange.next_step()
+    exchange.judge(wire)
+    if exchange.reply is not None:
+        exchange.reply.lifetime()
+        if rdtype in (A, AAAA):
+            exchange.reply.read_addresses()
+        else:
+            exchange.reply.read(None)
     return time.process_time() - began
 
 

@@ -372,10 +372,15 @@ def test_the_negative_ttl_is_the_lesser_of_the_soas_own_and_its_minimum() -> Non
     assert (reading.values, reading.negative_ttl) == ([], 30)
 
 
+def test_an_address_that_is_there_twice_counts_once() -> None:
+    reading = _wire_fast.read_addresses(answer(ADDRESS, ADDRESS), QUESTION, A)
+    assert reading is not None
+    assert reading.values == ["192.0.2.1"]
+
+
 @pytest.mark.parametrize(
     "wire",
     [
-        pytest.param(answer(ADDRESS, ADDRESS), id="duplicate"),
         pytest.param(answer(b"\1x\0" + ADDRESS[2:]), id="foreign-owner"),
         pytest.param(answer(ADDRESS[:3] + b"\x10" + ADDRESS[4:]), id="other-type"),
         pytest.param(

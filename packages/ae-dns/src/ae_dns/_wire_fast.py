@@ -44,14 +44,15 @@ from typing import Final, NamedTuple
 #
 # The rule that makes the shortcut safe: this code must be *stricter* than
 # dnspython. Order of records other than alias, alias, address, address; an
-# unknown type in any section; a duplicate; an odd class, TTL or length; an
+# unknown type in any section; an odd class, TTL or length; an
 # EDNS option - all are legal and rare, and all are answered with "undecided".
 # A reply that is truly malformed is undecided too, so that there is one place
 # (`_wire_full`) that says what malformed means.
 #
 # A name costs up to 127 labels and 16 pointers, 25 us, and a hostile packet has room for
 # thousands of them. So names are remembered by where they start, and few that are
-# not known yet are followed: honest servers point to whole names that stand before.
+# not known yet are followed, fewer the longer they are: honest servers point to whole names
+# that stand before.
 
 A: Final = 1
 AAAA: Final = 28
@@ -74,8 +75,14 @@ _TROUBLES: Final = frozenset((_FORMERR, _SERVFAIL, _NOTIMP, _REFUSED))
 
 # So many names that nobody has read before are followed here; more are undecided.
 _MAX_UNKNOWN: Final = 60
-# The key under which the names of a packet keep how many more of them may be followed.
+# So many records may stand behind the answers; more make the reply malformed.
+MAX_EXTRA: Final = 2_000
+# The key under which the names of a packet keep what may yet be spent on following them.
 LEFT: Final = -1
+# A name that is followed costs its octets, which bound its labels, and this, for its pointers.
+NAME_COST: Final = 32
+# What may be spent on them here: on 60 names of the usual length; more is undecided.
+_MAX_SPENT: Final = 3_600
 
 _counts = struct.Struct(">HHHHH").unpack_from  # flags, qd, an, ns, ar; at offset 2
 _record = struct.Struct(">HHIH").unpack_from  # type, class, ttl, rdlength
@@ -337,6 +344,8 @@ def read_addresses(wire: bytes, question: bytes, rdtype: int) -> Reading | None:
 
 def _read_addresses(wire: bytes, question: bytes, rdtype: int) -> Reading | None:
     flags, _one, answers, authorities, additionals = _counts(wire, 2)
+    if authorities + additionals > MAX_EXTRA:
+        return None
     size = len(wire)
     pos = 12 + len(question)
     name = question[:-4]
@@ -383,12 +392,12 @@ def _read_addresses(wire: bytes, question: bytes, rdtype: int) -> Reading | None
             ttl = lifetime
         pos = end
     # dnspython's set of records drops duplicates.
-    if len(values) > 1 and len(set(values)) != len(values):
-        return None
+    if len(values) > 1:
+        values = list(dict.fromkeys(values))
     rcode = flags & 15
     negative: int | None = None
     edns = False
-    known = {LEFT: _MAX_UNKNOWN}
+    known = {LEFT: _MAX_SPENT}
     if authorities or additionals > 1:
         known |= names_in_question(question)
     if authorities:
@@ -459,7 +468,7 @@ def skip_name(wire: bytes, pos: int, known: dict[int, int]) -> int:
     *known* has the names that a pointer may lead to: where they start, and how long
     they are (plus 256 for each pointer in them). All of them end before *pos*, so pointers
     to them lead strictly backwards; one to elsewhere is for :func:`read_name` to judge, as
-    often as ``known[LEFT]`` allows.
+    long as ``known[LEFT]`` pays for it.
     """
     start = pos
     total = 0
@@ -474,10 +483,11 @@ def skip_name(wire: bytes, pos: int, known: dict[int, int]) -> int:
             target = (length & 63) << 8 | wire[pos + 1]
             rest = known.get(target)
             if rest is None or rest >> 8 > 14:
-                known[LEFT] -= 1
+                size = len(read_name(wire, start)[0])
+                known[LEFT] -= NAME_COST + size
                 if known[LEFT] < 0:
                     raise Undecided
-                rest = len(read_name(wire, start)[0]) - total | _pointers(wire, target) << 8
+                rest = size - total | _pointers(wire, target) << 8
                 known[target] = rest
             if total + (rest & 255) > 255:
                 raise Undecided
