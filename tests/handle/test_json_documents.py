@@ -83,9 +83,11 @@ NO_STRUCTURES = [
     "\x00[]", "\x1e[]", "[" * 100_000, '{"":' * 100_000, "[[" * 100 + "]" * 100,
 ]  # fmt: skip
 NO_WORDS = [
-    "n", "nu", "nul", "nulll", "NULL", "Null", "None", "nil", "t", "tru", "truee", "True", "TRUE",
-    "f", "fals", "falsee", "False", "FALSE", "undefined", "yes", "null1", "nullnull", "true false",
-    "[nul]", "[tru", "[fals", "[True]", "[nulltrue]", '{"a":nul}', '{"a":truth}',
+    *[word[:n] for word in WORDS for n in range(1, len(word))],
+    *[f"[{word[:-1]}" for word in WORDS], *[f"[{word[:-1]}]" for word in WORDS],
+    *[word + word[-1] for word in WORDS], *[word.title() for word in WORDS],
+    *[word.upper() for word in WORDS], "None", "nil", "undefined", "yes", "null1", "nullnull",
+    "true false", "[True]", "[nulltrue]", '{"a":truth}',
 ]  # fmt: skip
 NO_TEXT = [
     b"\xff", b"\x80", b"\xc3", b"[\xff]", b"[\xe9]", b"[\x80]", b"1\xe5", b"[1\xe5]", b"[1e1\xe5]",
