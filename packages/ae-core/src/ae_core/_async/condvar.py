@@ -18,7 +18,6 @@ from math import inf
 
 from .._base import thread_identity
 from .._base.seconds import check_seconds
-from .._base.signal_errors import repeatable
 from .._base.thread_identity import get_ident
 from .._loop.blocking import block
 
@@ -187,7 +186,7 @@ class CondVar(Generic[T]):
     _state: int
     _value: Any
     _callbacks: list[Callable[[CondVar[T]], object]] | deque[Callable[[CondVar[T]], object]] | None
-    _group_callback: Callable[[CondVar[T]], object] | None
+    _group_callback: Callable[[CondVar[T]], object]
     _traceback: TracebackType | None
     _unseen: _Unseen | None
 
@@ -212,9 +211,7 @@ class CondVar(Generic[T]):
                 self._callbacks = [callback]
             self._state = _PENDING
             self._count = 0
-            self._group_callback = None
             self._thread = get_ident()
-            self._unseen = None
             self._awaiters = _MEETING_POINT
             if cancel is not None or untaken is not None or describe is not None:
                 self._set_options(cancel, untaken, describe)
@@ -256,8 +253,7 @@ class CondVar(Generic[T]):
         if state == _PENDING:
             self._value = value
             self._state = _VALUE
-            if self._awaiters >= 0:
-                self._cancel = None
+            self._cancel = None
             if self._callbacks is not None:
                 try:
                     self._run_callbacks()
@@ -300,8 +296,7 @@ class CondVar(Generic[T]):
             self._value = error
             self._traceback = error.__traceback__
             self._state = _ERROR
-            if self._awaiters >= 0:
-                self._cancel = self._untaken = None
+            self._cancel = self._untaken = None
             self._unseen = _Unseen(error, self._name())
             if self._callbacks is not None:
                 try:
@@ -468,10 +463,12 @@ class CondVar(Generic[T]):
         Perl: ``$cv->cb``
         """
         _check_callable(callback)
-        if self._awaiters >= 0:
-            self._untaken = None  # what it is told of is taken
+        self._untaken = None  # what it is told of is taken
         if self._state == _PENDING:
-            self._add_waker(callback)
+            if self._callbacks is None:  # _add_waker(), written out
+                self._callbacks = [callback]
+            else:
+                self._callbacks.append(callback)
         else:
             try:
                 callback(self)
@@ -515,8 +512,7 @@ class CondVar(Generic[T]):
     def _result(self) -> T:
         state = self._state
         if state == _VALUE:
-            if self._awaiters >= 0:
-                self._untaken = None
+            self._untaken = None
             value: T = self._value
             return value
         if state == _ERROR:
@@ -612,7 +608,7 @@ class CondVar(Generic[T]):
             raise RuntimeError("end() without a matching begin()")
         self._count -= 1
         if self._count == 0:
-            callback = self._group_callback
+            callback = getattr(self, "_group_callback", None)
             if callback is None:
                 self.send()
                 return
@@ -627,14 +623,6 @@ class CondVar(Generic[T]):
 
     # ------------------------------------------------------------------ for the core
 
-    def _wake_on_ready(self, wake: Callable[[], None]) -> Callable[[CondVar[T]], object]:
-        @repeatable
-        def ready(_: CondVar[T]) -> None:
-            wake()
-
-        self._add_waker(ready)
-        return ready
-
     def _add_waker(self, callback: Callable[[CondVar[T]], object]) -> None:
         """Do :meth:`on_ready` while it is pending, for one that takes nothing by being called."""
         if self._callbacks is None:
@@ -643,7 +631,7 @@ class CondVar(Generic[T]):
             self._callbacks.append(callback)
 
     def _forget_wake(self, waiter: Callable[[CondVar[T]], object]) -> None:
-        """Take back what :meth:`_wake_on_ready` or ``on_ready`` added, if it is still there."""
+        """Take back what :meth:`_add_waker` or ``on_ready`` added, if it is still there."""
         if self._callbacks is not None and waiter in self._callbacks:
             self._callbacks.remove(waiter)
 

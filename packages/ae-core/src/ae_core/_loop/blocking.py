@@ -65,6 +65,9 @@ def block(core: LoopState, condvar: Waitable, timeout: float | None) -> None:
     io = core.io
 
     @repeatable
+    def on_ready(_: Waitable) -> None:
+        wake()
+
     def expire() -> None:
         nonlocal timed_out
         timed_out = True
@@ -77,7 +80,7 @@ def block(core: LoopState, condvar: Waitable, timeout: float | None) -> None:
 
     def is_stuck() -> bool:
         nonlocal stuck
-        if core.io.writers or core.calls.postponed or core.calls.owed or core.timers.live:
+        if core.timers.live or io.writers or core.calls.postponed or core.calls.owed:
             return False
         pause = core.deadlock_grace()
         if pause is None:
@@ -89,35 +92,37 @@ def block(core: LoopState, condvar: Waitable, timeout: float | None) -> None:
 
     # What a signal handler raises strikes between any two lines: each step can be taken back
     # whether or not it was taken.
-    timer = waiter = None
+    timer = None
+    waits = False
     interrupted = False
     wake = backend.waker()
     try:
-        core.runner.blocked.add(expire)
+        runner.blocked.add(on_ready)
         if timeout is not None:
-            timer = core.timer(timeout, expire)
+            timer = core.timer(timeout, repeatable(expire))
         condvar._enter()
-        waiter = condvar._wake_on_ready(wake)
+        waits = True
+        condvar._add_waker(on_ready)
         with catching_sigint(core):
             core.resume()  # whatever was broken off by what a signal handler raised goes on here
             backend.run_until(done)
-        interrupted = core.runner.interrupt is not None
+        interrupted = runner.interrupt is not None
     except AEError:
         raise
     except BaseException:
         interrupted = True
         raise
     finally:
-        core.runner.blocked.discard(expire)
-        if waiter is not None:
-            condvar._forget_wake(waiter)
+        runner.blocked.discard(on_ready)
+        if waits:
+            condvar._forget_wake(on_ready)
             if interrupted or not condvar.ready:
                 condvar._leave(interrupted)
         if timer is not None:
             core.cancel_timer(timer)
         if backend.ends_by_itself and not core.timers.live:
             core.disarm()
-    interrupt = core.runner.take_interrupt()
+    interrupt = runner.take_interrupt()
     if interrupt is not None:
         raise interrupt
     if condvar.ready:

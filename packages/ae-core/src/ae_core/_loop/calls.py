@@ -65,7 +65,7 @@ class CallQueue:
         self.postponed: deque[Call] = deque()
         self.threadsafe: deque[Call] = deque()  # from threads
         self.expected = False  # the loop was asked to call run_postponed()
-        self.rest = 0  # the timer that does what was too much for one turn
+        self.rest = 0  # the timer that does what was too much for one turn; 0: none
 
     def clear(self) -> None:
         """Forget all of them."""
@@ -166,8 +166,9 @@ class CallQueue:
                 if not loop.has_timer(self.rest):
                     self.rest = loop.timer(0.0, self.run_postponed)
                 self.expected = True
-            elif not postponed and not self.owed:
+            elif self.rest and not postponed and not self.owed:
                 loop.cancel_timer(self.rest)
+                self.rest = 0
 
     # ------------------------------------------------------------------ calls from threads
 

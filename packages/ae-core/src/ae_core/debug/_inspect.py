@@ -26,6 +26,7 @@ from .._async.condvar import CondVar
 from .._async.tasks import Task
 from .._base.describe import callback_text
 from .._detection.current import current_loop
+from .._loop.blocking import block
 from .._loop.timers import TimerEntry
 from ._wrap import Probe
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from .._loop.state import LoopState
 
-_BLOCKED = f"{CondVar._wake_on_ready.__qualname__}."  # the callback of a blocking recv()
+_BLOCKED = f"{block.__qualname__}."  # the callback of a blocking recv()
 
 
 def statistics() -> str:
