@@ -1,7 +1,7 @@
 """``run_cmd``: start a program, feed it, collect what it says, wait for its end.
 
 What is to be redirected is decided in ``redirect``, how the program is started in ``spawn``;
-here are the pipes, the wait and the result.
+its pipes are in ``pipes``; here are the wait and the result.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ __all__ = ("Process", "run_cmd")
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from contextvars import copy_context
 from functools import cache, partial
@@ -21,20 +21,19 @@ from .._async.condvar import CondVar
 from .._base.closing import close_descriptor
 from .._base.seconds import check_seconds
 from .._detection.current import current_loop
-from .redirect import Existing, Named, Sink, Source, parse_redirects, to_bytes
+from .pipes import Drain, Feed
+from .redirect import Existing, Named, Source, parse_redirects
 
 if TYPE_CHECKING:
+    import socket
     from contextvars import Context
 
-    from .._loop.io_table import IoRecord
     from .._loop.state import LoopState
     from .._sources.children import AnyChildRecord, ChildRecord
     from .redirect import Redirect
 
 #: How long a cancelled program may take to end, in seconds.
 PATIENCE: Final = 5.0
-
-_READ_SIZE: Final = 65536  # what a pipe holds; glibc maps anything bigger anew for each read
 
 
 class Process(CondVar[int]):
@@ -61,6 +60,7 @@ class Process(CondVar[int]):
         "_limit",
         "_owner",
         "_pid",
+        "_sockets",
         "_status",
         "_streams",
     )
@@ -78,9 +78,10 @@ class Process(CondVar[int]):
         self._has_group = False
         self._owner = os.getpid()
         self._pid = 0
+        self._sockets: list[socket.socket | None] | None = None  # until they are handed over
         self._child = None
         self._status: int | None = None
-        self._streams: list[_Feed | _Drain] = []
+        self._streams: list[Feed | Drain] = []
         self._killer: int | None = None  # a timer
         self._limit: int | None = None  # a timer
 
@@ -111,6 +112,59 @@ class Process(CondVar[int]):
         """The same of its errors."""
         return self._output(1)
 
+    def streams(self) -> tuple[Any, Any, Any]:
+        """Hand over the ends of its stdin, stdout and stderr, with ``streams=True``.
+
+        Returns:
+            Three non-blocking sockets (:class:`socket.socket`), made to be given to
+            ``ae_handle.Handle``; None for a stream that was redirected. They are the caller's to
+            close: the program reads the end of its input when the first is closed or shut down.
+            Of a program that could not be started they are at their end. What was not handed over
+            is closed with the process.
+
+        Raises:
+            RuntimeError: They were handed over already, or closed by :meth:`cancel`, or
+                ``streams=True`` was not given.
+        """
+        sockets, self._sockets = self._sockets, None
+        if sockets is None:
+            raise RuntimeError(
+                "the streams were handed over already, or closed; or run_cmd() was called without "
+                "streams=True"
+            )
+        stdin, stdout, stderr = sockets
+        return stdin, stdout, stderr
+
+    def _open_sockets(self, redirects: dict[int, Redirect]) -> list[socket.socket]:
+        """Make a pair for each stream that is not redirected; return the program's ends.
+
+        Raises:
+            OSError: There are none; what was made is closed.
+        """
+        import socket
+
+        ours: list[socket.socket | None] = [None, None, None]
+        theirs: list[socket.socket] = []
+        self._sockets = ours
+        try:
+            for number in range(3):
+                if number not in redirects:
+                    ours[number], end = pair = socket.socketpair()
+                    theirs.append(end)
+                    pair[0].setblocking(False)
+                    if number:
+                        pair[0].shutdown(socket.SHUT_WR)  # so that writing there is an error
+                    redirects[number] = Existing(end.fileno(), end)
+        except BaseException:
+            _close_all(theirs)
+            self._close_sockets()
+            raise
+        return theirs
+
+    def _close_sockets(self) -> None:
+        sockets, self._sockets = self._sockets, None
+        _close_all(sockets or ())
+
     def _output(self, index: int) -> bytes | None:
         return bytes(self._captured[index]) if self.ready and self._captured else None
 
@@ -134,6 +188,7 @@ class Process(CondVar[int]):
 
     def _end_operation(self) -> None:
         self._close_streams()
+        self._close_sockets()
         self._forget_limit()
         if self._pid and self._status is None:
             self._signal(signal.SIGTERM)
@@ -200,7 +255,7 @@ class Process(CondVar[int]):
             self._killer = None
         self._settle()
 
-    def _stream_ended(self, stream: _Feed | _Drain) -> None:
+    def _stream_ended(self, stream: Feed | Drain) -> None:
         if stream in self._streams:
             self._streams.remove(stream)
             self._settle()
@@ -230,6 +285,8 @@ class Process(CondVar[int]):
         getpid: Callable[[], int] = os.getpid,
         is_finalizing: Callable[[], bool] = sys.is_finalizing,
     ) -> None:
+        if getattr(self, "_sockets", None):
+            self._close_sockets()
         # the loop keeps us until the program has ended: so it is the loop that has ended
         if not getattr(self, "_pid", 0) or self._status is not None or os.name == "nt":
             return
@@ -239,111 +296,10 @@ class Process(CondVar[int]):
             abandon(self._pid)
 
 
-# ---------------------------------------------------------------------- streams
-
-
-class _Feed:
-    """Writes into a pipe that the program reads."""
-
-    __slots__ = ("callback", "fd", "process", "record", "rest")
-
-    def __init__(self, process: Process, fd: int, source: Source, context: Context | None) -> None:
-        self.process = process
-        self.fd = -1
-        self.rest = memoryview(source.data)
-        self.callback = source.callback
-        os.set_blocking(fd, False)
-        core = process._core
-        self.record: IoRecord = core.io.start(
-            fd, True, self.on_writable, context, process._cannot_watch
-        )
-        self.fd = fd
-
-    def on_writable(self) -> None:
-        if not self.rest:
-            more = b""
-            try:
-                if self.callback is not None:
-                    more = to_bytes(self.callback())
-            finally:
-                if not more:
-                    self.end()
-            if not more or self.fd < 0:
-                return
-            self.rest = memoryview(more)
-        try:
-            self.rest = self.rest[os.write(self.fd, self.rest) :]
-        except BlockingIOError:
-            return
-        except OSError:  # EPIPE: the program does not read (any more). That is its right.
-            self.end()
-        else:
-            if not self.rest and self.callback is None:
-                self.end()
-
-    def end(self) -> None:
-        self.close()
-        self.process._stream_ended(self)
-
-    def close(self) -> None:
-        if self.fd >= 0:
-            fd, self.fd = self.fd, -1
-            self.record.cancel()
-            close_descriptor(fd)
-
-    def __del__(self) -> None:
-        if self.fd >= 0:  # the loop has ended
-            os.close(self.fd)
-
-
-class _Drain:
-    """Reads from a pipe that the program writes into."""
-
-    __slots__ = ("buffer", "callback", "fd", "process", "record")
-
-    def __init__(self, process: Process, fd: int, sink: Sink, context: Context | None) -> None:
-        self.process = process
-        self.fd = -1
-        self.buffer = sink.buffer
-        self.callback = sink.callback
-        os.set_blocking(fd, False)
-        core = process._core
-        self.record: IoRecord = core.io.start(
-            fd, False, self.on_readable, context, process._cannot_watch
-        )
-        self.fd = fd
-
-    def on_readable(self) -> None:
-        try:
-            data = os.read(self.fd, _READ_SIZE)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self.end()
-        elif self.callback is not None:
-            self.callback(data)
-        elif self.buffer is not None:
-            self.buffer += data
-
-    def end(self) -> None:
-        self.close()
-        try:
-            if self.callback is not None:
-                self.callback(b"")
-        finally:
-            self.process._stream_ended(self)
-
-    def close(self) -> None:
-        if self.fd >= 0:
-            fd, self.fd = self.fd, -1
-            self.record.cancel()
-            close_descriptor(fd)
-
-    def __del__(self) -> None:
-        if self.fd >= 0:  # the loop has ended
-            os.close(self.fd)
+def _close_all(sockets: Iterable[socket.socket | None]) -> None:
+    for sock in sockets:
+        if sock is not None:
+            sock.close()
 
 
 # ---------------------------------------------------------------------- starting
@@ -375,6 +331,7 @@ def run_cmd(
     check: bool = False,
     timeout: float | None = None,
     new_group: bool = False,
+    streams: bool = False,
 ) -> Process:
     r"""Start a program.
 
@@ -404,6 +361,8 @@ def run_cmd(
         timeout: After so many seconds it is ended as by ``cancel()``, and the error is both a
             ``subprocess.TimeoutExpired`` and a :class:`TimeoutError`.
         new_group: Make it the leader of a process group; what ends it ends the whole group.
+        streams: Join what is not redirected of 0, 1 and 2 to sockets, for
+            :meth:`Process.streams`.
 
     Returns:
         A condition variable with the raw wait status (see :class:`Process`): exit code 3 is 768,
@@ -422,11 +381,13 @@ def run_cmd(
 
     The program runs with SIGPIPE at its default and no signal blocked. It is not ready before
     the last writer of its streams is gone: ``run_cmd("sleep 9 &", stdout=buffer)`` takes 9 s.
+    Those of *streams* are not waited for.
 
     Raises:
         TypeError: An argument of a kind that is not listed above, such as a ``str`` for *stdin*.
         ValueError: An empty *cmd*, a null character, a number redirected twice, *capture* of
-            what is redirected, a *timeout* below zero.
+            what is redirected or with *streams*, a *timeout* below zero; *streams* on Windows.
+        OSError: There are no sockets for *streams*.
 
     Example:
         >>> out = bytearray()
@@ -442,6 +403,8 @@ def run_cmd(
     if capture:
         if stdout is not None or stderr is not None:
             raise ValueError("capture: stdout and stderr are redirected already")
+        if streams:
+            raise ValueError("expected capture=True or streams=True, got both")
         captured = stdout, stderr = bytearray(), bytearray()
     if timeout is not None:
         timeout = check_seconds(timeout, "timeout")
@@ -460,6 +423,8 @@ def run_cmd(
     if timeout is not None:
         process._limit_by(timeout)
     if os.name == "nt":
+        if streams:
+            raise ValueError("streams=True: this system gives programs no sockets")
         from .windows import start_with_threads
 
         start_with_threads(process, cmd, redirects, cwd, env, on_prepare)
@@ -468,7 +433,11 @@ def run_cmd(
 
     plan = SpawnPlan(argv, environment, directory, close_all=bool(close_all))
     plan.new_group = bool(new_group)
-    _start(process, plan, redirects, on_prepare)
+    theirs = process._open_sockets(redirects) if streams else ()
+    try:
+        _start(process, plan, redirects, on_prepare)
+    finally:
+        _close_all(theirs)
     return process
 
 
@@ -494,7 +463,7 @@ def _start(
                 reader, writer = os.pipe()
                 theirs.append(reader)
                 plan.moves.append((number, reader))
-                _adopt(process, _Feed, writer, redirect, context)
+                _adopt(process, Feed, writer, redirect, context)
             elif redirect.buffer is not None and id(redirect.buffer) in shared:
                 plan.moves.append((number, shared[id(redirect.buffer)]))
             else:
@@ -503,7 +472,7 @@ def _start(
                 plan.moves.append((number, writer))
                 if redirect.buffer is not None:
                     shared[id(redirect.buffer)] = writer
-                _adopt(process, _Drain, reader, redirect, context)
+                _adopt(process, Drain, reader, redirect, context)
         process._pid = spawn(plan, on_prepare)
     except OSError as refusal:
         error = refusal

@@ -1,0 +1,133 @@
+"""The pipes of a program that ``run_cmd`` has started: one that we fill, one that we empty."""
+
+from __future__ import annotations
+
+__all__ = ("Drain", "Feed")
+
+import os
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from .._base.closing import close_descriptor
+from .redirect import to_bytes
+
+if TYPE_CHECKING:
+    from contextvars import Context
+
+    from .._loop.io_table import IoRecord
+    from .._loop.state import LoopState
+    from .redirect import Sink, Source
+
+_READ_SIZE: Final = 65536  # what a pipe holds; glibc maps anything bigger anew for each read
+
+
+class Owner(Protocol):
+    """What a pipe asks of the process that it belongs to."""
+
+    _core: LoopState
+
+    def _cannot_watch(self, error: OSError) -> None: ...
+    def _stream_ended(self, stream: Any) -> None: ...
+
+
+class Feed:
+    """Writes into a pipe that the program reads."""
+
+    __slots__ = ("callback", "fd", "process", "record", "rest")
+
+    def __init__(self, process: Owner, fd: int, source: Source, context: Context | None) -> None:
+        self.process = process
+        self.fd = -1
+        self.rest = memoryview(source.data)
+        self.callback = source.callback
+        os.set_blocking(fd, False)
+        core = process._core
+        self.record: IoRecord = core.io.start(
+            fd, True, self.on_writable, context, process._cannot_watch
+        )
+        self.fd = fd
+
+    def on_writable(self) -> None:
+        if not self.rest:
+            more = b""
+            try:
+                if self.callback is not None:
+                    more = to_bytes(self.callback())
+            finally:
+                if not more:
+                    self.end()
+            if not more or self.fd < 0:
+                return
+            self.rest = memoryview(more)
+        try:
+            self.rest = self.rest[os.write(self.fd, self.rest) :]
+        except BlockingIOError:
+            return
+        except OSError:  # EPIPE: the program does not read (any more). That is its right.
+            self.end()
+        else:
+            if not self.rest and self.callback is None:
+                self.end()
+
+    def end(self) -> None:
+        self.close()
+        self.process._stream_ended(self)
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            fd, self.fd = self.fd, -1
+            self.record.cancel()
+            close_descriptor(fd)
+
+    def __del__(self) -> None:
+        if self.fd >= 0:  # the loop has ended
+            os.close(self.fd)
+
+
+class Drain:
+    """Reads from a pipe that the program writes into."""
+
+    __slots__ = ("buffer", "callback", "fd", "process", "record")
+
+    def __init__(self, process: Owner, fd: int, sink: Sink, context: Context | None) -> None:
+        self.process = process
+        self.fd = -1
+        self.buffer = sink.buffer
+        self.callback = sink.callback
+        os.set_blocking(fd, False)
+        core = process._core
+        self.record: IoRecord = core.io.start(
+            fd, False, self.on_readable, context, process._cannot_watch
+        )
+        self.fd = fd
+
+    def on_readable(self) -> None:
+        try:
+            data = os.read(self.fd, _READ_SIZE)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.end()
+        elif self.callback is not None:
+            self.callback(data)
+        elif self.buffer is not None:
+            self.buffer += data
+
+    def end(self) -> None:
+        self.close()
+        try:
+            if self.callback is not None:
+                self.callback(b"")
+        finally:
+            self.process._stream_ended(self)
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            fd, self.fd = self.fd, -1
+            self.record.cancel()
+            close_descriptor(fd)
+
+    def __del__(self) -> None:
+        if self.fd >= 0:  # the loop has ended
+            os.close(self.fd)
