@@ -411,7 +411,7 @@ def postpone(callback: Callable[[], object]) -> None:
     """
     if not callable(callback):
         raise TypeError(f"expected a callable, got {callback!r}")
-    current_loop().postpone(callback)
+    current_loop().calls.postpone(callback)
 
 
 class Pending:

@@ -113,7 +113,7 @@ class Task(CondVar[T]):
             return
         self._cancel_requested = True
         if self._waiting_for is not None:
-            self._core.postpone(self._step)
+            self._core.calls.postpone(self._step)
         # else it is about to take its next step anyway
 
     def unask(self, before: int) -> bool:
@@ -155,17 +155,17 @@ class Task(CondVar[T]):
     @repeatable
     def _resume(self, condvar: CondVar[Any]) -> None:
         if self._waiting_for is condvar:
-            self._core.postpone(self._step)
+            self._core.calls.postpone(self._step)
 
     @repeatable
     def _step(self) -> None:
         """Run the coroutine up to its next wait, in its own context variables."""
-        if self.ready:
+        if self._state:  # fast path: a property costs 40 ns
             return
         core = self._core
         waiting = self._waiting_for
         if waiting is not None:
-            if not waiting.ready:
+            if not waiting._state:
                 if not self._cancel_requested:
                     return  # a step too many
                 waiting._forget_wake(self._resume)
@@ -192,12 +192,12 @@ class Task(CondVar[T]):
         if isinstance(awaited, CondVar):
             try:
                 self._waiting_for = awaited
-                if awaited.ready:
+                if awaited._state:
                     self._resume(awaited)
                 else:
                     awaited._add_waker(self._resume)
                 if self._cancel_requested:
-                    core.postpone(self._step)
+                    core.calls.postpone(self._step)
             except BaseException:
                 self._waiting_for = None  # what is awaited is said again in the next step
                 raise
@@ -215,7 +215,7 @@ class Task(CondVar[T]):
         try:
             self._finish(value, error)
         except BaseException:
-            if not self.ready:
+            if not self._state:
                 self._core.calls.postponed.append((lambda: self._finish(value, error), None))
                 self._core.resume()
             raise
@@ -223,7 +223,7 @@ class Task(CondVar[T]):
     def _finish(self, value: T | None, error: BaseException | None) -> None:
         """Make the task ready; called once, by the driver or by the host's task."""
         self._core.operations.discard(self)
-        if self.ready:
+        if self._state:
             return
         if error is None:
             self.send(value)
@@ -288,7 +288,7 @@ def spawn(coroutine: Coroutine[Any, Any, T]) -> CondVar[T]:
 def _start(core: LoopState, coroutine: Coroutine[Any, Any, T]) -> Task[T]:
     task = Task(core, coroutine)
     if not core.backend.spawn(coroutine, task):
-        core.postpone(task._step)
+        core.calls.postpone(task._step)
     return task
 
 
@@ -309,7 +309,7 @@ class _Sleep(CondVar[None]):
 
     @repeatable
     def _wake(self) -> None:
-        if not self.ready:
+        if not self._state:
             self.send()
 
 

@@ -81,10 +81,17 @@ class catching_sigint:
     ) -> None:
         if self in _waits:
             _waits.remove(self)
+        # fast path: no other wait goes on, and nobody is asked for one: a twentieth of what a wait
+        # costs
+        alone = not _waits
         if self._catches and _signal.getsignal(_signal.SIGINT) == self.on_sigint:
-            _signal.signal(_signal.SIGINT, handler_in_force())
+            handler = _signal.default_int_handler if alone else handler_in_force()
+            _signal.signal(_signal.SIGINT, handler)
         if self.fd != -1:
-            current = _signal.set_wakeup_fd(wakeup_in_force(), warn_on_full_buffer=False)
+            if alone:
+                current = _signal.set_wakeup_fd(-1)
+            else:
+                current = _signal.set_wakeup_fd(wakeup_in_force(), warn_on_full_buffer=False)
             if current not in (-1, self.fd):
                 # it is somebody else's: a signal watcher was made meanwhile
                 _signal.set_wakeup_fd(current, warn_on_full_buffer=False)
