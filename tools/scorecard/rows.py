@@ -240,10 +240,7 @@ ROWS = (
         27,
         "timers",
         "1,000,000; never early, in order, whatever the wall clock says",
-        by_tests(
-            "tests/core/test_timers.py",
-            short="the wall clock is not moved (faketime), nor the time namespace",
-        ),
+        by_tests("tests/core/test_timers.py", "tests/core/test_wall_clock.py", least=40),
     ),
     Row(
         28,
@@ -252,7 +249,8 @@ ROWS = (
         by_tests(
             "tests/core/test_fork.py",
             "tests/core/test_fork_nothing.py",
-            short="no fork with open handles and unsent octets",
+            "tests/handle/test_fork.py",
+            least=20,
         ),
     ),
     Row(29, "leaks", "10,000 of each kind without a collector: nothing left", leaks.measure),
