@@ -2,7 +2,7 @@
 
 The public methods, which check their arguments. What they bring about is in the classes that
 ``Handle`` derives from, from the bottom: ``_options``, ``_work``, ``_transport``, ``_connection``,
-``_tls_connection``, ``_connecting``; what the loop calls is in ``_events``.
+``_tls_connection``, ``_connecting``, ``_requests``; what the loop calls is in ``_events``.
 
 Long because this is the interface: every method with its documentation and its overloads.
 """
@@ -12,34 +12,33 @@ from __future__ import annotations
 __all__ = ("Handle",)
 
 from _thread import get_ident
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, overload
 
 import ae_core as ae
 
 from . import _transport
 from ._buffers.octets import not_a_class, octets
-from ._connecting import ConnectingConnection
 from ._events import Events
-from ._pending import Awaited, AwaitedRead, Delivered, Each, FailPending, Remembering
+from ._pending import Awaited, Each, FailPending
 from ._phases import (
     BROKEN,
     CONNECTING,
     DESTROYED,
     DISPATCHING,
     DUE_DRAINED,
-    DUE_READ,
     DUE_WRITE,
     FAILED,
     OPEN,
 )
-from ._protocol.registry import LINE, resolve_frame
+from ._protocol.inactivity import check_period
+from ._protocol.registry import LINE
+from ._requests import Requests, StartTls
 from ._statistics import HandleStatistics, describe, state_name
 from ._streams.adapters import adapt
-from ._streams.closing import peer_text
 from ._streams.nested import NestedStream
 from ._tls.engines import check_role, find_context
 from ._tls_connection import leave_in_plaintext
-from .types import Line, TlsAutostart
+from .types import TlsAutostart
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -50,10 +49,12 @@ if TYPE_CHECKING:
 
     from ._buffers.read_buffer import ReadBuffer
     from ._options import Route
-    from ._protocol.read_queue import PendingRequest
     from .abc import Frame, Reader, TlsRole, TlsSession
 
 T = TypeVar("T")
+
+# The names of the frame types that read bytes.
+_BytesFrame: TypeAlias = Literal["line", "netstring"]
 
 
 class _Missing:
@@ -63,7 +64,7 @@ class _Missing:
 _MISSING: Final = _Missing()
 
 
-class Handle(ConnectingConnection):
+class Handle(Requests):
     """A buffered stream: requests for typed items on one side, pushed items on the other.
 
     Args:
@@ -262,26 +263,47 @@ class Handle(ConnectingConnection):
 
     @overload
     def push_read(
-        self, reader: Literal["line", "netstring"], callback: None = None
+        self, reader: _BytesFrame, callback: None = None, *, timeout: float | None = None
     ) -> CondVar[bytes]: ...
     @overload
-    def push_read(self, reader: str, callback: None = None) -> CondVar[Any]: ...
-    @overload
-    def push_read(self, reader: Reader[T], callback: None = None) -> CondVar[T]: ...
+    def push_read(
+        self, reader: str, callback: None = None, *, timeout: float | None = None
+    ) -> CondVar[Any]: ...
     @overload
     def push_read(
-        self, reader: Literal["line", "netstring"], callback: Callable[[Self, bytes], object]
+        self, reader: Reader[T], callback: None = None, *, timeout: float | None = None
+    ) -> CondVar[T]: ...
+    @overload
+    def push_read(
+        self,
+        reader: _BytesFrame,
+        callback: Callable[[Self, bytes], object],
+        *,
+        timeout: float | None = None,
     ) -> None: ...
     @overload
-    def push_read(self, reader: str, callback: Callable[[Self, Any], object]) -> None: ...
+    def push_read(
+        self, reader: str, callback: Callable[[Self, Any], object], *, timeout: float | None = None
+    ) -> None: ...
     @overload
-    def push_read(self, reader: Reader[T], callback: Callable[[Self, T], object]) -> None: ...
-    def push_read(self, reader: Any, callback: Any = None) -> Any:
+    def push_read(
+        self,
+        reader: Reader[T],
+        callback: Callable[[Self, T], object],
+        *,
+        timeout: float | None = None,
+    ) -> None: ...
+    def push_read(self, reader: Any, callback: Any = None, *, timeout: float | None = None) -> Any:
         """Ask for one item, behind all requests there are.
 
         Args:
             reader: A frame type, its name, or any callable of :class:`ae_handle.abc.Reader`.
             callback: Called with the handle and the item, once.
+            timeout: How many seconds the item may take, counted from this call, also while
+                connecting and behind other requests. Then the request is taken back, with
+                nothing consumed, and a :class:`HandleTimedOut` that is not fatal is raised in
+                whoever awaits it; for a callback it goes to ``on_error``, as other errors that
+                are not fatal. 0 reads what has arrived already. None for no limit.
 
         Returns:
             Without a callback, a condition variable for the item. ``cancel()``, or cancelling the
@@ -302,18 +324,19 @@ class Handle(ConnectingConnection):
         On a destroyed or failed handle the request is ignored; an awaited one raises.
 
         Raises:
-            TypeError, ValueError: If there is no such frame type, or it cannot be called.
+            TypeError, ValueError: If there is no such frame type, it cannot be called, or *timeout*
+                is no number of seconds.
 
         Perl: ``$handle->push_read``
         """
-        if callback is None:
-            return self._request(reader, front=False)
+        if callback is None or timeout is not None:
+            return self._request(reader, callback, timeout, front=False)
         if reader == "line":
             reader = LINE
         else:
             reader = self._reader(reader)
             if reader.__class__ is TlsAutostart:
-                callback = _StartTls(reader, callback)
+                callback = StartTls(reader, callback)
         if not callable(callback):
             raise TypeError(f"expected a callable, got {callback!r}")
         read = self._read
@@ -331,21 +354,39 @@ class Handle(ConnectingConnection):
 
     @overload
     def unshift_read(
-        self, reader: Literal["line", "netstring"], callback: None = None
+        self, reader: _BytesFrame, callback: None = None, *, timeout: float | None = None
     ) -> CondVar[bytes]: ...
     @overload
-    def unshift_read(self, reader: str, callback: None = None) -> CondVar[Any]: ...
-    @overload
-    def unshift_read(self, reader: Reader[T], callback: None = None) -> CondVar[T]: ...
+    def unshift_read(
+        self, reader: str, callback: None = None, *, timeout: float | None = None
+    ) -> CondVar[Any]: ...
     @overload
     def unshift_read(
-        self, reader: Literal["line", "netstring"], callback: Callable[[Self, bytes], object]
+        self, reader: Reader[T], callback: None = None, *, timeout: float | None = None
+    ) -> CondVar[T]: ...
+    @overload
+    def unshift_read(
+        self,
+        reader: _BytesFrame,
+        callback: Callable[[Self, bytes], object],
+        *,
+        timeout: float | None = None,
     ) -> None: ...
     @overload
-    def unshift_read(self, reader: str, callback: Callable[[Self, Any], object]) -> None: ...
+    def unshift_read(
+        self, reader: str, callback: Callable[[Self, Any], object], *, timeout: float | None = None
+    ) -> None: ...
     @overload
-    def unshift_read(self, reader: Reader[T], callback: Callable[[Self, T], object]) -> None: ...
-    def unshift_read(self, reader: Any, callback: Any = None) -> Any:
+    def unshift_read(
+        self,
+        reader: Reader[T],
+        callback: Callable[[Self, T], object],
+        *,
+        timeout: float | None = None,
+    ) -> None: ...
+    def unshift_read(
+        self, reader: Any, callback: Any = None, *, timeout: float | None = None
+    ) -> Any:
         """Ask for one item, before all requests there are; else as :meth:`push_read`.
 
         For what a read callback has just learned must come next: the body behind a length.
@@ -353,20 +394,13 @@ class Handle(ConnectingConnection):
 
         Perl: ``$handle->unshift_read``
         """
-        if callback is None:
-            return self._request(reader, front=True)
-        reader = self._reader(reader)
-        if not callable(callback):
-            raise TypeError(f"expected a callable, got {callback!r}")
-        if reader.__class__ is TlsAutostart:
-            callback = _StartTls(reader, callback)
-        self._enqueue(reader, callback, True)
+        if callback is None or timeout is not None:
+            return self._request(reader, callback, timeout, front=True)
+        self._enqueue(*self._called_back(reader, callback), front=True)
         return None
 
     @overload
-    def read_each(
-        self, reader: Literal["line", "netstring"], callback: Callable[[Self, bytes], object]
-    ) -> None: ...
+    def read_each(self, reader: _BytesFrame, callback: Callable[[Self, bytes], object]) -> None: ...
     @overload
     def read_each(self, reader: str, callback: Callable[[Self, Any], object]) -> None: ...
     @overload
@@ -395,22 +429,27 @@ class Handle(ConnectingConnection):
         self._wake_reading()
 
     @overload
-    def each(self, reader: Literal["line", "netstring"]) -> AsyncIterator[bytes]: ...
+    def each(
+        self, reader: _BytesFrame, *, timeout: float | None = None
+    ) -> AsyncIterator[bytes]: ...
     @overload
-    def each(self, reader: str) -> AsyncIterator[Any]: ...
+    def each(self, reader: str, *, timeout: float | None = None) -> AsyncIterator[Any]: ...
     @overload
-    def each(self, reader: Reader[T]) -> AsyncIterator[T]: ...
-    def each(self, reader: Any) -> Any:
+    def each(self, reader: Reader[T], *, timeout: float | None = None) -> AsyncIterator[T]: ...
+    def each(self, reader: Any, *, timeout: float | None = None) -> Any:
         """Iterate over the items in a coroutine: ``async for line in handle.each("line")``.
 
         One item is asked for at a time, so the peer is read no faster than the loop body runs.
         The iteration ends with the stream. A stream that ends inside an item raises
-        :class:`UnexpectedEOF`.
+        :class:`UnexpectedEOF`. With *timeout* each item may take so many seconds from the moment
+        it is asked for; then :class:`HandleTimedOut` is raised, and the iterator can be used on.
 
         Raises:
             TypeError, ValueError: As :meth:`push_read`.
         """
-        return Each(self, self._reader(reader))
+        if timeout is not None:
+            timeout = check_period("timeout", timeout)
+        return Each(self, self._reader(reader), reader, timeout)
 
     def start_read(self) -> None:
         """Read again after :meth:`stop_read`. New requests and ``on_read`` do it by themselves."""
@@ -426,90 +465,6 @@ class Handle(ConnectingConnection):
             self._read.pause()
             self._leave_fast_path()
             self._update_interest()
-
-    def _reader(self, reader: Any) -> Any:
-        """Return *reader*, or the frame type of that name, made for this handle."""
-        if isinstance(reader, str):
-            if self._frames is not None and reader in self._frames:
-                return self._frames[reader]
-            return resolve_frame(reader)
-        if isinstance(reader, type):
-            not_a_class("a frame type", reader)
-        if not callable(reader):
-            raise TypeError(f"expected a frame type, its name or a callable, got {reader!r}")
-        if isinstance(reader, Line) and reader.eol is None:
-            return LINE  # the drain knows this one by identity
-        return reader
-
-    def _enqueue(self, reader: Any, callback: Any, front: bool) -> None:
-        if self._phase >= FAILED:
-            return
-        read = self._read
-        read.add(reader, callback, front=front)
-        if reader is not LINE or read.paused or read.buffer._data or read.eof:
-            self._wake_reading()
-        elif self._phase == OPEN and self._read_watcher is None and not read.dispatching:
-            self._update_interest()
-
-    def _request(self, reader: Any, *, front: bool) -> CondVar[Any]:
-        frame = self._reader(reader)
-        remembering = Remembering(frame)
-        if frame.__class__ is TlsAutostart:
-            request: AwaitedRead = _AwaitedStartTls(self, frame, remembering)
-        else:
-            request = AwaitedRead(self, f"read {reader!r} from", remembering)
-        return self._request_read(remembering, request, line=frame is LINE, front=front)
-
-    def _request_read(
-        self, reader: Any, request: Any, *, line: bool, front: bool = False
-    ) -> CondVar[Any]:
-        """Queue an awaited read; a *line* is not looked for where nothing is."""
-        condvar: CondVar[Any] = request.condvar
-        read = self._read
-        if self._phase >= FAILED:
-            ae.postpone(FailPending([request], self._reason()))
-        elif (
-            front
-            or not line
-            or read.paused
-            or read.buffer._data
-            or read.eof
-            or self._phase != OPEN
-            or read.line_batch is not None
-        ):
-            self._enqueue(reader, request, front)
-        else:
-            read.add_next(reader, request)
-            if self._read_watcher is None and not read.dispatching:
-                self._update_interest()
-        return condvar
-
-    def _return_item(self, item: Delivered) -> bool:
-        """Put the item of an awaited read, which was not taken, back; return whether it can be."""
-        if self._phase != OPEN or self._read.untaken is None:
-            return False
-        if self._read.return_item(item):
-            self._make_due(DUE_READ)
-        return True
-
-    def _peer_text(self) -> str:
-        """Say who the peer is, for people."""
-        return peer_text(self._peer_name, self._stream) if self._stream else str(self._peer_name)
-
-    def _iterator_ended(self) -> None:
-        """For ``Each``: it will not ask for anything more."""
-        if self._read.iterator_ended():
-            self._make_due(DUE_READ)
-
-    def _withdraw(self, request: PendingRequest) -> None:
-        """The program cancelled the condition variable of *request*."""
-        read = self._read
-        if self._write.withdraw(request) or not read.withdraw(request):
-            return
-        if self._phase == OPEN and not read.dispatching:
-            self._update_interest()
-            if read.buffer:
-                self._make_due(DUE_READ)
 
     # ------------------------------------------------------------------ writing
 
@@ -714,36 +669,6 @@ class Handle(ConnectingConnection):
                 await self.drained()
         finally:
             self.destroy()
-
-
-class _StartTls:
-    """The callback of a ``TlsAutostart`` request: starts TLS before it calls the program's."""
-
-    __slots__ = ("_callback", "_request")
-
-    def __init__(self, request: TlsAutostart, callback: Any) -> None:
-        if not callable(callback):
-            raise TypeError(f"expected a callable, got {callback!r}")
-        self._request = request
-        self._callback = callback
-
-    def __call__(self, handle: Handle, value: Any, /) -> None:
-        handle._autostart(self._request, value)
-        self._callback(handle, value)
-
-
-class _AwaitedStartTls(AwaitedRead):
-    """A ``TlsAutostart`` request that a coroutine awaits."""
-
-    __slots__ = ("_request",)
-
-    def __init__(self, handle: Handle, request: TlsAutostart, remembering: Remembering) -> None:
-        super().__init__(handle, f"read {request!r} from", remembering)
-        self._request = request
-
-    def __call__(self, handle: Any, value: Any, /) -> None:
-        handle._autostart(self._request, value)
-        super().__call__(handle, value)
 
 
 Handle.__module__ = "ae_handle"

@@ -6,9 +6,10 @@ this module. It keeps the handle alive for as long as it is pending.
 
 from __future__ import annotations
 
-__all__ = ("Awaited", "AwaitedRead", "Delivered", "Each", "FailPending", "Next", "Remembering")
+__all__ = ("Awaited", "AwaitedRead", "Each", "FailPending", "LimitedRead", "Next", "limit_read")
 
 from _thread import get_ident
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from weakref import ref
 
@@ -17,8 +18,7 @@ from ae_core import CondVar
 
 from ._buffers.read_buffer import NEED_MORE, ReadBuffer
 from ._errors import UnexpectedEOF
-from ._protocol.read_queue import END, PendingRequest
-from ._protocol.registry import LINE
+from ._protocol.read_queue import END, PendingRead, PendingRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,10 +39,11 @@ class AwaitedHandle(Protocol):
     def _keep_alive(self) -> None: ...
     def _release(self) -> None: ...
     def _withdraw(self, request: PendingRequest) -> None: ...
-    def _request_read(self, reader: Any, request: Any, *, line: bool) -> CondVar[Any]: ...
-    def _return_item(self, item: Delivered) -> bool: ...
+    def _request_read(self, reader: Any, request: Any, *, front: bool = False) -> CondVar[Any]: ...
+    def _return_item(self, request: PendingRead) -> bool: ...
     def _iterator_ended(self) -> None: ...
     def _peer_text(self) -> str: ...
+    def _read_timed_out(self, request: Any, text: str) -> None: ...
 
 
 class Awaited(PendingRequest):
@@ -53,17 +54,16 @@ class Awaited(PendingRequest):
         what: What it does, for people; the name of the peer follows.
     """
 
-    __slots__ = ("_events", "_what", "condvar", "handle")
+    __slots__ = ("condvar", "handle")
+
+    condvar: CondVar[Any] | None
+    handle: AwaitedHandle | None
 
     def __init__(self, handle: AwaitedHandle, what: str) -> None:
-        self.handle: AwaitedHandle | None = handle
-        self._events = handle._events
-        self._what = what
-        self.condvar: CondVar[Any] | None = self._make_condvar()
+        self.handle = handle
+        text = partial(_describe, handle._events, what)
+        self.condvar = CondVar(cancel=self._cancelled, describe=text)
         handle._keep_alive()
-
-    def _make_condvar(self) -> CondVar[Any]:
-        return CondVar(cancel=self._cancelled, describe=self._describe)
 
     def __call__(self, handle: Any, value: Any, /) -> None:
         """Deliver the item."""
@@ -101,9 +101,14 @@ class Awaited(PendingRequest):
             handle._release()
         return condvar
 
-    def _describe(self) -> str:
-        handle = self._events()
-        return self._what if handle is None else f"{self._what} {handle._peer_text()}"
+
+def _describe(events: Any, what: str) -> str:
+    handle = events()
+    return what if handle is None else f"{what} {handle._peer_text()}"
+
+
+def _describe_read(events: Any, reader: Any) -> str:
+    return _describe(events, f"read {reader!r} from")
 
 
 # Theory of operation of reads that are awaited
@@ -114,97 +119,114 @@ class Awaited(PendingRequest):
 # this: the request remembers where its item was, and the buffer's data is kept by that.
 #
 # A condition variable calls `untaken` at most once, and drops the function as soon as the value
-# is taken. So the function is a method of an object that nothing else holds (`Delivered`), to
-# which the read side has a weak reference: it dies when its item is taken.
+# is taken. That function is a method of the request, as an object that nothing else holds; the
+# read side has a weak reference to it, which dies when the item is taken. (One request, one
+# condition variable, two bound methods and the text for people: 0.9 us less than with objects of
+# their own for the remembering and for the item.)
 
 
-class Remembering:
-    """A reader that remembers what it consumed."""
+class AwaitedRead(Awaited, PendingRead):
+    """A read without a callback.
 
-    __slots__ = ("_before", "_read", "_size")
+    Args:
+        handle: As for :class:`Awaited`.
+        what: What is read, as the program named it.
 
-    def __init__(self, reader: Any) -> None:
-        self._read = reader
-        self._before: Any = None
-        self._size = 0
+    Attributes:
+        limit: The timer of its time limit; missing without one.
+    """
 
-    def __call__(self, buf: ReadBuffer) -> Any:
-        return self._remember(buf, self._read)
+    __slots__ = ("__weakref__", "_events", "_front", "_size", "_untaken", "limit")
 
-    def at_eof(self, buf: ReadBuffer) -> Any:
-        """Return what only the end of the stream makes complete."""
-        at_eof = getattr(self._read, "at_eof", None)
-        return NEED_MORE if at_eof is None else self._remember(buf, at_eof)
+    limit: Any
 
-    def _remember(self, buf: ReadBuffer, read: Any) -> Any:
-        size = len(buf)
-        before = buf.mark()
-        value = read(buf)
-        if value is not NEED_MORE:
-            self._before = before
-            self._size = size - len(buf)
-        return value
+    def __init__(self, handle: AwaitedHandle, what: Any) -> None:
+        self.handle = handle
+        self._events = events = handle._events
+        self._front: Any = None
+        give_back = self._give_back
+        self._untaken: Any = ref(give_back)
+        self.condvar = CondVar(
+            cancel=self._cancelled,
+            untaken=give_back,
+            describe=partial(_describe_read, events, what),
+        )
+        handle._keep_alive()
 
-    def consumed(self) -> tuple[Any, int]:
-        """Return where the last item began, and its size."""
-        before, self._before = self._before, None
-        return before, self._size
-
-
-class Delivered:
-    """An item of an awaited read that goes back if it is not taken."""
-
-    __slots__ = ("__weakref__", "_before", "_events", "_lost", "_size")
-
-    def __init__(self, events: Any, lost: Callable[[Any], object] | None) -> None:
-        self._events = events
-        self._lost = lost  # called with the item if it cannot go back
-        self._before: Any = None
-        self._size = 0
-
-    def remember(self, before: Any, size: int) -> None:
+    def consumed(self, front: Any, size: int) -> Any:
         """Note where the item, which is about to be delivered, began, and its size."""
-        self._before = before
+        self._front = front
         self._size = size
-
-    def give_back(self, value: object) -> None:
-        """The item was not taken."""
-        handle = self._events()
-        if handle is None or value is END:
-            return  # the next one is told of the end anew
-        if not handle._return_item(self) and self._lost is not None:
-            self._lost(value)
+        return self._untaken
 
     def data(self) -> bytes:
         """Return the bytes of the item."""
-        return b"" if self._before is None else ReadBuffer.since(self._before, self._size)
+        return ReadBuffer.since(self._front, self._size)
+
+    @property
+    def pending(self) -> bool:
+        """Whether it was neither answered nor given up."""
+        return self.handle is not None
+
+    def _give_back(self, value: object) -> None:
+        """The item was not taken."""
+        handle = self._events()
+        if handle is None or self._front is None:  # the end: the next one is told of it anew
+            return
+        if not handle._return_item(self):
+            self._lost(value)
+
+    def _lost(self, value: Any) -> None:
+        """The item was not taken, and cannot go back."""
 
 
-class AwaitedRead(Awaited):
-    """A read without a callback."""
+class LimitedRead:
+    """The callback of a request that has a time limit.
 
-    __slots__ = ("_delivered", "remembering")
+    Attributes:
+        limit: The timer; None when the request was answered.
+    """
 
-    def __init__(self, handle: AwaitedHandle, what: str, remembering: Remembering) -> None:
-        self.remembering = remembering
-        super().__init__(handle, what)
+    __slots__ = ("__weakref__", "_callback", "limit")
 
-    def _make_condvar(self) -> CondVar[Any]:
-        delivered = Delivered(self._events, self._lost())
-        self._delivered: Any = ref(delivered)  # the condition variable holds it
-        return CondVar(cancel=self._cancelled, untaken=delivered.give_back, describe=self._describe)
-
-    def _lost(self) -> Callable[[Any], object] | None:
-        return None
+    def __init__(self, callback: Callable[[Any, Any], object]) -> None:
+        self._callback = callback
+        self.limit: Any = None
 
     def __call__(self, handle: Any, value: Any, /) -> None:
-        """Deliver the item."""
-        delivered = self._delivered()
-        if delivered is not None:
-            delivered.remember(*self.remembering.consumed())
-            handle._read.delivered(self._delivered)
-        del delivered
-        super().__call__(handle, value)
+        self.limit = None
+        self._callback(handle, value)
+
+    @property
+    def pending(self) -> bool:
+        """Whether it was not answered."""
+        return self.limit is not None
+
+
+class _Limit(ref[Any]):
+    """A weak reference to a request, which ends it when the time is up."""
+
+    __slots__ = ("_events", "_text")
+
+    def begin(self, events: Any, text: str) -> None:
+        self._events = events
+        self._text = text
+
+    def passed(self) -> None:
+        request = self()
+        handle = self._events()
+        if request is not None and handle is not None and request.pending:
+            handle._read_timed_out(request, self._text)
+
+
+def limit_read(request: Any, events: Any, reader: Any, seconds: float) -> None:
+    """Have *request* end with a ``HandleTimedOut`` in *seconds*.
+
+    The timer belongs to the request, and refers to it and to the handle only weakly.
+    """
+    limit = _Limit(request)
+    limit.begin(events, f"read {reader!r}: timeout of {seconds:g} s has passed")
+    request.limit = ae.timer(seconds, limit.passed)
 
 
 class FailPending:
@@ -228,26 +250,28 @@ class Next(AwaitedRead):
 
     accepts_end = True
 
-    def __init__(self, handle: AwaitedHandle, what: str, each: Each[Any]) -> None:
+    def __init__(self, handle: AwaitedHandle, what: Any, each: Each[Any]) -> None:
         self._each = each
-        super().__init__(handle, what, each.remembering)
+        super().__init__(handle, what)
 
-    def _lost(self) -> Callable[[Any], object]:
-        return self._each.keep
+    def _lost(self, value: Any) -> None:
+        self._each.keep(value)
 
 
 class Each(Generic[T]):
     """The asynchronous iterator of :meth:`Handle.each`."""
 
-    __slots__ = ("_ended", "_handle", "_kept", "_reader", "_what", "remembering")
+    __slots__ = ("_ended", "_handle", "_kept", "_reader", "_timeout", "_what")
 
-    def __init__(self, handle: AwaitedHandle, reader: Any) -> None:
+    def __init__(
+        self, handle: AwaitedHandle, reader: Any, what: Any, timeout: float | None
+    ) -> None:
         self._ended = False
         self._handle = handle
         self._reader = reader
-        self._what = "read 'line' from" if reader is LINE else f"read {reader!r} from"
+        self._what = what
+        self._timeout = timeout
         self._kept: Any = NEED_MORE  # an item that was not taken and cannot go back
-        self.remembering = Remembering(reader)
         handle._read.iterator_started()
 
     def __aiter__(self) -> Each[T]:
@@ -266,8 +290,10 @@ class Each(Generic[T]):
             result: T = value
             return result
         request = Next(handle, self._what, self)
+        if self._timeout is not None:
+            limit_read(request, handle._events, self._what, self._timeout)
         try:
-            value = await handle._request_read(self.remembering, request, line=self._reader is LINE)
+            value = await handle._request_read(self._reader, request)
         except UnexpectedEOF:
             self._end()
             raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ("END", "PendingRequest", "ReadQueue", "at_eof")
+__all__ = ("END", "PendingRead", "PendingRequest", "ReadQueue", "at_eof")
 
 from collections import deque
 from enum import Enum
@@ -43,6 +43,23 @@ class PendingRequest:
 
     def throw(self, error: BaseException) -> None:
         """Deliver *error*: there will be no item."""
+        raise NotImplementedError
+
+
+class PendingRead(PendingRequest):
+    """One that waits for an item, whose bytes can go back if nobody takes it."""
+
+    __slots__ = ()
+
+    def consumed(self, front: Any, size: int) -> Any:
+        """Note where the item began, and its size.
+
+        Returns a weak reference that dies when the item is taken; it refers to a method of this.
+        """
+        raise NotImplementedError
+
+    def data(self) -> bytes:
+        """Return the bytes of the item."""
         raise NotImplementedError
 
 

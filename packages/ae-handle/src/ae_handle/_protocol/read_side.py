@@ -7,15 +7,16 @@ from __future__ import annotations
 
 __all__ = ("ReadSide",)
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
-from weakref import ref
 
 from .._buffers.read_buffer import NEED_MORE, ReadBuffer
 from .._errors import BadMessage, BufferLimitExceeded, UnexpectedEOF
 from .._phases import BROKEN, DISPATCHING, ENDED, GUARDED, IDLE, NOT_ENDED, TOLD
 from .line_batch import LineBatches
-from .read_queue import END, PendingRequest, ReadQueue, at_eof
+from .read_queue import END, PendingRead, PendingRequest, ReadQueue, at_eof
 from .registry import LINE
+from .untaken import Untaken
 
 if TYPE_CHECKING:
     from .owner import Owner
@@ -56,8 +57,7 @@ class ReadSide(LineBatches):
         closed: Whether the handle has failed or was destroyed: no request is answered any more.
         iterators: How many iterators of ``each`` there are.
         grace: For how many turns an error still waits for the next read of a coroutine.
-        untaken: Items of coroutines that were delivered, in order: a weak reference, dead when the
-            item was taken, or the item itself when it was given back; None for none.
+        untaken: Items of coroutines that were delivered and may be given back; None for none.
     """
 
     __slots__ = (
@@ -105,7 +105,7 @@ class ReadSide(LineBatches):
         self.closed = False
         self.iterators = 0
         self.grace = 0
-        self.untaken: list[Any] | None = None
+        self.untaken: Untaken | None = None
 
     # ------------------------------------------------------------------ what arrives
 
@@ -280,36 +280,28 @@ class ReadSide(LineBatches):
     def delivered(self, item: Any) -> None:
         """Note that *item*, a weak reference, was delivered; its task has not run yet."""
         self.grace = _GRACE
-        untaken = self.untaken
-        if untaken is None:
-            self.untaken = [item]
-            return
-        # those that were taken at the end of the list have no later one in their way any more
-        untaken[:] = [entry for entry in untaken if not isinstance(entry, ref) or entry()]
-        untaken.append(item)
+        if self.untaken is None:
+            self.untaken = Untaken(item)
+        else:
+            self.untaken.add(item)
 
-    def return_item(self, item: Any) -> bool:
-        """Put *item*, which was not taken, back to the front of the buffer.
+    def return_item(self, request: PendingRead) -> bool | None:
+        """Put the item of *request*, which was not taken, back to the front of the buffer.
 
-        That waits until the items that were delivered behind it are given back as well; if one of
-        them was taken, or something else has read behind it, the item is lost. Returns whether
-        anything was put back.
+        That waits until the items that were delivered behind it are given back as well. Returns
+        whether anything was put back; None if the item is lost, because one behind it was taken,
+        or something else has read behind it.
         """
         untaken = self.untaken
-        if untaken is None:
-            return False
-        for at, entry in enumerate(untaken):
-            if isinstance(entry, ref) and entry() is item:
-                untaken[at] = item
-                break
-        returned = False
-        while untaken and not isinstance(untaken[-1], ref):
+        parts = None if untaken is None else untaken.give_back(request)
+        if parts is None:
+            return None
+        for data in parts:
             self.put_back_lines()
-            self.buffer.unread(untaken.pop().data())
-            returned = True
+            self.buffer.unread(data)
         if not untaken:
             self.untaken = None
-        return returned
+        return bool(parts)
 
     def waits_for_coroutine(self) -> bool:
         """Whether a coroutine is about to read on in what is buffered."""
@@ -317,10 +309,8 @@ class ReadSide(LineBatches):
 
     def spend_grace(self) -> bool:
         """Use up one turn of grace; return whether there was one."""
-        if not self.grace:
-            return False
-        self.grace -= 1
-        return True
+        had, self.grace = self.grace, max(0, self.grace - 1)
+        return had > 0
 
     def read_now(self, reader: Any) -> Any:
         """Return an item that is buffered already, if no other reader comes first."""
@@ -388,8 +378,9 @@ class ReadSide(LineBatches):
                     end = data.find(_LF, pos)
             elif reader is not None:
                 callback = queue.callback
+                awaited = isinstance(callback, PendingRead)
                 try:
-                    value = reader(buf)
+                    value = self._read_item(reader, callback) if awaited else reader(buf)
                 except BaseException as error:
                     if not self._refused(owner, error):
                         return
@@ -405,7 +396,7 @@ class ReadSide(LineBatches):
                 # else it has queued something before it
                 if buf.searched or buf.state is not None:
                     buf.reset_scan()
-                if self.untaken is not None and not isinstance(callback, PendingRequest):
+                if not awaited:
                     self.untaken = None
                 callback(owner, value)
             elif self.each_reader is not None:
@@ -424,6 +415,15 @@ class ReadSide(LineBatches):
                     return
             else:
                 return
+
+    def _read_item(self, reader: Any, request: PendingRead) -> Any:
+        """Return what *reader* reads for *request*, which may give it back."""
+        buf = self.buffer
+        front, size = buf.mark(), len(buf)
+        value = reader(buf)
+        if value is not NEED_MORE and value is not END:
+            self.delivered(request.consumed(front, size - len(buf)))
+        return value
 
     def _serve_each(self, owner: Owner) -> bool:
         """Give the standing reader's callback an item, or many; return whether to go on."""
@@ -530,7 +530,11 @@ class ReadSide(LineBatches):
         buf = self.buffer
         reader = queue.reader
         if reader is not None:
-            value = at_eof(reader, buf) if buf._data else END
+            awaited = isinstance(queue.callback, PendingRead)
+            read = partial(at_eof, reader)
+            value: Any = END
+            if buf._data:
+                value = self._read_item(read, queue.callback) if awaited else read(buf)
             if value is not END:
                 self.call(owner, queue.advance(), value)
             elif getattr(queue.callback, "accepts_end", False) and not buf._data:

@@ -5,7 +5,7 @@ Sans-I/O: a dictionary with rules.
 
 from __future__ import annotations
 
-__all__ = ("LINE", "SHARED", "register_frame_type", "resolve_frame")
+__all__ = ("AWAITED_LINE", "LINE", "SHARED", "register_frame_type", "resolve_frame")
 
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,6 +27,8 @@ SHARED: Final[dict[str, Any]] = {
 
 #: The frame type that the drain knows by identity.
 LINE: Final = SHARED["line"]
+#: The same for a coroutine: the drain has to remember where such a line was.
+AWAITED_LINE: Final = Line()
 
 # Built-in types that mean nothing without their parameters: only the error message differs.
 _NEED_PARAMETERS: Final = {
