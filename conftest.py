@@ -126,6 +126,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 #: What a parser's time may grow by when its input is doubled.
 DOUBLING: Final = 2.3
+#: The size from which a quarter is enough: what is measured is still longer than the clock's step.
+LARGE: Final = 1 << 18
 #: So many measurements are made before a verdict against the work, at most and at least.
 MOST_TRIES: Final = 40
 LEAST_TRIES: Final = 6
@@ -145,18 +147,23 @@ def cost(make: Callable[[int], Callable[[], object]], size: int, times: int) -> 
 
 
 @pytest.fixture
-def doubling(request: pytest.FixtureRequest) -> Callable[..., None]:
+def doubling(request: pytest.FixtureRequest, scale: int) -> Callable[..., None]:
     """Fail where work takes more than linear time, and note for the summary what it takes.
 
     ``doubling(make, size)``: ``make(n)`` returns the work for an input of *n*, for an eighth, a
-    quarter, a half and all of *size*. Who passes at the first look has passed: noise makes long
-    measurements longer and short ones hardly, so quadratic work, which takes 64 times as long,
-    never looks linear. Linear work may look worse when others want the machine. So where there is
-    a doubt each size is measured as often as makes the amounts of work equal, again and again,
-    and the least of each counts; it ends early where the growth is twice what is allowed.
+    quarter, a half and all of *size*. Of a large *size* a quarter is enough, but for the scorecard
+    (``--scale`` of 4 or more).
+
+    Who passes at the first look has passed: noise makes long measurements longer and short ones
+    hardly, so quadratic work, which takes 64 times as long, never looks linear. Linear work may
+    look worse when others want the machine. So where there is a doubt each size is measured as
+    often as makes the amounts of work equal, again and again, and the least of each counts; it
+    ends early where the growth is twice what is allowed.
     """
 
     def check(make: Callable[[int], Callable[[], object]], size: int) -> None:
+        if size >= LARGE and scale < 4:
+            size //= 4
         sizes = [size >> 3, size >> 2, size >> 1, size]
         least = [cost(make, each, 1) for each in sizes]
         for tries in range(MOST_TRIES):

@@ -140,6 +140,7 @@ ROWS = (
         by_tests(
             "tests/handle/test_cost.py",
             "tests/handle/test_scaling.py",
+            scale=4,
             least=100,
             most={"grown": 2.3},
         ),
@@ -149,7 +150,12 @@ ROWS = (
         "patterns that we ship",
         "doubling the input takes 2.5 times the time at most",
         by_tests(
-            "tests/handle/test_cost.py", "-k", "regex or line-pattern", least=4, most={"grown": 2.5}
+            "tests/handle/test_cost.py",
+            "-k",
+            "regex or line-pattern",
+            scale=4,
+            least=4,
+            most={"grown": 2.5},
         ),
     ),
     Row(
