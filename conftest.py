@@ -374,7 +374,7 @@ def backend_parameters(config: pytest.Config, *, blocking: bool) -> list[Any]:
     parameters = []
     for choice in loop_choices():
         if choice.backend != chosen and (chosen or choice.exclusive):
-            continue  # tests/core/test_exclusive.py gives those a process of their own
+            continue  # tests/core/backends/test_exclusive.py gives those a process of their own
         if (blocking and not choice.blocking) or (only and choice.id != only):
             continue
         marks: list[pytest.MarkDecorator] = [pytest.mark.each_backend]

@@ -66,7 +66,7 @@ ROWS = (
         "0 failures on every backend",
         by_tests(
             "tests/conformance",
-            "tests/core/test_exclusive.py",
+            "tests/core/backends/test_exclusive.py",
             f"--require-backends={BACKENDS}",
             least=1600,
             may_skip=True,
@@ -246,15 +246,15 @@ ROWS = (
         27,
         "timers",
         "1,000,000; never early, in order, whatever the wall clock says",
-        by_tests("tests/core/test_timers.py", "tests/core/test_wall_clock.py", least=40),
+        by_tests("tests/core/loop/test_timers.py", "tests/core/loop/test_wall_clock.py", least=40),
     ),
     Row(
         28,
         "fork",
         "the child is clean, the parent unharmed",
         by_tests(
-            "tests/core/test_fork.py",
-            "tests/core/test_fork_nothing.py",
+            "tests/core/loop/test_fork.py",
+            "tests/core/loop/test_fork_nothing.py",
             "tests/handle/test_fork.py",
             least=20,
         ),

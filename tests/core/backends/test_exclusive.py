@@ -19,6 +19,7 @@ EXCLUSIVE = [spec for spec in BACKENDS if spec.exclusive]
 def test_backend_in_a_process_of_its_own(
     spec: BackendSpec, in_own_process: Callable[..., None]
 ) -> None:
-    aids = [f"tests/core/test_{aid}.py" for aid in ("debug_wrap", "debug_shell", "strict", "pace")]
+    aids = ("debug/test_debug_wrap", "debug/test_debug_shell", "strict/test_strict")
+    files = [f"tests/core/{name}.py" for name in (*aids, "backends/test_pace")]
     which = "test_blocking or test_debug or test_strict or test_pace"
-    in_own_process(spec, "-k", which, "tests/conformance", *aids)
+    in_own_process(spec, "-k", which, "tests/conformance", *files)
