@@ -60,7 +60,6 @@ def frames(handle: Handle) -> None:
     assert_type(handle.push_read(own_reader), ae.CondVar[int])
     assert_type(handle.push_read("line", timeout=5), ae.CondVar[bytes])
     assert_type(handle.unshift_read(own_reader, timeout=None), ae.CondVar[int])
-    handle.push_read(own_reader, lambda h, item: assert_type(item, int), timeout=1.5)
     assert_type(handle.push_read("line"), ae.CondVar[bytes])
     assert_type(handle.push_read(Regex(rb"x")), ae.CondVar[bytes])
     assert_type(handle.drained(), ae.CondVar[None])
