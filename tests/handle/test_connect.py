@@ -162,17 +162,6 @@ def test_destroying_while_connecting_is_silent(
         pending.recv()
 
 
-def test_time_outs_begin_with_the_connection(
-    made: list[Handle], trace: Trace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    never: ae.CondVar[Any] = ae.CondVar()
-    monkeypatch.setattr(ae_socket, "tcp_connect", lambda *args, **options: never)
-    h = Handle(connect=("peer.test", 1), timeout=0.01, on_timeout=lambda h: trace("timeout"))
-    made.append(h)
-    ae.sleep(0.05).recv()
-    assert trace == []
-
-
 def test_limits_hold_while_connecting(made: list[Handle], trace: Trace, turns: Turns) -> None:
     h = Handle(
         connect=("127.0.0.1", 1),

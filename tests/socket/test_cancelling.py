@@ -10,7 +10,7 @@ import pytest
 import ae_core as ae
 from ae_core.abc import Backend
 from ae_socket import _connect, resolve, tcp_connect, tcp_server
-from ae_socket.testing import ScriptedResolver
+from ae_socket.testing import ScriptedResolver, silent_address
 
 
 class Peer:
@@ -128,3 +128,14 @@ def test_operations_say_what_they_are() -> None:
     assert "resolve x.test:80" in repr(looking)
     connecting.cancel()
     looking.cancel()
+    with silent_address("127.0.0.1") as first, silent_address("127.0.0.2") as second:
+        resolver = ScriptedResolver({"two.test": [first, second]})
+        connecting = tcp_connect("two.test", 25, resolver=resolver)
+        ae.sleep(0.3).recv()
+        targets = ", ".join(f"{host}:{port}" for host, port in (first, second))
+        assert repr(connecting) == f"<connect to two.test:25 over {targets}, pending>"
+        connecting.cancel()
+        connecting = tcp_connect(*first)
+        ae.sleep(0).recv()
+        assert repr(connecting) == f"<connect to {first[0]}:{first[1]}, pending>"
+        connecting.cancel()

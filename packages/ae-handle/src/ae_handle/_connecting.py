@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import ae_core as ae
 
-from ._errors import TlsError, TransportError
+from ._errors import HandleTimedOut, TlsError, TransportError
 from ._pending import FailPending
 from ._phases import CONNECTING, OPEN
 from ._streams.adapters import adapt
 from ._streams.closing import Departing, close
 from ._tls_connection import TlsConnection
+from ._work import Later
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,9 +29,11 @@ if TYPE_CHECKING:
 class ConnectingConnection(TlsConnection):
     """A connection with the operation that makes it."""
 
-    __slots__ = ("_attempt", "_connecting", "_early", "_target")
+    __slots__ = ("_attempt", "_connect_left", "_connect_timer", "_connecting", "_early", "_target")
 
     _attempt: Any  # the socket, while on_prepare runs
+    _connect_left: float  # how many seconds of connect_timeout are left, 0 for no limit
+    _connect_timer: tuple[Any, float] | None  # for those seconds, and when they are over
     _connecting: Any  # the operation, a Departing when it outlives the handle, or None
     _early: bytes | None  # what was pushed before stop_tls(), called while connecting
     _target: tuple[str, str | int]
@@ -39,10 +42,10 @@ class ConnectingConnection(TlsConnection):
         """Connect; the handle is kept alive until that has ended."""
         from ae_socket import tcp_connect
 
-        self._connecting_again()
         self._target = (host, service)
         self._early = None
-        self._keep_alive()
+        self._connect_left = self._connect_timeout
+        self._read.touched(self._clock())
 
         def prepare(sock: Any) -> float | None:
             self._attempt = sock
@@ -53,21 +56,56 @@ class ConnectingConnection(TlsConnection):
 
         connector, local_address, resolver = route or (None, None, None)
         if connector is not None:
-            self._connecting = operation = connector(host, service)
-            if operation.ready:  # nothing is called back inside this call
-                ae.postpone(lambda: operation.on_ready(self._connector_done))
-            else:
-                operation.on_ready(self._connector_done)
-            return
-        self._connecting = operation = tcp_connect(
-            host,
-            service,
-            self._connected,
-            on_prepare=None if self._on_prepare is None else prepare,
-            local_address=local_address,
-            resolver=resolver,
-        )
-        operation.on_ready(self._connect_done)
+            operation = connector(host, service)
+            done = self._connector_done
+        else:
+            operation = tcp_connect(
+                host,
+                service,
+                self._connected,
+                on_prepare=None if self._on_prepare is None else prepare,
+                local_address=local_address,
+                resolver=resolver,
+            )
+            done = self._connect_done
+        self._connecting = operation
+        self._begin_connecting()
+        self._keep_alive()
+        if operation.ready:  # nothing is called back inside this call
+            ae.postpone(lambda: operation.on_ready(done))
+        else:
+            operation.on_ready(done)
+
+    def _begin_connecting(self) -> None:
+        """Queue what is read and written, and count the seconds, until there is a stream."""
+        self._connecting_again()
+        self._limit_connecting()
+        if self._inactivity is not None:
+            self._restart_inactivity_timer()
+
+    def _limit_connecting(self) -> None:
+        self._connect_timer = None
+        left = self._connect_left
+        if left:
+            timer = ae.timer(left, Later(self, "_connecting_too_long"))
+            self._connect_timer = (timer, self._clock() + left)
+
+    def _stop_limit(self) -> None:
+        """Stop the timer; what is left of its seconds is for ``retry()``."""
+        if self._connect_timer is not None:
+            # 0 would be no limit
+            self._connect_left = max(self._connect_timer[1] - self._clock(), 1e-9)
+            self._connect_timer = None
+
+    def _connect_timeout_changed(self) -> None:
+        self._connect_left = self._connect_timeout
+        if self._phase == CONNECTING:
+            self._limit_connecting()
+
+    def _connecting_too_long(self) -> None:
+        if self._phase == CONNECTING:
+            what = f"connect_timeout of {self._connect_timeout:g} s has passed"
+            self._fail(HandleTimedOut(f"{what}: {self._connecting!r}", fatal=True))
 
     def _connector_done(self, condvar: CondVar[Any]) -> None:
         """A connector has ended; ``tcp_connect`` calls ``_connected`` by itself."""
@@ -91,6 +129,7 @@ class ConnectingConnection(TlsConnection):
             else:
                 close(sock)
             return
+        self._stop_limit()
         tls = None
         if self._tls_role is not None:
             try:
@@ -138,7 +177,7 @@ class ConnectingConnection(TlsConnection):
             return
         waiting = self._restart()
         self._early = None
-        self._connecting_again()
+        self._begin_connecting()
         operation = retry()
         close(sock)
         if operation is not self._connecting:
@@ -162,6 +201,7 @@ class ConnectingConnection(TlsConnection):
                         connecting.failed(condvar.error)
             elif condvar is connecting:
                 self._connecting = None
+                self._stop_limit()
                 if condvar.cancelled:
                     return
                 try:
@@ -199,6 +239,7 @@ class ConnectingConnection(TlsConnection):
         operation = self._connecting
         if operation is None:
             return
+        self._stop_limit()
         out = self._write.queue
         count = out.owed + len(self._early or b"")
         if (

@@ -107,7 +107,8 @@ class Handle(Requests):
             called here. Without it, the peer's wish to stop TLS is the end of its stream.
         timeout, read_timeout, write_timeout: Seconds without any activity, without reading,
             without writing; 0 or None for no limit. Active even while nothing is queued.
-            Setting one begins its period anew.
+            *timeout* counts while connecting, too, where nothing is activity; the others begin
+            with the connection. Setting one begins its period anew.
         max_read_buffer: How many octets may remain unread after the readers had their chance;
             more is fatal (:class:`BufferLimitExceeded`). None for no limit.
         max_write_buffer: How many octets may remain unsent, likewise. None, the default, means
@@ -121,6 +122,10 @@ class Handle(Requests):
         low_water_mark: See *on_drain*.
         linger: For how many seconds unsent octets may outlive the handle; 0 drops them. A
             connection that is not there yet gets 30 seconds at most.
+        connect_timeout: How many seconds the look-up, all attempts, what a *connector* does, and
+            ``retry()`` may take together; None or 0 for no limit. Then a fatal
+            :class:`HandleTimedOut`, which names what was tried, is raised in all that is awaited
+            and goes to ``on_connect_error``, else to ``on_error``.
         handshake_timeout: How many seconds a TLS handshake may take, from ``start_tls`` or the
             connection on; None or 0 for no limit. Then it has failed, with
             :class:`HandleTimedOut`.

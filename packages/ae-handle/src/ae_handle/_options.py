@@ -245,6 +245,7 @@ _MAX_READ_BUFFER: Final = 1 << 20
 _MAX_READ_SIZE: Final = 65_536
 _LOW_WATER_MARK: Final = 0
 _LINGER: Final = 3600.0
+_CONNECT_TIMEOUT: Final = 30.0
 _HANDSHAKE_TIMEOUT: Final = 60.0
 
 
@@ -279,6 +280,7 @@ class Options:
 
     __slots__ = (
         "_allow_truncated",
+        "_connect_timeout",
         "_frames",
         "_handshake_timeout",
         "_inactivity",
@@ -357,6 +359,11 @@ class Options:
     linger: Option[float] = Option(
         check_period, "For how many seconds unsent bytes may outlive the handle."
     )
+    connect_timeout: Option[float] = Option(
+        check_period,
+        "How many seconds connecting may take; 0 for no limit.",
+        "_connect_timeout_changed",
+    )
     handshake_timeout: Option[float] = Option(
         check_period,
         "How many seconds a TLS handshake may take; 0 for no limit.",
@@ -410,6 +417,7 @@ class Options:
         max_read_size: int = _MAX_READ_SIZE,
         low_water_mark: int = _LOW_WATER_MARK,
         linger: float = _LINGER,
+        connect_timeout: float | None = _CONNECT_TIMEOUT,
         handshake_timeout: float | None = _HANDSHAKE_TIMEOUT,
         watch_eof: bool = False,
         allow_truncated: bool = False,
@@ -474,6 +482,9 @@ class Options:
         if linger is not _LINGER:
             linger = check_period("linger", linger)
         self._linger = linger
+        if connect_timeout is not _CONNECT_TIMEOUT:
+            connect_timeout = check_period("connect_timeout", connect_timeout)
+        self._connect_timeout = connect_timeout
         if handshake_timeout is not _HANDSHAKE_TIMEOUT:
             handshake_timeout = check_period("handshake_timeout", handshake_timeout)
         self._handshake_timeout = handshake_timeout

@@ -25,10 +25,9 @@ from ._phases import (
 )
 from ._tls.engines import check_role, find_context
 from ._tls.layer import ANSWER, STOP_SENT, STOP_WANTED, TlsLayer
+from ._work import Later
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ._buffers.write_queue import WriteQueue
     from ._errors import HandleError
     from .abc import TlsRole
@@ -138,7 +137,7 @@ class TlsConnection(Connection):
             self._tls_timer = None
         else:
             left = max(0.0, tls.until - self._clock())
-            self._tls_timer = ae.timer(left, _Later(self, "_handshake_too_long"))
+            self._tls_timer = ae.timer(left, Later(self, "_handshake_too_long"))
 
     def _handshake_timeout_changed(self) -> None:
         tls = self._tls
@@ -404,7 +403,7 @@ class TlsConnection(Connection):
         if tls.session.state == "closed":
             self._note_due(DUE_TLS)
             return
-        self._tls_timer = ae.timer(ANSWER, _Later(self, "_stop_unanswered"))
+        self._tls_timer = ae.timer(ANSWER, Later(self, "_stop_unanswered"))
 
     def _stop_unanswered(self) -> None:
         tls = self._tls
@@ -470,18 +469,3 @@ class TlsConnection(Connection):
     def _stop_watching(self) -> None:
         super()._stop_watching()
         self._tls_timer = None
-
-
-class _Later:
-    """Calls a method of a handle, if it still lives."""
-
-    __slots__ = ("_handle", "_method")
-
-    def __init__(self, handle: TlsConnection, method: str) -> None:
-        self._handle: Callable[[], Any] = handle._events  # type: ignore[assignment]
-        self._method = method
-
-    def __call__(self) -> None:
-        handle = self._handle()
-        if handle is not None:
-            getattr(handle, self._method)()

@@ -304,9 +304,8 @@ class Transport(Work):
             return
         inactivity = self._get_inactivity()
         inactivity.set_period(kind, period)
-        if self._phase == OPEN:
-            inactivity.reset(kind, self._clock())
-            self._restart_inactivity_timer()
+        inactivity.reset(kind, self._clock())
+        self._restart_inactivity_timer()
 
     def _set_timeout_callback(self, kind: int, callback: Any) -> None:
         if self._phase == DESTROYED or (self._inactivity is None and callback is None):
@@ -323,7 +322,10 @@ class Transport(Work):
         read = self._read
         if read.eof >= BROKEN:
             return
-        at = inf if inactivity is None else inactivity.next_at(read.last_at, self._write.last_at)
+        at = inf
+        if inactivity is not None:
+            connected = self._phase == OPEN
+            at = inactivity.next_at(read.last_at, self._write.last_at, connected=connected)
         if at == inf:
             self._timer = None
         elif self._timer is None or at < self._timer_at:
@@ -350,10 +352,12 @@ class Transport(Work):
         """The timer has fired: call back for the timeouts that are due."""
         self._timer = None
         inactivity = self._inactivity
-        if inactivity is None or self._phase != OPEN:
+        if inactivity is None or self._phase >= FAILED:
             return
-        for kind in inactivity.due(self._clock(), self._read.last_at, self._write.last_at):
-            if self._phase != OPEN:
+        connected = self._phase == OPEN
+        last = self._read.last_at, self._write.last_at
+        for kind in inactivity.due(self._clock(), *last, connected=connected):
+            if self._phase >= FAILED:
                 return
             callback = inactivity.callbacks[kind]
             if callback is None:
@@ -364,7 +368,7 @@ class Transport(Work):
                     callback(self)
                 except BaseException as error:
                     ae.report_error(error)
-        if self._phase == OPEN:
+        if self._phase < FAILED:
             self._restart_inactivity_timer()
             if self._work_due:
                 self._run_due_work()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ("EventCallbacks", "Work")
+__all__ = ("EventCallbacks", "Later", "Work")
 
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -301,3 +301,18 @@ class Work(Options):
             if not self._work_due & (DUE_DRAIN | DUE_DRAINED):
                 return True
         return False
+
+
+class Later:
+    """Calls a method of a handle, if it still lives."""
+
+    __slots__ = ("_handle", "_method")
+
+    def __init__(self, handle: Work, method: str) -> None:
+        self._handle: Any = handle._events
+        self._method = method
+
+    def __call__(self) -> None:
+        handle = self._handle()
+        if handle is not None:
+            getattr(handle, self._method)()

@@ -279,8 +279,10 @@ def _pending_error(sock: socket.socket, code: int | None) -> int:
     return code or errno.ENOTCONN
 
 
-def _description(host: str, service: str | int) -> str:
-    return f"connect to {_target_text(host, service)}"
+def _description(host: str, service: str | int, tried: list[AddressInfo]) -> str:
+    asked = _target_text(host, service)
+    targets = [text for info in tried if (text := target_text(info)) != asked]
+    return f"connect to {asked}" + (f" over {', '.join(targets)}" if targets else "")
 
 
 def _target_text(host: str, service: str | int) -> str:
@@ -293,7 +295,6 @@ class _Connect:
     __slots__ = (
         "_asked",
         "_attempts",
-        "_count",
         "_deadline",
         "_errors",
         "_is_starting",
@@ -304,6 +305,7 @@ class _Connect:
         "_schedule",
         "_stagger",
         "_timeout",
+        "_tried",
         "result",
     )
 
@@ -326,7 +328,7 @@ class _Connect:
         self._lookup: ae.CondVar[list[AddressInfo]] | None = None
         self._deadline: ae.Watcher | None = None
         self._stagger: ae.Watcher | None = None
-        self._count = 0
+        self._tried: list[AddressInfo] = []
         self._is_starting = False
         self.result: ae.CondVar[socket.socket]
         self._expect()
@@ -336,7 +338,7 @@ class _Connect:
         self.result = ae.CondVar(
             cancel=self._finish,
             untaken=close_socket if self._on_connect is None else None,
-            describe=partial(_description, *self._asked),
+            describe=partial(_description, *self._asked, self._tried),
         )
         if self._timeout is not None:
             self._deadline = ae.timer(self._timeout, self._on_deadline)
@@ -388,8 +390,8 @@ class _Connect:
         self._is_starting = True
         try:
             while (info := schedule.next(now)) is not None:
-                attempt = _Attempt(self, self._count, info)
-                self._count += 1
+                attempt = _Attempt(self, len(self._tried), info)
+                self._tried.append(info)
                 self._attempts.append(attempt)
                 attempt.start(self._local, self._on_prepare)
                 if self.is_over():

@@ -13,6 +13,7 @@ __all__ = ("Connector", "http_connect", "socks5")
 import errno
 import re
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 import ae_core as ae
@@ -171,8 +172,12 @@ class _Negotiation:
     )
 
     def __init__(self, proxy: tuple[str, str | int], target: tuple[str, int], steps: Steps) -> None:
-        self.result: ae.CondVar[socket.socket] = ae.CondVar(cancel=self._end, untaken=close_socket)
         self._texts = (format_host_port(*proxy), format_host_port(*target))
+        self.result: ae.CondVar[socket.socket] = ae.CondVar(
+            cancel=self._end,
+            untaken=close_socket,
+            describe=partial("connect to {1} through {0}".format, *self._texts),
+        )
         self._steps = steps
         self._sock: socket.socket | None = None
         self._watch: ae.Watcher | None = None

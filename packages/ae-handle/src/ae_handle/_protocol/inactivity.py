@@ -63,13 +63,17 @@ class Inactivity:
             for period, started, last in zip(self.periods, self._started, activity, strict=True)
         ]
 
-    def next_at(self, read: float, wrote: float) -> float:
-        """Return when the next one is due, infinity if none is set."""
-        return min(self._deadlines(read, wrote))
+    def next_at(self, read: float, wrote: float, *, connected: bool = True) -> float:
+        """Return when the next one is due, infinity if none is set.
 
-    def due(self, now: float, read: float, wrote: float) -> list[int]:
-        """Return the kinds that are due, and start their periods again."""
-        kinds = [kind for kind, at in enumerate(self._deadlines(read, wrote)) if at <= now]
+        Before there is a connection, only ``ANY`` counts.
+        """
+        return min(self._deadlines(read, wrote)[: None if connected else 1])
+
+    def due(self, now: float, read: float, wrote: float, *, connected: bool = True) -> list[int]:
+        """Return the kinds that are due, as for ``next_at``, and start their periods again."""
+        deadlines = self._deadlines(read, wrote)[: None if connected else 1]
+        kinds = [kind for kind, at in enumerate(deadlines) if at <= now]
         for kind in kinds:
             self._started[kind] = now
         return kinds
