@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -167,3 +168,21 @@ def test_what_is_printable_stays_as_it_is() -> None:
     assert console.printable("\u00fc \u65e5\u672c \U0001f600 \\x1b") == (
         "\u00fc \u65e5\u672c \U0001f600 \\x1b"
     )
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (ConnectionRefusedError(111, "refused"), 1, "ae_x: [Errno 111] refused\n"),
+        (ValueError("a \x1b[31mred\x07 word"), 1, "ae_x: a \\x1b[31mred\\x07 word\n"),
+        (TimeoutError("not done within 1 s"), 124, "ae_x: not done within 1 s\n"),
+        (OSError(errno.ETIMEDOUT, "late"), 124, f"ae_x: [Errno {errno.ETIMEDOUT}] late\n"),
+        (KeyError(), 1, "ae_x: KeyError\n"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_failure_is_one_line_of_plain_text_and_its_status(
+    error: Exception, status: int, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert console.failed("ae_x", error) == status
+    assert capsys.readouterr() == ("", line)

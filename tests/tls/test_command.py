@@ -435,5 +435,5 @@ def test_a_server_that_keeps_silent_costs_the_timeout(
     serve: Serve, capsys: pytest.CaptureFixture[str]
 ) -> None:
     target = serve(lambda handle: None)
-    assert main([target, "--timeout", "0.05"]) == 1
-    assert "(timed-out)" in capsys.readouterr().err
+    assert main([target, "--timeout", "0.05"]) == 124
+    assert "not done within 0.05 s" in capsys.readouterr().err

@@ -6,9 +6,10 @@ reads any more, and what a peer sent must not reach the terminal as it is.
 
 from __future__ import annotations
 
-__all__ = ("printable", "run")
+__all__ = ("failed", "printable", "run")
 
 import contextlib
+import errno
 import io
 import os
 import sys
@@ -19,6 +20,8 @@ from ._base.escape import printable as printable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_FAILED = 1
+_TIMED_OUT = 124  # as timeout(1) has it
 _INTERRUPTED = 128 + 2  # the statuses of a shell for a command that a signal ended
 _CLOSED_PIPE = 128 + 13
 _NOT_WRITTEN = 74  # EX_IOERR of sysexits.h
@@ -60,6 +63,24 @@ def run(name: str, main: Callable[[], int | None]) -> NoReturn:
         sys.stdout.flush()  # `--help`, for one
         raise
     sys.exit(status)
+
+
+def failed(name: str, error: BaseException, text: str | None = None) -> int:
+    """Say on standard error, in one line of plain text, why the command *name* did not work.
+
+    Args:
+        name: Of the command.
+        error: What prevented it.
+        text: Of the line, if not that of *error*.
+
+    Returns:
+        The status for that: 124 if time has run out (``TimeoutError``, or errno ``ETIMEDOUT``), as
+        that of timeout(1), else 1.
+    """
+    text = text or str(error) or type(error).__name__
+    print(f"{name}: {printable(text)}", file=sys.stderr)
+    timed_out = isinstance(error, TimeoutError) or getattr(error, "errno", 0) == errno.ETIMEDOUT
+    return _TIMED_OUT if timed_out else _FAILED
 
 
 def _keep_standard_descriptors() -> None:

@@ -6,9 +6,8 @@ __all__ = ("main",)
 
 import argparse
 import json
-import sys
 import time
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import dns.flags
 import dns.message
@@ -17,7 +16,7 @@ import dns.rcode
 import ae_socket
 from ae_core import console
 
-from ._errors import NoData, QueryTimedOut, ResolveError, ServerFailed
+from ._errors import NoData, NoSuchName, QueryTimedOut, ResolveError
 from ._resolution import Exchange, Verdict
 from ._resolver import Resolver
 from ._reverse import reverse_name
@@ -25,14 +24,13 @@ from ._reverse import reverse_name
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_USAGE = 64
-_NO_DATA = 1
-_NO_ANSWER = 9
-_IMPOSSIBLE = 10
+_FAILED = 1
+_NOTHING = 3
+_TIMED_OUT = 124
 
-_EXIT_STATUS = """exit status: 0 there is an answer; 1 the name exists but has no such record;
-the response code if it is an error (2 SERVFAIL, 3 NXDOMAIN, 5 REFUSED ...); 9 nobody answered in
-time, or usably; 10 the name is impossible; 64 wrong usage; 74 the output cannot be written"""
+_EXIT_STATUS = """Exit status: 0 there is an answer; 1 the servers failed or cannot be asked, or the
+name is impossible; 2 for bad arguments; 3 the servers say that there is no such name or record; 74
+if the output cannot be written; 124 if nobody has answered in time."""
 
 
 class _Log:
@@ -93,7 +91,7 @@ def _asked(exchange: Exchange) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says and return the exit status."""
-    options = _parse(arguments)
+    parser, options = _parse(arguments)
     try:
         servers = None if options.server is None else _addresses(options.server)
         resolver = Resolver(
@@ -106,9 +104,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log = _Log(options.trace)
         resolver.trace(log)
         found = resolver.resolve(name, rdtype)
-    except (ValueError, OSError) as error:
-        print(console.printable(f"ae_dns: {error}"), file=sys.stderr)
-        return _USAGE
+    except ValueError as error:
+        parser.error(console.printable(str(error)))
+    except OSError as error:  # of the server's name
+        return console.failed("ae_dns", error)
     failure: ResolveError | None = None
     reply: dns.message.Message | None = None
     try:
@@ -125,13 +124,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _status(failure)
 
 
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _parse(
+    arguments: Sequence[str] | None,
+) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser = argparse.ArgumentParser(
         prog="python -m ae_dns",
         usage="%(prog)s NAME [TYPE] [@SERVER[:PORT]] [options]",
         description="Ask name servers. An address as NAME is looked up in reverse.",
         epilog=_EXIT_STATUS,
-        exit_on_error=False,
     )
     parser.add_argument("words", nargs="+", metavar="NAME [TYPE] [@SERVER]")
     parser.add_argument("--trace", action="store_true", help="show every query and packet")
@@ -139,14 +139,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--tcp", action="store_true", help="use TCP only")
     parser.add_argument("--no-edns", action="store_true", help="ask without EDNS")
     parser.add_argument("--timeout", type=float, help="seconds per try, three tries")
-    try:
-        options = parser.parse_intermixed_args(arguments)
-    except argparse.ArgumentError as error:
-        _refuse(parser, str(error))
-    except SystemExit as end:
-        if end.code:
-            raise SystemExit(_USAGE) from None
-        raise
+    options = parser.parse_intermixed_args(arguments)
     options.server = None
     words = []
     for word in options.words:
@@ -155,15 +148,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         else:
             words.append(word)
     if not 1 <= len(words) <= 2:
-        _refuse(parser, "expected a name, and perhaps a type")
+        parser.error("expected a name, and perhaps a type")
     options.name = words[0]
     options.type = words[1].upper() if len(words) > 1 else None
-    return options
-
-
-def _refuse(parser: argparse.ArgumentParser, text: str) -> NoReturn:
-    print(f"{parser.format_usage()}ae_dns: {text}", file=sys.stderr)
-    raise SystemExit(_USAGE)
+    return parser, options
 
 
 def _timeouts(options: argparse.Namespace) -> dict[str, Any]:
@@ -188,13 +176,9 @@ def _endpoint(sockaddr: Any) -> str:
 def _status(failure: ResolveError | None) -> int:
     if failure is None:
         return 0
-    if isinstance(failure, NoData):
-        return _NO_DATA
-    if isinstance(failure, QueryTimedOut):
-        return _NO_ANSWER
-    if isinstance(failure, ServerFailed) and failure.rcode is None:
-        return _NO_ANSWER
-    return int(failure.rcode) if failure.rcode else _IMPOSSIBLE
+    if isinstance(failure, NoData | NoSuchName):
+        return _NOTHING
+    return _TIMED_OUT if isinstance(failure, QueryTimedOut) else _FAILED
 
 
 def _show(log: _Log, reply: dns.message.Message | None, failure: ResolveError | None) -> None:

@@ -5,14 +5,12 @@
     python -m ae_handle --listen PORT --echo     send everybody back what they say
     python -m ae_handle --listen PORT --relay HOST:PORT     pass connections on
 
-Exit status: 0 when both sides have said everything, or after Ctrl-C of a server; 1 if there is no
-connection or it breaks; 2 for a wrong command line; 124 if the time-out has passed.
+Exit status: see ``--help``.
 """
 
 from __future__ import annotations
 
 import argparse
-import errno
 import json
 import os
 import socket
@@ -31,11 +29,10 @@ from ae_socket import (
     socks5,
 )
 
-from . import Handle, HandleError, HandleTimedOut, relay, serve
+from . import Handle, HandleError, relay, serve
 from .starttls import PORTS, negotiate
 
 _CHUNK: Final = 65_536
-_TIMED_OUT: Final = 124  # as timeout(1)
 _BROKEN_PIPE: Final = 141  # as a shell says for SIGPIPE
 
 
@@ -93,7 +90,11 @@ def _address(text: str, *more: str, port: str | None = None) -> tuple[str, str]:
 
 def _arguments(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m ae_handle", description="Connect, or listen, by lines, TLS and proxies."
+        prog="python -m ae_handle",
+        description="Connect, or listen, by lines, TLS and proxies.",
+        epilog="Exit status: 0 when both sides have said everything, or a server was told to end; "
+        "1 if there is no connection or it breaks; 2 for bad arguments; 74 if the output cannot be "
+        "written; 124 if the time-out has passed.",
     )
     parser.add_argument("address", nargs="+", metavar="HOST PORT", help="or HOST:PORT, or /PATH")
     server = parser.add_argument_group("listening")
@@ -260,14 +261,8 @@ def main(words: list[str] | None = None) -> int:
     except (OSError, ValueError) as error:  # HandleError and ssl.SSLError are OSErrors
         if options is not None and options.json:
             _say("error", error=str(error))
-        print(console.printable(f"ae_handle: {error}"), file=sys.stderr)
-        if options is None:
-            return 2
-        return _TIMED_OUT if _is_time_out(error) else 1
-
-
-def _is_time_out(error: Exception) -> bool:
-    return isinstance(error, HandleTimedOut) or getattr(error, "errno", None) == errno.ETIMEDOUT
+        status = console.failed("ae_handle", error)
+        return 2 if options is None else status
 
 
 if __name__ == "__main__":

@@ -124,7 +124,7 @@ def _arguments(words: list[str]) -> argparse.Namespace:
         description="Connect standard input and output to a TCP or UNIX socket.",
         epilog="A UNIX socket is given as /PATH, or as unix/ PATH; HOST:PORT may be one word. "
         "Exit status: 0, 1 if there was no connection or it failed, 2 for bad arguments, 74 if the "
-        "output cannot be written.",
+        "output cannot be written, 124 if time has run out.",
     )
     parser.add_argument("host", metavar="HOST", help="name or address; with --listen an address")
     parser.add_argument("port", metavar="PORT", nargs="?", help="number or name of a service")
@@ -183,8 +183,7 @@ def main(words: list[str] | None = None) -> int:
         sock = _accept(options) if options.listen else _connect(options)
         Relay(sock).done.recv()
     except (ConnectFailed, OSError, ValueError) as error:
-        print(console.printable(f"ae_socket: {error}"), file=sys.stderr)
-        return 1
+        return console.failed("ae_socket", error)
     return 0
 
 

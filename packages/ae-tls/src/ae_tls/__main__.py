@@ -11,12 +11,11 @@ __all__ = ("main",)
 import argparse
 import datetime as dt
 import json
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import ae_core as ae
-from ae_core.console import printable, run
+from ae_core.console import failed, printable, run
 from ae_handle import Handle
 from ae_handle.starttls import PORTS, negotiate
 
@@ -63,8 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reason = getattr(error, "reason", None)
         why = f" ({reason})" if isinstance(reason, str) else ""
         text = str(error) or type(error).__name__
-        print(printable(f"ae_tls: {host}: {text}{why}"), file=sys.stderr)
-        return 1
+        return failed("ae_tls", error, f"{host}: {text}{why}")
     return 0
 
 
@@ -73,11 +71,16 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m ae_tls",
         description="Shake hands with a TLS server and show the result.",
         epilog="Exit status: 0 the server is trusted; 1 it is not, or there was no handshake; 2 "
-        "for bad arguments; 74 if the output cannot be written.",
+        "for bad arguments; 74 if the output cannot be written; 124 if time has run out.",
     )
     parser.add_argument("target", metavar="HOST[:PORT]", type=_target, help="default port: 443")
     parser.add_argument("--starttls", choices=sorted(PORTS), help="begin in clear")
-    parser.add_argument("--timeout", type=_seconds, default=_TIMEOUT, help="seconds, default 30")
+    parser.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=_TIMEOUT,
+        help="seconds for a connection and its handshake, default 30",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--cert", metavar="F", help="show this certificate (PEM, chain behind it)")
     parser.add_argument("--key", metavar="F", help="its key, if it is in a file of its own")
@@ -170,13 +173,13 @@ async def _connect(context: Context, server: _Server) -> Handle:
     """Return a handle whose TLS handshake is done; raises whatever prevented it."""
     outcome: ae.CondVar[None] = ae.CondVar()
 
-    def failed(handle: Handle, error: BaseException) -> None:
+    def broken(handle: Handle, error: BaseException) -> None:
         if not outcome.ready:
             outcome.throw(error)
 
     def started(handle: Handle, error: BaseException | None) -> None:
         if error is not None:
-            failed(handle, error)
+            broken(handle, error)
         elif not outcome.ready:
             outcome.send(None)
 
@@ -187,17 +190,18 @@ async def _connect(context: Context, server: _Server) -> Handle:
         peer_name=host,
         tls_context=context,
         on_tls_started=started,
-        on_connect_error=failed,
-        on_error=failed,
-        timeout=timeout,
+        on_connect_error=broken,
+        on_error=broken,
+        handshake_timeout=None,
         linger=0,
         **options,
     )
     try:
-        if dialogue:
-            await negotiate(handle, dialogue, host)
-            handle.start_tls("connect")
-        await outcome
+        async with ae.timeout(timeout):
+            if dialogue:
+                await negotiate(handle, dialogue, host)
+                handle.start_tls("connect")
+            await outcome
     except BaseException:
         handle.destroy()
         raise

@@ -123,7 +123,7 @@ def main(arguments: list[str] | None = None) -> int:
         "own. One line for each: the library's version, demands met, demands that do not apply and "
         "why, seconds, and how often the process was woken in five idle seconds.",
         epilog="Exit status: 0, 1 if a demand was not met or a required loop is missing, 2 for bad "
-        "arguments.",
+        "arguments, 74 if the output cannot be written.",
     )
     parser.add_argument("row", nargs="*", choices=[*ROWS, []], metavar="LOOP", help="default: all")
     parser.add_argument("--require", default="", metavar="A,B", help="loops that must be there")
