@@ -22,7 +22,7 @@ MAY_IMPORT = {  # extras: anyio, cbor2, httpcore, certifi, idna (for ae_socket);
     "ae_tls": {"ae_core", "ae_socket", "ae_handle", *TLS_LIBRARIES},
     "ae_guests": {"ae_core", "trio"},
     "ae_redis": {"ae_core", "ae_socket", "ae_handle", "ae_tls", "ae_dns"},
-    "ae_http": {"ae_core", "ae_socket", "ae_handle", "ae_tls", "ae_dns"},
+    "ae_http": {"ae_core", "ae_socket", "ae_handle", "ae_tls", "ae_dns", "wsproto"},
     "ae_irc": {"ae_core", "ae_socket", "ae_handle", "ae_tls", "ae_dns"},
 }
 STDLIB = set(sys.stdlib_module_names)

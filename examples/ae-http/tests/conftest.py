@@ -218,7 +218,7 @@ def await_port(port: int, process: subprocess.Popen[bytes]) -> bool:
     return False
 
 
-NGINX = """
+NGINX = r"""
 {user} daemon off; worker_processes 1; pid {top}/pid; error_log {top}/error.log;
 events {{ worker_connections 512; }}
 http {{
@@ -239,6 +239,10 @@ http {{
             return 200 "$request_method $content_length $http_transfer_encoding";
         }}
         location /empty {{ return 204; }}
+        location ~ /websocket/(\d+)$ {{
+            proxy_pass http://127.0.0.1:$1; proxy_http_version 1.1;
+            proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade;
+        }}
         location /proxied {{
             proxy_pass http://127.0.0.1:{port}/hello.txt; proxy_http_version 1.1;
         }}

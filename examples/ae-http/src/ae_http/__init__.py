@@ -22,6 +22,9 @@ __all__ = (
     "StatusError",
     "TlsFailed",
     "UploadFailed",
+    "WebSocket",
+    "WebSocketClosed",
+    "WebSocketRefused",
     "__version__",
     "environment_proxy",
     "get",
@@ -49,11 +52,14 @@ from ._errors import ResponseTooLarge as ResponseTooLarge
 from ._errors import StatusError as StatusError
 from ._errors import TlsFailed as TlsFailed
 from ._errors import UploadFailed as UploadFailed
+from ._errors import WebSocketClosed as WebSocketClosed
+from ._errors import WebSocketRefused as WebSocketRefused
 from ._headers import Headers as Headers
 from ._proxy import environment_proxy as environment_proxy
 from ._response import Response as Response
 from ._response import ResponseHead as ResponseHead
 from ._response import ResponseStream as ResponseStream
 from ._version import __version__ as __version__
+from ._websocket import WebSocket as WebSocket
 
 environment_proxy.__module__ = __name__

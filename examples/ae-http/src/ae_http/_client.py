@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ("Client", "RequestOptions", "get", "head", "post", "request")
 
 from _thread import get_ident
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from sys import float_info
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
 
@@ -21,6 +21,7 @@ from ._scope import Scope
 from ._upload import UploadInput
 from ._url import parse_url
 from ._version import __version__
+from ._websocket import WebSocket, open_websocket
 
 if TYPE_CHECKING:
     from http.cookiejar import CookieJar
@@ -275,6 +276,55 @@ class Client(Scope):
             method, url, headers, None, options, upgrade=protocol
         )
         return result
+
+    def websocket(
+        self,
+        url: str,
+        *,
+        subprotocols: Sequence[str] = (),
+        headers: HeadersInput = (),
+        timeout: float | None = _UNSET,
+        max_message: int = 1 << 20,
+        ping_interval: float | None = 20.0,
+        close_timeout: float = 10.0,
+    ) -> CondVar[WebSocket]:
+        """Ask the server to speak WebSocket (RFC 6455). Needs the extra ``ae-http[websocket]``.
+
+        Args:
+            url: A ``ws:`` or ``wss:`` URL; http and https stand for the same.
+            subprotocols: What messages may mean, what we like best first.
+            headers: Fields of the handshake, an ``Origin``, say.
+            timeout: Seconds for the handshake; the client's for a whole request otherwise.
+            max_message: How many octets, or characters, a message may have; a server that sends
+                more is told so (1009), and that is the end.
+            ping_interval: After so many seconds in which nothing came the server is asked whether
+                it is there; after as many more without an answer the connection is lost. None:
+                never.
+            close_timeout: For how many seconds a goodbye waits for the server's.
+
+        Returns:
+            A condition variable for the :class:`WebSocket`. It is not closed with the client.
+
+        Redirects are not followed, as in browsers. No extensions are offered: messages are not
+        compressed.
+
+        Raises:
+            InvalidRequest, TypeError, ValueError: At once, if this cannot be sent.
+            ImportError: At once, if wsproto is not installed.
+            WebSocketRefused: Through the condition variable, with the server's response.
+            HttpError: Through the condition variable, for everything else.
+        """
+        interval = _seconds("ping_interval", ping_interval)
+        return open_websocket(
+            self,
+            url,
+            subprotocols,
+            headers,
+            {} if timeout is _UNSET else {"timeout": timeout},
+            max_message=_count("max_message", max_message, 0),
+            ping_interval=interval,
+            close_timeout=_seconds("close_timeout", close_timeout) or 0.0,
+        )
 
     def _begin(
         self,

@@ -14,7 +14,9 @@ Sans-I/O: definitions only::
     │   ├── RedirectRefused       more redirects than allowed, or one to nowhere
     │   ├── UploadFailed          the request body could not be produced as announced
     │   ├── StatusError           by raise_for_status(); .response
-    │   └── ClientClosed          the client was closed meanwhile
+    │   ├── ClientClosed          the client was closed meanwhile
+    │   ├── WebSocketRefused      the server does not speak WebSocket there; .response
+    │   └── WebSocketClosed       it has ended; .code and .reason
     └── InvalidRequest            the caller's mistake, raised at once; a ValueError
 """
 
@@ -35,6 +37,8 @@ __all__ = (
     "StatusError",
     "TlsFailed",
     "UploadFailed",
+    "WebSocketClosed",
+    "WebSocketRefused",
 )
 
 import errno as _errno
@@ -43,7 +47,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from ae_core import AEError
 
 if TYPE_CHECKING:
-    from ._response import ResponseHead
+    from ._response import Response, ResponseHead
 
 Phase: TypeAlias = Literal["wait", "connect", "proxy", "tls", "head", "body", "done"]
 
@@ -157,6 +161,39 @@ class StatusError(HttpError):
 
 class ClientClosed(HttpError):
     """The client was closed while the request was under way."""
+
+
+class WebSocketRefused(HttpError):
+    """The server has answered with something else than WebSocket.
+
+    Attributes:
+        response: What it has answered, with its body.
+    """
+
+    response: Response
+
+    def __init__(self, message: str, response: Response) -> None:
+        super().__init__(message)
+        self.response = response
+
+
+class WebSocketClosed(HttpError):
+    """A WebSocket has ended.
+
+    Attributes:
+        code: The status code of RFC 6455 7.4: what the server has said; or what it was told, if
+            it broke the protocol or we have closed; 1005 if it said no code, 1006 if the
+            connection was lost.
+        reason: The text that the server has said.
+    """
+
+    code: int
+    reason: str
+
+    def __init__(self, message: str, code: int, reason: str) -> None:
+        super().__init__(message, phase="done")
+        self.code = code
+        self.reason = reason
 
 
 class InvalidRequest(AEError, ValueError):
