@@ -6,7 +6,7 @@ needs it.
 
 from __future__ import annotations
 
-__all__ = ("as_concurrent_future", "as_condvar", "as_deferred", "as_future")
+__all__ = ("as_concurrent_future", "as_condvar", "as_deferred", "as_future", "await_for")
 
 import sys
 
@@ -126,7 +126,7 @@ def _of_deferred(deferred: Any, cancelled: type[BaseException]) -> CondVar[Any]:
 # ---------------------------------------------------------------------- the other way
 
 
-def _await_for(
+def await_for(
     condvar: CondVar[T],
     send: Callable[[T], object],
     throw: Callable[[BaseException], object],
@@ -176,7 +176,7 @@ def as_future(condvar: CondVar[T]) -> asyncio.Future[T]:
 
         return once
 
-    leave = _await_for(
+    leave = await_for(
         condvar,
         unless_over(future.set_result),
         unless_over(future.set_exception),
@@ -194,7 +194,7 @@ def as_deferred(condvar: CondVar[T]) -> Any:
 
     leave: Callable[[], None]
     deferred: Any = defer.Deferred(lambda _: leave())
-    leave = _await_for(
+    leave = await_for(
         condvar,
         deferred.callback,
         deferred.errback,
@@ -205,31 +205,10 @@ def as_deferred(condvar: CondVar[T]) -> Any:
 
 def as_concurrent_future(condvar: CondVar[T]) -> concurrent.futures.Future[T]:
     """See :meth:`CondVar.as_concurrent_future`."""
-    from concurrent.futures import Future
+    from .loop_future import LoopFuture, follow
 
-    core = current_loop()
-    future: Future[T] = Future()
-
-    def unless_cancelled(call: Callable[..., object]) -> Callable[..., None]:
-        def once(*args: Any) -> None:
-            if future.set_running_or_notify_cancel():
-                call(*args)
-
-        return once
-
-    def ended(_: object) -> None:
-        if not future.cancelled():
-            return
-        try:
-            core.call_threadsafe(leave)
-        except RuntimeError:
-            return  # the loop has ended, and the operation with it
-
-    leave = _await_for(
-        condvar, unless_cancelled(future.set_result), unless_cancelled(future.set_exception),
-        future.cancel,
-    )  # fmt: skip
-    future.add_done_callback(ended)
+    future: LoopFuture[T] = LoopFuture()
+    follow(future, condvar, current_loop())
     return future
 
 

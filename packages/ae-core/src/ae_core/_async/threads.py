@@ -16,6 +16,7 @@ from .._loop.exception_hook import report
 from . import thread_pool
 from .bridges import as_condvar
 from .condvar import CondVar
+from .loop_future import LoopFuture, follow
 
 if TYPE_CHECKING:
     from .._loop.backend import Backend
@@ -52,7 +53,7 @@ _lock = threading.Lock()
 _ROOM = "answers"
 
 
-class _Answer(Future[Any]):
+class _Answer(LoopFuture[Any]):
     """The future of a call; an error that nobody asks for goes to the exception hook."""
 
     asked = False
@@ -87,9 +88,10 @@ def call_threadsafe(
     Returns:
         A future, for any thread, with the function's result or exception. If the function returns
         a condition variable or a coroutine, it gets the outcome of that. ``cancel()`` before the
-        call was made has it not made, and later cancels what the function returned. It is cancelled
-        if the loop ends first. An exception that nobody asks the future for goes to
-        ``exception_hook`` when the future is collected. It need not be held.
+        call was made has it not made; later it gives up what the function returned, as an awaiter
+        that is cancelled does. It is cancelled if the loop ends first. An exception that nobody
+        asks the future for goes to ``exception_hook`` when the future is collected. It need not be
+        held.
 
     Do not wait for the future in the loop's own thread.
 
@@ -116,8 +118,7 @@ def call_threadsafe(
     def call() -> None:
         answer: Any = held[0] if held else None
         try:
-            # running: a signal handler has broken the call off before it was made
-            if answer is not None and (answer.running() or answer.set_running_or_notify_cancel()):
+            if answer is not None and answer.claim():
                 held.clear()
                 _make(answer, function, args, core)
         finally:
@@ -135,7 +136,9 @@ def _make(
     try:
         value = function(*args)
         if isinstance(value, (CondVar, Coroutine)):
-            _follow(answer, as_condvar(value), core)
+            condvar = as_condvar(value)
+            answer.release()
+            follow(answer, condvar, core)
         else:
             answer.set_result(value)
     except BaseException as error:
@@ -145,22 +148,6 @@ def _make(
             raise
     finally:
         answer = None
-
-
-def _follow(answer: _Answer, condvar: CondVar[Any], core: LoopState) -> None:
-    """Give the outcome of *condvar* to *answer*."""
-
-    def ended(condvar: CondVar[Any]) -> None:
-        if answer.done():
-            return
-        if condvar.cancelled:
-            _force_cancel(answer)
-        elif (error := condvar.error) is not None:
-            answer.set_exception(error)
-        else:
-            answer.set_result(condvar.recv())
-
-    condvar.on_ready(ended)
 
 
 def _force_cancel(answer: _Answer) -> None:

@@ -19,6 +19,7 @@ from ..._loop.backend import Backend
 from .._binding import binding
 
 # imported for their entries in CASES
+from . import cases_bridges as cases_bridges
 from . import cases_cancel as cases_cancel
 from . import cases_condvar as cases_condvar
 from . import cases_groups as cases_groups
