@@ -277,9 +277,11 @@ ROWS = (
         "bad network",
         "50 seeds of delay, loss, order and cuts: the same data",
         by_tests(
+            "tests/integration/test_bad_network.py",
             "tests/socket/test_virtual.py",
             "tests/tls/test_schedules.py",
-            short="no relay that delays, loses and reorders between real sockets",
+            scale=50,
+            least=200,
         ),
     ),
     Row(
