@@ -34,6 +34,7 @@ os.environ.setdefault("AE_STRICT", "1")  # read at the first detection
 os.environ.setdefault("AE_STRICT_SLOW", "60")  # the machine may be busy
 
 import ae_core as ae
+from ae_core._base.thread_identity import sleep as real_sleep
 from ae_core._detection.table import BACKENDS, BackendSpec
 from ae_core._loop.deadlock import _other_threads
 from ae_core.strict import _watchdog
@@ -272,7 +273,12 @@ def _nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
         choice.warm_up()
         ae.use(choice.backend, **choice.options())
         ae.detect()
-    # a fixture of wider scope must not keep a thread: no wait would be in vain beside it
+    # a fixture of wider scope must not keep a thread: no wait would be in vain beside it. One that
+    # ends, or begins to rest, takes its time.
+    for _ in range(1000):
+        if not _other_threads():
+            break
+        real_sleep(0.01)
     assert not _other_threads(), f"threads before the test: {threading.enumerate()}"
     check = LeakCheck()
     before = watched()
