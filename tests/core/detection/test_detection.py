@@ -357,3 +357,31 @@ def test_imported_first_in_another_thread_the_main_thread_is_still_the_main_one(
         worker.join()
         """)
     assert told.split() == ["loop", "tk", "loop"]
+
+
+def test_without_a_binding_of_qt_the_choice_of_qt_is_refused_at_once(
+    script: Callable[..., str],
+) -> None:
+    output = script("""
+        import sys
+        sys.modules.update(PyQt6=None, PySide6=None)
+        import ae_core as ae
+        try:
+            ae.use("qt")
+        except ae.BackendUnavailable as error:
+            print(error)
+    """)
+    assert output == "backend 'qt' needs PyQt6 or PySide6, and neither is installed\n"
+
+
+@pytest.mark.skipif(find_spec("PyQt6") is None, reason="needs PyQt6")
+def test_the_choice_of_qt_leaves_the_choice_of_the_binding_to_the_program(
+    script: Callable[..., str],
+) -> None:
+    output = script("""
+        import sys
+        import ae_core as ae
+        ae.use("qt")
+        print([name for name in sys.modules if name.startswith(("PyQt", "PySide"))])
+    """)
+    assert output == "[]\n"

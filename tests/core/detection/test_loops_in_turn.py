@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import Callable
 from importlib.util import find_spec
 
@@ -154,6 +155,15 @@ def test_release_ends_what_is_bound_and_says_what_it_was(
     assert ae.backend() is None
 
 
+@pytest.mark.skipif(os.name == "nt", reason="POSIX only")
+def test_release_ends_a_program_and_names_it() -> None:
+    process = ae.run_cmd(["sleep", "60"])
+    pid: int = process.pid
+    assert ae.release() == [f"<Process {pid} ['sleep', '60'] pending>"]
+    assert process.cancelled
+    assert os.waitpid(pid, 0) == (pid, signal.SIGTERM)
+
+
 def test_release_in_a_callback_is_refused(trace: Trace) -> None:
     def callback() -> None:
         with pytest.raises(RuntimeError, match="inside of a callback"):
@@ -290,6 +300,91 @@ def test_a_script_that_waits_first_and_runs_tk_later_has_working_watchers(
             print(refused)
     """)
     assert output == "tk\n"
+
+
+# A program that runs one of these, and calls `begin` inside it. What `begin` prints, and that the
+# loop has ended, is all there is.
+HOSTS = {
+    "twisted": """
+        from twisted.internet import reactor
+        reactor.callWhenRunning(begin)
+        end = reactor.stop
+        run = reactor.run
+    """,
+    "gi": """
+        from gi.repository import GLib
+        loop = GLib.MainLoop()
+        GLib.idle_add(begin)
+        end = loop.quit
+        run = loop.run
+    """,
+    "PyQt6": """
+        from PyQt6.QtCore import QCoreApplication, QTimer
+        application = QCoreApplication([])
+        QTimer.singleShot(0, begin)
+        end = application.quit
+        run = application.exec
+    """,
+    "tkinter": """
+        import tkinter
+        tcl = tkinter.Tcl()
+        class Root(tkinter.Misc):
+            tk = tcl.tk
+            master = None
+        root = tkinter._default_root = Root()
+        tcl.createcommand("begin", begin)
+        tcl.eval("after 0 begin")
+        end = root.quit
+        run = lambda: root.mainloop(-1)  # there is no window, without which it would end at once
+    """,
+}
+BEGIN = """
+        import ae_core as ae
+        def attempt():
+            try:
+                ae.timer(0.001, print)
+            except ae.WrongLoop as refused:
+                print(refused)
+        def begin(*_):
+            ask()
+            end()
+"""
+
+
+@pytest.mark.parametrize("library", HOSTS)
+@pytest.mark.parametrize("when", ["before the loop runs", "in the running loop", "after a wait"])
+def test_the_built_in_loop_that_was_chosen_is_refused_in_a_loop_that_runs(
+    library: str, when: str, script: Callable[..., str]
+) -> None:
+    if find_spec(library) is None:
+        pytest.skip(f"needs {library}")
+    name = {"gi": "glib", "PyQt6": "qt", "tkinter": "tk"}.get(library, library)
+    asks = {
+        "before the loop runs": 'ae.use("loop"); ask = attempt',
+        "in the running loop": 'def ask():\n            ae.use("loop"); attempt()',
+        "after a wait": 'ae.use("loop"); ae.sleep(0.001).recv(); ask = attempt',
+    }
+    code = f"{BEGIN}{HOSTS[library]}\n        {asks[when]}\n        run()"
+    output = script(code, QT_QPA_PLATFORM="offscreen")
+    assert output.startswith(f"the {name} loop runs in this thread, but "), output
+    assert output.count("\n") == 1
+
+
+@pytest.mark.skipif(find_spec("gi") is None, reason="needs PyGObject")
+def test_aside_of_a_running_loop_the_built_in_one_works(script: Callable[..., str]) -> None:
+    output = script("""
+        import ae_core as ae
+        from ae_core.abc import aside
+        from gi.repository import GLib
+        loop = GLib.MainLoop()
+        def begin():
+            with aside("loop"):
+                print(ae.sleep(0.001).recv())
+            loop.quit()
+        GLib.idle_add(begin)
+        loop.run()
+    """)
+    assert output == "None\n"
 
 
 # ---------------------------------------------------------------------- the wrong library's waits

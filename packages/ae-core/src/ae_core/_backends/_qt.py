@@ -11,6 +11,7 @@ import math
 import sys
 import time
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -42,7 +43,14 @@ def _binding() -> Any:
             return import_module(f"{name}.QtCore")
         except ImportError:
             continue
-    raise BackendUnavailable("backend 'qt' needs PyQt6 or PySide6, and neither is installed")
+    raise BackendUnavailable(_MISSING)
+
+
+_MISSING = "backend 'qt' needs PyQt6 or PySide6, and neither is installed"
+
+# Which of them is decided at the first watcher: the program may import one until then.
+if loaded_binding() is None and not any(map(find_spec, BINDINGS)):
+    raise BackendUnavailable(_MISSING)
 
 
 # The application that we have made, for as long as the process lives. The program's own ends when

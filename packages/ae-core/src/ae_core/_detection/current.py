@@ -51,6 +51,7 @@ class _Slot:
 
     core: LoopState | None = None
     asked: tuple[str, dict[str, Any]] | None = None  # by use()
+    aside = False  # what is bound next may run inside another loop
 
     def __init__(self) -> None:
         self.pid = getpid()
@@ -140,8 +141,8 @@ def _look_around(core: LoopState) -> None:
     As long as there are no more, nobody needs to ask whether one runs.
     """
     size = len(_modules)
-    may_leave = core.is_own_loop and not core.chosen
-    core.hostless = -1 if may_leave and any(name in _modules for name in _HOSTS) else size
+    asks = core.is_own_loop and not core.aside
+    core.hostless = -1 if asks and any(name in _modules for name in _HOSTS) else size
     rivals = "asyncio" in _modules or "trio" in _modules
     core.known = -1 if rivals else core.hostless
 
@@ -236,7 +237,7 @@ def _foreign(core: LoopState) -> str | None:
         return "asyncio"
     if ours != "trio" and trio_runs():
         return "trio"
-    if core.is_own_loop and not core.chosen and core.hostless == -1:
+    if core.is_own_loop and core.hostless == -1:
         return running_host()
     return None
 
@@ -290,6 +291,7 @@ def bind(
     """
     core = LoopState(report)
     core.chosen = chosen
+    core.aside = thread_slot().aside
     backend = cls(core.on_deadline, **options)
     backend.reason = reason
     core.attach(backend)
@@ -300,7 +302,10 @@ def bind(
     foreign = _foreign(core)
     if foreign is not None:
         core.close()
-        raise WrongLoop(f"the {foreign} loop runs in this thread, but {backend.name} was {reason}")
+        raise WrongLoop(
+            f"the {foreign} loop runs in this thread, but {backend.name} was {reason}: "
+            f"call ae_core.use({foreign!r}), or leave the choice to detection"
+        )
     _take_up(core)
     while on_next_binding:
         on_next_binding.pop()()
@@ -466,6 +471,10 @@ def use(name: str, **options: Any) -> None:
         name: ``"loop"``, ``"asyncio"``, ``"trio"`` ... or one that an installed package
             registered in the entry-point group ``ae_core.backends``.
         options: For the backend, such as ``loop_factory`` for ``asyncio``.
+
+    A loop that was chosen is not left for another. So where another one runs in this thread
+    (asyncio, trio, Twisted, GLib, Qt, Tk) and the built-in loop was chosen, watchers raise
+    :class:`WrongLoop`.
 
     Raises:
         ValueError: If no such backend is known.

@@ -91,7 +91,7 @@ class aside:
 
     __slots__ = ("_before", "_name", "_options")
 
-    _before: tuple[LoopState | None, Any, list[LoopState], LoopState | None]
+    _before: tuple[LoopState | None, Any, bool, list[LoopState], LoopState | None]
 
     def __init__(self, backend: str | None = None, **options: Any) -> None:
         self._name = backend
@@ -99,8 +99,10 @@ class aside:
 
     def __enter__(self) -> Backend | None:
         place = current.thread_slot()
-        self._before = (place.core, place.asked, place.resting, current.main_core())
+        core, main = place.core, current.main_core()
+        self._before = (core, place.asked, place.aside, place.resting, main)
         place.asked = None
+        place.aside = True
         place.resting = []
         current.put_back(None, None)
         if self._name is None:
@@ -123,7 +125,7 @@ class aside:
     def _end(self) -> None:
         place = current.thread_slot()
         mine = (place.core, *place.resting)
-        core, place.asked, place.resting, main = self._before
+        core, place.asked, place.aside, place.resting, main = self._before
         try:
             current.put_back(None, None)
             for each in mine:

@@ -44,12 +44,12 @@ def alive(core: LoopState) -> list[str]:
     for kind, callback in _callbacks(core):
         owner = _owner(callback)
         if not getattr(owner, "is_service", False):
-            operation = getattr(owner, "_awaiters", -1) >= 0
-            found.append(repr(owner) if operation else f"{kind} {name_of(callback)}")
+            found.append(repr(owner) if _is_operation(owner) else f"{kind} {name_of(callback)}")
     for other in core.operations:
         what = getattr(other, "kind", None)
-        if what is None:
-            found.append(repr(_operation(other) or other))
+        operation = _operation(other)
+        if what is None or _is_operation(operation):
+            found.append(repr(operation or other))
         elif what != "end":
             found.append(f"{what}{other.describe()} {name_of(other.callback)}")
     count = len(core.calls.postponed) + len(core.calls.owed) + len(core.calls.threadsafe)
@@ -62,6 +62,8 @@ def _operation(other: Any) -> Any:
     """Return the condition variable that stands behind a pending operation, if there is one."""
     if getattr(other, "_awaiters", None) is not None:
         return other
+    if getattr(other, "callback", None) is not None:
+        return _owner(other.callback)  # a Process watches its child
     owner = getattr(other, "_owner", None)
     return getattr(other, "condvar", None) or getattr(owner, "condvar", None) or owner
 
@@ -76,7 +78,12 @@ def operations_of(core: LoopState) -> list[Any]:
     """Return the operations that are pending on this loop, and can be cancelled."""
     found = [_owner(callback) for _, callback in _callbacks(core)]
     found += [_operation(other) for other in core.operations]
-    return [each for each in found if getattr(each, "_awaiters", -1) >= 0]
+    return [each for each in found if _is_operation(each)]
+
+
+def _is_operation(thing: Any) -> bool:
+    """Return whether it is an operation, which can be cancelled."""
+    return getattr(thing, "_awaiters", -1) >= 0
 
 
 def running_host() -> str | None:

@@ -55,6 +55,7 @@ class LoopState:
     __slots__ = (
         "__weakref__",
         "armed",
+        "aside",
         "backend",
         "calls",
         "chosen",
@@ -99,6 +100,7 @@ class LoopState:
         self.closed = False
         self.is_own_loop = False  # on a loop that nobody else runs, and that does not end by itself
         self.chosen = True  # by the program: it is not left for another
+        self.aside = False  # it may run inside another loop, which is not asked for
         # how many modules there were, none of them another loop: see `_detection.current`
         self.known = self.hostless = -1
 
