@@ -160,6 +160,7 @@ def test_a_trickle_takes_linear_time() -> None:
     from time import process_time
 
     def seconds(size: int) -> float:
+        found: list[Event] = []
         messages = Messages(size)
         wire = b"\x82\x7f" + size.to_bytes(8, "big") + bytes(size)
         began = process_time()

@@ -38,7 +38,7 @@ class catching_sigint:
 
     If the program has a SIGINT handler of its own, that one is called. Any signal ends the wait
     for a moment, so that its handler runs and may end it for good. Does nothing off the main
-    thread.
+    thread, and in a sub-interpreter.
     """
 
     __slots__ = ("_catches", "_core", "fd")
@@ -67,8 +67,12 @@ class catching_sigint:
         self.fd = waker.fd
         if _waits:
             _waits[:] = filter(_goes_on, _waits)  # one may have been broken off at its end
+        try:
+            previous = _signal.set_wakeup_fd(self.fd, warn_on_full_buffer=False)
+        except ValueError:  # the main thread of a sub-interpreter: no signal comes there
+            self.fd = -1
+            return
         _waits.append(self)
-        previous = _signal.set_wakeup_fd(self.fd, warn_on_full_buffer=False)
         if previous != -1:
             # somebody's loop is woken already: that of a signal watcher, or of asyncio
             _signal.set_wakeup_fd(previous, warn_on_full_buffer=False)
