@@ -6,8 +6,9 @@ import asyncio
 import functools
 import gc
 import os
+import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 import ae_core as ae
+from ae_core import debug, strict
 from ae_core.testing import Trace, release
 
 
@@ -291,7 +293,42 @@ def test_an_error_that_nobody_looks_at_is_logged_with_what_it_is(
     failed.throw(ValueError("reset"))
     del failed
     texts = [record.getMessage() for record in caplog.records]
-    assert any("error of read 'line' from a:1 was never looked at" in text for text in texts)
+    assert any("error of read 'line' from a:1" in text for text in texts)
+
+
+@pytest.fixture
+def plain() -> Iterator[None]:
+    """Neither strict mode nor wrapping is on."""
+    was = strict.enabled()
+    strict.disable()
+    yield
+    debug.wrap(0)
+    if was:
+        strict.enable()
+    else:
+        strict.disable()
+
+
+@pytest.mark.parametrize("aid", ["strict mode", "wrapping", "neither"])
+def test_an_error_that_nobody_looks_at_is_logged_with_where_its_operation_was_made(
+    aid: str, plain: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    if aid == "strict mode":
+        strict.enable()
+    elif aid == "wrapping":
+        debug.wrap(1)
+
+    async def fail() -> None:
+        raise ValueError("of a test")
+
+    line = sys._getframe().f_lineno + 1
+    ae.spawn(fail())
+    ae.sleep(0.001).recv()
+    gc.collect()
+    (text,) = (record.getMessage() for record in caplog.records)
+    where = "" if aid == "neither" else f", made by {__file__}:{line},"
+    name = f"task {fail.__qualname__}"
+    assert text.startswith(f"error of {name}{where} was never looked at")
 
 
 @pytest.mark.parametrize("argument", ["cancel", "untaken", "describe"])
@@ -371,7 +408,7 @@ def test_a_file_that_is_opened_for_nobody_is_closed_again(
         assert repr(opened) == f"<file call open({str(tmp_path / 'file')!r}), pending>"
         task = begun(opened)
         # behind the awaiter's own waker, and before the awaiter: it is delivered, and not taken
-        opened._wake_on_ready(task.cancel)
+        opened._add_waker(lambda _: task.cancel())
     finally:
         awaited.set()
     with pytest.raises(ae.CancelledError):

@@ -6,16 +6,17 @@ is waited for is only known as a :class:`~ae_core._loop.backend.Waitable` here.
 
 from __future__ import annotations
 
-__all__ = ("cancelled_class", "cancelled_error", "driver", "suspend", "we_drive")
+__all__ = ("await_for", "cancelled_class", "cancelled_error", "driver", "suspend", "we_drive")
 
 import sys
 
 from .._base.errors import CancelledError
+from .._base.signal_errors import repeatable
 from .._detection.current import asyncio_runs, current_loop, existing_loop, trio_runs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
     from types import CodeType, FrameType
     from typing import Any, Final
 
@@ -132,6 +133,46 @@ def suspend(condvar: Waitable) -> Generator[Any, Any, None]:
     except BaseException:
         condvar._leave()  # the task is cancelled, or the coroutine closed
         raise
+
+
+def await_for(
+    condvar: Any,
+    send: Callable[[Any], object],
+    throw: Callable[[BaseException], object],
+    cancel: Callable[[], object],
+) -> Callable[[], None]:
+    """Have one of the three called when *condvar* is ready; return how to give that up.
+
+    Whoever calls counts as an awaiter, as a coroutine does: for futures of other libraries.
+    """
+    over = False
+
+    @repeatable
+    def tell(_: object = None) -> None:
+        nonlocal over
+        if over:
+            return
+        over = True
+        if condvar.cancelled:
+            cancel()
+        elif (error := condvar.error) is not None:
+            throw(error)
+        else:
+            send(condvar._result())
+
+    def leave() -> None:
+        nonlocal over
+        if not over:
+            over = True
+            condvar._forget_wake(tell)
+            condvar._leave()
+
+    condvar._enter()
+    if condvar.ready:
+        current_loop().postpone(tell)
+    else:
+        condvar._add_waker(tell)
+    return leave
 
 
 def cancelled_error(text: str) -> CancelledError:

@@ -6,13 +6,14 @@ needs it.
 
 from __future__ import annotations
 
-__all__ = ("as_concurrent_future", "as_condvar", "as_deferred", "as_future", "await_for")
+__all__ = ("as_concurrent_future", "as_condvar", "as_deferred", "as_future")
 
 import sys
 
 from .._api import pending
 from .._base.signal_errors import repeatable
 from .._detection.current import current_loop
+from .awaiting import await_for
 from .condvar import CondVar
 from .tasks import spawn
 
@@ -124,43 +125,6 @@ def _of_deferred(deferred: Any, cancelled: type[BaseException]) -> CondVar[Any]:
 
 
 # ---------------------------------------------------------------------- the other way
-
-
-def await_for(
-    condvar: CondVar[T],
-    send: Callable[[T], object],
-    throw: Callable[[BaseException], object],
-    cancel: Callable[[], object],
-) -> Callable[[], None]:
-    """Have one of the three called when *condvar* is ready; return how to give that up."""
-    over = False
-
-    @repeatable
-    def tell(_: object = None) -> None:
-        nonlocal over
-        if over:
-            return
-        over = True
-        if condvar.cancelled:
-            cancel()
-        elif (error := condvar.error) is not None:
-            throw(error)
-        else:
-            send(condvar._result())
-
-    def leave() -> None:
-        nonlocal over
-        if not over:
-            over = True
-            condvar._forget_wake(tell)
-            condvar._leave()
-
-    condvar._enter()
-    if condvar.ready:
-        current_loop().postpone(tell)
-    else:
-        condvar._add_waker(tell)
-    return leave
 
 
 def as_future(condvar: CondVar[T]) -> asyncio.Future[T]:

@@ -125,6 +125,11 @@ def no_bridges() -> Any:
 load_bridges: Callable[[], Any] = no_bridges
 
 
+#: Set by ``sites`` while somebody wants to know where operations are made; and what tells it.
+note_site: Callable[[CondVar[Any]], object] | None = None
+site_of: Callable[[CondVar[Any]], str | None] | None = None
+
+
 class CondVar(Generic[T]):
     """A value, or an error, that will be there later.
 
@@ -231,6 +236,8 @@ class CondVar(Generic[T]):
         """Have it cancelled when nobody is interested in it any more."""
         self._awaiters = 0
         self._cancel = self._untaken = None
+        if note_site is not None:
+            note_site(self)
 
     # ------------------------------------------------------------------ becoming ready
 
@@ -297,7 +304,8 @@ class CondVar(Generic[T]):
             self._traceback = error.__traceback__
             self._state = _ERROR
             self._cancel = self._untaken = None
-            self._unseen = _Unseen(error, self._name())
+            site = None if site_of is None else site_of(self)
+            self._unseen = _Unseen(error, f"{self._name()}{f', made by {site},' if site else ''}")
             if self._callbacks is not None:
                 try:
                     self._run_callbacks()

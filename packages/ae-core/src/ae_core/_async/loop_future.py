@@ -7,7 +7,7 @@ __all__ = ("LoopFuture", "follow")
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .bridges import await_for
+from .awaiting import await_for
 
 if TYPE_CHECKING:
     from .._loop.state import LoopState

@@ -16,7 +16,7 @@ from typing import Final
 from .escape import printable
 
 # Frames of these packages are ours: a watcher is made by whoever called them.
-_OURS: Final = frozenset({"ae_core", "ae_dns", "ae_handle", "ae_socket", "ae_tls"})
+_OURS: Final = frozenset({"ae_core", "ae_dns", "ae_guests", "ae_handle", "ae_socket", "ae_tls"})
 _LONGEST: Final = 100
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakValueDictionary
 
 from .. import _api, logs
+from .._async.sites import note_sites
 from .._base.describe import backtrace, callback_text, caller, value_text
 from .._base.escape import printable
 from .._base.log import logger
@@ -319,6 +320,7 @@ def wrap(level: int | None = None) -> int:
     elif _level and not level:
         _api.remove_layer(_layer)
     _level = level
+    note_sites("wrapping", bool(level))
     return level
 
 

@@ -20,6 +20,7 @@ from .._base.errors import StrictWarning as StrictWarning
 # reused while watched     every 4 seconds
 # a callback that blocks   error log message with the stack, while it blocks, once it has run for
 #                          AE_STRICT_SLOW (0.5) seconds; another with the time when it is over
+# an error not looked at   the log line about it says by which line its operation was made
 
 
 def enable() -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import ref
 
 from .. import _api
+from .._async.sites import note_sites
 from .._base import environ
 from .._base.describe import caller
 from .._base.descriptors import check_open
@@ -80,6 +81,7 @@ def enable() -> None:
         _watchdog._plain_call = CallbackRunner.call
         CallbackRunner.call = _watchdog.timed_call  # type: ignore[assignment, method-assign]
         _api.install_layer(_layer)
+        note_sites("strict", True)
 
 
 def disable() -> None:
@@ -90,6 +92,7 @@ def disable() -> None:
         _api.remove_layer(_layer)
         CallbackRunner.call = _watchdog._plain_call  # type: ignore[method-assign]
         _watchdog.stop()
+        note_sites("strict", False)
 
 
 def is_enabled() -> bool:
