@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ("LoopFuture", "follow")
 
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from .awaiting import await_for
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .condvar import CondVar
 
 T = TypeVar("T")
+_LOOP: Final = "loop"  # not the future itself: it must not refer to itself, see `_Answer`
 
 # Theory of operation
 # -------------------
@@ -32,7 +33,7 @@ class LoopFuture(Future[T]):
 
     def claim(self) -> bool:
         """In the loop: return whether it is not cancelled; from now on it cannot be."""
-        return self._claims.setdefault(None, self) is self
+        return self._claims.setdefault(None, _LOOP) is _LOOP
 
     def release(self) -> None:
         """In the loop: let it be cancelled again."""
@@ -41,7 +42,7 @@ class LoopFuture(Future[T]):
     def cancel(self) -> bool:
         claim = object()
         first = self._claims.setdefault(None, claim)
-        if first is self:
+        if first is _LOOP:
             return False
         cancelled = super().cancel()
         if first is claim:
