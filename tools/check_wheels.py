@@ -35,7 +35,9 @@ BELOW: Final = {
     "ae-irc": ("ae-core", "ae-socket", "ae-handle"),
 }
 #: Modules for other programs, beside the package so that they can be loaded without it.
-PLUGINS: Final = {"ae-core": ("ae_core_pytest.py",)}
+PLUGINS: Final = {
+    name: (f"{name.replace('-', '_')}_pytest.py",) for name in ("ae-core", "ae-socket", "ae-handle")
+}
 CHECK: Final = """
 import importlib, importlib.metadata, importlib.util, sys
 name, names = sys.argv[1].replace("-", "_"), sys.argv[2:]

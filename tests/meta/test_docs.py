@@ -64,7 +64,16 @@ def test_the_tests_that_the_testing_page_shows_pass(tmp_path: Path) -> None:
     (tmp_path / "pytest.ini").write_text(
         "[pytest]\nae_loops = loop asyncio\nfilterwarnings = error"
     )
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "ae_core_pytest"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "ae_socket_pytest",
+        "-p",
+        "ae_handle_pytest",
+    ]
     alone = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run(
         command, cwd=tmp_path, env=alone, capture_output=True, text=True, check=False

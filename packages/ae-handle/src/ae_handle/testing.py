@@ -7,6 +7,7 @@ from __future__ import annotations
 
 __all__ = (
     "MemoryStream",
+    "ScriptedNetwork",
     "ScriptedPeer",
     "check_cuts",
     "check_reader",
@@ -22,6 +23,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 import ae_core as ae
+import ae_socket
 
 from ._buffers.octets import octets
 from ._buffers.read_buffer import NEED_MORE, ReadBuffer
@@ -32,10 +34,13 @@ from ._tls.ssl_engine import SslContext
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
-    from typing import Self
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Self, TypeAlias
 
     from .abc import Reader, TlsContext
+
+    #: What becomes of one attempt to connect; None never comes to an end.
+    Outcome: TypeAlias = "ScriptedPeer | MemoryStream | OSError | None"
 
 
 def check_reader(read: Reader[Any], wire: bytes, expected: object) -> None:
@@ -344,3 +349,119 @@ class ScriptedPeer:
 
 
 lingering.__module__ = end_lingering.__module__ = __name__
+
+
+# ---------------------------------------------------------------------- hosts in memory
+
+
+class ScriptedNetwork:
+    """Hosts in memory, for programs that connect by themselves: ``Handle(connect=...)``.
+
+    Args:
+        hosts: For each ``(host, service)``, as the program names them, what becomes of the
+            attempts to connect, in their order: a :class:`ScriptedPeer` or a
+            :class:`MemoryStream` (of :func:`memory_pair`) to talk to, an ``OSError``, or None for
+            an attempt that has no end. Further attempts, and other hosts, are refused.
+
+    In its ``with`` block it stands for ``ae_socket.tcp_connect``, in all threads: nothing is
+    resolved, and no socket is opened. A handle with *connector* is not led here.
+
+    Attributes:
+        asked: The ``(host, service)`` of each attempt.
+
+    Example:
+        >>> peer = ScriptedPeer().send(b"220 hi\\r\\n")
+        >>> with ScriptedNetwork({("mail.example.com", 25): [peer]}):
+        ...     with Handle(connect=("mail.example.com", 25)) as handle:
+        ...         handle.push_read("line").recv()
+        b'220 hi'
+    """
+
+    def __init__(
+        self, hosts: Mapping[tuple[str, str | int], Iterable[Outcome]] | None = None
+    ) -> None:
+        self.asked: list[tuple[str, str | int]] = []
+        self._hosts: dict[tuple[str, str | int], list[Outcome]] = {}
+        self._real: Any = None
+        for (host, service), outcomes in (hosts or {}).items():
+            self.add(host, service, *outcomes)
+
+    def add(self, host: str, service: str | int, *outcomes: Outcome) -> None:
+        """Add what becomes of further attempts to connect to *service* of *host*.
+
+        Raises:
+            TypeError: If an outcome is of the wrong kind.
+        """
+        for outcome in outcomes:
+            if not isinstance(outcome, ScriptedPeer | MemoryStream | OSError | None):
+                raise TypeError(
+                    f"expected a ScriptedPeer, a MemoryStream, an OSError or None, got {outcome!r}"
+                )
+        self._hosts.setdefault((host, service), []).extend(outcomes)
+
+    def __enter__(self) -> Self:
+        if self._real is not None:
+            raise RuntimeError("this network stands for the real one already")
+        self._real = ae_socket.tcp_connect
+        ae_socket.tcp_connect = self._connect
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        ae_socket.tcp_connect, self._real = self._real, None
+
+    def _connect(
+        self,
+        host: str,
+        service: str | int,
+        on_connect: Callable[..., object] | None = None,
+        *,
+        on_prepare: Callable[[Any], float | None] | None = None,
+        timeout: float | None = None,
+        local_address: object = None,
+        resolver: object = None,
+    ) -> ae.CondVar[Any]:
+        """Connect as ``tcp_connect`` does, here."""
+        if not isinstance(host, str) or not isinstance(service, str | int):
+            raise TypeError(f"expected a host and a service, got {host!r} and {service!r}")
+        target = f"{host}:{service}"
+        timers: list[ae.Watcher] = []
+        operation: ae.CondVar[Any] = ae.CondVar(
+            cancel=timers.clear, describe=lambda: f"connecting to {target} in memory"
+        )
+
+        def fail(error: OSError) -> None:
+            timers.clear()
+            if not operation.ready:
+                where = f"nobody listens at {target}"
+                operation.throw(ae_socket.ConnectFailed(where, [error]))
+
+        def limit(seconds: float | None) -> None:
+            if seconds is not None:
+                late = TimeoutError(errno.ETIMEDOUT, "timed out")
+                timers.append(ae.timer(seconds, lambda: fail(late)))
+
+        def again() -> ae.CondVar[Any]:
+            return self._connect(host, service, on_connect, on_prepare=on_prepare)
+
+        def attempt() -> None:
+            if operation.ready:
+                return
+            self.asked.append((host, service))
+            outcomes = self._hosts.get((host, service))
+            refused = ConnectionRefusedError(errno.ECONNREFUSED, "no script for it")
+            outcome = outcomes.pop(0) if outcomes else refused
+            stream = outcome.stream if isinstance(outcome, ScriptedPeer) else outcome
+            if on_prepare is not None:
+                limit(on_prepare(stream if isinstance(stream, MemoryStream) else MemoryStream()))
+            if isinstance(stream, OSError):
+                fail(stream)
+            elif stream is not None:
+                timers.clear()
+                if on_connect is not None:
+                    on_connect(stream, host, service, again)
+                if not operation.ready:
+                    operation.send(stream)
+
+        limit(timeout)
+        ae.postpone(attempt)
+        return operation
