@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,15 +10,39 @@ import pytest
 import ae_core as ae
 
 
+def by_timer(call: Callable[[], None]) -> list[Any]:
+    return [ae.timer(0, call)]
+
+
+def by_postponing(call: Callable[[], None]) -> list[Any]:
+    ae.postpone(call)
+    return []
+
+
+def beside_a_timer(call: Callable[[], None]) -> list[Any]:
+    ae.postpone(call)
+    return [ae.timer(60, call)]
+
+
+def in_turn(call: Callable[[], None]) -> list[Any]:
+    return [ae.timer(0, lambda: ae.postpone(call))]
+
+
+def by_two(call: Callable[[], None]) -> list[Any]:
+    ae.postpone(call)
+    return [ae.timer(0, lambda: None)]
+
+
 @pytest.mark.blocking
-def test_a_chain_of_zero_timers_lets_in_what_waits_for_a_quiet_moment(
-    backend: Any,
+@pytest.mark.parametrize("go_on", [by_timer, by_postponing, beside_a_timer, in_turn, by_two])
+def test_a_chain_lets_in_what_waits_for_a_quiet_moment(
+    go_on: Callable[[Callable[[], None]], list[Any]], backend: Any
 ) -> None:
     done: ae.CondVar[None] = ae.CondVar()
     kept: list[Any] = []
 
     def again() -> None:
-        kept[:] = [] if done.ready else [ae.timer(0, again)]
+        kept[:] = [] if done.ready else go_on(again)
 
     def idle() -> None:
         done.send()

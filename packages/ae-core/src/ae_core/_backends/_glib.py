@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gi.repository import GLib  # pyright: ignore
 
 from .._base.descriptors import check_waitable
-from .._base.pace import Pace
+from .._base.pace import REST, Pace
 from .._base.signal_errors import hearing_printed
 from .._loop.backend import Backend
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def _guard(callback: Callable[[], None]) -> None:
+def _guard(callback: Callable[..., None], *arguments: Any) -> None:
     try:
-        callback()
+        callback(*arguments)
     except KeyboardInterrupt:
         # Raised here it would be printed. Whoever runs the loop listens for the signal, leaves it
         # and raises what he is to raise. (SystemExit ends the process in GLib's binding.)
@@ -110,20 +110,30 @@ class GlibBackend(Backend):
 
     def _on_timer(self) -> bool:
         self._timer = 0
-        _guard(self._call_timer)
+        _guard(self._pace.call_timer, self.on_deadline)
         return False
 
-    def _call_timer(self) -> None:
-        self._pace.call(self.on_deadline)
-
     def call_soon(self, callback: Callable[[], None]) -> None:
+        pace = self._pace
+
+        def once() -> bool:
+            if pace.resting():
+                GLib.timeout_add(REST, once, priority=GLib.PRIORITY_DEFAULT)
+            else:
+                _guard(pace.call_soon, callback)
+            return False
+
+        if pace.soon():
+            GLib.timeout_add(REST, once, priority=GLib.PRIORITY_DEFAULT)
+        else:
+            GLib.idle_add(once, priority=GLib.PRIORITY_DEFAULT)
+
+    def call_threadsafe(self, callback: Callable[[], None]) -> None:
         def once() -> bool:
             _guard(callback)
             return False
 
-        GLib.idle_add(once, priority=GLib.PRIORITY_DEFAULT)
-
-    call_threadsafe = call_soon  # GLib locks its contexts itself
+        GLib.idle_add(once, priority=GLib.PRIORITY_DEFAULT)  # GLib locks its contexts itself
 
     def idle_start(self, callback: Callable[[], None]) -> _Source:
         dispatch = self._repeat(callback)

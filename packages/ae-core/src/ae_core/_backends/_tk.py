@@ -15,7 +15,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from .._base.descriptors import check_select, check_waitable
-from .._base.pace import Pace
+from .._base.pace import REST, Pace
 from .._base.wakeup import Wakeup
 from .._loop.backend import Backend
 
@@ -136,14 +136,20 @@ class TkBackend(Backend):
         self._enter(self._call_timer)
 
     def _call_timer(self) -> None:
-        self._pace.call(self.on_deadline)
+        self._pace.call_timer(self.on_deadline)
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         self._queue.append(callback)
         # one each: what escapes a handler may have kept another from being called
-        self._soon = self._tk.createtimerhandler(0, self._run_soon)
+        self._soon = self._tk.createtimerhandler(self._pace.soon(), self._run_soon)
 
     def _run_soon(self) -> None:
+        if self._pace.resting():
+            self._soon = self._tk.createtimerhandler(REST, self._run_soon)
+            return
+        self._pace.call_soon(self._run_queue)
+
+    def _run_queue(self) -> None:
         for _ in range(len(self._queue)):
             if not self._queue:
                 break  # a loop inside a call has made the others

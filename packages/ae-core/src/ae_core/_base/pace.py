@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ("Pace",)
+__all__ = ("REST", "Pace")
 
 import math
 import time
@@ -13,39 +13,67 @@ if TYPE_CHECKING:
 
 #: So long may calls that are due at once follow each other, in seconds.
 BUSY: Final = 0.02
+#: So long is the rest, in milliseconds.
+REST: Final = 1
 
 
 class Pace:
     """For loops that do some things only when nothing is due: Tk draws then, and so does GTK.
 
-    A chain of timers that are due at once would keep them from it for ever. So in such a chain
-    one timer in 20 ms is a millisecond late.
+    A chain of timers that are due at once, or of postponed calls, would keep them from it for
+    ever. So such a chain rests for a millisecond, once in 20 ms.
     """
 
-    __slots__ = ("_at_once", "_chained", "_since")
+    __slots__ = ("_at_once", "_chained", "_granted", "_since", "_until")
 
     def __init__(self) -> None:
         self._at_once = False  # whether the timer that is set is due at once
-        self._chained = False  # whether such a timer is being called
+        self._chained = False  # whether what was due at once is being called
         self._since = 0.0  # when the chain began, or had its last rest
+        self._granted = False  # whether a rest was granted in the call that is being made
+        self._until = 0.0  # when the rest ends
 
     def delay(self, at: float) -> int:
         """Return how many milliseconds a timer has to wait until *at*, rounded up."""
         now = time.monotonic()
         delay = math.ceil((at - now) * 1000)
         self._at_once = delay <= 0
-        if delay > 0:
-            return delay
+        return delay if delay > 0 else self._rest(now)
+
+    def soon(self) -> int:
+        """Return how many milliseconds a call has to wait that is to be made at once."""
+        return self._rest(time.monotonic())
+
+    def resting(self) -> bool:
+        """Return whether a call that was to be made at once has to wait for the end of a rest."""
+        return time.monotonic() < self._until
+
+    def _rest(self, now: float) -> int:
+        if now < self._until:
+            return REST
         if self._chained and now - self._since <= BUSY:
             return 0
-        rest = int(self._chained)
         self._since = now
-        return rest
+        if not self._chained:
+            return 0
+        self._until = now + REST / 1000
+        self._granted = True
+        return REST
 
-    def call(self, on_timer: Callable[[], None]) -> None:
+    def call_timer(self, on_timer: Callable[[], None]) -> None:
         """Make the call of the timer that was set."""
-        self._chained = self._at_once
+        self._call(on_timer, self._at_once)
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Make a call that was to be made at once."""
+        self._call(callback, True)
+
+    def _call(self, callback: Callable[[], None], chained: bool) -> None:
+        before, self._chained = self._chained, chained
         try:
-            on_timer()
+            callback()
         finally:
-            self._chained = False
+            self._chained = before
+            if self._granted and not before:  # the rest begins when the call has ended
+                self._granted = False
+                self._until = time.monotonic() + REST / 1000
