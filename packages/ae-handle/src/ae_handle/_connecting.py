@@ -32,7 +32,7 @@ class ConnectingConnection(TlsConnection):
     __slots__ = ("_attempt", "_connect_left", "_connect_timer", "_connecting", "_early", "_target")
 
     _attempt: Any  # the socket, while on_prepare runs
-    _connect_left: float  # how many seconds of connect_timeout are left, 0 for no limit
+    _connect_left: float | None  # how many seconds of connect_timeout are left, 0 for no limit
     _connect_timer: tuple[Any, float] | None  # for those seconds, and when they are over
     _connecting: Any  # the operation, a Departing when it outlives the handle, or None
     _early: bytes | None  # what was pushed before stop_tls(), called while connecting
