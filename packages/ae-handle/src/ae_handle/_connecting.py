@@ -69,6 +69,7 @@ class ConnectingConnection(TlsConnection):
             )
             done = self._connect_done
         self._connecting = operation
+        self._loop.holders.add(self._events)
         self._begin_connecting()
         self._keep_alive()
         if operation.ready:  # nothing is called back inside this call

@@ -87,6 +87,7 @@ class Connection(Transport):
     def _start(self, stream: Any, tls: TlsLayer | None) -> None:
         """Begin to work on *stream*, in TLS if there is a session. Calls nobody back."""
         self._phase = OPEN
+        self._loop.holders.add(self._events)
         self._set_stream(stream)
         read = self._read
         write = self._write
@@ -391,6 +392,7 @@ class Connection(Transport):
             waiting = self._take_waiting()
             self._stop_watching()
         self._phase = DESTROYED
+        self._loop.holders.discard(self._events)
         self._leave_connecting()
         noted = self._error
         if error is None:
@@ -434,6 +436,7 @@ class Connection(Transport):
         if self._thread == get_ident():
             self.destroy()
             return
+        self._loop.holders.discard(self._events)
         # the loop's own thread has to close the stream
         stream, out, tls, loop = self._stream, self._write.queue, self._tls, self._loop
         linger = self._linger if self._write.error is None else 0.0

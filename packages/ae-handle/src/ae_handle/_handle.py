@@ -11,6 +11,7 @@ from __future__ import annotations
 
 __all__ = ("Handle",)
 
+import sys
 from _thread import get_ident
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, overload
 
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
     from .abc import Frame, Reader, TlsRole, TlsSession
 
 T = TypeVar("T")
+
+_modules: Final = sys.modules
 
 # The names of the frame types that read bytes.
 _BytesFrame: TypeAlias = Literal["line", "netstring"]
@@ -145,6 +148,10 @@ class Handle(Requests):
     **When**: no callback runs inside a call of any method or setter. What is due at once is due
     in the next turn of the loop.
 
+    **Threads**: a handle is for the thread that made it. Strict mode refuses calls and settings
+    from others; without it they are not noticed, and may do anything. The way there is
+    :func:`ae_core.call_threadsafe`.
+
     **Lifetime**: a handle ends when the last reference to it is dropped, as by :meth:`destroy`.
     But it lives on by itself while it connects and while one of its own condition variables is
     pending; and what is unsent is sent even then (*linger*). Callbacks that refer to the handle
@@ -191,6 +198,11 @@ class Handle(Requests):
         self._tls_timer = None
         self._error = None
         self._on_end = ()
+        strict = _modules.get("ae_core.strict")
+        if strict is not None and strict.enabled():
+            from ._strict import checked
+
+            self.__class__ = checked(self.__class__)
         if connect is not None:
             self._connect(*connect, route)
             return

@@ -13,6 +13,7 @@ import socket
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
+from weakref import ref
 
 import ae_core as ae
 
@@ -139,13 +140,16 @@ class Server(Closeable):
     removed, connections in the backlog are reset by the kernel; those that were accepted live on.
     """
 
-    __slots__ = ("addresses",)
+    __slots__ = ("_holders", "addresses")
+
+    _holders: set[ref[Any]] | None  # of the loop that waits for `resume`
 
     addresses: list[Address]
     """Where it listens, as ``(host, port)`` or ``("unix/", path)``, with real port numbers."""
 
     def __init__(self, bound: list[Bound], on_accept: OnAccept) -> None:
         super().__init__()
+        self._holders = None
         self.addresses = [one.address for one in bound]
         for one in bound:
             self._open.append(_Listener(one, on_accept))
@@ -161,13 +165,28 @@ class Server(Closeable):
         Connections wait in the backlog; when that is full, the kernel answers no more. Pausing a
         server that is paused or closed changes nothing; *on_accept* may do it.
         """
+        if self._open and self._holders is None:
+            # it has no watcher now, and needs the loop all the same
+            self._holders = ae.detect().holders
+            self._holders.add(ref(self))
         for listener in self._open:
             listener.pause()
 
     def resume(self) -> None:
         """Accept again. **When**: *on_accept* is never called inside this call."""
+        self._release()
         for listener in self._open:
             listener.resume()
+
+    def _release(self) -> None:
+        holders, self._holders = self._holders, None
+        if holders is not None:
+            holders.discard(ref(self))
+
+    def cancel(self) -> None:
+        """Close the listening sockets, now; nothing is accepted any more. Idempotent."""
+        self._release()
+        super().cancel()
 
     def __repr__(self) -> str:
         state = "listening" if self._open else "closed"

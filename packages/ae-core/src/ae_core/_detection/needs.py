@@ -52,6 +52,8 @@ def alive(core: LoopState) -> list[str]:
             found.append(repr(operation or other))
         elif what != "end":
             found.append(f"{what}{other.describe()} {name_of(other.callback)}")
+    holders = [each() for each in list(core.backend.holders)]
+    found += [repr(holder) for holder in holders if holder is not None]
     count = len(core.calls.postponed) + len(core.calls.owed) + len(core.calls.threadsafe)
     if count:
         found.append(f"{count} postponed call{'s' if count > 1 else ''}")
