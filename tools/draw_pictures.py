@@ -1,30 +1,41 @@
-"""Draw the pictures of the site, as SVG: ``hatch run docs:pictures [NAME ...]``.
+"""Draw the pictures of the site, as SVG: ``hatch run docs:pictures [NAME ...] [RESULT.jsonl]``.
 
-``eyeballs`` is drawn from a run on the virtual clock, ``speed`` from a measurement on this machine;
-``layers`` and ``event`` are drawings. The results are kept in ``docs/pictures``.
+``eyeballs`` is drawn from a run on the virtual clock, ``speed`` from a result of ``bench/run.py``:
+the one given, which is kept, or the one kept last; ``layers`` and ``event`` are drawings. All is
+kept in ``docs/pictures``.
 """
 
 from __future__ import annotations
 
-import asyncio
+import json
 import socket
 import sys
-import time
-from collections.abc import Callable
 from html import escape
 from pathlib import Path
 from typing import Final
 
-import ae_core as ae
-from ae_core.testing import binding, virtual_time
-from ae_handle import Handle
+from ae_core.testing import virtual_time
 from ae_socket import tcp_connect
 from ae_socket.testing import ScriptedResolver, refused_address, silent_address
 
 FOLDER: Final = Path(__file__).resolve().parents[1] / "docs" / "pictures"
 INK, PALE, GOOD, BAD, WAIT = "#334155", "#e2e8f0", "#0f766e", "#b91c1c", "#64748b"
-#: How long each peer is measured, in seconds, and how often; the best counts.
-SPAN, TRIES = 0.5, 3
+#: What the chart of speed shows: a contest of ``bench/``, and its peers.
+CONTEST, METRIC = "echo-reqresp-50", "cpu"
+PEERS: Final = {
+    "ae": "ae-handle, built-in loop",
+    "ae-asyncio": "ae-handle on asyncio",
+    "ae-uvloop": "ae-handle on uvloop",
+    "asyncio-proto": "asyncio, a protocol",
+    "asyncio-streams": "asyncio, streams",
+    "uvloop-proto": "uvloop, a protocol",
+    "uvloop-streams": "uvloop, streams",
+    "tornado": "Tornado, IOStream",
+    "twisted": "Twisted, LineReceiver",
+    "gevent": "gevent, a socket",
+    "trio": "trio, a stream",
+    "anyio": "anyio, a stream",
+}
 
 
 class Drawing:
@@ -159,75 +170,43 @@ def draw_eyeballs() -> None:
 # ---------------------------------------------------------------------- speed
 
 
-def handle_rate(backend: str) -> float:
-    """Return requests per second of two handles that talk over a pair of sockets."""
-    with binding(backend):
-        ours, theirs = socket.socketpair()
-        server, client = Handle(theirs), Handle(ours)
-        server.read_each("line", lambda handle, line: handle.push_write(line + b"\n"))
-        done: ae.CondVar[None] = ae.CondVar()
-        count, end = 0, time.perf_counter() + SPAN
+def read_contest(path: Path) -> dict[str, str]:
+    """Return the lines of the contest in a result of ``bench/run.py``, by peer; the newest count.
 
-        def answered(handle: Handle, line: bytes) -> None:
-            nonlocal count
-            count += 1
-            if time.perf_counter() >= end:
-                done.send(None)
-            else:
-                handle.push_write(b"x" * 63 + b"\n")
-
-        client.read_each("line", answered)
-        client.push_write(b"x" * 63 + b"\n")
-        done.recv()
-        client.destroy()
-        server.destroy()
-        return count / SPAN
-
-
-async def _streams() -> int:
-    ours, theirs = socket.socketpair()
-    reader, writer = await asyncio.open_connection(sock=ours)
-    peer_reader, peer_writer = await asyncio.open_connection(sock=theirs)
-
-    async def serve() -> None:
-        while line := await peer_reader.readline():
-            peer_writer.write(line)
-
-    serving = asyncio.create_task(serve())
-    count, end = 0, time.perf_counter() + SPAN
-    while time.perf_counter() < end:
-        writer.write(b"x" * 63 + b"\n")
-        await reader.readline()
-        count += 1
-    for each in (writer, peer_writer):
-        each.close()
-    await serving
-    return count
-
-
-def streams_rate() -> float:
-    """Return requests per second of asyncio's streams, between two tasks."""
-    return asyncio.run(_streams()) / SPAN
+    Raises:
+        SystemExit: It has none of the peers that the chart shows.
+    """
+    found = {}
+    for line in path.read_text("utf-8").splitlines():
+        record = json.loads(line)
+        if (record["scenario"], record["metric"]) == (CONTEST, METRIC) and record["peer"] in PEERS:
+            found[record["peer"]] = line
+    if not found:
+        raise SystemExit(f"{path}: no {METRIC} of {CONTEST}; hatch run bench:run --out FILE echo")
+    return found
 
 
 def draw_speed() -> None:
-    peers: dict[str, Callable[[], float]] = {
-        "ae-handle, built-in loop": lambda: handle_rate("loop"),
-        "ae-handle on asyncio": lambda: handle_rate("asyncio"),
-        "asyncio streams": streams_rate,
+    costs = {
+        peer: float(json.loads(line)["value"])
+        for peer, line in read_contest(FOLDER / "speed.jsonl").items()
     }
-    best = dict.fromkeys(peers, 0.0)
-    for _ in range(TRIES):
-        for name, measure in peers.items():
-            best[name] = max(best[name], measure())
-    drawing = Drawing(720, 40 + 46 * len(best), "Line echo: requests per second, one connection")
-    most = max(best.values())
-    for index, (name, rate) in enumerate(best.items()):
-        y = 24 + 46 * index
-        drawing.text(20, y + 20, name)
-        drawing.box(210, y, 400 * rate / most, 30, "", fill=WAIT if "streams" in name else GOOD)
-        drawing.text(220 + 400 * rate / most, y + 20, f"{rate:,.0f}/s")
+    drawing = Drawing(720, 40 + 36 * len(costs), "Microseconds of the processor for each line")
+    most = max(costs.values())
+    for index, (peer, cost) in enumerate(sorted(costs.items(), key=lambda item: item[1])):
+        y = 20 + 36 * index
+        length = 380 * cost / most
+        drawing.text(20, y + 18, PEERS[peer])
+        fill = GOOD if peer.startswith("ae") else WAIT
+        drawing.box(250, y, length, 26, "", fill=fill)
+        drawing.text(260 + length, y + 18, f"{cost:.1f} µs")
     drawing.save("speed")
+
+
+def keep_result(path: Path) -> None:
+    """Keep, for the chart, what *path* says of the contest."""
+    lines = read_contest(path).values()
+    (FOLDER / "speed.jsonl").write_text("".join(f"{line}\n" for line in lines), "utf-8")
 
 
 PICTURES: Final = {
@@ -239,7 +218,13 @@ PICTURES: Final = {
 
 
 def main() -> int:
-    for name in sys.argv[1:] or PICTURES:
+    names = []
+    for word in sys.argv[1:]:
+        if word.endswith(".jsonl"):
+            keep_result(Path(word))
+        else:
+            names.append(word)
+    for name in names or PICTURES:
         PICTURES[name]()
         print(FOLDER / f"{name}.svg")
     return 0

@@ -39,7 +39,7 @@ def public_modules() -> list[str]:
         for info in pkgutil.walk_packages(import_module(package).__path__, f"{package}."):
             if not any(part.startswith("_") for part in info.name.split(".")):
                 found.append(info.name)
-    return [*found, "ae_core_pytest"]
+    return [*found, "ae_core_pytest", "ae_socket_pytest", "ae_handle_pytest"]
 
 
 @cache
