@@ -86,8 +86,11 @@ def _pytest(arguments: list[str], seed: int) -> _Run:
                     value = float(each.get("value", "0"))
                     run.largest[key] = max(run.largest.get(key, 0.0), value)
             skip = case.find("skipped")
-            if case.find("failure") is not None or case.find("error") is not None:
-                run.failed.append(name)
+            bad = case.find("failure")
+            if bad is None:
+                bad = case.find("error")
+            if bad is not None:
+                run.failed.append(f"{name}: {' '.join(bad.get('message', '').split())[:200]}")
             elif skip is not None:
                 run.skipped.append(f"{name}: {skip.get('message', '')}")
             else:
