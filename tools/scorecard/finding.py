@@ -24,6 +24,8 @@ MEASURED: Final = {
     "grown": "doubling the input takes up to {:.2f} times the time",
     "ms": "the slowest takes {:.2f} ms",
 }
+#: The same of what is added up.
+COUNTED: Final = {"cases": "{:,.0f} cases"}
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class _Run:
     skipped: list[str]
     failed: list[str]
     largest: dict[str, float]
+    counted: dict[str, float]
     status: int
     tail: str
 
@@ -75,16 +78,18 @@ def _pytest(arguments: list[str], seed: int) -> _Run:
             text=True,
         )
         tail = "\n".join((done.stdout + done.stderr).splitlines()[-5:])
-        run = _Run(0, [], [], {}, done.returncode, tail)
+        run = _Run(0, [], [], {}, {}, done.returncode, tail)
         if not report.exists():
             return run
         for case in ElementTree.parse(report).getroot().iter("testcase"):
             name = f"{case.get('classname')}::{case.get('name')}"
             for each in case.iter("property"):
                 key = each.get("name", "")
+                value = float(each.get("value", "0")) if key in {*MEASURED, *COUNTED} else 0.0
                 if key in MEASURED:
-                    value = float(each.get("value", "0"))
                     run.largest[key] = max(run.largest.get(key, 0.0), value)
+                elif key in COUNTED:
+                    run.counted[key] = run.counted.get(key, 0.0) + value
             skip = case.find("skipped")
             bad = case.find("failure")
             if bad is None:
@@ -106,15 +111,19 @@ def suite(
     backend: str = "loop",
     seed: int = 1,
     most: dict[str, float] | None = None,
+    cases: int = 0,
 ) -> Finding:
     """Run tests; the row holds if all pass, at least *least* of them, and none is skipped.
 
-    *most*: what the values that tests record, by name, may be.
+    *most*: what the values that tests record, by name, may be. *cases*: how many of them tests must
+    have recorded.
     """
     run = _pytest(list(arguments), seed)
     figure = f"{run.passed} passed, {len(run.failed)} failed, {len(run.skipped)} skipped"
     for key, value in run.largest.items():
         figure += f"; {MEASURED[key].format(value)}"
+    for key, value in run.counted.items():
+        figure += f"; {COUNTED[key].format(value)}"
     if run.failed:
         figure += ": " + ", ".join(run.failed[:3])
     elif run.status:
@@ -124,6 +133,7 @@ def suite(
     holds = run.status == 0 and run.passed >= least and (may_skip or not run.skipped)
     for key, bound in (most or {}).items():
         holds = holds and run.largest.get(key, float("inf")) <= bound
+    holds = holds and run.counted.get("cases", 0.0) >= cases
     return Finding(figure, holds, short, backend, seed)
 
 

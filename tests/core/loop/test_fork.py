@@ -12,6 +12,7 @@ if not hasattr(os, "fork"):
 
 PRELUDE = """
     import os, signal, socket, sys
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
     import ae_core as ae
 
     def forked(child):
