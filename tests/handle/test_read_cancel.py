@@ -166,3 +166,32 @@ def test_reads_that_are_cancelled_at_random_lose_double_and_reorder_nothing(
         server.destroy()
 
     ae.run(main())
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_a_line_that_goes_back_is_what_was_sent(backend: Backend, end: bytes) -> None:
+    """Whether it came alone, or with others before or behind it."""
+
+    async def main() -> None:
+        a, peer = socket.socketpair()
+        h = Handle(a)
+        for sent in ([b"line" + end], [b"li", b"ne" + end], [b"line" + end + b"more"], [end]):
+
+            async def take() -> None:
+                await h.push_read("line")
+
+            task = ae.spawn(take())
+            await pending(h)
+            for piece in sent:
+                peer.sendall(piece)
+                h._events.readable()
+            assert h.statistics().requests == 0
+            task.cancel()
+            with pytest.raises(ae.CancelledError):
+                await task
+            whole = b"".join(sent)
+            assert await h.push_read(Chunk(len(whole)), timeout=60) == whole
+        h.destroy()
+        peer.close()
+
+    ae.run(main())

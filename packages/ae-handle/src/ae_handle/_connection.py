@@ -355,7 +355,8 @@ class Connection(Transport):
 
     def _take_waiting(self) -> list[PendingRequest]:
         """Answer nothing any more; return what waits for an item, or for everything to be sent."""
-        return self._read.close() + self._write.take_waiters()
+        waiting = self._read.close()
+        return waiting + self._write.take_waiters() if self._write.waiters else waiting
 
     def _reason(self) -> HandleError:
         """Return what a read raises that is made when the handle has ended."""
@@ -385,8 +386,10 @@ class Connection(Transport):
             error = self._error
         else:
             if phase == OPEN:
-                read.put_back_lines()
-                untold = self._untold()
+                if read.line_batch is not None:
+                    read.put_back_lines()
+                if read.eof:
+                    untold = self._untold()
                 if read.eof != BROKEN_TOLD and self._linger:
                     lost = write.queue.lost
             waiting = self._take_waiting()
@@ -395,13 +398,15 @@ class Connection(Transport):
         self._loop.holders.discard(self._events)
         self._leave_connecting()
         noted = self._error
-        if error is None:
-            self._set_error(None)
+        if noted is not error:
+            self._set_error(error)
         peer = peer_text(self._peer_name, self._stream) if lost else ""
         self._close_stream()
-        self._set_error(None if error is None else without_frames(error))
-        write.forget_error()
-        read.forget()
+        if error is not None:
+            self._set_error(without_frames(error))
+        if write.error is not None:
+            write.forget_error()
+        read.discard_unread()
         self._forget_callbacks()
         if waiting:
             fail = FailPending(waiting, HandleDestroyed())

@@ -13,7 +13,7 @@ from weakref import ref
 import ae_core as ae
 
 from ._phases import DISPATCHING, DUE_READ, IDLE
-from ._protocol.registry import LINE
+from ._protocol.registry import AWAITED_LINE, LINE
 from ._tls_connection import TlsConnection
 
 # Theory of operation
@@ -60,7 +60,20 @@ class Events(ref[TlsConnection]):
         # standing reader; anything for an on_read that consumes all.
         queue = read.queue
         buf = read.buffer
-        if buf._data or read.dispatching or read.untaken is not None:
+        if buf._data or read.dispatching:
+            buf.feed(data)
+        elif queue.reader is AWAITED_LINE:
+            if data.find(b"\n") == len(data) - 1:
+                # the same for a coroutine: 2 us of 40
+                h._write.deferred = True
+                read.deliver_line(h, data)
+                if buf._data:
+                    h._run_dispatch()
+                else:
+                    h._after_dispatch()
+                return
+            buf.feed(data)
+        elif read.untaken is not None:
             buf.feed(data)
         elif queue.reader is LINE:
             line, end, rest = data.partition(b"\n")
@@ -176,9 +189,9 @@ class Events(ref[TlsConnection]):
         except OSError as error:
             h._receive_failed(error)
             return
-        read.touched(h._clock())
+        read.last_at = h._clock()
         if data:
-            if tls is not None:
+            if tls is not None and (tls.streaming or len(data) == size):
                 tls.read_full(len(data) == size)
             h._receive(data)
         else:

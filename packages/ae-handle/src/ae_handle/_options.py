@@ -439,15 +439,15 @@ class Options:
             route = _check_route(connect, connector, local_address, resolver)
         # The five that most handles have are checked one by one, the others only if there is one:
         # a loop over all of them would cost 5 % of making a handle.
-        if on_error is not None:
+        if on_error is not None and not callable(on_error):
             check_callback("on_error", on_error)
-        if on_read is not None:
+        if on_read is not None and not callable(on_read):
             check_callback("on_read", on_read)
-        if on_eof is not None:
+        if on_eof is not None and not callable(on_eof):
             check_callback("on_eof", on_eof)
-        if on_drain is not None:
+        if on_drain is not None and not callable(on_drain):
             check_callback("on_drain", on_drain)
-        if on_connect is not None:
+        if on_connect is not None and not callable(on_connect):
             check_callback("on_connect", on_connect)
         if (
             on_prepare is not None
@@ -540,6 +540,7 @@ class Options:
         return inactivity
 
     def _forget_callbacks(self) -> None:
+        """Set all callbacks to None; requests stay queued."""
         self._on_prepare = self._on_connect = self._on_connect_error = self._on_error = None
         self._on_tls_started = self._on_tls_stopped = None
         self._read.forget_callbacks()

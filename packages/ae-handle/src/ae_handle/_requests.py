@@ -65,7 +65,7 @@ class Requests(ConnectingConnection):
         if timeout is not None:
             timeout = check_period("timeout", timeout)
         if callback is None:
-            frame = self._reader(reader)
+            frame = LINE if reader == "line" else self._reader(reader)
             kind = _AwaitedStartTls if frame.__class__ is TlsAutostart else AwaitedRead
             request = kind(self, reader)
             if timeout is not None:

@@ -200,7 +200,6 @@ class TlsConnection(Connection):
             super()._receive(data)
             return
         read = self._read
-        read.allow_batches()
         plain: list[bytes] = []
         error: TlsError | None = None
         rest = b""
@@ -246,9 +245,8 @@ class TlsConnection(Connection):
 
     def _wants_input(self) -> bool:
         tls = self._tls
+        assert tls is not None
         read = self._read
-        if tls is None:
-            return read.wants_input()
         if read.paused and not tls.in_handshake:
             return False
         return not read.eof and (read.has_reader() or read.has_room())

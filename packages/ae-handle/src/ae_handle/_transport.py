@@ -143,8 +143,8 @@ class Transport(Work):
         raise NotImplementedError
 
     def _wants_input(self) -> bool:
-        """Hook: whether the stream is to be read."""
-        return self._read.wants_input()
+        """Hook: whether the stream is to be read, where it is not plaintext."""
+        raise NotImplementedError
 
     # ------------------------------------------------------------------ sending
 
@@ -243,6 +243,8 @@ class Transport(Work):
             wanted = False
         elif read.queue.reader is not None and not (read.eof or read.paused):
             wanted = True
+        elif self._tls is None:
+            wanted = read.wants_input()
         else:
             wanted = self._wants_input()
         if wanted:
@@ -267,16 +269,19 @@ class Transport(Work):
 
     def _stop_watching(self) -> None:
         """Cancel all watchers and timers, and leave the fast path."""
-        self._stop_reading()
+        if self._read_watcher is not None:
+            self._read_watcher.cancel()
+            self._read_watcher = None
         if self._write_watcher is not None:
             self._write_watcher.cancel()
             self._write_watcher = None
         self._timer = None  # dropping it cancels it, as nothing else refers to it
-        self._drop_resume_timer()
-        if not self._read.dispatching:
-            self._write.stop_deferring()
-        else:
+        if self._resume_timer is not None:
+            self._drop_resume_timer()
+        if self._read.dispatching:
             self._write.defer()
+        elif self._write.deferred:
+            self._write.stop_deferring()
         self._fast_path = False
 
     # ------------------------------------------------------------------ inactivity

@@ -223,13 +223,13 @@ class CondVar(Generic[T]):
 
     def _set_options(self, cancel: Any, untaken: Any, describe: Any) -> None:
         for function in (cancel, untaken, describe):
-            if function is not None:
+            if function is not None and not callable(function):
                 _check_callable(function)
         if cancel is not None or untaken is not None:
-            self._be_operation()
+            self._awaiters = 0
             self._cancel = cancel
-            if self._callbacks is None:  # else that is told of every value
-                self._untaken = untaken
+            # a callback is told of every value
+            self._untaken = untaken if self._callbacks is None else None
         self._describe = describe
 
     def _be_operation(self) -> None:

@@ -162,20 +162,16 @@ class ReadSide(LineBatches):
 
     def has_reader(self) -> bool:
         """Whether there is a request, a standing reader or an ``on_read``."""
-        return (
-            self.queue.reader is not None
-            or self.on_read is not None
-            or self.each_reader is not None
-        )
+        reader = self.queue.reader
+        return not (reader is None and self.on_read is None and self.each_reader is None)
 
-    def wants_input(self, *, watch: bool = False) -> bool:
-        """Whether the stream is to be read, also without a reader if *watch* says so.
-
-        Without a reader no more than ``max_buffer`` is read ahead.
-        """
+    def wants_input(self) -> bool:
+        """Whether the stream is to be read; without a reader, ahead up to ``max_buffer``."""
         if self.eof or self.paused:
             return False
-        return self.has_reader() or ((watch or self.watch_eof) and self.has_room())
+        if self.queue.reader is None and self.on_read is None and self.each_reader is None:
+            return self.watch_eof and self.has_room()
+        return True
 
     def has_room(self) -> bool:
         """Whether no more than ``max_buffer`` is unread."""
@@ -425,6 +421,13 @@ class ReadSide(LineBatches):
             self.delivered(request.consumed(front, size - len(buf)))
         return value
 
+    def deliver_line(self, owner: Owner, data: bytes) -> None:
+        """Answer the front request, of a coroutine, with the line *data*, which is all there is."""
+        request = self.queue.advance()
+        self.may_batch = True
+        self.delivered(request.consumed((data, 0, None), len(data)))
+        self.call(owner, request, data[:-2] if data[-2:-1] == b"\r" else data[:-1])
+
     def _serve_each(self, owner: Owner) -> bool:
         """Give the standing reader's callback an item, or many; return whether to go on."""
         buf = self.buffer
@@ -572,20 +575,20 @@ class ReadSide(LineBatches):
 
     def close(self) -> list[PendingRequest]:
         """Answer no request any more; return those that coroutines wait for."""
-        self.put_back_lines()
+        if self.line_batch is not None:
+            self.put_back_lines()
         self.closed = True
         self.dispatching = IDLE
-        return self.take_pending()
+        return [] if self.queue.reader is None else self.take_pending()
 
     def take_pending(self) -> list[PendingRequest]:
         """Empty the queue; return the requests that coroutines wait for."""
         return [entry for entry in self.queue.clear() if isinstance(entry, PendingRequest)]
 
-    def forget(self) -> None:
-        """Drop what is unread and all callbacks."""
+    def discard_unread(self) -> None:
+        """Drop what is unread, and the reader's state."""
         if self.buffer._data or self.buffer.state is not None:
             self.buffer.clear()
-        self.forget_callbacks()
 
     def restart(self) -> list[PendingRequest]:
         """Begin anew for another connection; return the requests that coroutines waited for."""

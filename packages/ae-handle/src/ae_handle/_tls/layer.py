@@ -138,7 +138,8 @@ class TlsLayer:
         sends = bool(
             out.pieces and not self.stopping and self.reported and session.state != "handshake"
         )
-        out.mark_block(overhead=not sends)
+        if out.overhead is sends:
+            out.mark_block(overhead=not sends)
         if sends:
             session.write(out.next())
         return session.drain()
