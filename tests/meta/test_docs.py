@@ -35,7 +35,9 @@ def run_blocks(path: Path, count: int, *command: str) -> None:
     done = subprocess.run(
         [*command, str(path)], env=calm, capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    said = f"{done.stdout}{done.stderr}"  # all of it: the reason is in there
+    assert done.returncode == 0, said
+    assert done.stderr == "", said
     assert done.stdout.splitlines()[-1] == f"{count} blocks ran"
 
 
@@ -45,6 +47,36 @@ def test_the_programs_in_a_document_run(path: Path) -> None:
     blocks = text.count("```python\n") - text.count("<!-- not run: ") - text.count(SCREEN)
     blocks -= sum(find_spec(library) is None for library in NEEDS.findall(text))
     run_blocks(path, blocks, sys.executable, "-W", "error", str(RUNNER))
+
+
+@pytest.mark.parametrize(
+    ("block", "says"),
+    [
+        ("```python\nraise ValueError('broken on purpose')\n```\n", "broken on purpose"),
+        ("<!-- another program -->\n```python\n1 / 0\n```\n", "ZeroDivisionError"),
+        ("<!-- needs json -->\n```python\n1 / 0\n```\n", "ZeroDivisionError"),
+        ("<!-- not run: a reason -->\n```python\n1 +\n```\n", "SyntaxError"),
+        ("```python\nprint(1)\n```\n\n```text\n2\n```\n", "page.md:3: expected"),
+        ("```python\n```\n\n```python3\n1 / 0\n```\n", "assert '1 blocks ran' == '2 blocks ran'"),
+    ],
+)
+def test_a_block_that_does_not_work_is_found_and_says_why(
+    block: str, says: str, tmp_path: Path
+) -> None:
+    document = tmp_path / "page.md"
+    document.write_text(f"# A page\n\n{block}")
+    with pytest.raises(AssertionError) as caught:
+        run_blocks(document, block.count("```python"), sys.executable, "-W", "error", str(RUNNER))
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name)
+def test_every_fence_names_a_language_that_is_known(path: Path) -> None:
+    """A block of Python that is called otherwise would not be run."""
+    fences = re.findall(r"^[ ]*```([^\s`]*)", path.read_text("utf-8"), re.M)
+    known = {"", "python", "text", "sh", "console", "ini", "toml", "{include}", "{toctree}"}
+    assert set(fences) <= known
+    assert not re.search(r"^[ ]+```python$", path.read_text("utf-8"), re.M)
 
 
 @pytest.mark.parametrize("path", WITH_WINDOWS, ids=name)
