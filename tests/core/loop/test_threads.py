@@ -351,11 +351,11 @@ def test_watchers_of_a_loop_that_has_ended_are_dead() -> None:
 
     async def main() -> None:
         watchers.append(ae.timer(60, nothing))
-        watchers.append(ae.io(0, "r", nothing) if False else ae.idle(nothing))
+        watchers.append(ae.idle(nothing))
 
     asyncio.run(main())
     with ae.timer(0, nothing):  # the next watcher finds that out
-        assert ae.backend() == "loop"
+        assert ae.backend() != "asyncio"  # whatever an earlier test has loaded
     assert not any(watcher.active for watcher in watchers)
     for watcher in watchers:
         watcher.cancel()
