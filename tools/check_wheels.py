@@ -33,6 +33,7 @@ BELOW: Final = {
     "ae-redis": ("ae-core", "ae-socket", "ae-handle"),
     "ae-http": ("ae-core", "ae-socket", "ae-handle"),
     "ae-irc": ("ae-core", "ae-socket", "ae-handle"),
+    "ae-weechat": ("ae-core",),
 }
 #: Modules for other programs, beside the package so that they can be loaded without it.
 PLUGINS: Final = {

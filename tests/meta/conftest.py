@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("ae_core", "ae_socket", "ae_dns", "ae_handle", "ae_tls", "ae_guests")
-PROTOCOLS = ("ae_redis", "ae_http", "ae_irc")  # examples that are distributions
+PROTOCOLS = ("ae_redis", "ae_http", "ae_irc", "ae_weechat")  # examples that are distributions
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ MAY_IMPORT = {  # extras: anyio, cbor2, httpcore, certifi, idna (for ae_socket);
     "ae_redis": {"ae_core", "ae_socket", "ae_handle", "ae_tls", "ae_dns"},
     "ae_http": {"ae_core", "ae_socket", "ae_handle", "ae_tls", "ae_dns", "wsproto"},
     "ae_irc": {"ae_core", "ae_socket", "ae_handle", "ae_tls", "ae_dns"},
+    "ae_weechat": {"ae_core"},
 }
 STDLIB = set(sys.stdlib_module_names)
 PRIVATE = re.compile(r"_(?!_.*__$)")

@@ -22,6 +22,7 @@ REQUIRES: dict[str, set[str]] = {  # of ours
     "examples/ae-redis": {"ae-socket", "ae-handle"},
     "examples/ae-http": {"ae-socket", "ae-handle"},
     "examples/ae-irc": {"ae-socket", "ae-handle"},
+    "examples/ae-weechat": {"ae-core"},
 }
 FOLDERS = {Path(folder).name: ROOT / folder for folder in REQUIRES}
 DISTRIBUTIONS = tuple(FOLDERS)
