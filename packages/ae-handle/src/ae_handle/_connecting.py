@@ -45,7 +45,6 @@ class ConnectingConnection(TlsConnection):
         self._target = (host, service)
         self._early = None
         self._connect_left = self._connect_timeout
-        self._read.touched(self._clock())
 
         def prepare(sock: Any) -> float | None:
             self._attempt = sock
@@ -131,6 +130,9 @@ class ConnectingConnection(TlsConnection):
                 close(sock)
             return
         self._stop_limit()
+        now = self._clock()
+        self._read.touched(now)
+        self._write.start(now)
         tls = None
         if self._tls_role is not None:
             try:

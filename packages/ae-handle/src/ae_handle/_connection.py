@@ -91,9 +91,6 @@ class Connection(Transport):
         self._set_stream(stream)
         read = self._read
         write = self._write
-        now = self._clock()
-        read.touched(now)
-        write.start(now)
         if self._inactivity is not None:
             self._restart_inactivity_timer()
         queue = write.queue
@@ -348,15 +345,10 @@ class Connection(Transport):
         self._phase = FAILED
         self._set_error(error)
         self._stop_watching()
-        waiting = self._take_waiting()
+        waiting = [*self._read.close(), *self._write.take_waiters()]
         for request in waiting:
             request.throw(error)
         return bool(waiting)
-
-    def _take_waiting(self) -> list[PendingRequest]:
-        """Answer nothing any more; return what waits for an item, or for everything to be sent."""
-        waiting = self._read.close()
-        return waiting + self._write.take_waiters() if self._write.waiters else waiting
 
     def _reason(self) -> HandleError:
         """Return what a read raises that is made when the handle has ended."""
@@ -392,7 +384,9 @@ class Connection(Transport):
                     untold = self._untold()
                 if read.eof != BROKEN_TOLD and self._linger:
                     lost = write.queue.lost
-            waiting = self._take_waiting()
+            waiting = read.close()
+            if write.waiters:
+                waiting += write.take_waiters()
             self._stop_watching()
         self._phase = DESTROYED
         self._loop.holders.discard(self._events)
@@ -406,7 +400,8 @@ class Connection(Transport):
             self._set_error(without_frames(error))
         if write.error is not None:
             write.forget_error()
-        read.discard_unread()
+        if read.buffer._data or read.buffer.state is not None:
+            read.discard_unread()
         self._forget_callbacks()
         if waiting:
             fail = FailPending(waiting, HandleDestroyed())

@@ -179,7 +179,8 @@ class Handle(Requests):
         self._thread = get_ident()
         self._process = _transport.process
         self._loop = loop = ae.detect()
-        self._clock = loop.clock
+        self._clock = clock = loop.clock
+        self._read.last_at = self._write.last_at = clock()
         self._given = stream
         self._stream = None
         self._attempt = None

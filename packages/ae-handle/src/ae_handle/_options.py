@@ -174,6 +174,25 @@ def check_callback(name: str, value: Any) -> Any:
     return value
 
 
+def _check_callbacks(
+    on_error: Any, on_read: Any, on_eof: Any, on_drain: Any, on_connect: Any
+) -> None:
+    """Check the five that most handles have.
+
+    One by one: a loop over all there are would cost 5 % of making a handle.
+    """
+    if on_error is not None and not callable(on_error):
+        check_callback("on_error", on_error)
+    if on_read is not None and not callable(on_read):
+        check_callback("on_read", on_read)
+    if on_eof is not None and not callable(on_eof):
+        check_callback("on_eof", on_eof)
+    if on_drain is not None and not callable(on_drain):
+        check_callback("on_drain", on_drain)
+    if on_connect is not None and not callable(on_connect):
+        check_callback("on_connect", on_connect)
+
+
 def check_limit(name: str, value: object) -> int | None:
     """Return *value* if it is a number of octets, or None for no limit.
 
@@ -437,18 +456,7 @@ class Options:
         route: Route | None = None
         if connector is not None or local_address is not None or resolver is not None:
             route = _check_route(connect, connector, local_address, resolver)
-        # The five that most handles have are checked one by one, the others only if there is one:
-        # a loop over all of them would cost 5 % of making a handle.
-        if on_error is not None and not callable(on_error):
-            check_callback("on_error", on_error)
-        if on_read is not None and not callable(on_read):
-            check_callback("on_read", on_read)
-        if on_eof is not None and not callable(on_eof):
-            check_callback("on_eof", on_eof)
-        if on_drain is not None and not callable(on_drain):
-            check_callback("on_drain", on_drain)
-        if on_connect is not None and not callable(on_connect):
-            check_callback("on_connect", on_connect)
+        _check_callbacks(on_error, on_read, on_eof, on_drain, on_connect)
         if (
             on_prepare is not None
             or on_connect_error is not None

@@ -142,7 +142,7 @@ class Server(Closeable):
 
     __slots__ = ("_holders", "addresses")
 
-    _holders: set[ref[Any]] | None  # of the loop that waits for `resume`
+    _holders: set[Callable[[], Any]] | None  # of the loop that waits for `resume`
 
     addresses: list[Address]
     """Where it listens, as ``(host, port)`` or ``("unix/", path)``, with real port numbers."""

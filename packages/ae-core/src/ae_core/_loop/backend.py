@@ -16,7 +16,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from typing import Any, ClassVar, Protocol
-    from weakref import ref
 
     class Waitable(Protocol):
         """What may be waited for: a condition variable, as a backend sees it."""
@@ -100,7 +99,7 @@ class Backend(ABC):
     #: Made by the core: weak references to what needs this loop although it may have no watcher,
     #: such as an idle connection. Whoever adds one takes it out at its end. The built-in loop is
     #: not left for another one while there are any, and the error names them.
-    holders: set[ref[Any]]
+    holders: set[Callable[[], Any]]
 
     def __init__(self, on_deadline: Callable[[], None]) -> None:
         self.on_deadline = on_deadline

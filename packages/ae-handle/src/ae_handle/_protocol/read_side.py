@@ -587,8 +587,7 @@ class ReadSide(LineBatches):
 
     def discard_unread(self) -> None:
         """Drop what is unread, and the reader's state."""
-        if self.buffer._data or self.buffer.state is not None:
-            self.buffer.clear()
+        self.buffer.clear()
 
     def restart(self) -> list[PendingRequest]:
         """Begin anew for another connection; return the requests that coroutines waited for."""
