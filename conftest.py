@@ -53,7 +53,6 @@ pytest_plugins = ["ae_core_pytest"]  # also where the environment is older than 
 #: Seconds after which a test is a hang: all stacks are printed and the run ends.
 HANG = 120.0
 
-_failed = pytest.StashKey[bool]()
 _stderr = pytest.StashKey[int]()
 _costs = pytest.StashKey[list[str]]()
 
@@ -234,14 +233,6 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         faulthandler.cancel_dump_traceback_later()
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    report: Any = yield
-    if report.failed:
-        item.stash[_failed] = True
-    return report
-
-
 @pytest.fixture(scope="session")
 def warm_uvloop() -> None:
     """Have uvloop open the pipe that its first loop opens and that stays."""
@@ -264,6 +255,8 @@ def watched() -> set[tuple[int, str]]:
 @pytest.fixture(autouse=True)
 def _nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves a watcher, a descriptor, a thread or a child behind."""
+    from ae_core_pytest import has_failed  # not before pytest has loaded it
+
     release()
     if "backend" in request.fixturenames:
         request.node.callspec.params["backend"].warm_up()
@@ -283,7 +276,7 @@ def _nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     check = LeakCheck()
     before = watched()
     yield
-    if request.node.stash.get(_failed, False):
+    if has_failed(request.node):
         release()  # the traceback of its failure keeps things alive
         return
     watchers = check.watchers()

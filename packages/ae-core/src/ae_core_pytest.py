@@ -9,7 +9,7 @@ pytest loads it in every environment that has ae-core installed, for all project
 
 from __future__ import annotations
 
-__all__ = ("ae_errors", "ae_loop", "ae_virtual_time")
+__all__ = ("ae_errors", "ae_loop", "ae_virtual_time", "has_failed")
 
 import functools
 import inspect
@@ -236,9 +236,9 @@ def ae_loop(request: pytest.FixtureRequest, ae_errors: list[BaseException]) -> I
             if ae.exception_hook is collect:
                 ae.exception_hook = hook
         left: list[str] = []
-        if not request.node.stash.get(_failed, False) and _watches_leaks(request.node):
+        if not has_failed(request.node) and _watches_leaks(request.node):
             left = check.left()
-    if request.node.stash.get(_failed, False):
+    if has_failed(request.node):
         return
     if left:
         pytest.fail("left behind: " + "; ".join(left), pytrace=False)
@@ -256,6 +256,14 @@ def _watches_leaks(item: pytest.Item) -> bool:
     mark = item.get_closest_marker("ae")
     wanted = mark.kwargs.get("leaks") if mark is not None else None
     return (wanted or item.config.getini("ae_leaks") or "error") == "error"
+
+
+def has_failed(item: pytest.Item) -> bool:
+    """Return whether a test has failed so far, for fixtures that look for what it left behind.
+
+    The traceback of its failure keeps things alive, so there is nothing to be learnt from them.
+    """
+    return item.stash.get(_failed, False)
 
 
 @pytest.hookimpl(wrapper=True)
