@@ -50,10 +50,10 @@ async def until(sock: socket.socket, what: Any) -> None:
 class StreamRelay:
     """Carries connections to *target*, each direction as the dice of *seed* have it."""
 
-    def __init__(self, target: tuple[str, int], seed: int) -> None:
+    def __init__(self, target: tuple[str, int | str], seed: int) -> None:
         self._target = target
         self._seed = seed
-        self._tasks: set[ae.Task[None]] = set()
+        self._tasks: set[ae.CondVar[None]] = set()
         self.did: Counter[str] = Counter()
         self._server = tcp_server("127.0.0.1", 0, self._accept)
         self.address = self._server.address
@@ -112,7 +112,7 @@ class DatagramRelay:
     the like came before: so a run can be repeated. Of those that are alike two are lost at most.
     """
 
-    def __init__(self, target: tuple[str, int], seed: int) -> None:
+    def __init__(self, target: tuple[str, int | str], seed: int) -> None:
         self._target = target
         self._seed = seed
         self._front = self._socket()
@@ -212,7 +212,7 @@ async def over_a_bad_network(
 ) -> Counter[str]:
     """Hold a conversation through a relay; return what the relay did to it."""
     said = conversation(seed)
-    tasks: list[ae.Task[None]] = []
+    tasks: list[ae.CondVar[None]] = []
 
     def accept(sock: socket.socket, *_: object) -> None:
         tasks.append(ae.spawn(repeat(Handle(sock, **server), said)))
