@@ -67,3 +67,35 @@ def test_check_wheels_names_everything_that_is_wrong(
     assert found >= {"sdist beside it", "py.typed", "the licence", "nothing but the package"}
     assert "only lower layers, from 1.0 to below 2" in found
     assert "file name" not in found
+
+
+def test_check_supply_names_build_tools_that_are_not_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(TOOLS))
+    module = tool("check_supply", monkeypatch)
+    assert module.unlocked() == []
+    lock = tmp_path / "build.lock"
+    lock.write_text("hatchling==1.0 \\\n    --hash=sha256:00\n")
+    monkeypatch.setattr(module, "LOCK", lock)
+    found = module.unlocked()
+    assert any("hatchling>=1.26 is not in build.lock" in text for text in found)
+    assert any("hatch-fancy-pypi-readme" in text for text in found)
+
+
+def test_check_supply_compares_what_is_in_wheels_but_not_what_built_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(TOOLS))
+    module = tool("check_supply", monkeypatch)
+
+    def wheel(name: str, code: str, generator: str) -> Path:
+        path = tmp_path / name
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("x/__init__.py", code)
+            archive.writestr("x-1.dist-info/WHEEL", f"Generator: {generator}")
+        return path
+
+    one = wheel("one.whl", "a = 1", "hatchling 1.0")
+    assert module.contents(one) == module.contents(wheel("two.whl", "a = 1", "hatchling 2.0"))
+    assert module.contents(one) != module.contents(wheel("three.whl", "a = 2", "hatchling 1.0"))
