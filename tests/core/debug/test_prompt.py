@@ -16,6 +16,9 @@ import pytest
 pty = pytest.importorskip("pty", reason="there are no pseudo-terminals here")
 
 
+_ENVIRONMENT = {"PYTHON_BASIC_REPL": "1", "QT_QPA_PLATFORM": "offscreen"}
+
+
 class Prompt:
     """An interpreter at a pseudo-terminal."""
 
@@ -28,7 +31,7 @@ class Prompt:
             stdout=theirs,
             stderr=theirs,
             start_new_session=True,
-            env={**clean, "TERM": terminal, "PYTHON_BASIC_REPL": "1"},
+            env={**clean, "TERM": terminal, **_ENVIRONMENT},
         )
         os.close(theirs)
         self.said = ""
@@ -95,6 +98,39 @@ def test_uninstalled_it_waits_as_before(prompt: Prompt) -> None:
     prompt.type("print('en' + 'd')")
     prompt.wait_for("end")
     assert "tick" not in prompt.said
+
+
+LIBRARIES = {
+    "asyncio": "asyncio",
+    "gevent": "gevent",
+    "glib": "gi",
+    "libev": "gevent",
+    "qt": "PyQt6",
+    "tk": "tkinter",
+    "twisted": "twisted",
+}
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_any_loop_runs_at_the_prompt_and_stands_ctrl_c(name: str) -> None:
+    if find_spec(LIBRARIES[name]) is None:
+        pytest.skip(f"{LIBRARIES[name]} is not installed")
+    prompt = Prompt("-q", "-i", "-c", "import readline")
+    try:
+        prompt.wait_for(">>> ")
+        prompt.type(
+            f"import ae_core as ae, ae_core.prompt; ae.use({name!r}); ae_core.prompt.install()"
+        )
+        prompt.wait_for(">>> ")
+        prompt.type("t = ae.timer(0, lambda: print('ti' + 'ck'), interval=0.01)")
+        prompt.wait_for("tick", 2)
+        prompt.process.send_signal(signal.SIGINT)
+        prompt.wait_for("KeyboardInterrupt")
+        prompt.wait_for("tick", 2)
+        prompt.type("print('al' + 'ive', ae.backend())")
+        prompt.wait_for(f"alive {name}")
+    finally:
+        prompt.close()
 
 
 @pytest.mark.skipif(find_spec("IPython") is None, reason="IPython is not installed")

@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from ._api import io, report_error
 from ._async.condvar import CondVar
+from ._detection.current import post_detect
 
 # Theory of operation
 # -------------------
@@ -42,18 +43,20 @@ _NEW_LINE: Final = 0.05
 
 _installed: Any = None  # what C holds must live here
 _before: int | None = None
+_claim: Any = None  # to have the hook again when there is a loop
 
 
 def install() -> None:
     """Run this thread's loop while the interpreter waits for a line.
 
     The loop is the one that ae_core detects, or was told by :func:`ae_core.use`. Installing it
-    again changes nothing. The hook of another library (Tk's, say) is put aside.
+    again changes nothing. The hook of another library (Tk's, say) is put aside. trio has no loop
+    that could run here.
 
     Raises:
         RuntimeError: In another thread than the main one, or where there is no such hook.
     """
-    global _installed, _before
+    global _installed, _before, _claim
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("the prompt is the main thread's: call install() there")
     if _installed is not None:
@@ -61,15 +64,17 @@ def install() -> None:
     slot = _slot()
     _before = slot.value
     _installed = _HOOK(_wait_for_line)
-    slot.value = ctypes.cast(_installed, ctypes.c_void_p).value
+    _take_slot()
+    # PyQt takes the hook when an application is made, be it by our own backend
+    _claim = post_detect(_take_slot)
 
 
 def uninstall() -> None:
     """Put the hook back that was there before :func:`install`."""
-    global _installed
+    global _installed, _claim
     if _installed is not None:
         _slot().value = _before
-        _installed = None
+        _installed = _claim = None
 
 
 def load_ipython_extension(shell: Any) -> None:
@@ -83,6 +88,10 @@ def _slot() -> Any:
         return ctypes.c_void_p.in_dll(ctypes.pythonapi, "PyOS_InputHook")
     except ValueError:
         raise RuntimeError("this interpreter has no PyOS_InputHook") from None
+
+
+def _take_slot() -> None:
+    _slot().value = ctypes.cast(_installed, ctypes.c_void_p).value
 
 
 def _wait_for_line() -> int:
@@ -107,7 +116,7 @@ def _interrupt(thread: int, slot: Any) -> None:
     signal.pthread_kill(thread, signal.SIGINT)
     time.sleep(_NEW_LINE)
     if _installed is not None:
-        slot.value = ctypes.cast(_installed, ctypes.c_void_p).value
+        _take_slot()
 
 
 def _run_until_readable(fd: int) -> None:
