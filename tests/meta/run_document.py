@@ -1,6 +1,6 @@
 """Run the Python blocks of a Markdown document in order, as a reader would type them.
 
-    python tests/meta/run_document.py [--screen] FILE
+    python tests/meta/run_document.py [--screen NUMBER] FILE
 
 The blocks of one document share their names. Hosts and ports may be real-looking: every name leads
 to a server of ``examples/demo_servers.py`` on the loopback interface, by the well-known port, and
@@ -8,8 +8,9 @@ the certificate of its throw-away authority is trusted. ``redis.example.com`` le
 redis-server, ``irc.example.com`` to an ngircd, that is started for the document. Four marks, as
 comments before a block:
 ``<!-- another program -->`` runs it in a thread of its own, where no loop is bound yet;
-``<!-- on a screen -->`` leaves it to a run with ``--screen``, which runs nothing else and wants one
-such block; ``<!-- needs LIBRARY -->`` leaves it out where that is not installed;
+``<!-- on a screen -->`` leaves it to a run with ``--screen``, which runs nothing but the block of
+that number among those; ``<!-- needs LIBRARY -->`` leaves it out where that is not installed, and
+so does ``<!-- on a screen, needs LIBRARY -->``;
 ``<!-- not run: REASON -->`` only compiles it. A block fenced as ``text`` right after
 one holds the output it must have; ``...`` stands for any text.
 """
@@ -34,7 +35,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(
-    r"(?:^<!-- (?P<mark>another program|on a screen|needs \w+|not run: .+?) -->\n)?"
+    r"(?:^<!-- (?P<mark>another program|on a screen(?:, needs \w+)?|needs \w+|not run: .+?) -->\n)?"
     r"^```python\n(?P<code>.*?)^```\n(?:\n?```text\n(?P<output>.*?)^```\n)?",
     re.MULTILINE | re.DOTALL,
 )
@@ -142,7 +143,8 @@ def run_block(code: str, line: int, name: str, namespace: dict[str, Any], mark: 
 
 def is_missing(mark: str) -> bool:
     """Return whether a block needs a library that is not installed."""
-    return mark.startswith("needs ") and find_spec(mark.removeprefix("needs ")) is None
+    _, needs, library = mark.partition("needs ")
+    return bool(needs) and find_spec(library) is None
 
 
 @contextlib.contextmanager
@@ -211,7 +213,7 @@ def main() -> int:
         serve(sys.argv[2])
         return 0
     document = Path(sys.argv[-1]).resolve()
-    on_screen = "--screen" in sys.argv
+    screen = int(sys.argv[sys.argv.index("--screen") + 1]) if "--screen" in sys.argv else None
     text = document.read_text("utf-8")
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -225,10 +227,14 @@ def main() -> int:
         if ports:
             RESOLVER.append(Loopback(ports))
         namespace: dict[str, Any] = {"__name__": "__main__"}
-        ran = 0
+        ran = screens = 0
         for found in BLOCK.finditer(text):
             mark = found["mark"] or ""
-            if (mark == SCREEN) != on_screen or is_missing(mark):
+            if mark.startswith(SCREEN):
+                screens += 1
+            if mark.startswith(SCREEN) != (screen is not None) or is_missing(mark):
+                continue
+            if screen is not None and screen != screens:
                 continue
             line = text.count("\n", 0, found.start("code"))
             printed = run_block(found["code"], line, str(document), namespace, mark)

@@ -17,8 +17,12 @@ RUNNER = Path(__file__).with_name("run_document.py")
 PLACES = ("*.md", "docs/**/*.md", "*/README.md", "*/*/README.md")
 DOCUMENTS = sorted(path for place in PLACES for path in ROOT.glob(place))
 WITH_PROGRAMS = [path for path in DOCUMENTS if "```python\n" in path.read_text("utf-8")]
-SCREEN = "<!-- on a screen -->\n"
-WITH_WINDOWS = [path for path in WITH_PROGRAMS if SCREEN in path.read_text("utf-8")]
+SCREEN = re.compile(r"<!-- on a screen(?:, needs (\w+))? -->\n")
+WINDOWS = [
+    pytest.param(path, number, library, id=f"{path.relative_to(ROOT)}-{library or 'tkinter'}")
+    for path in WITH_PROGRAMS
+    for number, library in enumerate(SCREEN.findall(path.read_text("utf-8")), 1)
+]
 NEEDS = re.compile(r"<!-- needs (\w+) -->\n")
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
@@ -44,7 +48,7 @@ def run_blocks(path: Path, count: int, *command: str) -> None:
 @pytest.mark.parametrize("path", WITH_PROGRAMS, ids=name)
 def test_the_programs_in_a_document_run(path: Path) -> None:
     text = path.read_text("utf-8")
-    blocks = text.count("```python\n") - text.count("<!-- not run: ") - text.count(SCREEN)
+    blocks = text.count("```python\n") - text.count("<!-- not run: ") - len(SCREEN.findall(text))
     blocks -= sum(find_spec(library) is None for library in NEEDS.findall(text))
     run_blocks(path, blocks, sys.executable, "-W", "error", str(RUNNER))
 
@@ -79,13 +83,18 @@ def test_every_fence_names_a_language_that_is_known(path: Path) -> None:
     assert not re.search(r"^[ ]+```python$", path.read_text("utf-8"), re.M)
 
 
-@pytest.mark.parametrize("path", WITH_WINDOWS, ids=name)
-def test_the_program_with_a_window_in_a_document_runs(path: Path) -> None:
-    pytest.importorskip("tkinter")
+@pytest.mark.parametrize(("path", "number", "library"), WINDOWS)
+def test_the_program_with_a_window_in_a_document_runs(
+    path: Path, number: int, library: str
+) -> None:
+    if find_spec(library or "tkinter") is None:
+        pytest.skip(f"{library or 'tkinter'} is not installed")
     screen = [] if os.environ.get("DISPLAY") else ["xvfb-run", "-a"]
     if screen and shutil.which("xvfb-run") is None:
         pytest.skip("there is no screen, and xvfb is not installed")
-    run_blocks(path, 1, *screen, sys.executable, "-W", "error", str(RUNNER), "--screen")
+    run_blocks(
+        path, 1, *screen, sys.executable, "-W", "error", str(RUNNER), "--screen", str(number)
+    )
 
 
 def test_the_tests_that_the_testing_page_shows_pass(tmp_path: Path) -> None:
