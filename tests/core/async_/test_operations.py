@@ -203,6 +203,26 @@ def test_a_timeout_of_gevent_around_a_recv_cancels_it(script: Callable[..., str]
     assert output.splitlines() == ["cancelled", "timed out", "cancelled", "<a CondVar, cancelled>"]
 
 
+@needs_gevent
+def test_what_came_while_a_greenlet_was_killed_goes_back(script: Callable[..., str]) -> None:
+    output = script("""
+        import gevent
+        import ae_core as ae
+
+        operation = ae.CondVar(untaken=lambda value: print("back:", value))
+        greenlet = gevent.spawn(operation.recv)
+
+        def kill_and_send():
+            greenlet.kill(block=False)
+            operation.send(7)
+
+        ae.postpone(kill_and_send)
+        greenlet.join()
+        print(operation)
+    """)
+    assert output.splitlines() == ["back: 7", "<a CondVar, cancelled>"]
+
+
 # ---------------------------------------------------------------------- Twisted
 
 needs_twisted = pytest.mark.skipif(find_spec("twisted") is None, reason="needs Twisted")

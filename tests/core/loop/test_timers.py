@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 import ae_core as ae
 from ae_core._detection.current import current_loop
-from ae_core._loop.timers import TimerQueue
+from ae_core._loop.timers import TimerEntry, TimerQueue
 from ae_core.testing import Trace, virtual_time
 
 times = st.one_of(
@@ -61,7 +61,9 @@ class Model(RuleBasedStateMachine):
     def take_due_and_repeat(self, now: float, later: float) -> None:
         for at, number in self.take(now):
             self.model.remove((at, number))
-            self.queue.again(now + later, number)
+            entry = TimerEntry(print, None, later, at)
+            self.queue.again(now + later, number, entry)
+            assert entry.at == now + later
             self.model.append((now + later, number))
         self.model.sort()
 

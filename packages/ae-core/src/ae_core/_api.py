@@ -390,9 +390,7 @@ def _watch(make: Callable[[LoopState, Any], Any], callback: object) -> Watcher:
     if not callable(callback):
         raise TypeError(f"expected a callable, got {callback!r}")
     context = copy_context()
-    watcher = RecordWatcher()
-    watcher._record = make(current_loop(), context if context else None)
-    return watcher
+    return RecordWatcher(make(current_loop(), context if context else None))
 
 
 def postpone(callback: Callable[[], object]) -> None:

@@ -239,6 +239,10 @@ class CondVar(Generic[T]):
         if note_site is not None:
             note_site(self)
 
+    def _be_meeting_point(self) -> None:
+        """Have it not cancelled by those who wait for it."""
+        self._awaiters = _MEETING_POINT
+
     # ------------------------------------------------------------------ becoming ready
 
     def send(self, value: T | None = None) -> None:

@@ -77,7 +77,7 @@ class TaskGroup:
                 else "the tasks of this group have ended"
             )
         task: Task[T] = Task(current_loop(), coroutine)
-        task.has_group = True
+        task.join_group()
         if self._group.is_cancelled():
             task._cancel_unstarted()
         else:

@@ -128,6 +128,14 @@ class Task(CondVar[T]):
             self._cancel_requested = False
         return alone
 
+    def be_driven(self, cancel: Callable[[], object]) -> None:
+        """A task of the loop's own runs the coroutine, and *cancel* asks that one to stop."""
+        self._host = cancel
+
+    def join_group(self) -> None:
+        """Be the task of a group, which looks at its error."""
+        self.has_group = True
+
     def _name(self) -> str:
         return f"task {getattr(self._coroutine, '__qualname__', self._coroutine)}"
 
@@ -374,7 +382,7 @@ def run(coroutine: Coroutine[Any, Any, T] | None = None) -> T | None:
     except BaseException:
         coroutine.close()
         raise
-    task._awaiters = -1  # cancelled below, once
+    task._be_meeting_point()  # cancelled below, once
     try:
         return task.recv()
     except (KeyboardInterrupt, SystemExit):

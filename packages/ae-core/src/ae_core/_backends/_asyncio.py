@@ -330,7 +330,7 @@ def start_in_group(group: asyncio.TaskGroup, task: Any) -> None:
 
 def _follow(task: Any, host: asyncio.Task[Any]) -> None:
     """Have *task* cancel *host*, and end as that does."""
-    task._host = partial(host.cancel, _BY_US)
+    task.be_driven(partial(host.cancel, _BY_US))
     host.add_done_callback(lambda host: _finish(task, host))
 
 

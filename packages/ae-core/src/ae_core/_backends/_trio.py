@@ -230,7 +230,7 @@ class TrioBackend(Backend):
     def spawn(self, coroutine: Coroutine[Any, Any, Any], task: Any) -> bool:
         self._inside()
         scope = trio.CancelScope()
-        task._host = scope.cancel
+        task.be_driven(scope.cancel)
 
         async def drive() -> None:
             value: Any = None
@@ -257,7 +257,7 @@ class TrioBackend(Backend):
 def start_in_nursery(nursery: trio.Nursery, task: Any) -> None:
     """Start the coroutine of *task* in a nursery of the program's."""
     scope = trio.CancelScope()
-    task._host = scope.cancel
+    task.be_driven(scope.cancel)
     coroutine = task._coroutine
 
     async def drive() -> None:

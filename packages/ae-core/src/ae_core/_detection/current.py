@@ -26,15 +26,16 @@ import sys
 from os import getpid
 
 from .._base import environ
-from .._base.errors import BackendUnavailable, BlockingNotAllowed, WrongLoop
+from .._base.errors import BlockingNotAllowed, WrongLoop
 from .._base.thread_identity import get_ident, in_main_thread, local
 from .._loop.backend import Backend
 from .._loop.exception_hook import report
 from .._loop.interrupts import after_fork
 from .._loop.state import LoopState
 from .hooks import PostDetect, waiting
+from .loading import load
 from .needs import alive, running_host, services_of
-from .table import BACKENDS, LOADED_BY_US, BackendSpec
+from .table import BACKENDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 _modules = sys.modules
-ENTRY_POINTS = "ae_core.backends"
 _SIGCHLD = getattr(_signal, "SIGCHLD", _signal.SIGINT)  # not on Windows; SIGINT: never ignored
 
 
@@ -57,6 +57,24 @@ class _Slot:
         self.pid = getpid()
         # of loops that are open and may run again, while another one of this thread runs
         self.resting: list[LoopState] = []
+
+    def set_aside(self) -> tuple[Any, ...]:
+        """Begin anew; return what there was, for :meth:`take_back`."""
+        before = (self.core, self.asked, self.aside, self.resting)
+        self.asked = None
+        self.aside = True
+        self.resting = []
+        return before
+
+    def take_back(self, before: tuple[Any, ...]) -> LoopState | None:
+        """Have again what was set aside; return the core, which the caller puts back."""
+        core: LoopState | None
+        core, self.asked, self.aside, self.resting = before
+        return core
+
+    def forget_choice(self) -> None:
+        """Leave the next loop to detection."""
+        self.asked = None
 
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         if is_finalizing():
@@ -142,9 +160,9 @@ def _look_around(core: LoopState) -> None:
     """
     size = len(_modules)
     asks = core.is_own_loop and not core.aside
-    core.hostless = -1 if asks and any(name in _modules for name in _HOSTS) else size
+    hostless = -1 if asks and any(name in _modules for name in _HOSTS) else size
     rivals = "asyncio" in _modules or "trio" in _modules
-    core.known = -1 if rivals else core.hostless
+    core.note_modules(-1 if rivals else hostless, hostless)
 
 
 def _wake() -> LoopState | None:
@@ -289,9 +307,7 @@ def bind(
 
     If it was *chosen* it is not left for another loop that runs here.
     """
-    core = LoopState(report)
-    core.chosen = chosen
-    core.aside = thread_slot().aside
+    core = LoopState(report, chosen, thread_slot().aside)
     backend = cls(core.on_deadline, **options)
     backend.reason = reason
     core.attach(backend)
@@ -335,55 +351,8 @@ def _choose() -> tuple[type[Backend], str]:
     for spec in BACKENDS:
         why = spec.live()
         if why is not None:
-            return _load_spec(spec), why
+            return load(spec.name), why
     return load("loop"), "nothing else runs or is loaded"
-
-
-def load(name: str) -> type[Backend]:
-    """Return the class of a backend, importing its adapter.
-
-    Raises:
-        ValueError: If no such backend is known.
-        BackendUnavailable: If its library is not installed.
-    """
-    for spec in BACKENDS:
-        if spec.name == name:
-            return _load_spec(spec)
-    from importlib.metadata import entry_points
-
-    for entry in entry_points(group=ENTRY_POINTS, name=name):
-        try:
-            cls = entry.load()
-        except Exception as error:
-            from .._base.log import log
-
-            log("error", "backend %r of %s", name, entry.value, context="ae_core", error=error)
-            raise BackendUnavailable(f"backend {name!r} ({entry.value}) failed: {error}") from error
-        if not (isinstance(cls, type) and issubclass(cls, Backend)):
-            raise BackendUnavailable(
-                f"backend {name!r} ({entry.value}) is no ae_core.abc.Backend: {cls!r}"
-            )
-        return cls
-    known = ", ".join(sorted(spec.name for spec in BACKENDS))
-    raise ValueError(f"unknown backend {name!r}, expected one of {known} or an installed one")
-
-
-def _load_spec(spec: BackendSpec) -> type[Backend]:
-    from importlib import import_module
-
-    if spec.library is not None and spec.library not in _modules:
-        LOADED_BY_US.add(spec.library)
-    try:
-        module = import_module(f"ae_core._backends.{spec.file}")
-    except BackendUnavailable:
-        raise  # it is there, and too old
-    except ImportError as error:
-        raise BackendUnavailable(
-            f"backend {spec.name!r} needs {spec.package or spec.library}, "
-            f"which is not installed: {error}"
-        ) from error
-    cls: type[Backend] = getattr(module, spec.cls)
-    return cls
 
 
 def cached_time() -> float | None:
@@ -513,10 +482,7 @@ def post_detect(callback: Callable[[], object]) -> PostDetect | None:
     if existing_loop() is not None:
         callback()
         return None
-    guard = PostDetect()
-    guard._entry = entry = (object(), callback)
-    waiting.append(entry)
-    return guard
+    return PostDetect(callback)
 
 
 _AIDS = ("AE_STRICT", "AE_VERBOSE", "AE_LOG", "AE_DEBUG_WRAP", "AE_DEBUG_SHELL")

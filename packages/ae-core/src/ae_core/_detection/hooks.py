@@ -19,6 +19,10 @@ class PostDetect:
 
     _entry: tuple[object, Callable[[], object]] | None
 
+    def __init__(self, callback: Callable[[], object]) -> None:
+        self._entry = entry = (object(), callback)
+        waiting.append(entry)
+
     def cancel(self) -> None:
         """Take the callback back. Idempotent."""
         entry, self._entry = self._entry, None

@@ -26,7 +26,7 @@ def release() -> list[str]:
     """
     core = current.existing_loop()
     place = current.thread_slot()
-    place.asked = None
+    place.forget_choice()
     if core is None or core.closed:
         return []
     if core.runner.blocked or core.backend.running():

@@ -51,8 +51,8 @@ def at_loop_end(callback: Callable[[], object]) -> Watcher:
     if not callable(callback):
         raise TypeError(f"expected a callable, got {callback!r}")
     context = copy_context()
-    watcher = RecordWatcher()
-    watcher._record = EndRecord(current.current_loop(), callback, context if context else None)
+    record = EndRecord(current.current_loop(), callback, context if context else None)
+    watcher = RecordWatcher(record)
     if not _at_exit_known:
         _at_exit_known = True
         atexit.register(_at_exit)
@@ -91,19 +91,14 @@ class aside:
 
     __slots__ = ("_before", "_name", "_options")
 
-    _before: tuple[LoopState | None, Any, bool, list[LoopState], LoopState | None]
+    _before: tuple[Any, LoopState | None]
 
     def __init__(self, backend: str | None = None, **options: Any) -> None:
         self._name = backend
         self._options = options
 
     def __enter__(self) -> Backend | None:
-        place = current.thread_slot()
-        core, main = place.core, current.main_core()
-        self._before = (core, place.asked, place.aside, place.resting, main)
-        place.asked = None
-        place.aside = True
-        place.resting = []
+        self._before = (current.thread_slot().set_aside(), current.main_core())
         current.put_back(None, None)
         if self._name is None:
             return None
@@ -125,7 +120,8 @@ class aside:
     def _end(self) -> None:
         place = current.thread_slot()
         mine = (place.core, *place.resting)
-        core, place.asked, place.aside, place.resting, main = self._before
+        before, main = self._before
+        core = place.take_back(before)
         try:
             current.put_back(None, None)
             for each in mine:

@@ -198,8 +198,8 @@ class Worker:
                 # no other than ours: it need not be named, and perhaps could not be
                 None if directory in (None, _directory()) else os.fsencode(directory),
                 moves=[(0, theirs.fileno())],
+                close_all=True,  # or it would keep open what somebody waits for to be closed
             )
-            plan.close_all = True  # or it would keep open what somebody waits for to be closed
             self.pid = spawn(plan)
         finally:
             close_socket(theirs)

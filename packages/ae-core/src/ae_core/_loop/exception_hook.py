@@ -53,7 +53,9 @@ class _View(RecordWatcher):
 
     __slots__ = ("_callback",)
 
-    _callback: Any
+    def __init__(self, record: Any, callback: Any) -> None:
+        super().__init__(record)
+        self._callback = callback
 
     @property
     def callback(self) -> Any:
@@ -69,7 +71,10 @@ class _TimerView(TimerWatcher):
 
     __slots__ = ("_callback",)
 
-    _callback: Any
+    def __init__(self, core: Any, number: int, callback: Any) -> None:
+        self._core = core
+        self._number = number
+        self._callback = callback
 
     def cancel(self) -> None:
         """End the interest; the hook runs in the loop's own thread."""
@@ -86,12 +91,5 @@ class _TimerView(TimerWatcher):
 
 def _view(core: Any, record: Any, callback: Any) -> Watcher:
     if isinstance(record, int):
-        timer = _TimerView()
-        timer._core = core
-        timer._number = record
-        timer._callback = callback
-        return timer
-    view = _View()
-    view._record = record
-    view._callback = callback
-    return view
+        return _TimerView(core, record, callback)
+    return _View(record, callback)

@@ -104,7 +104,7 @@ class catching_sigint:
         core = self._core
         if core.runner.interrupt is not None:
             raise KeyboardInterrupt
-        core.runner.interrupt = KeyboardInterrupt()
+        core.runner.keep(KeyboardInterrupt())
         core.backend.call_threadsafe(core.backend.wake)
 
 

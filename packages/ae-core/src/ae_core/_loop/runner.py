@@ -96,9 +96,13 @@ class CallbackRunner:
                 error = leaves  # it came out of the hook
         if not self.blocked:
             raise error
-        if self.interrupt is None:
-            self.interrupt = error
+        self.keep(error)
         self.owner.wake()
+
+    def keep(self, interrupt: BaseException) -> None:
+        """Have ``recv()`` raise *interrupt*, if it has none to raise."""
+        if self.interrupt is None:
+            self.interrupt = interrupt
 
     def escaped(self, error: BaseException) -> None:
         """Deal with what left a function of ours that the loop called; go on with the rest.
@@ -109,8 +113,7 @@ class CallbackRunner:
             raise error
         self.owner.resume()
         if self.blocked:
-            if self.interrupt is None:
-                self.interrupt = error
+            self.keep(error)
             self.owner.wake()
         else:
             self.failed(error, None)

@@ -83,7 +83,12 @@ class LoopState:
     raw_poll: Callable[[bool], None]
     raw_threadsafe: Callable[[Callable[[], None]], None]
 
-    def __init__(self, report: Callable[[BaseException, Any, Any], object]) -> None:
+    def __init__(
+        self,
+        report: Callable[[BaseException, Any, Any], object],
+        chosen: bool = True,
+        aside: bool = False,
+    ) -> None:
         """*report* gives what a callback raised to the exception hook."""
         self.runner = CallbackRunner(self, report)
         self.timers = TimerQueue()
@@ -99,8 +104,8 @@ class LoopState:
         self.thread = get_ident()
         self.closed = False
         self.is_own_loop = False  # on a loop that nobody else runs, and that does not end by itself
-        self.chosen = True  # by the program: it is not left for another
-        self.aside = False  # it may run inside another loop, which is not asked for
+        self.chosen = chosen  # by the program: it is not left for another
+        self.aside = aside  # it may run inside another loop, which is not asked for
         # how many modules there were, none of them another loop: see `_detection.current`
         self.known = self.hostless = -1
 
@@ -123,6 +128,11 @@ class LoopState:
         backend.call_threadsafe = self.calls.call_threadsafe  # type: ignore[method-assign]
         self.raw_poll = backend.poll
         backend.poll = self.poll  # type: ignore[method-assign]
+
+    def note_modules(self, known: int, hostless: int) -> None:
+        """Note how many modules there are, none of which is another loop; see detection."""
+        self.known = known
+        self.hostless = hostless
 
     # ------------------------------------------------------------------ going on
 
@@ -220,8 +230,7 @@ class LoopState:
                         again = at + entry.interval
                         if again < now:
                             again = now
-                        timers.again(again, number)
-                        entry.at = again
+                        timers.again(again, number, entry)
                 if alone and self.nests:
                     # before the call: a loop inside it has its timers, too
                     self.arm_next()

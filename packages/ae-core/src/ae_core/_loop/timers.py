@@ -90,9 +90,10 @@ class TimerQueue:
         self.due.clear()
         self.batch = None
 
-    def again(self, at: float, number: int) -> None:
+    def again(self, at: float, number: int, entry: TimerEntry) -> None:
         """Make timer *number*, which was due, due again at *at*."""
         heappush(self.heap, (at, number))
+        entry.at = at
 
     def tidy(self) -> None:
         """Forget the due times of cancelled timers if they take more room than the live ones."""

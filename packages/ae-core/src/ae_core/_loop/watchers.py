@@ -139,6 +139,9 @@ class RecordWatcher(_Recorded):
 
     __slots__ = ()
 
+    def __init__(self, record: Any) -> None:
+        self._record = record
+
     def cancel(self) -> None:
         """End the interest."""
         record = self._record
@@ -149,10 +152,7 @@ class RecordWatcher(_Recorded):
 
     def __del__(self) -> None:
         # not cancel(): a guard may be collected in any thread
-        try:
-            record = self._record
-        except AttributeError:
-            return  # the constructor raised
+        record = self._record
         if record.active:
             _drop(record)
 

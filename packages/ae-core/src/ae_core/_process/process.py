@@ -431,8 +431,9 @@ def run_cmd(
         return process
     from .spawn_helper import SpawnPlan
 
-    plan = SpawnPlan(argv, environment, directory, close_all=bool(close_all))
-    plan.new_group = bool(new_group)
+    plan = SpawnPlan(
+        argv, environment, directory, close_all=bool(close_all), new_group=bool(new_group)
+    )
     theirs = process._open_sockets(redirects) if streams else ()
     try:
         _start(process, plan, redirects, on_prepare)

@@ -217,8 +217,9 @@ def _through_helper(plan: SpawnPlan) -> int:
     numbers = {number for number, _ in plan.moves} | {number for number, *_ in plan.opens}
     actions: list[tuple[int, int, int]] = []
     passing: list[int] = []
-    through = SpawnPlan(plan.argv, plan.env, plan.cwd, plan.opens, [], plan.close_all)
-    through.new_group = plan.new_group
+    through = SpawnPlan(
+        plan.argv, plan.env, plan.cwd, plan.opens, [], plan.close_all, plan.new_group
+    )
 
     def pass_on(fd: int) -> int:
         passing.append(_duplicate(fd, numbers))
@@ -233,8 +234,8 @@ def _through_helper(plan: SpawnPlan) -> int:
             except OSError as error:
                 if error.errno != errno.EBADF:
                     raise
-                through.failure = DUP_FAILED if fd in numbers else DUP2_FAILED
-        through.passing = list(passing)
+                through.fail(DUP_FAILED if fd in numbers else DUP2_FAILED)
+        through.passing.extend(passing)
         file = _anonymous_file(through)
         argv = [sys.executable, "-I", "-S", spawn_helper.__file__, str(pass_on(file))]
         return os.posix_spawn(sys.executable, argv, os.environ, file_actions=actions, setsigmask=())

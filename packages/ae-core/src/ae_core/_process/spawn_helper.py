@@ -57,6 +57,7 @@ class SpawnPlan:
         opens: list[tuple[int, bytes, int]] | None = None,
         moves: list[tuple[int, int]] | None = None,
         close_all: bool = False,
+        new_group: bool = False,
     ) -> None:
         self.argv = argv
         self.env = env
@@ -66,7 +67,11 @@ class SpawnPlan:
         self.close_all = close_all
         self.passing: list[int] = []  # came across an exec for us; not for the program
         self.failure = 0  # exit status that the parent found out about already
-        self.new_group = False
+        self.new_group = new_group
+
+    def fail(self, status: int) -> None:
+        """End with *status*, of which the parent knows, instead of becoming the program."""
+        self.failure = status
 
     def dump(self) -> tuple[Any, ...]:
         return (

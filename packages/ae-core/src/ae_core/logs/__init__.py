@@ -172,6 +172,9 @@ class Context:
     def __repr__(self) -> str:
         return f"<Context {self._title}>"
 
+    def _rename(self, title: str) -> None:
+        self._title = title
+
     # Which levels pass
 
     def level(self, level: int | str) -> Self:

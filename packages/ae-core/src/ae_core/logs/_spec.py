@@ -107,7 +107,7 @@ class _Names:
         if name.startswith("%") and len(name) > 1:
             if name not in self._anonymous:
                 self._anonymous[name] = self._find(None)
-                self._anonymous[name]._title = name
+                self._anonymous[name]._rename(name)
             return self._anonymous[name]
         # A dot at the end makes a module of a name that has a meaning here: "log." is module log.
         module = name.removesuffix(".")

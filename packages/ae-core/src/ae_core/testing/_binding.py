@@ -68,11 +68,7 @@ def binding(backend: str | type[Backend] | None = None, **options: Any) -> Itera
 def _take() -> LoopState | None:
     """Unbind this thread and return its core, if it has one."""
     core = current.existing_loop()
-    if core is not None:
-        del current.thread_state.core
-    slot = current.thread_slot()
-    slot.core = None
-    slot.asked = None
-    if core is not None and current._main_core is core:
-        current._main_core = None
+    main = current.main_core()
+    current.put_back(None, None if core is not None and main is core else main)
+    current.thread_slot().forget_choice()
     return core
