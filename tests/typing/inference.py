@@ -59,6 +59,8 @@ def frames(handle: Handle) -> None:
     assert_type(handle.push_read(Chunk(4)), ae.CondVar[bytes])
     assert_type(handle.push_read(own_reader), ae.CondVar[int])
     assert_type(handle.push_read("line", timeout=5), ae.CondVar[bytes])
+    if handle.tls is not None:
+        assert_type(handle.tls.version, str | None)
     assert_type(handle.unshift_read(own_reader, timeout=None), ae.CondVar[int])
     assert_type(handle.push_read("line"), ae.CondVar[bytes])
     assert_type(handle.push_read(Regex(rb"x")), ae.CondVar[bytes])

@@ -13,7 +13,7 @@ __all__ = ("Handle",)
 
 import sys
 from _thread import get_ident
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, cast, overload
 
 import ae_core as ae
 
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
     from ._buffers.read_buffer import ReadBuffer
     from ._options import Route
-    from .abc import Frame, Reader, TlsRole, TlsSession
+    from .abc import Frame, Reader, TlsDetails, TlsRole
 
 T = TypeVar("T")
 
@@ -243,9 +243,13 @@ class Handle(Requests):
         return read.buffer
 
     @property
-    def tls(self) -> TlsSession | None:
-        """The TLS session, None without TLS."""
-        return None if self._tls is None else self._tls.session
+    def tls(self) -> TlsDetails | None:
+        """The TLS session, which tells version, cipher, certificate; None without TLS.
+
+        That of another engine than the two may lack what :class:`ae_handle.abc.TlsSession` does
+        not ask for.
+        """
+        return None if self._tls is None else cast("TlsDetails", self._tls.session)
 
     def statistics(self) -> HandleStatistics:
         """Return what the handle is about, in numbers."""

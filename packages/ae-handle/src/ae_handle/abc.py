@@ -8,11 +8,13 @@ from __future__ import annotations
 
 __all__ = (
     "VERIFY_REASONS",
+    "ChannelBinding",
     "Coder",
     "Frame",
     "Reader",
     "Stream",
     "TlsContext",
+    "TlsDetails",
     "TlsRole",
     "TlsSession",
     "TlsState",
@@ -23,12 +25,16 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar
 from ._tls.verify_reasons import VERIFY_REASONS as VERIFY_REASONS
 
 if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+
     from ._buffers.read_buffer import NeedMore, ReadBuffer
 
 _T_co = TypeVar("_T_co", covariant=True)
 
 #: Which side of TLS a session is: the client (``connect``) or the server (``accept``).
 TlsRole: TypeAlias = Literal["connect", "accept"]
+#: What a SASL mechanism may be bound to (RFC 5929, RFC 9266).
+ChannelBinding: TypeAlias = Literal["tls-exporter", "tls-unique", "tls-server-end-point"]
 #: How far a TLS session is.
 TlsState: TypeAlias = Literal["handshake", "established", "closing", "closed"]
 
@@ -156,6 +162,52 @@ class TlsSession(Protocol):
         ...
 
 
+class TlsDetails(TlsSession, Protocol):
+    """What a session tells about its connection: :attr:`ae_handle.Handle.tls`.
+
+    The sessions of :class:`ssl.SSLContext` and ``ae_tls`` have all of it; those of other engines
+    should.
+    """
+
+    @property
+    def version(self) -> str | None:
+        """The protocol version, ``"TLSv1.3"`` for example; None before it is agreed on."""
+        ...
+
+    @property
+    def cipher(self) -> str | None:
+        """The cipher suite by OpenSSL's name; None before it is agreed on."""
+        ...
+
+    @property
+    def alpn(self) -> str | None:
+        """The application protocol both sides agreed on, or None."""
+        ...
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """The peer's certificate as an object of ``cryptography``, or None.
+
+        Raises:
+            ImportError: If there is one and ``cryptography`` is not installed.
+        """
+        ...
+
+    def channel_binding(self, kind: ChannelBinding, /) -> bytes | None:
+        """Return the channel binding data of SASL mechanisms, or None if this kind has none here.
+
+        ``tls-unique`` is not defined for TLS 1.3, ``tls-exporter`` is for TLS 1.3 only. The module
+        ``ssl`` offers no ``tls-exporter``, and ``tls-server-end-point`` to the client only.
+
+        Raises:
+            ValueError: If *kind* is none of the three.
+            ImportError: For ``tls-server-end-point``, if ``cryptography`` is not installed.
+
+        Source: RFC 5929 3 and 4, RFC 9266 2
+        """
+        ...
+
+
 class TlsContext(Protocol):
     """Settings shared by many connections: trust, certificates, versions."""
 
@@ -172,5 +224,5 @@ class TlsContext(Protocol):
         ...
 
 
-for _name in ("Coder", "Frame", "Reader", "Stream", "TlsContext", "TlsSession"):
+for _name in ("Coder", "Frame", "Reader", "Stream", "TlsContext", "TlsDetails", "TlsSession"):
     globals()[_name].__module__ = "ae_handle.abc"

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     import ssl
     from types import ModuleType
 
-    from ..abc import TlsRole, TlsState
+    from cryptography.x509 import Certificate
+
+    from ..abc import ChannelBinding, TlsRole, TlsState
 
 # What a record can carry. The engine returns no more than one at a time, and makes room first.
 _RECORD: Final = 16384
@@ -138,6 +140,58 @@ class SslSession:
             return self._engine.getpeercert(binary_form=True)
         except ValueError:  # the handshake is not done
             return None
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """The peer's certificate as an object of ``cryptography``, which it needs; or None."""
+        data = self.peer_certificate
+        if data is None:
+            return None
+        from cryptography.x509 import load_der_x509_certificate
+
+        return load_der_x509_certificate(data)
+
+    @property
+    def version(self) -> str | None:
+        """The protocol version, ``"TLSv1.3"`` for example; None before it is agreed on."""
+        return None if self.cipher is None else self._engine.version()
+
+    @property
+    def cipher(self) -> str | None:
+        """The cipher suite by OpenSSL's name; None before it is agreed on."""
+        cipher = self._engine.cipher()
+        return None if cipher is None else cipher[0]
+
+    @property
+    def alpn(self) -> str | None:
+        """The application protocol both sides agreed on, or None."""
+        return self._engine.selected_alpn_protocol()
+
+    def channel_binding(self, kind: ChannelBinding, /) -> bytes | None:
+        """Return the channel binding data of SASL mechanisms; see ``TlsDetails``.
+
+        The module ``ssl`` has neither ``tls-exporter`` nor a server's own certificate.
+        """
+        if kind not in ("tls-exporter", "tls-unique", "tls-server-end-point"):
+            raise ValueError(
+                f"expected 'tls-exporter', 'tls-unique' or 'tls-server-end-point', got {kind!r}"
+            )
+        if self.state == "handshake":
+            return None
+        if kind == "tls-unique":
+            modern = self.version == "TLSv1.3"  # where it is not defined
+            return None if modern else self._engine.get_channel_binding(kind)
+        if kind == "tls-exporter" or self._engine.server_side:
+            return None
+        certificate = self.certificate
+        algorithm = None if certificate is None else certificate.signature_hash_algorithm
+        if certificate is None or algorithm is None:
+            return None  # Ed25519 hashes inside: RFC 5929 4.1 leaves the result undefined
+        if algorithm.name in ("md5", "sha1"):
+            from cryptography.hazmat.primitives.hashes import SHA256
+
+            algorithm = SHA256()
+        return certificate.fingerprint(algorithm)
 
     @property
     def unused_data(self) -> bytes:
