@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import ssl
 from collections.abc import Callable
@@ -10,9 +11,8 @@ from typing import Any
 import pytest
 
 from ae_handle import Handle
+from ae_handle._tls.ssl_engine import _signature_hash
 from ae_handle.abc import ChannelBinding, TlsDetails
-
-pytest.importorskip("cryptography", reason="certificates as objects need cryptography")
 
 KINDS: tuple[ChannelBinding, ...] = ("tls-exporter", "tls-unique", "tls-server-end-point")
 
@@ -40,7 +40,7 @@ def meet(join: Any, certificates: Any) -> Callable[..., tuple[TlsDetails, TlsDet
             {"tls": "accept", "tls_context": contexts[1]},
         )
         assert (client.tls.version, client.tls.cipher, client.tls.alpn) == (None, None, None)
-        assert client.tls.certificate is client.tls.channel_binding("tls-unique") is None
+        assert client.tls.peer_certificate is client.tls.channel_binding("tls-unique") is None
         for sender, receiver in ((client, server), (server, client)):
             sender.push_write(b"hello\n")
             assert receiver.push_read("line", timeout=60).recv() == b"hello"
@@ -67,10 +67,7 @@ def test_both_ends_agree(
     with open(certificates.cert, encoding="ascii") as file:
         der = ssl.PEM_cert_to_DER_cert(file.read())
     assert client.peer_certificate == der
-    assert server.peer_certificate is server.certificate is None
-    certificate = client.certificate
-    assert certificate is not None
-    assert certificate.subject.rfc4514_string() == "CN=peer.test"
+    assert server.peer_certificate is None
     bound = {kind: (client.channel_binding(kind), server.channel_binding(kind)) for kind in KINDS}
     for kind, ends in bound.items():
         known = [end for end in ends if end is not None]
@@ -88,3 +85,33 @@ def test_both_ends_agree(
 
 def test_without_tls_there_is_none(half: Callable[..., tuple[Handle, Any]]) -> None:
     assert half()[0].tls is None
+
+
+@pytest.mark.parametrize("kind", ["rsa", "ec"])
+def test_the_end_point_is_hashed_as_the_certificate_is_signed(kind: str) -> None:
+    x509 = pytest.importorskip("cryptography.x509")
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    key: Any = ec.generate_private_key(ec.SECP256R1())
+    if kind == "rsa":
+        key = rsa.generate_private_key(65537, 2048)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "x" * 60)])
+    now = datetime.datetime.now(datetime.UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now)
+    for algorithm in (hashes.SHA256(), hashes.SHA384(), hashes.SHA512()):
+        der = builder.sign(key, algorithm).public_bytes(Encoding.DER)
+        assert _signature_hash(der) == algorithm.name
+
+
+def test_the_end_point_of_any_other_signature_is_not_known() -> None:
+    x509 = pytest.importorskip("cryptography.x509")
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    key = Ed25519PrivateKey.generate()
+    now = datetime.datetime.now(datetime.UTC)
+    name = x509.Name([])
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now).sign(key, None)
+    assert _signature_hash(made.public_bytes(Encoding.DER)) is None

@@ -25,8 +25,6 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar
 from ._tls.verify_reasons import VERIFY_REASONS as VERIFY_REASONS
 
 if TYPE_CHECKING:
-    from cryptography.x509 import Certificate
-
     from ._buffers.read_buffer import NeedMore, ReadBuffer
 
 _T_co = TypeVar("_T_co", covariant=True)
@@ -165,8 +163,8 @@ class TlsSession(Protocol):
 class TlsDetails(TlsSession, Protocol):
     """What a session tells about its connection: :attr:`ae_handle.Handle.tls`.
 
-    The sessions of :class:`ssl.SSLContext` and ``ae_tls`` have all of it; those of other engines
-    should.
+    The sessions of :class:`ssl.SSLContext` and ``ae_tls`` have all of it (the latter more, see
+    :class:`ae_tls.Session`); those of other engines should.
     """
 
     @property
@@ -184,24 +182,15 @@ class TlsDetails(TlsSession, Protocol):
         """The application protocol both sides agreed on, or None."""
         ...
 
-    @property
-    def certificate(self) -> Certificate | None:
-        """The peer's certificate as an object of ``cryptography``, or None.
-
-        Raises:
-            ImportError: If there is one and ``cryptography`` is not installed.
-        """
-        ...
-
     def channel_binding(self, kind: ChannelBinding, /) -> bytes | None:
         """Return the channel binding data of SASL mechanisms, or None if this kind has none here.
 
         ``tls-unique`` is not defined for TLS 1.3, ``tls-exporter`` is for TLS 1.3 only. The module
-        ``ssl`` offers no ``tls-exporter``, and ``tls-server-end-point`` to the client only.
+        ``ssl`` offers no ``tls-exporter``, and ``tls-server-end-point`` to the client only, where
+        the certificate is signed with RSA (PKCS 1) or ECDSA.
 
         Raises:
             ValueError: If *kind* is none of the three.
-            ImportError: For ``tls-server-end-point``, if ``cryptography`` is not installed.
 
         Source: RFC 5929 3 and 4, RFC 9266 2
         """

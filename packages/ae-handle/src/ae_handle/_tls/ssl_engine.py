@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     import ssl
     from types import ModuleType
 
-    from cryptography.x509 import Certificate
-
     from ..abc import ChannelBinding, TlsRole, TlsState
 
 # What a record can carry. The engine returns no more than one at a time, and makes room first.
@@ -142,16 +140,6 @@ class SslSession:
             return None
 
     @property
-    def certificate(self) -> Certificate | None:
-        """The peer's certificate as an object of ``cryptography``, which it needs; or None."""
-        data = self.peer_certificate
-        if data is None:
-            return None
-        from cryptography.x509 import load_der_x509_certificate
-
-        return load_der_x509_certificate(data)
-
-    @property
     def version(self) -> str | None:
         """The protocol version, ``"TLSv1.3"`` for example; None before it is agreed on."""
         return None if self.cipher is None else self._engine.version()
@@ -183,15 +171,13 @@ class SslSession:
             return None if modern else self._engine.get_channel_binding(kind)
         if kind == "tls-exporter" or self._engine.server_side:
             return None
-        certificate = self.certificate
-        algorithm = None if certificate is None else certificate.signature_hash_algorithm
-        if certificate is None or algorithm is None:
-            return None  # Ed25519 hashes inside: RFC 5929 4.1 leaves the result undefined
-        if algorithm.name in ("md5", "sha1"):
-            from cryptography.hazmat.primitives.hashes import SHA256
+        certificate = self.peer_certificate
+        name = None if certificate is None else _signature_hash(certificate)
+        if certificate is None or name is None:
+            return None
+        from hashlib import new  # 2 ms
 
-            algorithm = SHA256()
-        return certificate.fingerprint(algorithm)
+        return new(name, certificate).digest()
 
     @property
     def unused_data(self) -> bytes:
@@ -326,6 +312,44 @@ class SslSession:
         except self._ssl.SSLError as error:
             self.state = "closed"
             raise _translated(error) from error
+
+
+# The hash function of RFC 5929 4.1 for each algorithm that certificates are signed with: OIDs as
+# DER, of PKCS 1 and of ECDSA. MD5 and SHA-1 are replaced by SHA-256. Not RSASSA-PSS, whose hash is
+# a parameter, and Ed25519, for which it is not defined.
+_RSA: Final = bytes.fromhex("2a864886f70d0101")
+_ECDSA: Final = bytes.fromhex("2a8648ce3d04")
+_SIGNATURE_HASHES: Final = {
+    _RSA + b"\x04": "sha256",
+    _RSA + b"\x05": "sha256",
+    _RSA + b"\x0b": "sha256",
+    _RSA + b"\x0c": "sha384",
+    _RSA + b"\x0d": "sha512",
+    _ECDSA + b"\x01": "sha256",
+    _ECDSA + b"\x03\x02": "sha256",
+    _ECDSA + b"\x03\x03": "sha384",
+    _ECDSA + b"\x03\x04": "sha512",
+}
+
+
+def _signature_hash(certificate: bytes) -> str | None:
+    """Return the name of the hash function that *certificate*, as DER, is bound by, if known."""
+    body, _ = _content(certificate, 0)  # Certificate ::= SEQUENCE
+    _, algorithm = _content(certificate, body)  # behind tbsCertificate
+    oid, _ = _content(certificate, algorithm)  # AlgorithmIdentifier ::= SEQUENCE
+    start, end = _content(certificate, oid)
+    return _SIGNATURE_HASHES.get(certificate[start:end])
+
+
+def _content(data: bytes, at: int) -> tuple[int, int]:
+    """Return where the content of the DER element at *at* begins and ends."""
+    size = data[at + 1]
+    at += 2
+    if size & 0x80:
+        count = size & 0x7F
+        size = int.from_bytes(data[at : at + count], "big")
+        at += count
+    return at, at + size
 
 
 def _reference(peer_name: str) -> str:
