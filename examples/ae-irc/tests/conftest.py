@@ -189,6 +189,73 @@ def strict_inspircd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server
     stop(process)
 
 
+SERVICES = """
+loadmodule "modules/protocol/inspircd";
+loadmodule "modules/backend/opensex";
+loadmodule "modules/crypto/pbkdf2v2";
+loadmodule "modules/nickserv/main";
+loadmodule "modules/nickserv/register";
+loadmodule "modules/nickserv/cert";
+loadmodule "modules/saslserv/main";
+loadmodule "modules/saslserv/external";
+serverinfo {{
+    name = "services.example.com"; desc = "Test"; numeric = "00A"; recontime = 1;
+    netname = "TestNet"; adminname = "a"; adminemail = "a@example.com";
+    registeremail = "a@example.com"; mta = "/bin/true"; loglevel = {{ debug; }};
+    maxlogins = 5; maxusers = 0; mdlimit = 30; emaillimit = 10; emailtime = 300; auth = none;
+    casemapping = rfc1459;
+}};
+uplink "irc.example.com" {{
+    host = "127.0.0.1"; port = {port}; send_password = "s3cret"; receive_password = "s3cret";
+}};
+nickserv {{ nick = "NickServ"; user = "a"; host = "services.example.com"; real = "a"; }};
+saslserv {{ nick = "SaslServ"; user = "a"; host = "services.example.com"; real = "a"; }};
+"""
+
+LINKED = """
+<bind address="127.0.0.1" port="{port}" type="servers">
+<module name="spanningtree"><module name="services_account"><module name="sasl">
+<module name="sslinfo"><module name="globops"><module name="cban"><module name="chgident">
+<module name="svshold"><module name="hidechans">
+<sasl target="services.example.com">
+<link name="services.example.com" ipaddr="127.0.0.1" port="1" allowmask="*" sendpass="s3cret"
+    recvpass="s3cret">
+<uline server="services.example.com" silent="yes">
+"""
+
+
+@pytest.fixture(scope="session")
+def inspircd_with_accounts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of IRCv3 and its services, which know accounts: Atheme."""
+    if shutil.which("atheme-services") is None:
+        pytest.skip("atheme-services is not installed")
+    directory = tmp_path_factory.mktemp("inspircd-accounts")
+    port = free_port()
+    process, server = inspircd_server(directory, LINKED.format(port=port))
+    top = tmp_path_factory.mktemp("atheme")
+    (top / "conf").write_text(SERVICES.format(port=port))
+    command = ["atheme-services", "-n", "-c", str(top / "conf"), "-D", str(top)]
+    command += ["-l", str(top / "log"), "-p", str(top / "pid")]
+    services = launch_services(command, top)
+    yield server
+    stop(services)
+    stop(process)
+
+
+def launch_services(command: list[str], directory: Path) -> subprocess.Popen[bytes]:
+    """Start Atheme; return it when the server has heard how to log in."""
+    if shutil.which("setpriv") is not None:
+        command = ["setpriv", "--pdeathsig", "KILL", *command]
+    with (directory / "output").open("wb") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=directory
+        )
+    while "saslmechlist" not in (directory / "output").read_text():
+        if process.poll() is not None:
+            pytest.fail(f"Atheme does not start: {(directory / 'output').read_text()}")
+    return process
+
+
 @pytest.fixture
 def make(ngircd: Server) -> Iterator[Callable[..., Client]]:
     """Make clients, of ngircd unless told otherwise; they are closed at the end."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import resource
+import ssl
 from collections.abc import Callable
 from typing import Any
 
@@ -294,3 +296,49 @@ def test_a_thousand_clients_in_one_channel(inspircd: Any, make: Make) -> None:
     for client in clients:
         client.close()
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+# ---------------------------------------------------------------------- accounts
+
+
+def test_a_certificate_says_who_it_is(inspircd_with_accounts: Any, make: Make) -> None:
+    testing = pytest.importorskip("ae_tls.testing", reason="ae-tls is not installed")
+    ae_tls = pytest.importorskip("ae_tls")
+    server = inspircd_with_accounts
+    name = "annabel"
+    leaf = testing.CertificateAuthority().issue(name)
+    fingerprint = hashlib.sha256(ssl.PEM_cert_to_DER_cert(leaf.cert_pem)).hexdigest()
+    url = f"ircs://127.0.0.1:{server.tls_port}"
+
+    def client(nick: str, certificate: Any, **options: Any) -> Client:
+        context = ae_tls.Context(
+            ca_file=server.ca_file, cert=certificate.cert_pem, key=certificate.key_pem
+        )
+        return make(nick, url=url, tls_context=context, **options)
+
+    async def asked(client: Client, words: str, answer: str) -> None:
+        events = client.events()
+        client.say("NickServ", words)
+        async for event in events:
+            if isinstance(event, irc.Text) and answer in event.text:
+                return
+
+    async def main() -> None:
+        anna = client(name, leaf)
+        await anna.registered()
+        await asked(anna, "REGISTER p3ncil-and-paper a@example.com", "is now registered")
+        await asked(anna, f"CERT ADD {fingerprint}", "Added fingerprint")
+        await farewell(anna)
+        again = client("other", leaf, sasl=irc.Sasl())
+        events = again.events()
+        assert await again.registered() == "other"
+        async for event in events:
+            if event.message is not None and event.message.command == "900":
+                break
+        assert name in event.message.params
+        await farewell(again)
+        stranger = client("third", testing.CertificateAuthority().issue(name), sasl=irc.Sasl())
+        with pytest.raises(irc.SaslFailed):
+            await stranger.registered()
+
+    ae.run(main())
