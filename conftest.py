@@ -224,8 +224,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    # a child that runs tests looks after each of them itself
-    hang = 20 * HANG if "in_own_process" in getattr(item, "fixturenames", ()) else HANG
+    # a child that runs tests looks after each of them itself; who counts more takes longer
+    longer = "in_own_process" in getattr(item, "fixturenames", ())
+    longer = longer or item.config.getoption("--scale") > 1
+    hang = 20 * HANG if longer else HANG
     faulthandler.dump_traceback_later(hang, exit=True, file=item.config.stash[_stderr])
     try:
         return (yield)

@@ -96,3 +96,31 @@ def test_an_error_of_others_and_its_input_are_told(
     result = decoders.fuzz("bad", 1000, 1)
     assert len(result.crashes) == 10
     assert result.crashes[0].startswith("IndexError")
+
+
+def test_a_test_that_fails_and_passes_when_repeated_is_named(
+    scorecard: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tools.scorecard import finding
+
+    monkeypatch.setattr(finding, "ROOT", tmp_path)
+    (tmp_path / "pytest.ini").write_text("[pytest]\njunit_family = xunit1\n")
+    (tmp_path / "test_it.py").write_text(
+        "import pathlib\n"
+        "def test_first_time():\n"
+        "    mark = pathlib.Path(__file__).with_name('mark')\n"
+        "    seen = mark.exists()\n"
+        "    mark.touch()\n"
+        "    assert seen, 'not yet'\n"
+        "def test_never(record_property):\n"
+        "    record_property('cases', 7)\n"
+        "    assert False\n"
+        "def test_always(record_property):\n"
+        "    record_property('cases', 5)\n"
+    )
+    found = finding.suite("test_it.py")
+    assert (found.verdict, found.flaky) == ("red", ("test_it.py::test_first_time",))
+    assert "1 passed, 2 failed, 0 skipped; 12 cases" in found.figure
+    assert "not yet" in found.figure
+    assert finding.suite("test_it.py::test_always", cases=5).verdict == "green"
+    assert finding.suite("test_it.py::test_always", cases=6).verdict == "red"

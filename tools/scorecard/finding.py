@@ -11,7 +11,7 @@ import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
@@ -24,6 +24,8 @@ MEASURED: Final = {
     "grown": "doubling the input takes up to {:.2f} times the time",
     "ms": "the slowest takes {:.2f} ms",
 }
+#: More failed tests than these are not run again to see whether they are flaky.
+MOST_AGAIN: Final = 10
 #: The same of what is added up.
 COUNTED: Final = {"cases": "{:,.0f} cases"}
 
@@ -62,6 +64,8 @@ class _Run:
     counted: dict[str, float]
     status: int
     tail: str
+    #: The failed ones as pytest wants to be asked for them.
+    again: list[str] = field(default_factory=list)
 
 
 def _pytest(arguments: list[str], seed: int) -> _Run:
@@ -77,7 +81,8 @@ def _pytest(arguments: list[str], seed: int) -> _Run:
             capture_output=True,
             text=True,
         )
-        tail = "\n".join((done.stdout + done.stderr).splitlines()[-5:])
+        lines = (done.stdout + done.stderr).splitlines()
+        tail = " ".join([line for line in lines if not line.startswith("  File ")][-3:])
         run = _Run(0, [], [], {}, {}, done.returncode, tail)
         if not report.exists():
             return run
@@ -96,6 +101,7 @@ def _pytest(arguments: list[str], seed: int) -> _Run:
                 bad = case.find("error")
             if bad is not None:
                 run.failed.append(f"{name}: {' '.join(bad.get('message', '').split())[:200]}")
+                run.again.append(f"{case.get('file')}::{case.get('name')}")
             elif skip is not None:
                 run.skipped.append(f"{name}: {skip.get('message', '')}")
             else:
@@ -114,6 +120,8 @@ def suite(
     cases: int = 0,
 ) -> Finding:
     """Run tests; the row holds if all pass, at least *least* of them, and none is skipped.
+
+    What fails and passes when it is run once more, alone, is flaky: it is named, the row is red.
 
     *most*: what the values that tests record, by name, may be. *cases*: how many of them tests must
     have recorded.
@@ -134,7 +142,13 @@ def suite(
     for key, bound in (most or {}).items():
         holds = holds and run.largest.get(key, float("inf")) <= bound
     holds = holds and run.counted.get("cases", 0.0) >= cases
-    return Finding(figure, holds, short, backend, seed)
+    options = [each for each in arguments if each.startswith("--")]
+    flaky = [
+        name
+        for name in (run.again if len(run.again) <= MOST_AGAIN else ())
+        if _pytest([*options, name], seed).status == 0
+    ]
+    return Finding(figure, holds, short, backend, seed, tuple(flaky))
 
 
 def main(measure: Callable[[Length], Finding]) -> None:
