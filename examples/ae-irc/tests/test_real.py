@@ -333,9 +333,10 @@ def test_a_certificate_says_who_it_is(inspircd_with_accounts: Any, make: Make) -
         events = again.events()
         assert await again.registered() == "other"
         async for event in events:
-            if event.message is not None and event.message.command == "900":
+            message = event.message
+            if message is not None and message.command == "900":
+                assert name in message.params
                 break
-        assert name in event.message.params
         await farewell(again)
         stranger = client("third", testing.CertificateAuthority().issue(name), sasl=irc.Sasl())
         with pytest.raises(irc.SaslFailed):

@@ -192,8 +192,9 @@ class Client(Scope):
             method: ``GET`` and so on, in upper case.
             url: An absolute http or https URL.
             body: What to send: bytes; or an iterable or asynchronous iterable of bytes, or a
-                file open for binary reading, which is sent in chunks as it is produced, unless
-                you give its Content-Length. An iterable that blocks, blocks the loop.
+                file open for binary reading; or a handle, which is read to its end. These are
+                sent in chunks as they are produced, at the pace of the connection, unless you
+                give the Content-Length. An iterable that blocks, blocks the loop.
             headers: Fields for this request.
             timeout, read_timeout, max_redirects, max_body, decode, proxy, expect_continue: See
                 :class:`Client`.

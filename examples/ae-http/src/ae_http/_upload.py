@@ -7,13 +7,15 @@ __all__ = ("Upload", "UploadInput", "make_upload")
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from ae_handle import NEED_MORE, Handle
+
 from ._errors import InvalidRequest, UploadFailed
 
 if TYPE_CHECKING:
-    from ae_handle import Handle
+    from ae_handle import NeedMore, ReadBuffer
 
 Octets: TypeAlias = "bytes | bytearray | memoryview"
-UploadInput: TypeAlias = "Octets | Iterable[Octets] | AsyncIterable[Octets] | None"
+UploadInput: TypeAlias = "Octets | Iterable[Octets] | AsyncIterable[Octets] | Handle | None"
 
 _PIECE: Final = 65536
 
@@ -34,7 +36,9 @@ def make_upload(body: Any, length: int | None) -> bytes | Upload | None:
         octets = bytes(body)
     elif isinstance(body, str):
         raise TypeError(f"expected the body as bytes, got the text {body[:40]!r}: encode it")
-    elif isinstance(body, (AsyncIterable, Iterable)) or callable(getattr(body, "read", None)):
+    elif isinstance(body, (AsyncIterable, Iterable, Handle)) or callable(
+        getattr(body, "read", None)
+    ):
         return Upload(body, length)
     else:
         raise TypeError(f"expected the body as bytes, an iterable of bytes or a file, got {body!r}")
@@ -49,7 +53,8 @@ class Upload:
     """A body that is produced while it is sent; only once.
 
     Args:
-        source: An iterable or asynchronous iterable of bytes, or a file open for binary reading.
+        source: An iterable or asynchronous iterable of bytes, a file open for binary reading, or
+            a handle, which is read to its end.
         length: How many octets it will give; None sends it in chunks.
     """
 
@@ -120,6 +125,8 @@ class Upload:
 
     async def _pieces(self) -> AsyncGenerator[Any, None]:
         source: Any = self._source
+        if isinstance(source, Handle):
+            source = source.each(_some)
         if isinstance(source, AsyncIterable):
             try:
                 async for piece in source:
@@ -140,3 +147,8 @@ class Upload:
                 close = getattr(source, "close", None)
                 if close is not None:
                     close()
+
+
+def _some(buffer: ReadBuffer) -> bytes | NeedMore:
+    """Read what has come."""
+    return buffer.take(min(_PIECE, len(buffer))) if buffer else NEED_MORE
