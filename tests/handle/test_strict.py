@@ -1,4 +1,4 @@
-"""Strict mode: a handle is used in the thread that made it, and nowhere else."""
+"""Strict mode: a handle is used in the thread that made it, and is kept while its peer is open."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 
 import ae_core as ae
 from ae_core import strict
-from ae_handle import Handle
+from ae_handle import Handle, HandleError
+from ae_socket import tcp_server
 
 CALLS: list[tuple[str, Callable[[Handle], object]]] = [
     ("push_read()", lambda h: h.push_read("line")),
@@ -127,3 +128,68 @@ def test_call_threadsafe_is_the_way(strictly: None, half: Any) -> None:
     ended.recv()
     thread.join(60)
     assert peer.recv(100) == b"from outside"
+
+
+@pytest.fixture
+def messages(strictly: None, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """Level and text of what is logged."""
+    logged: list[tuple[str, str]] = []
+
+    def log(level: str, text: str, *values: object, **options: object) -> None:
+        logged.append((level, text % values))
+
+    monkeypatch.setattr(ae, "log", log)
+    return logged
+
+
+def test_a_handle_that_waits_for_input_and_that_nobody_keeps_is_an_error(
+    messages: list[tuple[str, str]],
+) -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        Handle(ours).read_each("line", print)
+        ((level, text),) = messages
+        assert level == "error"
+        assert "is collected while its peer is open" in text
+        assert f"made at {__file__}:" in text
+        assert "<Handle " in text
+        theirs.setblocking(True)
+        assert theirs.recv(1) == b""
+
+
+def test_the_same_in_a_callback_that_accepts(messages: list[tuple[str, str]]) -> None:
+    # what the first server of many people looks like
+    def accepted(sock: socket.socket, host: str, port: object) -> None:
+        Handle(sock).read_each("line", lambda h, line: h.push_write(line))
+
+    with tcp_server("127.0.0.1", 0, accepted) as server:
+        client = Handle(connect=server.address)
+        with pytest.raises(HandleError):
+            client.push_read("line").recv(30)
+    assert [level for level, _ in messages] == ["error"]
+
+
+def test_one_that_only_writes_may_be_dropped(messages: list[tuple[str, str]]) -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        Handle(ours).push_write(b"x")
+        assert [level for level, _ in messages] == ["info"]
+        theirs.setblocking(True)
+        assert theirs.recv(10) == b"x"
+
+
+def test_one_that_has_ended_is_not_reported(messages: list[tuple[str, str]]) -> None:
+    ours, theirs = socket.socketpair()
+    handle = Handle(ours, on_eof=print)
+    handle.read_each("line", print)
+    handle.destroy()
+    del handle
+    ours, other = socket.socketpair()
+    over: ae.CondVar[None] = ae.CondVar()
+    handle = Handle(ours, on_eof=lambda _: over.send())
+    handle.read_each("line", print)
+    other.close()
+    over.recv(30)
+    del handle
+    theirs.close()
+    assert messages == []

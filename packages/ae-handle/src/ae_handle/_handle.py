@@ -201,9 +201,9 @@ class Handle(Requests):
         self._on_end = ()
         strict = _modules.get("ae_core.strict")
         if strict is not None and strict.enabled():
-            from ._strict import checked
+            from ._strict import check
 
-            self.__class__ = checked(self.__class__)
+            check(self)
         if connect is not None:
             self._connect(*connect, route)
             return

@@ -1,27 +1,49 @@
-"""Strict mode: a handle refuses to be used in another thread than the one that made it.
+"""Strict mode: handles in the wrong thread, and handles that nobody has kept.
+
+A handle refuses to be used in another thread than the one that made it, and one that is collected
+while its peer is open is reported.
 
 Imported where strict mode is on; costs nothing where it is off.
 """
 
 from __future__ import annotations
 
-__all__ = ("checked",)
+__all__ = ("check",)
 
+import os
+import sys
 from _thread import get_ident
 from functools import wraps
 from types import FunctionType, new_class
 from typing import TYPE_CHECKING, Any, Final
 
+import ae_core as ae
+
+from ._phases import CONNECTING, OPEN
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
 # What only looks, and may be wanted in a log message of any thread.
 _HARMLESS: Final = {"statistics"}
 
 _classes: Final[dict[type[Any], type[Any]]] = {}
+_sites: Final[dict[int, str]] = {}  # where each handle was made, by its id
+_HERE: Final = os.path.dirname(__file__) + os.sep
 
 
-def checked(kind: type[Any]) -> type[Any]:
+def check(handle: Any) -> None:
+    """Have *handle*, which is being made, checked from now on."""
+    handle.__class__ = _checked(handle.__class__)
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(_HERE):
+        frame = frame.f_back
+    if frame is not None:
+        _sites[id(handle)] = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def _checked(kind: type[Any]) -> type[Any]:
     """Return a class like *kind* whose public methods and setters check the thread."""
     made = _classes.get(kind)
     if made is None:
@@ -37,6 +59,7 @@ def _body(kind: type[Any]) -> dict[str, Any]:
         "__qualname__": kind.__qualname__,
         "__doc__": kind.__doc__,
         "__setattr__": _set,
+        "__del__": _collected(kind),
     }
     for base in reversed(kind.__mro__):
         for name, value in vars(base).items():
@@ -66,3 +89,29 @@ def _check(handle: Any, what: str) -> None:
             f"{what} in another thread than the one that made {handle!r}: "
             f"use ae_core.call_threadsafe() with a function that does it"
         )
+
+
+def _collected(kind: type[Any]) -> Callable[[Any], None]:
+    def collected(handle: Any) -> None:
+        if sys is not None:  # else the interpreter is going down
+            _report_if_open(handle)
+        kind.__del__(handle)
+
+    return collected
+
+
+def _report_if_open(handle: Any) -> None:
+    """Report a handle that is collected while its peer is open.
+
+    Dropping a handle is a way to end it. One that waits for input was to stay: that is an error.
+    """
+    site = _sites.pop(id(handle), "?")
+    if handle._phase not in (CONNECTING, OPEN) or handle._read.eof or sys.is_finalizing():
+        return
+    ae.log(
+        "error" if handle._read.has_reader() else "info",
+        "a handle, made at %s, is collected while its peer is open: keep it in a variable for as "
+        "long as it shall live; it is %r",
+        site,
+        handle,
+    )
