@@ -1,6 +1,6 @@
 """A memcached client in one file: pipelined, time limits, a connection that is kept.
 
-    python examples/memcached.py HOST[:PORT] get KEY | set KEY VALUE | delete KEY | incr KEY
+    python examples/memcached.py HOST[:PORT] get KEY ... | set KEY VALUE | delete KEY | incr KEY
 
 It speaks the text protocol (doc/protocol.txt of memcached). What a client of this kind consists of:
 
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 __all__ = ("Memcached", "MemcachedError")
 
+import argparse
 import re
 import sys
 from collections.abc import Callable
@@ -88,6 +89,13 @@ class Memcached:
             handle.unshift_read(Chunk(size + len(b"\r\nEND\r\n")), value)
 
         return self._command(b"get " + name, header)
+
+    def get_many(self, *keys: str | bytes) -> ae.CondVar[list[bytes | None]]:
+        """Return the values of *keys*, in their order; all are asked for at once.
+
+        It fails with the first of them that does. Giving it up gives all of them up.
+        """
+        return ae.gather(*(self.get(key) for key in keys))
 
     def set(self, key: str | bytes, value: bytes, *, expires: int = 0) -> ae.CondVar[bool]:
         """Store *value*; return whether the server did."""
@@ -221,35 +229,44 @@ def _key(key: str | bytes) -> bytes:
     return name
 
 
+def _run(client: Memcached, command: str, words: list[str]) -> bool:
+    """Run one command and print what it gives; return whether there was something.
+
+    Raises:
+        ValueError: A wrong number of *words*.
+    """
+    match command, words:
+        case "get", [_, *_]:
+            values = client.get_many(*words).recv()
+            for value in values:
+                if value is not None:
+                    print(printable(value.decode("utf-8", "replace")))
+            return None not in values
+        case "set", [key, text]:
+            return client.set(key, text.encode()).recv()
+        case "delete", [key]:
+            return client.delete(key).recv()
+        case "incr", [key]:
+            total = client.incr(key).recv()
+            print(total)
+            return total is not None
+    raise ValueError(f"{command}: a wrong number of arguments")
+
+
 def main() -> int:
-    """Run one command."""
-    if len(sys.argv) < 4:
-        print("usage: memcached.py HOST[:PORT] get|set|delete|incr KEY [VALUE]", file=sys.stderr)
-        return 2
-    where, command, key, *value = sys.argv[1:]
-    host, port = parse_host_port(where, "11211") or (where, "11211")
-    client = Memcached(host, port)
+    """Run one command; its status is 1 if there is no such key."""
+    parser = argparse.ArgumentParser(description="Talk to a memcached.")
+    parser.add_argument("address", metavar="HOST[:PORT]", help="or unix/:/PATH")
+    parser.add_argument("command", choices=["get", "set", "delete", "incr"])
+    parser.add_argument("words", nargs="+", metavar="KEY", help="and the VALUE, for set")
+    options = parser.parse_args()
+    where = options.address
+    client = Memcached(*(parse_host_port(where, "11211") or (where, "11211")))
     try:
-        match command, value:
-            case "get", []:
-                found = client.get(key).recv()
-                if found is None:
-                    return 1
-                print(printable(found.decode("utf-8", "replace")))
-                return 0
-            case "set", [text]:
-                return 0 if client.set(key, text.encode()).recv() else 1
-            case "delete", []:
-                return 0 if client.delete(key).recv() else 1
-            case "incr", []:
-                print(client.incr(key).recv())
-                return 0
-            case _:
-                print("memcached: expected get, set, delete or incr", file=sys.stderr)
-                return 2
+        return 0 if _run(client, options.command, options.words) else 1
     except (MemcachedError, HandleError, ValueError) as error:
         print(printable(f"memcached: {error}"), file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, ValueError) else 1
     finally:
         client.close()
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 __all__ = ("proxy",)
 
-import sys
+import argparse
 
 import ae_core as ae
 from ae_core.console import run
@@ -41,10 +41,12 @@ async def _main(port: str, host: str, target: str) -> None:
 
 def main() -> int:
     """Pass on connections until somebody asks to stop."""
-    if len(sys.argv) != 4:
-        print("usage: tcp_proxy.py PORT TARGET-HOST TARGET-PORT", file=sys.stderr)
-        return 2
-    ae.run(_main(*sys.argv[1:]))
+    parser = argparse.ArgumentParser(description="Pass on TCP connections.")
+    parser.add_argument("port", help="where to listen, on every address")
+    parser.add_argument("host", metavar="TARGET-HOST", help="whom to connect to ...")
+    parser.add_argument("target", metavar="TARGET-PORT", help="... and where")
+    options = parser.parse_args()
+    ae.run(_main(options.port, options.host, options.target))
     return 0
 
 

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 
 import ae_core as ae
 from ae_core._detection.table import BACKENDS
-from ae_core.testing import Trace, binding, virtual_time
+from ae_core.testing import binding, virtual_time
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SAID = """\
-30 jobs done by 3 workers, the squares make 8555
-an empty channel: not done within 0.01 s
+the squares of 30 numbers make 8555
+at most 3 of 10 tasks were in at once
+of two servers the fast one answers first
+an empty channel: nothing came in time
 an error in one of two: on purpose
 """
 
@@ -66,58 +67,17 @@ def test_a_loop_that_is_not_there_is_one_line() -> None:
     assert done.stdout.count("\n") == 1
 
 
-def test_a_channel_holds_back_who_puts_too_much(trace: Trace) -> None:
-    channel: Any = load("coroutines_anywhere").Channel(capacity=2)
-
-    async def put() -> None:
-        for number in range(4):
-            await channel.put(number)
-            trace("put", number)
-
-    with virtual_time():
-        task = ae.spawn(put())
-        ae.sleep(1).recv()
-        assert trace == [("put", 0), ("put", 1)]
-        assert [ae.run(channel.get()) for _ in range(4)] == [0, 1, 2, 3]
-        task.recv()
-
-
-def test_a_limit_cancels_and_waits_for_the_clean_up(trace: Trace) -> None:
-    limit = load("coroutines_anywhere").limit
-
-    async def slow() -> None:
-        try:
-            await ae.sleep(10)
-        finally:
-            await ae.sleep(1)
-            trace("cleaned up")
-
-    with virtual_time() as clock:
-        with pytest.raises(TimeoutError):
-            ae.run(limit(5, slow()))
-        assert clock.elapsed == 6
-    assert trace == ["cleaned up"]
-
-
-@pytest.mark.usefixtures("unbound")
-def test_gather_in_asyncio_ends_the_others(trace: Trace) -> None:
-    gather = load("coroutines_anywhere").gather
-
-    async def forever() -> None:
-        try:
-            await ae.CondVar[None]()
-        finally:
-            trace("ended")
-
-    async def fails() -> None:
+def test_the_workers_of_the_example_end_with_an_error_in_what_they_are_given() -> None:
+    def numbers() -> Iterator[int]:
+        yield 3
         raise KeyError("of a test")
 
-    async def main() -> None:
-        with pytest.raises(KeyError, match="of a test"):
-            await gather(forever(), fails(), forever())
-
-    asyncio.run(main())
-    assert trace == ["ended", "ended"]
+    squares = load("coroutines_anywhere").squares
+    with virtual_time(), pytest.raises(ExceptionGroup) as failed:
+        ae.run(squares(numbers()))
+    assert failed.group_contains(KeyError, match="of a test")
+    with virtual_time():
+        assert sorted(ae.run(squares(range(5), workers=1))) == [0, 1, 4, 9, 16]
 
 
 def test_the_backend_written_in_the_example_meets_every_demand() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -84,6 +85,37 @@ def test_a_thousand_commands_are_sent_at_once_and_each_gets_its_own_answer(
     gets = [client.get(f"k{i}") for i in range(1000)]
     assert all(each.recv(timeout=30) for each in sets)
     assert [each.recv(timeout=30) for each in gets] == [b"%d" % i for i in range(1000)]
+
+
+def test_many_keys_at_once(make: Make, memcached_path: str) -> None:
+    async def main() -> None:
+        client = make("unix/", memcached_path)
+        await ae.gather(*(client.set(f"m{i}", b"%d" % i) for i in range(5)))
+        assert await client.get_many("m3", "nothing", "m1") == [b"3", None, b"1"]
+        assert await client.get_many() == []
+        client.get_many("m1", "m2").cancel()
+        assert await client.get_many("m4") == [b"4"]
+
+    ae.run(main())
+
+
+def test_the_command_line(on_examples_path: Path, memcached_path: str) -> None:
+    def said(*words: str) -> tuple[int | None, bytes | None, bytes | None]:
+        program = [sys.executable, "-W", "error", str(on_examples_path / "memcached.py")]
+        process = ae.run_cmd([*program, f"unix/:{memcached_path}", *words], capture=True)
+        process.recv(60)
+        return process.exit_code, process.stdout, process.stderr
+
+    assert said("set", "one", "1") == said("set", "two", "zwei") == (0, b"", b"")
+    assert said("get", "one", "two") == (0, b"1\nzwei\n", b"")
+    assert said("incr", "one") == (0, b"2\n", b"")
+    assert said("delete", "one") == (0, b"", b"")
+    assert said("get", "two", "one") == (1, b"zwei\n", b"")
+    code, out, err = said("incr", "two")
+    assert (code, out) == (1, b"")
+    assert err is not None
+    assert err.startswith(b"memcached: ")
+    assert said("set", "one")[0] == said("get", "a b")[0] == said("flush", "x")[0] == 2
 
 
 def test_a_command_that_is_given_up_shifts_nothing(make: Make, memcached_path: str) -> None:

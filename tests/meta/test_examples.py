@@ -12,7 +12,18 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-PROGRAMS = ("finger", "http_get", "smtp_reply", "nntp_article", "even_colon", "chat_server")
+PROGRAMS = (
+    "chat_server",
+    "coroutines_anywhere",
+    "even_colon",
+    "finger",
+    "http_get",
+    "memcached",
+    "nntp_article",
+    "prefork",
+    "smtp_reply",
+    "tcp_proxy",
+)
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
