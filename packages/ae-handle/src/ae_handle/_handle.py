@@ -49,7 +49,8 @@ if TYPE_CHECKING:
     from ae_core import CondVar
 
     from ._buffers.read_buffer import ReadBuffer
-    from ._options import Route
+    from ._errors import HandleError
+    from ._options import Callback, Route
     from .abc import Frame, Reader, TlsDetails, TlsRole
 
 T = TypeVar("T")
@@ -167,6 +168,21 @@ class Handle(Requests):
     __slots__ = ("__weakref__", "_given")
 
     _given: Any  # the stream that the constructor was given, None for connect=
+
+    if TYPE_CHECKING:
+        # the options of the same names, whose callbacks know their handle here
+        on_prepare: Callback[Callable[[Handle], float | None]]
+        on_connect: Callback[Callable[[Handle, str, Any, Callable[[], None]], object]]
+        on_connect_error: Callback[Callable[[Handle, HandleError], object]]
+        on_error: Callback[Callable[[Handle, HandleError], object]]
+        on_read: Callback[Callable[[Handle], object]]
+        on_eof: Callback[Callable[[Handle], object]]
+        on_drain: Callback[Callable[[Handle], object]]
+        on_timeout: Callback[Callable[[Handle], object]]
+        on_read_timeout: Callback[Callable[[Handle], object]]
+        on_write_timeout: Callback[Callable[[Handle], object]]
+        on_tls_started: Callback[Callable[[Handle, HandleError | None], object]]
+        on_tls_stopped: Callback[Callable[[Handle], object]]
 
     def _begin(
         self, stream: Any, connect: tuple[str, str | int] | None, route: Route | None

@@ -6,7 +6,7 @@ the program runs inside a setter: what a change makes due is done in the next tu
 
 from __future__ import annotations
 
-__all__ = ("OnConnect", "OnError", "OnEvent", "OnPrepare", "OnTls", "Options")
+__all__ = ("Callback", "OnConnect", "OnError", "OnEvent", "OnPrepare", "OnTls", "Options")
 
 from collections.abc import Callable
 from operator import attrgetter
@@ -320,6 +320,14 @@ class Options:
         "_write",
     )
 
+    # as they are called: by a handle that does not know its own class
+    _on_prepare: Any
+    _on_connect: Any
+    _on_connect_error: Any
+    _on_error: Any
+    _on_tls_started: Any
+    _on_tls_stopped: Any
+
     on_prepare: Callback[OnPrepare] = Callback("Before each attempt to connect.")
     on_connect: Callback[OnConnect] = Callback("The connection is there.")
     on_connect_error: Callback[OnError] = Callback("No address has answered.")
@@ -411,18 +419,18 @@ class Options:
         connector: Connector | None = None,
         local_address: str | tuple[str, int] | None = None,
         resolver: Resolver | None = None,
-        on_prepare: OnPrepare | None = None,
-        on_connect: OnConnect | None = None,
-        on_connect_error: OnError | None = None,
-        on_error: OnError | None = None,
-        on_read: OnEvent | None = None,
-        on_eof: OnEvent | None = None,
-        on_drain: OnEvent | None = None,
-        on_timeout: OnEvent | None = None,
-        on_read_timeout: OnEvent | None = None,
-        on_write_timeout: OnEvent | None = None,
-        on_tls_started: OnTls | None = None,
-        on_tls_stopped: OnEvent | None = None,
+        on_prepare: Callable[[Self], float | None] | None = None,
+        on_connect: Callable[[Self, str, Any, Callable[[], None]], object] | None = None,
+        on_connect_error: Callable[[Self, HandleError], object] | None = None,
+        on_error: Callable[[Self, HandleError], object] | None = None,
+        on_read: Callable[[Self], object] | None = None,
+        on_eof: Callable[[Self], object] | None = None,
+        on_drain: Callable[[Self], object] | None = None,
+        on_timeout: Callable[[Self], object] | None = None,
+        on_read_timeout: Callable[[Self], object] | None = None,
+        on_write_timeout: Callable[[Self], object] | None = None,
+        on_tls_started: Callable[[Self, HandleError | None], object] | None = None,
+        on_tls_stopped: Callable[[Self], object] | None = None,
         timeout: float | None = 0.0,
         read_timeout: float | None = 0.0,
         write_timeout: float | None = 0.0,
