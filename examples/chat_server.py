@@ -20,13 +20,12 @@ import socket
 import sys
 import time
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 import ae_core as ae
-from ae_handle import NEED_MORE, BadMessage, Handle, HandleError, NeedMore, ReadBuffer
-from ae_socket import format_host_port, tcp_server
+from ae_handle import NEED_MORE, BadMessage, Handle, NeedMore, ReadBuffer, serve
+from ae_socket import format_host_port
 
 # Letters that look alike in two alphabets would let one pass for another: ASCII only.
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,19}")
@@ -124,16 +123,24 @@ class ChatServer:
     ) -> None:
         self._limits = limits or Limits()
         self._line = _ShortLine(self._limits.line)
-        self._clients: dict[Handle, ae.CondVar[None]] = {}  # each with its conversation
         self._hosts: Counter[str] = Counter()
         self._members: dict[str, tuple[str, Handle]] = {}  # by the name without its case
-        self._ended: ae.CondVar[None] | None = None
-        self._server = tcp_server(host, port, self._accepted, on_prepare=self._prepare)
+        self._is_ending = False
+        # A client that is one too many is told so, and not left waiting: `max_clients` is not for
+        # that. What a client does not read is bounded by `max_write_buffer`.
+        self._served = serve(
+            host,
+            port,
+            self._serve,
+            max_clients=None,
+            max_write_buffer=self._limits.unsent,
+            on_prepare=self._prepare,
+        )
 
     @property
     def address(self) -> tuple[str, str | int]:
         """Where it listens: host and port."""
-        return self._server.address
+        return self._served.address
 
     @property
     def members(self) -> list[str]:
@@ -142,19 +149,15 @@ class ChatServer:
 
     async def stop(self) -> None:
         """Accept nobody any more, say farewell, and wait until all have hung up or must."""
-        self._server.cancel()
-        self._ended = ended = ae.CondVar[None]()
-        with ended.group():
-            for handle, conversation in self._clients.items():
-                ended.begin()
-                conversation.on_ready(lambda _: ended.end())
-                # To close at once could cost the client the last lines: what it has sent and we
-                # have not read makes the kernel throw away what *it* has not read. So we end
-                # only our side, and wait for the client to end its own.
-                handle.push_write(b"* the server is going down\n")
-                handle.push_shutdown()
-        with ae.timer(self._limits.farewell, self._drop_all):
-            await ended
+        for handle in self._served.clients:
+            # To close at once could cost the client the last lines: what it has sent and we
+            # have not read makes the kernel throw away what *it* has not read. So we end
+            # only our side, and wait for the client to end its own.
+            handle.push_write(b"* the server is going down\n")
+            handle.push_shutdown()
+            handle.linger = 0
+        self._is_ending = True
+        await self._served.close(self._limits.farewell)
 
     # ------------------------------------------------------------------ one client
 
@@ -163,38 +166,42 @@ class ChatServer:
         # does not read, and `unsent` would count only what comes on top of that.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._limits.unsent)
 
-    def _accepted(self, sock: socket.socket, host: str, port: int) -> None:
-        if len(self._clients) >= self._limits.clients or self._hosts[host] >= self._limits.per_host:
-            # A full server spends nothing on those it turns away: no handle, no waiting. A
-            # first line always fits the kernel's buffer, and who is gone again needs none.
-            with sock, suppress(OSError):
-                sock.send(b"! the room is full\n")
-            return
-        handle = Handle(
-            sock,
-            max_read_size=4096,
-            max_write_buffer=self._limits.unsent,
-            read_timeout=self._limits.idle,
-            on_read_timeout=lambda handle: self._dismiss(handle, "you have been silent too long"),
-            # All that is said in one turn of the loop is sent together, and then at once: the
-            # kernel would keep a short line back until the one before it is acknowledged.
-            autocork=True,
-            no_delay=True,
-            keepalive=True,
-            linger=self._limits.farewell,
-        )
-        # One coroutine for each client. It is the only one who reads from the handle, one line
-        # at a time: while it waits, the client's next lines wait in the kernel, and when that
-        # is full, at the client. A crowd costs little: a coroutine is no thread.
-        self._hosts[host] += 1
-        self._clients[handle] = conversation = ae.spawn(self._converse(handle))
+    async def _serve(self, handle: Handle) -> None:
+        """Serve one client; when this returns, `serve` closes the connection.
 
-        def over(_: ae.CondVar[None]) -> None:
-            del self._clients[handle]
+        It is the only one who reads from the handle, one line at a time: while it waits, the
+        client's next lines wait in the kernel, and when that is full, at the client. A crowd costs
+        little: a coroutine is no thread.
+        """
+        try:
+            host = handle.socket.getpeername()[0]
+        except OSError:  # it has gone already
+            return
+        if (
+            len(self._served.clients) > self._limits.clients
+            or self._hosts[host] >= self._limits.per_host
+        ):
+            # A full server spends no waiting on those it turns away: a first line always fits the
+            # kernel's buffer, and who is gone again needs none.
+            handle.linger = 0
+            handle.push_write(b"! the room is full\n")
+            await handle.drained()
+            return
+        handle.max_read_size = 4096
+        handle.read_timeout = self._limits.idle
+        handle.on_read_timeout = lambda handle: self._dismiss(
+            handle, "you have been silent too long"
+        )
+        # All that is said in one turn of the loop is sent together, and then at once: the
+        # kernel would keep a short line back until the one before it is acknowledged.
+        handle.autocork = handle.no_delay = handle.keepalive = True
+        handle.linger = self._limits.farewell
+        self._hosts[host] += 1
+        try:
+            await self._converse(handle)
+        finally:
             self._hosts[host] -= 1
             self._hosts += Counter()  # forgets those at zero
-
-        conversation.on_ready(over)
 
     async def _converse(self, handle: Handle) -> None:
         name = None
@@ -206,14 +213,10 @@ class ChatServer:
             self._tell(handle, str(farewell))
         except BadMessage as error:
             self._tell(handle, f"! {error}")
-        except HandleError as error:
-            # Hung up, reset, dropped for being slow, dismissed: the connection is gone.
-            ae.log("debug", "%s is gone: %s", name or "a stranger", error)
-        finally:
+        finally:  # a client that hung up, was reset, slow or dismissed: `serve` logs that
             if name is not None:
                 del self._members[name.casefold()]
                 self._announce(f"* {name} has left")
-            handle.destroy()  # what is unsent is still sent, for as long as it may linger
 
     async def _login(self, handle: Handle) -> str:
         """Ask for a name until there is one that may be had."""
@@ -269,12 +272,12 @@ class ChatServer:
     # ------------------------------------------------------------------ what is said
 
     def _tell(self, handle: Handle, text: str) -> None:
-        if self._ended is None:  # afterwards the write side has been ended
+        if not self._is_ending:  # afterwards the write side has been ended
             handle.push_write(text.encode() + b"\n")
 
     def _say(self, text: str, *, besides: Handle | None = None) -> None:
         data = text.encode() + b"\n"  # once, not a thousand times
-        if self._ended is None:
+        if not self._is_ending:
             for _, handle in self._members.values():
                 if handle is not besides:
                     handle.push_write(data)
@@ -294,13 +297,8 @@ class ChatServer:
         self._tell(handle, f"! {why}")
         handle.destroy()  # the read that its conversation waits for raises
 
-    def _drop_all(self) -> None:
-        for handle in tuple(self._clients):
-            handle.linger = 0
-            handle.destroy()
 
-
-async def _serve(host: str | None, port: str, limits: Limits) -> None:
+async def _run(host: str | None, port: str, limits: Limits) -> None:
     server = ChatServer(host, port, limits=limits)
     asked: ae.CondVar[None] = ae.CondVar()
     print("listening on", format_host_port(*map(str, server.address)), flush=True)
@@ -320,7 +318,7 @@ def main() -> None:
     host = None if options.host == "*" else options.host
     try:
         limits = Limits(clients=options.clients, per_host=options.per_host)
-        ae.run(_serve(host, options.port, limits))
+        ae.run(_run(host, options.port, limits))
     except (OSError, ValueError) as error:
         sys.exit(f"chat_server: {error}")
 
