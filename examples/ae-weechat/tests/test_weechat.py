@@ -16,8 +16,6 @@ import pytest
 
 import ae_core as ae
 from ae_core.testing import binding
-from ae_dns.testing import NameServer
-from ae_handle import Handle, serve
 from ae_weechat import WeechatBackend
 
 SCRIPTS = Path(__file__).parent / "scripts"
@@ -68,6 +66,11 @@ def inside(tmp_path: Path) -> Inside:
 
 
 def test_three_libraries_and_weechat_go_on_together(inside: Inside, tmp_path: Path) -> None:
+    for name in ("ae_dns", "ae_http", "ae_redis"):
+        pytest.importorskip(name, reason=f"{name} is not installed")
+    from ae_dns.testing import NameServer
+    from ae_handle import Handle, serve
+
     program = shutil.which("redis-server")
     if program is None:
         pytest.skip("redis-server is not installed")
