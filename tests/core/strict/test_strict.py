@@ -175,7 +175,7 @@ def test_off_means_not_even_imported(python: Any) -> None:
         "t = ae.timer(0, lambda: None); ae.sleep(0).recv()\n"
         "print([m for m in sys.modules if m.startswith('ae_core.') and\n"
         "       any(w in m for w in ('strict', 'watchdog', 'debug', 'logs', 'aids'))])\n"
-        "print(ae._api._layers)\n"
+        "print(ae._layers.active)\n"
     )
     assert done.stdout == "[]\nNone\n", done.stderr
 

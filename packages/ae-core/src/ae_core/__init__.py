@@ -67,9 +67,7 @@ from ._api import idle as idle
 from ._api import io as io
 from ._api import now as now
 from ._api import now_update as now_update
-from ._api import pending as pending
 from ._api import postpone as postpone
-from ._api import report_error as report_error
 from ._api import signal as signal
 from ._api import time as time
 from ._api import timer as timer
@@ -98,6 +96,8 @@ from ._detection.current import use as use
 from ._loop.exception_hook import exception_hook as exception_hook
 from ._loop.watchers import Watcher as Watcher
 from ._loop.watchers import weak as weak
+from ._operations import pending as pending
+from ._operations import report_error as report_error
 from ._version import __project__ as __project__
 from ._version import __version__ as __version__
 

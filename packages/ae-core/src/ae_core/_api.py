@@ -9,14 +9,10 @@ from __future__ import annotations
 __all__ = (
     "child",
     "idle",
-    "install_layer",
     "io",
     "now",
     "now_update",
-    "pending",
     "postpone",
-    "remove_layer",
-    "report_error",
     "signal",
     "time",
     "timer",
@@ -26,7 +22,7 @@ import sys
 import time as _time
 from math import inf
 
-from ._base import environ
+from . import _layers
 from ._base.seconds import check_seconds
 from ._detection.current import current_loop, existing_loop, thread_state
 from ._loop.timers import TimerEntry
@@ -44,68 +40,8 @@ if TYPE_CHECKING:
     class HasFileno(Protocol):
         def fileno(self) -> int: ...
 
-    class Layer(Protocol):
-        """Something between a watcher function and its watcher: strict mode, wrapping."""
-
-        def wrap(
-            self,
-            kind: str,
-            args: dict[str, Any],
-            callback: Callable[..., object],
-            create: Callable[[Callable[..., object]], Watcher],
-        ) -> Any:
-            """Make a watcher by ``create(callback)``, or refuse; return it or a stand-in."""
-            ...
 else:
     from _contextvars import copy_context
-
-
-# The layers in force, outermost last; None while there are none, which is all that a watcher
-# function looks at.
-_layers: list[Layer] | None = None
-
-
-def install_layer(layer: Layer) -> None:
-    """Have every later watcher of the process made through *layer*."""
-    global _layers
-    _layers = [*(_layers or ()), layer]
-
-
-def remove_layer(layer: Layer) -> None:
-    """Undo :func:`install_layer`; watchers that exist stay as they are."""
-    global _layers
-    _layers = [other for other in _layers or () if other is not layer] or None
-
-
-def _through_layers(
-    kind: str,
-    args: dict[str, Any],
-    callback: Callable[..., object],
-    create: Callable[[Callable[..., object]], Any],
-) -> Any:
-    make = create
-    for layer in _layers or ():
-        make = _inside(layer, kind, args, make)
-    return make(callback)
-
-
-def _inside(
-    layer: Layer,
-    kind: str,
-    args: dict[str, Any],
-    create: Callable[[Callable[..., object]], Any],
-) -> Callable[[Callable[..., object]], Any]:
-    return lambda callback: layer.wrap(kind, args, callback, create)
-
-
-def _unlayered(make: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """Call a watcher function as if there were no layers."""
-    global _layers
-    layers, _layers = _layers, None
-    try:
-        return make(*args, **options)
-    finally:
-        _layers = layers
 
 
 # a C int, as everywhere; on Windows, where it is a handle, the system knows which there are
@@ -140,7 +76,7 @@ def timer(after: float, callback: Callable[[], object], *, interval: float = 0.0
 
     Perl: ``AnyEvent->timer``, ``AE::timer``
     """
-    if _layers is not None:
+    if _layers.active is not None:
         return _layered_timer(after, callback, interval)
     try:
         core = thread_state.core
@@ -181,11 +117,11 @@ def timer(after: float, callback: Callable[[], object], *, interval: float = 0.0
 # A function of its own, like the next: variables of `timer` that a lambda there refers to would
 # cost every timer a tenth more.
 def _layered_timer(after: float, callback: Callable[[], object], interval: float) -> Watcher:
-    made: Watcher = _through_layers(
+    made: Watcher = _layers.through(
         "timer",
         {"after": after, "interval": interval},
         callback,
-        lambda callback: _unlayered(timer, after, callback, interval=interval),
+        lambda callback: _layers.without(timer, after, callback, interval=interval),
     )
     return made
 
@@ -227,7 +163,7 @@ def io(
 
     Perl: ``AnyEvent->io``, ``AE::io``
     """
-    if _layers is not None:
+    if _layers.active is not None:
         return _layered_io(fd, direction, callback, on_refused)
     try:
         core = thread_state.core
@@ -258,11 +194,11 @@ def _layered_io(
     callback: Callable[[], object],
     on_refused: Callable[[OSError], object] | None,
 ) -> Watcher:
-    made: Watcher = _through_layers(
+    made: Watcher = _layers.through(
         "io",
         {"fd": fd, "direction": direction},
         callback,
-        lambda callback: _unlayered(io, fd, direction, callback, on_refused=on_refused),
+        lambda callback: _layers.without(io, fd, direction, callback, on_refused=on_refused),
     )
     return made
 
@@ -291,9 +227,9 @@ def signal(number: str | int | _stdlib_signal.Signals, callback: Callable[[], ob
 
     Perl: ``AnyEvent->signal``, ``AE::signal``
     """
-    if _layers is not None:
+    if _layers.active is not None:
         args = {"number": number}
-        made: Watcher = _through_layers(
+        made: Watcher = _layers.through(
             "signal", args, callback, lambda callback: _signal(number, callback)
         )
         return made
@@ -337,9 +273,9 @@ def child(pid: int, callback: Callable[[int, int], object]) -> Watcher:
 
     Perl: ``AnyEvent->child``, ``AE::child``
     """
-    if _layers is not None:
+    if _layers.active is not None:
         args = {"pid": pid}
-        made: Watcher = _through_layers(
+        made: Watcher = _layers.through(
             "child", args, callback, lambda callback: _child(pid, callback)
         )
         return made
@@ -374,8 +310,8 @@ def idle(callback: Callable[[], object]) -> Watcher:
 
     Perl: ``AnyEvent->idle``, ``AE::idle``
     """
-    if _layers is not None:
-        made: Watcher = _through_layers("idle", {}, callback, _idle)
+    if _layers.active is not None:
+        made: Watcher = _layers.through("idle", {}, callback, _idle)
         return made
     return _idle(callback)
 
@@ -410,79 +346,6 @@ def postpone(callback: Callable[[], object]) -> None:
     if not callable(callback):
         raise TypeError(f"expected a callable, got {callback!r}")
     current_loop().calls.postpone(callback)
-
-
-class Pending:
-    """An operation in progress that no watcher stands for; as returned by :func:`pending`."""
-
-    __slots__ = ("__weakref__", "_core", "_owner")
-
-    _core: LoopState | None
-    _owner: object
-
-    def cancel(self) -> None:
-        """The operation is over. Idempotent; in the thread that began it."""
-        core, self._core = self._core, None
-        self._owner = None
-        if core is not None:
-            core.operations.discard(self)
-
-
-def pending(owner: object = None) -> Pending:
-    """Tell this thread's loop that an operation is in progress, until the result's ``cancel()``.
-
-    For libraries whose work is done by another thread, and for those whose own condition
-    variables wait for it: while it lasts, a blocking ``recv()`` is no :class:`Deadlock`.
-
-    Args:
-        owner: What the operation needs, its own object, say. The loop keeps it alive.
-
-    **Lifetime**: the loop keeps it, not the caller.
-    """
-    core = current_loop()
-    mark = Pending()
-    mark._core = core
-    mark._owner = owner
-    core.operations.add(mark)
-    return mark
-
-
-def report_error(error: BaseException) -> None:
-    """Do with *error*, which a user's callback raised, what a watcher does with it.
-
-    For libraries that call functions of their users: the error goes to ``exception_hook``, with
-    None for the watcher, and what the hook itself raises is logged. ``KeyboardInterrupt`` and
-    ``SystemExit`` leave ``recv()`` or ``run()`` instead, from the next turn. So the library's own
-    state is never torn, whatever is raised.
-
-    **When**: the hook runs inside this call.
-
-    Raises:
-        TypeError: If *error* is not an exception instance.
-    """
-    if not isinstance(error, BaseException):
-        raise TypeError(f"expected an exception instance, got {error!r}")
-    if isinstance(error, (KeyboardInterrupt, SystemExit)):
-        current_loop().postpone(_Raise(error))
-        return
-    from ._loop.exception_hook import report
-
-    try:
-        report(error, None, None)
-    except BaseException as second:
-        current_loop().postpone(_Raise(second))  # one of the two, from the hook
-
-
-class _Raise:
-    """Raises an error where the core catches it: in a callback of its own."""
-
-    __slots__ = ("_error",)
-
-    def __init__(self, error: BaseException) -> None:
-        self._error = error
-
-    def __call__(self) -> None:
-        raise self._error
 
 
 def now() -> float:
@@ -532,30 +395,3 @@ def _fileno(fd: Any) -> int:
     if not isinstance(number, int):
         raise TypeError(f"expected fileno() of {fd!r} to be a descriptor, got {number!r}")
     return number
-
-
-class _FirstWatcher:
-    """Detects before the first watcher is made, so that what the environment asks for counts.
-
-    Strict mode and wrapping are layers that detection installs, and the first watcher detects.
-    """
-
-    def wrap(
-        self,
-        kind: str,
-        args: dict[str, Any],
-        callback: Callable[..., object],
-        create: Callable[[Callable[..., object]], Watcher],
-    ) -> Any:
-        remove_layer(self)
-        before = _layers or []
-        current_loop()
-        make = create
-        for layer in _layers or ():
-            if layer not in before:
-                make = _inside(layer, kind, args, make)
-        return make(callback)
-
-
-if environ.get("AE_STRICT") or environ.get("AE_DEBUG_WRAP"):
-    install_layer(_FirstWatcher())

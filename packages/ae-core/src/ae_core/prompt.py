@@ -21,9 +21,10 @@ import time
 from importlib import import_module
 from typing import Any, Final
 
-from ._api import io, report_error
+from ._api import io
 from ._async.condvar import CondVar
 from ._detection.current import post_detect
+from ._operations import report_error
 
 # Theory of operation
 # -------------------

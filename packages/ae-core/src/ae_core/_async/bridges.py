@@ -10,9 +10,9 @@ __all__ = ("as_concurrent_future", "as_condvar", "as_deferred", "as_future")
 
 import sys
 
-from .._api import pending
 from .._base.signal_errors import repeatable
 from .._detection.current import current_loop
+from .._operations import pending
 from .awaiting import await_for
 from .condvar import CondVar
 from .tasks import spawn

@@ -16,11 +16,11 @@ __all__ = (
 
 import sys
 
-from .._api import pending
 from .._base.errors import CancelledError
 from .._base.signal_errors import repeatable
 from .._detection.current import current_loop, existing_loop
 from .._loop.blocking import block, check_may_block
+from .._operations import pending
 from .awaiting import we_drive
 from .condvar import CondVar
 

@@ -15,11 +15,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from .._api import pending
 from .._base.thread_identity import bystander
 from .._detection.current import current_loop
 from .._loop.state import LoopState
 from .._loop.watchers import name_of
+from .._operations import pending
 from .condvar import CondVar
 
 T = TypeVar("T")

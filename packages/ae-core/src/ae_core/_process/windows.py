@@ -15,7 +15,7 @@ from contextvars import copy_context
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from .._api import pending
+from .._operations import pending
 from .redirect import Existing, Named, Sink, Source, to_bytes
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import weakref
 from _thread import get_ident
 from typing import TYPE_CHECKING, Any, Final
 
-from .. import _api, logs
+from .. import _api, _layers, logs
 from .._base.escape import visible
 from .._base.log import log
 from .._detection.current import current_loop
@@ -229,7 +229,7 @@ class _Listener:
         _listeners.add(self)
 
     def _watch(self) -> None:
-        self._watcher = _api._unlayered(
+        self._watcher = _layers.without(
             _api.io, self.sock, "r", self._accept, on_refused=self._cannot_watch
         )
 
@@ -244,7 +244,7 @@ class _Listener:
             return
         except OSError as error:
             log("error", "debug shell: no connection accepted: %s", error, context="ae_core.debug")
-            self._watcher = _api._unlayered(_api.timer, PAUSE, self._watch)
+            self._watcher = _layers.without(_api.timer, PAUSE, self._watch)
             return
         sock.setblocking(False)
         host, service = self.address if self.address[0] == "unix/" else peer[:2]
@@ -324,7 +324,7 @@ class _Connection:
     # Input
 
     def _read_on(self) -> None:
-        self._reader = _api._unlayered(
+        self._reader = _layers.without(
             _api.io, self._sock, "r", self._readable, on_refused=self._cannot_watch
         )
 
@@ -395,7 +395,7 @@ class _Connection:
         self._ending = True
         self._input.clear()
         self._reader = None
-        self._timer = _api._unlayered(_api.timer, LINGER, self.close)
+        self._timer = _layers.without(_api.timer, LINGER, self.close)
         self._flush()
 
     # Output
@@ -413,7 +413,7 @@ class _Connection:
                 del self._output[: self._sock.send(self._output)]
         except (BlockingIOError, InterruptedError):
             if self._writer is None:
-                self._writer = _api._unlayered(
+                self._writer = _layers.without(
                     _api.io, self._sock, "w", self._writable, on_refused=self._cannot_watch
                 )
             return

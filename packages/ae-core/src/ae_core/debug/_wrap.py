@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakValueDictionary
 
-from .. import _api, logs
+from .. import _layers, logs
 from .._async.sites import note_sites
 from .._base.describe import backtrace, callback_text, caller, value_text
 from .._base.escape import printable
@@ -315,10 +315,10 @@ def wrap(level: int | None = None) -> int:
     if type(level) is not int or level not in (0, 1, 2):
         raise ValueError(f"expected 0, 1 or 2, got {level!r}")
     if level and not _level:
-        _api.install_layer(_layer)
+        _layers.install_layer(_layer)
         _strict_comes_last()
     elif _level and not level:
-        _api.remove_layer(_layer)
+        _layers.remove_layer(_layer)
     _level = level
     note_sites("wrapping", bool(level))
     return level

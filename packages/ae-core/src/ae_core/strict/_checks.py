@@ -17,7 +17,7 @@ from opcode import opmap
 from typing import TYPE_CHECKING, Any, Final
 from weakref import ref
 
-from .. import _api
+from .. import _api, _layers
 from .._async.sites import note_sites
 from .._base import environ
 from .._base.describe import caller
@@ -80,7 +80,7 @@ def enable() -> None:
         _prepare_process()
         _watchdog._plain_call = CallbackRunner.call
         CallbackRunner.call = _watchdog.timed_call  # type: ignore[assignment, method-assign]
-        _api.install_layer(_layer)
+        _layers.install_layer(_layer)
         note_sites("strict", True)
 
 
@@ -89,7 +89,7 @@ def disable() -> None:
     global _enabled
     if _enabled:
         _enabled = False
-        _api.remove_layer(_layer)
+        _layers.remove_layer(_layer)
         CallbackRunner.call = _watchdog._plain_call  # type: ignore[method-assign]
         _watchdog.stop()
         note_sites("strict", False)
@@ -103,8 +103,8 @@ def is_enabled() -> bool:
 def outermost() -> None:
     """Come last again after another layer was installed: we must see what the user gets."""
     if _enabled:
-        _api.remove_layer(_layer)
-        _api.install_layer(_layer)
+        _layers.remove_layer(_layer)
+        _layers.install_layer(_layer)
 
 
 def _slow_limit() -> float:

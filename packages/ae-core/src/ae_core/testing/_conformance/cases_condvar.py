@@ -16,6 +16,7 @@ from ..._async import tasks as _tasks
 from ..._async.condvar import CondVar
 from ..._base.errors import BlockingNotAllowed, CancelledError, RecursiveWait
 from ..._detection import current
+from ..._operations import pending
 from .scene import BLOCKING, COROUTINE, HOSTED, Scene, case, expect, expect_equal, expect_raises
 
 if TYPE_CHECKING:
@@ -373,7 +374,7 @@ async def a_call_from_another_thread_ends_the_wait(scene: Scene) -> None:
     thread = Thread(target=work, daemon=True)
     ae.postpone(go.send)
     await scene.wait(go)
-    operation = ae.pending()
+    operation = pending()
     thread.start()
     expect(await scene.wait(done), "it runs in the thread of the loop")
     operation.cancel()
@@ -390,7 +391,7 @@ async def calls_from_another_thread_keep_their_order(scene: Scene) -> None:
         for number in range(1000):
             backend.call_threadsafe(scene.trace.recorder(number))
 
-    operation = ae.pending()
+    operation = pending()
     thread = Thread(target=work, daemon=True)
     thread.start()
     await scene.wait_until(1000)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ... import _api as ae
 from ..._async.condvar import CondVar
+from ..._operations import pending
 from .scene import BLOCKING, Scene, case, expect, expect_equal, expect_raises, send_once
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ async def an_interrupt_from_outside_leaves_the_wait(scene: Scene) -> None:
     try:
         # told to by a timer: then this thread is certain to wait in the loop
         child = _child(f"read line; kill -INT {os.getpid()}", stdin=reader)
-        operation = ae.pending()
+        operation = pending()
         with ae.timer(0.001, lambda: os.write(writer, b"now\n")):
             with expect_raises(KeyboardInterrupt):
                 CondVar[None]().recv(scene.limit)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ... import _api as ae
 from ..._async.condvar import CondVar
 from ..._base.errors import Deadlock
+from ..._operations import pending
 from .scene import BLOCKING, CaseSkipped, Scene, case, expect, expect_equal, expect_raises
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ async def a_wait_that_nothing_can_end_is_a_deadlock(scene: Scene) -> None:
 @case("wait", ways=(BLOCKING,))
 async def a_pending_operation_is_no_deadlock(scene: Scene) -> None:
     done: CondVar[None] = CondVar()
-    operation = ae.pending()
+    operation = pending()
     backend = scene.backend
     timer = ae.timer(0.001, lambda: None)
     timer.cancel()
@@ -66,7 +67,7 @@ async def a_pending_operation_is_no_deadlock(scene: Scene) -> None:
 @case("wait", ways=(BLOCKING,))
 async def a_wait_for_a_pending_operation_alone_rests(scene: Scene) -> None:
     done: CondVar[None] = CondVar()
-    operation = ae.pending()
+    operation = pending()
     backend: Any = scene.backend
     run_until = backend.run_until
     asked = 0
