@@ -277,6 +277,7 @@ def _nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     assert not _other_threads(), f"threads before the test: {threading.enumerate()}"
     check = LeakCheck()
     before = watched()
+    hooks = sys.get_asyncgen_hooks()
     yield
     if has_failed(request.node):
         release()  # the traceback of its failure keeps things alive
@@ -284,6 +285,9 @@ def _nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     watchers = check.watchers()
     release()
     left = [*watchers, *check.left()]
+    if sys.get_asyncgen_hooks() != hooks:
+        left.append(f"hooks of asynchronous generators: {sys.get_asyncgen_hooks()}")
+        sys.set_asyncgen_hooks(*hooks)
     if watched() - before:
         gc.collect()  # the loop of a thread that has ended goes with its last reference
         left += [f"a watcher of fd {fd}, by {site}" for fd, site in watched() - before]

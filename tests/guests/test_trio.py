@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -40,6 +41,31 @@ def test_the_error_of_the_main_function_is_the_operations(host: Any) -> None:
 
     with pytest.raises(LookupError, match="trio"):
         start_trio(main).recv()
+
+
+def test_generators_are_finalized_by_trio_inside_and_by_the_host_outside(
+    host: Any, trace: Any
+) -> None:
+    before = sys.get_asyncgen_hooks()
+
+    async def numbers() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            trace(trio.lowlevel.in_trio_run())
+
+    async def main() -> None:
+        left = numbers()
+        await anext(left)
+        assert sys.get_asyncgen_hooks() != before
+        with ae.timer(0.0, lambda: trace(sys.get_asyncgen_hooks() == before)):
+            while not trace:
+                await trio.sleep(0.001)
+        assert await anext(left, None) is None
+
+    start_trio(main).recv()
+    assert sys.get_asyncgen_hooks() == before
+    assert trace == [True, True]
 
 
 def test_cancelling_ends_the_run_after_its_clean_up(host: Any, trace: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ("start_trio",)
 
+import sys
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -31,6 +32,7 @@ class _Run(ae.CondVar[T]):
         "_depth",
         "_end_watcher",
         "_guard",
+        "_hooks",
         "_host",
         "_leaving",
         "_lock",
@@ -45,6 +47,7 @@ class _Run(ae.CondVar[T]):
         super().__init__()
         self._host = host
         self._calls: deque[Callable[[], object]] = deque()
+        self._hooks: Any = None  # trio's, for asynchronous generators
         self._depth = 0  # how many calls are on the stack
         self._leaving = False  # the host has ended, and nobody calls
         self._lock = threading.Lock()
@@ -101,11 +104,25 @@ class _Run(ae.CondVar[T]):
             return
         self._depth += 1
         try:
-            self._calls.popleft()()
+            self._turn(self._calls.popleft())
         finally:
             self._depth -= 1
         if self._leaving and not self._depth:
             self._clean_up()
+
+    def _turn(self, function: Callable[[], object]) -> None:
+        """Call what is trio's, with its hooks for asynchronous generators.
+
+        trio sets them for the whole run, and gives back at its end those it found: the host's,
+        which may have ended before.
+        """
+        host = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(*(self._hooks or host))
+        try:
+            function()
+        finally:
+            self._hooks = sys.get_asyncgen_hooks()
+            sys.set_asyncgen_hooks(*host)
 
     def _host_ends(self) -> None:
         """Called when the loop that serves the thread ends: so does the run."""
@@ -174,12 +191,14 @@ def start_trio(function: Callable[..., Awaitable[T]], *args: Any) -> ae.CondVar[
     run._cancel_main = scope.cancel  # before the main task has begun
     run._begin()
     try:
-        trio.lowlevel.start_guest_run(
-            main,
-            run_sync_soon_threadsafe=run._call_threadsafe,
-            run_sync_soon_not_threadsafe=run._call_soon,
-            done_callback=run._end,
-            host_uses_signal_set_wakeup_fd=True,
+        run._turn(
+            lambda: trio.lowlevel.start_guest_run(
+                main,
+                run_sync_soon_threadsafe=run._call_threadsafe,
+                run_sync_soon_not_threadsafe=run._call_soon,
+                done_callback=run._end,
+                host_uses_signal_set_wakeup_fd=True,
+            )
         )
     except BaseException:
         run._release()
