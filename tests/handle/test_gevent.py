@@ -1,0 +1,67 @@
+"""A read of a script on gevent that is given up by gevent's own means loses nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("gevent", reason="needs gevent")
+
+PROGRAM = """
+import socket, ssl, sys
+import gevent
+import ae_core as ae
+from ae_handle import Chunk, Handle
+
+ae.use("gevent")
+cert, key = sys.argv[1:]
+a, b = socket.socketpair()
+near, far = {}, {}
+if cert:
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(cert, key)
+    client = ssl.create_default_context(cafile=cert)
+    near = {"tls": "connect", "tls_context": client, "peer_name": "peer.test"}
+    far = {"tls": "accept", "tls_context": server}
+h, peer = Handle(a, **near), Handle(b, **far)
+sent = taken = given_up = 0
+while taken < 60:
+    reader = ("line", Chunk(5))[taken % 2]
+    try:
+        with gevent.Timeout(0.002):
+            item = h.push_read(reader).recv()
+    except gevent.Timeout:
+        given_up += 1
+        assert h.statistics().requests == 0, h
+        data = b"%04d\\n" % sent
+        if sent == taken:
+            peer.push_write(data)  # it comes while nobody reads, or to the next one
+            sent += 1
+        continue
+    assert item[:4] == b"%04d" % taken, (item, taken)
+    taken += 1
+waiting = gevent.spawn(lambda: h.push_read("line").recv())
+gevent.sleep(0.002)
+waiting.kill()
+peer.push_write(b"after\\n")
+assert h.push_read("line", timeout=60).recv() == b"after"
+assert given_up >= 60
+print("nothing is lost")
+"""
+
+
+@pytest.mark.parametrize("plain", [True, False], ids=["plain", "tls"])
+def test_a_timeout_of_gevent_around_a_recv_loses_nothing(
+    certificates: Any, tmp_path: Path, plain: bool
+) -> None:
+    files = ("", "") if plain else (certificates.cert, certificates.key)
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, program, *files], check=False, capture_output=True, text=True, timeout=120
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("nothing is lost\n", "", 0)
