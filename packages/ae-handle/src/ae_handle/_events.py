@@ -64,7 +64,7 @@ class Events(ref[TlsConnection]):
             buf.feed(data)
         elif queue.reader is AWAITED_LINE:
             if data.find(b"\n") == len(data) - 1:
-                # the same for a coroutine: 2 us of 40
+                # the same for a coroutine, who may give it back: `deliver_line`
                 h._write.deferred = True
                 read.deliver_line(h, data)
                 if buf._data:

@@ -121,7 +121,7 @@ def _describe_read(events: Any, reader: Any) -> str:
 # A condition variable calls `untaken` at most once, and drops the function as soon as the value
 # is taken. That function is a method of the request, as an object that nothing else holds; the
 # read side has a weak reference to it, which dies when the item is taken. (One request, one
-# condition variable, two bound methods and the text for people: 0.9 us less than with objects of
+# condition variable: an awaited echo takes 345,000 instructions instead of 366,000 with objects of
 # their own for the remembering and for the item.)
 
 

@@ -190,7 +190,7 @@ class WriteSide:
         ``DUE_FAIL`` stands for more than ``max_buffer``: see ``limit_error``.
         """
         queue = self.queue
-        # most often it is empty: 10 % of an answer's cost without the call
+        # most often it is empty, and two calls are saved
         unsent = len(queue) if queue.block or queue.pieces else 0
         due = 0
         if self.drain_pending and unsent <= self.low_water_mark:
