@@ -1,6 +1,6 @@
 """Check where the wheels come from: locked build tools, the same octets twice, an SBOM of each.
 
-    python tools/check_supply.py [DIRECTORY]
+    python -m tools.check_supply [DIRECTORY]
 
 The tools of ``tools/build.lock`` are installed by their hashes. They build each wheel twice, from
 two copies of what is committed here or about to be, in places, times and settings that differ. Both
@@ -20,12 +20,12 @@ import tempfile
 import tomllib
 import zipfile
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from check_wheels import Wheel, read
 from packaging.requirements import Requirement
 from packaging.version import Version
-from release import write_sbom
+from tools.check_wheels import Wheel, read
+from tools.release import write_sbom
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 LOCK: Final = ROOT / "tools/build.lock"
@@ -36,8 +36,8 @@ SETTINGS: Final = (
 )
 
 
-def run(*command: str | Path, **options: object) -> str:
-    done = subprocess.run(  # type: ignore[call-overload]
+def run(*command: str | Path, **options: Any) -> str:
+    done = subprocess.run(
         [str(part) for part in command], check=True, text=True, stdout=subprocess.PIPE, **options
     )
     return str(done.stdout)
@@ -95,7 +95,8 @@ def build(python: Path, folder: Path, settings: dict[str, str]) -> dict[str, Pat
     copy_of_sources(sources, int(settings["when"]))
     environment = {**os.environ, **settings}
     environment.pop("SOURCE_DATE_EPOCH", None)
-    command = (python, "-c", BUILD, made, *[sources / package for package in packages()])
+    places = [sources / package for package in packages()]
+    command: tuple[str | Path, ...] = (python, "-c", BUILD, made, *places)
     run(*command, env=environment, umask=int(settings["umask"], 8))
     return {path.name: path for path in made.glob("*.whl")}
 

@@ -72,7 +72,7 @@ def test_check_wheels_names_everything_that_is_wrong(
 def test_check_supply_names_build_tools_that_are_not_locked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.syspath_prepend(str(TOOLS))
+    monkeypatch.syspath_prepend(str(TOOLS.parent))
     module = tool("check_supply", monkeypatch)
     assert module.unlocked() == []
     lock = tmp_path / "build.lock"
@@ -86,7 +86,7 @@ def test_check_supply_names_build_tools_that_are_not_locked(
 def test_check_supply_compares_what_is_in_wheels_but_not_what_built_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.syspath_prepend(str(TOOLS))
+    monkeypatch.syspath_prepend(str(TOOLS.parent))
     module = tool("check_supply", monkeypatch)
 
     def wheel(name: str, code: str, generator: str) -> Path:
