@@ -37,7 +37,8 @@ from ae_tls.testing import CertificateAuthority
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "seed" in metafunc.fixturenames:
-        metafunc.parametrize("seed", range(max(3, metafunc.config.getoption("--scale"))))
+        scale: Any = metafunc.config.getoption("--scale")
+        metafunc.parametrize("seed", range(max(3, scale)))
 
 
 async def until(sock: socket.socket, what: Any) -> None:

@@ -173,7 +173,7 @@ class _AwaitedStartTls(AwaitedRead):
 
     __slots__ = ("_request",)
 
-    def __init__(self, handle: Requests, request: TlsAutostart) -> None:
+    def __init__(self, handle: Requests, request: Any) -> None:
         super().__init__(handle, request)
         self._request = request
 
