@@ -475,3 +475,41 @@ def test_nothing_is_left_for_the_garbage_collector(turns: Turns) -> None:
         assert [ref() for ref in seen if ref() is not None] == []
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("kind", ["read", "each", "drained", "dropped", "task"])
+def test_what_the_program_itself_has_ended_is_never_not_looked_at(
+    backend: Any, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, two = socket.socketpair()
+
+    async def lines(handle: Handle) -> None:
+        async for _ in handle.each("line"):
+            raise AssertionError("nothing comes")
+
+    async def line(handle: Handle) -> None:
+        await handle.push_read("line")
+
+    async def sent(handle: Handle) -> None:
+        handle.push_write(b"x" * 5_000_000)
+        await handle.drained()
+
+    async def main() -> None:
+        handle = Handle(one, linger=0)
+        waiting = []
+        if kind == "dropped":
+            handle.push_read("line")
+        else:
+            function = {"each": lines, "drained": sent}.get(kind, line)
+            waiting.append(ae.spawn(function(handle)))
+            await ae.sleep(0.001)
+        handle.destroy()
+        if waiting and kind != "task":
+            waiting[0].cancel()
+        del handle
+        await ae.sleep(0.001)
+
+    with one, two:
+        ae.run(main())
+    gc.collect()
+    assert [record for record in caplog.records if "looked at" in record.getMessage()] == []

@@ -231,6 +231,18 @@ def test_an_error_that_nobody_looked_at_is_logged(logged: list[str]) -> None:
     assert logged == ["error: error of a CondVar was never looked at: ValueError('forgotten')"]
 
 
+class Closed(Exception):
+    ended_by_program = True
+
+
+def test_that_the_program_itself_has_ended_it_needs_nobody_who_looks(logged: list[str]) -> None:
+    cv = ae.CondVar[None]()
+    cv.throw(Closed())
+    del cv
+    gc.collect()
+    assert logged == []
+
+
 @pytest.mark.parametrize("how", ["recv", "await", "on_ready"])
 def test_one_that_somebody_looked_at_is_not(logged: list[str], how: str) -> None:
     cv = ae.CondVar[None]()

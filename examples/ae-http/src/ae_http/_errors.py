@@ -42,7 +42,7 @@ __all__ = (
 )
 
 import errno as _errno
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 from ae_core import AEError
 
@@ -161,6 +161,8 @@ class StatusError(HttpError):
 
 class ClientClosed(HttpError):
     """The client was closed while the request was under way."""
+
+    ended_by_program: ClassVar[bool] = True
 
 
 class WebSocketRefused(HttpError):

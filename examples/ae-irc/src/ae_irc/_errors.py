@@ -27,6 +27,7 @@ __all__ = (
 )
 
 import errno as errnos
+from typing import ClassVar
 
 from ae_core import AEError
 
@@ -93,5 +94,7 @@ class CannotJoin(IrcError):
 
 class ClientClosed(IrcError):
     """The program has closed the client."""
+
+    ended_by_program: ClassVar[bool] = True
 
     _number = errnos.EBADF

@@ -33,7 +33,7 @@ __all__ = (
 )
 
 import errno as _errno
-from typing import Any
+from typing import Any, ClassVar
 
 from ae_core import AEError
 from ae_core.console import printable
@@ -128,6 +128,8 @@ class ReplyTimedOut(ConnectionLost, TimeoutError):
 
 class ClientClosed(RedisError):
     """The client was closed before the reply, or before the command."""
+
+    ended_by_program: ClassVar[bool] = True
 
     def __init__(self, text: str = "the client was closed", *, maybe_executed: bool = False):
         super().__init__(text)

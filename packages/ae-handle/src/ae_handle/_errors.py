@@ -174,6 +174,7 @@ class TlsUnavailable(TlsError):
 class HandleDestroyed(HandleError):
     """The handle was destroyed while the operation was pending, or before it began."""
 
+    ended_by_program: ClassVar[bool] = True
     default_errno: ClassVar[int] = _errno.ECANCELED
     default_message: ClassVar[str] = "handle was destroyed"
 

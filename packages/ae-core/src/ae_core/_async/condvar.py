@@ -292,6 +292,9 @@ class CondVar(Generic[T]):
         Sticky: a later ``send`` does not hide it, and the first error stays. After a ``send``,
         the error takes the value's place.
 
+        If nobody looks at the error it is logged, unless its class says that the program itself
+        ended the operation (``ended_by_program = True``).
+
         Raises:
             TypeError: If *error* is not an exception instance.
             RuntimeError: In another thread than the one that made the condition variable.
@@ -308,8 +311,12 @@ class CondVar(Generic[T]):
             self._traceback = error.__traceback__
             self._state = _ERROR
             self._cancel = self._untaken = None
-            site = None if site_of is None else site_of(self)
-            self._unseen = _Unseen(error, f"{self._name()}{f', made by {site},' if site else ''}")
+            if getattr(error, "ended_by_program", False):
+                self._unseen = None
+            else:
+                site = None if site_of is None else site_of(self)
+                made = f", made by {site}," if site else ""
+                self._unseen = _Unseen(error, f"{self._name()}{made}")
             if self._callbacks is not None:
                 try:
                     self._run_callbacks()
