@@ -21,8 +21,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 failed=0
 requirements=(pytest pytest-randomly hypothesis trustme cbor2 dnspython idna pyopenssl cryptography service-identity certifi trio)
-# ours are imported from where they are: nothing asks an index for them
-paths=$(printf '%s:' "$here"/packages/*/src "$here"/examples/*/src)
+# ours are imported from where they are: nothing asks an index for them. Not by PYTHONPATH, which tests with -I and -E ignore
+paths=$(printf '%s\n' "$here"/packages/*/src "$here"/examples/*/src)
 
 try() { # NAME PYTHON [COMMAND THAT ENTERS ITS ROOT ...]
   local name=$1 python=$2 place=$work/$1 line status
@@ -37,7 +37,8 @@ try() { # NAME PYTHON [COMMAND THAT ENTERS ITS ROOT ...]
     failed=1
     return
   fi
-  (cd "$here" && "$@" env "PYTHONPATH=${paths%:}" "$place/bin/python" -m pytest -q -rfE -p no:cacheprovider "${arguments[@]}") \
+  for site in "$place"/lib/python3*/site-packages; do printf '%s\n' "$paths" >"$site/ae.pth"; done
+  (cd "$here" && "$@" "$place/bin/python" -m pytest -q -rfE -p no:cacheprovider "${arguments[@]}") \
     >"$work/$name.log" 2>&1
   status=$?
   line=$(grep -E '^[0-9]+ (passed|failed|skipped|error)' "$work/$name.log" | tail -n 1)
@@ -60,9 +61,15 @@ done
 
 if [ -n "$sid" ]; then
   if [ ! -x "$sid/usr/bin/python3" ]; then
-    debootstrap --variant=minbase --include=python3,python3-venv,python3-dev,python3.14-venv,ca-certificates,gcc,iproute2 sid "$sid" ||
+    debootstrap --variant=minbase --include=python3,python3-venv,python3-dev,ca-certificates,gcc,libc6-dev,iproute2,openssl sid "$sid" ||
       { echo "sid: debootstrap failed"; exit 1; }
   fi
+  # names and certificates are found as outside
+  cp -L /etc/resolv.conf "$sid/etc/"
+  cp -L /etc/ssl/certs/ca-certificates.crt "$sid/etc/ssl/certs/"
+  for settings in /etc/pip.conf /etc/xdg/pip; do
+    [ ! -e "$settings" ] || { mkdir -p "$sid${settings%/*}" && cp -r "$settings" "$sid${settings%/*}/"; }
+  done
   mkdir -p "$sid$here" "$sid$work"
   mount --bind "$here" "$sid$here" && mount --bind "$work" "$sid$work" && mount -t proc proc "$sid/proc" && mount --rbind /dev "$sid/dev"
   for python in "$sid"/usr/bin/python3.[0-9]*; do
