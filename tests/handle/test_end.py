@@ -513,3 +513,12 @@ def test_what_the_program_itself_has_ended_is_never_not_looked_at(
         ae.run(main())
     gc.collect()
     assert [record for record in caplog.records if "looked at" in record.getMessage()] == []
+
+
+def test_a_read_whose_handle_was_destroyed_says_so(half: Half) -> None:
+    h, _ = half()
+    read = h.push_read("line")
+    h.destroy()
+    assert repr(read) == "<read 'line' from a closed stream, pending>"
+    with pytest.raises(HandleDestroyed):
+        read.recv()

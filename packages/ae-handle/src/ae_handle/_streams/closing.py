@@ -127,7 +127,9 @@ def close_in_background(
 
 
 def peer_text(name: str | None, io: Any) -> str:
-    """Say who the peer is, for people."""
+    """Say who the peer is, for people; *io* may be None, if it was closed."""
+    if io is None:
+        return name or "a closed stream"
     address = peer_address(io)
     if address is None:
         return name or repr(io)
