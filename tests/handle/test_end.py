@@ -519,6 +519,6 @@ def test_a_read_whose_handle_was_destroyed_says_so(half: Half) -> None:
     h, _ = half()
     read = h.push_read("line")
     h.destroy()
-    assert repr(read) == "<read 'line' from a closed stream, pending>"
+    assert repr(read) == "<read 'line' from a stream that is not open, pending>"
     with pytest.raises(HandleDestroyed):
         read.recv()

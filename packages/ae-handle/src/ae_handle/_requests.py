@@ -114,7 +114,7 @@ class Requests(ConnectingConnection):
 
     def _peer_text(self) -> str:
         """Say who the peer is, for people."""
-        return peer_text(self._peer_name, self._stream) if self._stream else str(self._peer_name)
+        return peer_text(self._peer_name, self._stream)
 
     def _iterator_ended(self) -> None:
         """For ``Each``: it will not ask for anything more."""

@@ -127,9 +127,9 @@ def close_in_background(
 
 
 def peer_text(name: str | None, io: Any) -> str:
-    """Say who the peer is, for people; *io* may be None, if it was closed."""
+    """Say who the peer is, for people; *io* is None where it is not open."""
     if io is None:
-        return name or "a closed stream"
+        return name or "a stream that is not open"
     address = peer_address(io)
     if address is None:
         return name or repr(io)
