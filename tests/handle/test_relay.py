@@ -118,6 +118,23 @@ def test_a_slow_reader_slows_the_writer_down_and_loses_nothing(backend: Backend)
     run(main)
 
 
+def test_the_bound_that_a_handle_has_for_sending_is_the_relays(backend: Backend) -> None:
+    async def main() -> None:
+        left, a = handle_pair()
+        b, right = handle_pair(max_write_buffer=1000)
+        right.max_read_buffer = right.max_write_buffer = None
+        result = relay(a, b)
+        left.push_write(b"x" * 3_000_000)
+        await until(lambda: b.statistics().unsent > 1000 or result.ready)
+        assert len(await right.push_read(Chunk(3_000_000))) == 3_000_000
+        assert not result.ready
+        result.cancel()
+        left.destroy()
+        right.destroy()
+
+    run(main)
+
+
 def test_what_was_read_already_goes_first(backend: Backend) -> None:
     async def main() -> None:
         left, a = handle_pair()

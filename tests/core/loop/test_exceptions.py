@@ -451,3 +451,21 @@ def test_the_loop_keeps_what_a_pending_operation_needs() -> None:
     operation.cancel()
     operation.cancel()
     assert gone() is None
+
+
+def test_an_error_that_is_reported_while_the_interpreter_goes_down_raises_none(
+    script: Callable[..., str],
+) -> None:
+    program = """
+        import builtins
+        import ae_core
+
+        class Late:
+            report = staticmethod(ae_core.report_error)
+
+            def __del__(self):
+                self.report(ValueError("late"))
+
+        builtins.kept = Late()
+    """
+    assert script(program) == ""

@@ -64,7 +64,10 @@ def report_error(error: BaseException) -> None:
     if isinstance(error, (KeyboardInterrupt, SystemExit)):
         current_loop().postpone(_Raise(error))
         return
-    from ._loop.exception_hook import report
+    try:
+        from ._loop.exception_hook import report
+    except ImportError:
+        return  # the interpreter is going down, and the hook has gone
 
     try:
         report(error, None, None)

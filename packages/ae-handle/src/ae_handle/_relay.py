@@ -90,7 +90,7 @@ class _Relay:
             self._end()
 
     def _failed(self, handle: Handle, error: HandleError) -> None:
-        self._error = self._error or error
+        self._error = error
         self._end()
 
     def _handle_ended(self, handle: Handle) -> None:
