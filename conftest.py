@@ -16,6 +16,7 @@ from __future__ import annotations
 import faulthandler
 import gc
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -333,6 +334,25 @@ def script(tmp_path: Path) -> Callable[..., str]:
         return done.stdout
 
     return run
+
+
+#: Runs "$@" on a virtual screen, and ends as that does: xvfb-run ends otherwise where it cannot
+#: remove its folder, which happens.
+ON_A_SCREEN: Final = r"""
+file=$(mktemp)
+xvfb-run -a sh -c '"$@"; echo $? >"$0"' "$file" "$@"
+read -r status <"$file"
+rm "$file"
+exit "$status"
+"""
+
+
+@pytest.fixture(scope="session")
+def screen() -> list[str]:
+    """What stands before a command that needs a screen, and ends as that does, as a shell says."""
+    if shutil.which("xvfb-run") is None:
+        pytest.skip("xvfb-run is not installed")
+    return ["sh", "-c", ON_A_SCREEN, "sh"]
 
 
 @pytest.fixture

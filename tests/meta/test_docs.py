@@ -85,13 +85,11 @@ def test_every_fence_names_a_language_that_is_known(path: Path) -> None:
 
 @pytest.mark.parametrize(("path", "number", "library"), WINDOWS)
 def test_the_program_with_a_window_in_a_document_runs(
-    path: Path, number: int, library: str
+    path: Path, number: int, library: str, request: pytest.FixtureRequest
 ) -> None:
     if find_spec(library or "tkinter") is None:
         pytest.skip(f"{library or 'tkinter'} is not installed")
-    screen = [] if os.environ.get("DISPLAY") else ["xvfb-run", "-a"]
-    if screen and shutil.which("xvfb-run") is None:
-        pytest.skip("there is no screen, and xvfb is not installed")
+    screen = [] if os.environ.get("DISPLAY") else request.getfixturevalue("screen")
     run_blocks(
         path, 1, *screen, sys.executable, "-W", "error", str(RUNNER), "--screen", str(number)
     )

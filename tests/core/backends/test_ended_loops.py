@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -220,13 +219,10 @@ print(ae.backend())
 
 
 @pytest.mark.parametrize("waits", [True, False])
-def test_a_window_that_is_gone_takes_no_calls(waits: bool) -> None:
+def test_a_window_that_is_gone_takes_no_calls(waits: bool, screen: list[str]) -> None:
     needs("tkinter")
-    xvfb = shutil.which("xvfb-run")
-    if xvfb is None:
-        pytest.skip("xvfb-run is not installed")
     done = subprocess.run(
-        [xvfb, "-a", sys.executable, "-c", TK.replace("WAIT", str(waits))],
+        [*screen, sys.executable, "-c", TK.replace("WAIT", str(waits))],
         capture_output=True,
         text=True,
         timeout=100,

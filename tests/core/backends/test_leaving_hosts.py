@@ -7,7 +7,6 @@ and GLib are in C, and let no exception through: there the status is all that ca
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -140,7 +139,7 @@ for _binding in ("PyQt6", "PySide6"):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("host", HOSTS)
 def test_what_ends_a_program_leaves_the_loop_that_the_program_runs(
-    host: str, kind: str, what: str
+    host: str, kind: str, what: str, request: pytest.FixtureRequest
 ) -> None:
     library, program = HOSTS[host]
     if find_spec(library) is None:
@@ -148,9 +147,7 @@ def test_what_ends_a_program_leaves_the_loop_that_the_program_runs(
     text = LEAVE.replace("WHAT", what).replace("KIND", KINDS[kind]) + program
     command = [sys.executable, "-c", text]
     if host == "tk":
-        if shutil.which("xvfb-run") is None:
-            pytest.skip("xvfb-run is not installed")
-        command = ["xvfb-run", "-a", *command]
+        command = [*request.getfixturevalue("screen"), *command]
     done = subprocess.run(
         command,
         env={**os.environ, "QT_QPA_PLATFORM": "offscreen"},
@@ -159,7 +156,7 @@ def test_what_ends_a_program_leaves_the_loop_that_the_program_runs(
         timeout=100,
         check=False,
     )
-    # what a shell makes of an end by Ctrl-C is what a program under xvfb-run ends with
+    # what a shell makes of an end by Ctrl-C is what a program on a virtual screen ends with
     interrupted = 128 + signal.SIGINT if host == "tk" else -signal.SIGINT
     status, left = (5, what) if what == "SystemExit(5)" else (interrupted, what)
     if host in ("PyQt6", "PySide6") and what != "SystemExit(5)":
