@@ -14,6 +14,7 @@ from ae_core._detection.table import BACKENDS, BackendSpec
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITES = {path.parent.name: path for path in sorted(ROOT.glob("examples/ae-*/tests"))}
+del SUITES["ae-weechat"]  # a backend itself
 SUITES["serving"] = ROOT / "tests/handle/test_serving.py"
 SUITES["relay"] = ROOT / "tests/handle/test_relay.py"
 SUITES["connectors"] = ROOT / "tests/handle/test_connectors.py"

@@ -261,6 +261,8 @@ def test_wrapped_watchers_are_listed_shown_and_cancelled(address: Any, greet: An
 
 
 def test_shell_itself_is_never_wrapped(address: Any, greet: Any) -> None:
+    gc.collect()  # watchers of earlier tests that only a reference cycle keeps
+
     async def main() -> None:
         debug.wrap(1)
         before = len(debug.watchers())
