@@ -413,6 +413,8 @@ class Shallow(LoopBackend):
                 self.inside = False
 
 
+# what ends a hang strikes anywhere, also where Python only reports what is raised
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
     ("broken", "only", "text"),
     [
