@@ -177,8 +177,7 @@ class Memcached:
         self._unanswered.discard(answer)
         if not self._unanswered and self._handle is not None:
             self._handle.timeout = 0  # an idle connection may be silent
-        if not answer.ready:  # else it was given up
-            answer.send(value)
+        answer.send(value)  # which is nothing if it was given up
 
     # ------------------------------------------------------------------ the connection
 

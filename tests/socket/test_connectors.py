@@ -11,7 +11,15 @@ import pytest
 
 import ae_core as ae
 from ae_core.abc import Backend
-from ae_socket import ConnectFailed, Connector, Server, http_connect, socks5, tcp_server
+from ae_socket import (
+    ConnectFailed,
+    Connector,
+    Server,
+    _connectors,
+    http_connect,
+    socks5,
+    tcp_server,
+)
 from ae_socket.testing import refused_address, silent_address
 
 Script = list[tuple[bytes, bytes]]
@@ -276,6 +284,39 @@ def test_a_cancelled_negotiation_leaves_nothing(backend: Backend) -> None:
         proxy.close()
 
     ae.run(main())
+
+
+def test_a_socket_that_was_sent_and_not_taken_is_closed(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connector, target, script = SUCCESSES[next(iter(SUCCESSES))]
+    original = _connectors._Negotiation._step
+    socks: list[socket.socket] = []
+
+    async def main() -> None:
+        proxy = Proxy(script)
+        operation = connector(proxy.address)(*target)
+
+        async def connect() -> socket.socket:
+            return await operation
+
+        task = ae.spawn(connect())
+
+        def step(negotiation: Any, answer: bytes | None) -> None:
+            sock = negotiation._sock
+            original(negotiation, answer)
+            if operation.ready:  # sent, and no awaiter has it yet
+                socks.append(sock)
+                task.cancel()
+
+        monkeypatch.setattr(_connectors._Negotiation, "_step", step)
+        with pytest.raises((ae.CancelledError, ae.cancelled_class())):
+            await task
+        await ae.sleep(0)
+        proxy.close()
+
+    ae.run(main())
+    assert [sock.fileno() for sock in socks] == [-1]
 
 
 @pytest.mark.parametrize(
