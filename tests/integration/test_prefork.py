@@ -31,7 +31,9 @@ class Program:
     def __init__(self) -> None:
         command = [sys.executable, str(EXAMPLES / "prefork.py"), "--workers", "2"]
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
+        self.process = subprocess.Popen(
+            command, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+        )
         assert self.process.stdout is not None
         host, _, port = self.process.stdout.readline().split()[-1].rpartition(":")
         self.address = (host, int(port))
@@ -103,15 +105,20 @@ def test_a_worker_that_dies_is_replaced(program: Program) -> None:
     assert program.ends_with(signal.SIGTERM)[1] == "a worker has died, starting another\n"
 
 
-def test_what_a_client_has_begun_is_finished_at_the_end(program: Program) -> None:
+@pytest.mark.parametrize("ctrl_c", [False, True])
+def test_what_a_client_has_begun_is_finished_at_the_end(program: Program, ctrl_c: bool) -> None:
     async def main() -> None:
         async with Handle(connect=program.address) as handle:
             handle.push_write(b"one\n")
             assert await handle.push_read("line") == b"one"
-            program.process.send_signal(signal.SIGTERM)
+            if ctrl_c:  # which a terminal sends to the workers as well
+                os.killpg(program.process.pid, signal.SIGINT)
+            else:
+                program.process.send_signal(signal.SIGTERM)
             await ae.sleep(0.1)
             handle.push_write(b"two\n")
             assert await handle.push_read("line") == b"two"
 
     ae.run(main())
-    assert program.process.wait(60) == 0
+    assert program.process.communicate(timeout=60)[1] == ""
+    assert program.process.returncode == 0

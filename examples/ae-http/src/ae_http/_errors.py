@@ -160,7 +160,11 @@ class StatusError(HttpError):
 
 
 class ClientClosed(HttpError):
-    """The client was closed while the request was under way."""
+    """The client was closed while the request was under way.
+
+    Attributes:
+        ended_by_program: True: not logged if nobody looks at it.
+    """
 
     ended_by_program: ClassVar[bool] = True
 

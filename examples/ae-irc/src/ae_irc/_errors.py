@@ -93,7 +93,11 @@ class CannotJoin(IrcError):
 
 
 class ClientClosed(IrcError):
-    """The program has closed the client."""
+    """The program has closed the client.
+
+    Attributes:
+        ended_by_program: True: not logged if nobody looks at it.
+    """
 
     ended_by_program: ClassVar[bool] = True
 

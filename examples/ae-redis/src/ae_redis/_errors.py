@@ -127,7 +127,11 @@ class ReplyTimedOut(ConnectionLost, TimeoutError):
 
 
 class ClientClosed(RedisError):
-    """The client was closed before the reply, or before the command."""
+    """The client was closed before the reply, or before the command.
+
+    Attributes:
+        ended_by_program: True: not logged if nobody looks at it.
+    """
 
     ended_by_program: ClassVar[bool] = True
 

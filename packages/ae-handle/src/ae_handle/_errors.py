@@ -172,7 +172,11 @@ class TlsUnavailable(TlsError):
 
 
 class HandleDestroyed(HandleError):
-    """The handle was destroyed while the operation was pending, or before it began."""
+    """The handle was destroyed while the operation was pending, or before it began.
+
+    Attributes:
+        ended_by_program: True: not logged if nobody looks at it (``CondVar.throw``).
+    """
 
     ended_by_program: ClassVar[bool] = True
     default_errno: ClassVar[int] = _errno.ECANCELED
