@@ -57,7 +57,7 @@ def test_time_outs_and_the_next_server(backend: Backend) -> None:
         with NameServer(ZONE) as server, NameServer() as silent:
             silent.script("*", "*", DROP)
             servers = [silent.endpoint, server.endpoint]
-            resolver = ae_dns.Resolver(servers=servers, timeouts=(0.05,))
+            resolver = ae_dns.Resolver(servers=servers, timeouts=(0.05, 9))
             assert await resolver.a("www.demo.test") == ADDRESSES
 
     ae.run(main())
