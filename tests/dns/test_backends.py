@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import random
 import socket
 import sys
 import threading
@@ -80,15 +81,26 @@ def test_a_cancelled_lookup_leaves_nothing(backend: Backend) -> None:
 # ------------------------------------------------------------- loops that come and go
 
 
+def port_to_come() -> int:
+    """Return a port that is free, and which the system gives to nobody who wants any."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket(type=socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
+            try:
+                udp.bind(("127.0.0.1", port))
+                tcp.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
 def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
 @pytest.mark.usefixtures("unbound")
 def test_what_was_in_flight_when_a_loop_ended_takes_no_slots_from_the_next() -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = port_to_come()
     resolver = ae_dns.Resolver(servers=[f"127.0.0.1:{port}"], max_outstanding=2)
     over_tcp = ae_dns.Resolver(servers=[f"127.0.0.1:{port}"], tcp=True)
     before = descriptors()
@@ -117,9 +129,7 @@ def test_what_was_in_flight_when_a_loop_ended_takes_no_slots_from_the_next() -> 
 
 @pytest.mark.usefixtures("unbound")
 def test_a_loop_may_end_before_a_burst_has_left() -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = port_to_come()
     resolver = ae_dns.Resolver(servers=[f"127.0.0.1:{port}"], max_outstanding=1000)
     before = descriptors()
 
