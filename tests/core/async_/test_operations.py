@@ -351,6 +351,19 @@ def test_an_error_that_nobody_looks_at_is_logged_with_where_its_operation_was_ma
     assert text.startswith(f"error of {name}{where} was never looked at")
 
 
+@pytest.mark.parametrize("argument", ["cancel", "untaken"])
+def test_so_is_where_an_operation_of_a_library_was_made(
+    argument: str, plain: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    strict.enable()
+    line = sys._getframe().f_lineno + 1
+    operation: ae.CondVar[None] = ae.CondVar(**{argument: lambda *_: None})
+    operation.throw(ValueError("of a test"))
+    del operation
+    (text,) = (record.getMessage() for record in caplog.records)
+    assert text.startswith(f"error of a CondVar, made by {__file__}:{line}, was never looked at")
+
+
 @pytest.mark.parametrize("argument", ["cancel", "untaken", "describe"])
 def test_what_cannot_be_called_is_refused(argument: str) -> None:
     with pytest.raises(TypeError, match="expected a callable"):

@@ -226,16 +226,15 @@ class CondVar(Generic[T]):
             if function is not None and not callable(function):
                 _check_callable(function)
         if cancel is not None or untaken is not None:
-            self._awaiters = 0
-            self._cancel = cancel
             # a callback is told of every value
-            self._untaken = untaken if self._callbacks is None else None
+            self._be_operation(cancel, untaken if self._callbacks is None else None)
         self._describe = describe
 
-    def _be_operation(self) -> None:
+    def _be_operation(self, cancel: Any = None, untaken: Any = None) -> None:
         """Have it cancelled when nobody is interested in it any more."""
         self._awaiters = 0
-        self._cancel = self._untaken = None
+        self._cancel = cancel
+        self._untaken = untaken
         if note_site is not None:
             note_site(self)
 
