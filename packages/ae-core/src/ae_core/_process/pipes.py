@@ -11,6 +11,7 @@ from .._base.closing import close_descriptor
 from .redirect import to_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextvars import Context
 
     from .._loop.io_table import IoRecord
@@ -29,22 +30,46 @@ class Owner(Protocol):
     def _stream_ended(self, stream: Any) -> None: ...
 
 
-class Feed:
-    """Writes into a pipe that the program reads."""
+class _Pipe:
+    """A descriptor that is watched until it is closed."""
 
-    __slots__ = ("callback", "fd", "process", "record", "rest")
+    __slots__ = ("fd", "process", "record")
 
-    def __init__(self, process: Owner, fd: int, source: Source, context: Context | None) -> None:
+    record: IoRecord
+
+    def __init__(self, process: Owner) -> None:
         self.process = process
         self.fd = -1
+
+    def _watch(
+        self, fd: int, write: bool, callback: Callable[[], None], context: Context | None
+    ) -> None:
+        os.set_blocking(fd, False)
+        process = self.process
+        self.record = process._core.io.start(fd, write, callback, context, process._cannot_watch)
+        self.fd = fd
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            fd, self.fd = self.fd, -1
+            self.record.cancel()
+            close_descriptor(fd)
+
+    def __del__(self) -> None:
+        if self.fd >= 0:  # the loop has ended
+            os.close(self.fd)
+
+
+class Feed(_Pipe):
+    """Writes into a pipe that the program reads."""
+
+    __slots__ = ("callback", "rest")
+
+    def __init__(self, process: Owner, fd: int, source: Source, context: Context | None) -> None:
+        super().__init__(process)
         self.rest = memoryview(source.data)
         self.callback = source.callback
-        os.set_blocking(fd, False)
-        core = process._core
-        self.record: IoRecord = core.io.start(
-            fd, True, self.on_writable, context, process._cannot_watch
-        )
-        self.fd = fd
+        self._watch(fd, True, self.on_writable, context)
 
     def on_writable(self) -> None:
         if not self.rest:
@@ -72,33 +97,17 @@ class Feed:
         self.close()
         self.process._stream_ended(self)
 
-    def close(self) -> None:
-        if self.fd >= 0:
-            fd, self.fd = self.fd, -1
-            self.record.cancel()
-            close_descriptor(fd)
 
-    def __del__(self) -> None:
-        if self.fd >= 0:  # the loop has ended
-            os.close(self.fd)
-
-
-class Drain:
+class Drain(_Pipe):
     """Reads from a pipe that the program writes into."""
 
-    __slots__ = ("buffer", "callback", "fd", "process", "record")
+    __slots__ = ("buffer", "callback")
 
     def __init__(self, process: Owner, fd: int, sink: Sink, context: Context | None) -> None:
-        self.process = process
-        self.fd = -1
+        super().__init__(process)
         self.buffer = sink.buffer
         self.callback = sink.callback
-        os.set_blocking(fd, False)
-        core = process._core
-        self.record: IoRecord = core.io.start(
-            fd, False, self.on_readable, context, process._cannot_watch
-        )
-        self.fd = fd
+        self._watch(fd, False, self.on_readable, context)
 
     def on_readable(self) -> None:
         try:
@@ -121,13 +130,3 @@ class Drain:
                 self.callback(b"")
         finally:
             self.process._stream_ended(self)
-
-    def close(self) -> None:
-        if self.fd >= 0:
-            fd, self.fd = self.fd, -1
-            self.record.cancel()
-            close_descriptor(fd)
-
-    def __del__(self) -> None:
-        if self.fd >= 0:  # the loop has ended
-            os.close(self.fd)
