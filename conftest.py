@@ -336,14 +336,14 @@ def script(tmp_path: Path) -> Callable[..., str]:
     return run
 
 
-#: Runs "$@" on a virtual screen, and ends as that does: xvfb-run ends otherwise where it cannot
-#: remove its folder, which happens.
+#: Runs "$@" on a virtual screen, and says and ends as that does: xvfb-run complains and ends
+#: otherwise where it cannot remove its folder, which happens.
 ON_A_SCREEN: Final = r"""
 file=$(mktemp)
-xvfb-run -a sh -c '"$@"; echo $? >"$0"' "$file" "$@"
-read -r status <"$file"
-rm "$file"
-exit "$status"
+xvfb-run -a sh -c '"$@" 2>&3; echo $? >"$0"' "$file" "$@" 3>&2 2>"$file.said"
+read -r status <"$file" || cat "$file.said" >&2
+rm "$file" "$file.said"
+exit "${status:-1}"
 """
 
 

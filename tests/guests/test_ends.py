@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -463,15 +462,15 @@ began.recv()
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_the_end_of_a_host_is_the_end_of_its_guests(name: str) -> None:
+def test_the_end_of_a_host_is_the_end_of_its_guests(
+    name: str, request: pytest.FixtureRequest
+) -> None:
     library, program, expected = PROGRAMS[name]
     if library is not None and find_spec(library) is None:
         pytest.skip(f"needs {library}")
     command = [sys.executable, "-W", "always", "-c", OURS + CLEANS_UP + program]
     if library == "tkinter":
-        if shutil.which("xvfb-run") is None:
-            pytest.skip("needs xvfb-run")
-        command = ["xvfb-run", "-a", *command]
+        command = [*request.getfixturevalue("screen"), *command]
     done = subprocess.run(
         command,
         check=False,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -83,11 +82,11 @@ print("over")
 """
 
 
-def test_in_a_window_it_is_the_same(ngircd: Any, make: Make) -> None:
+def test_in_a_window_it_is_the_same(
+    ngircd: Any, make: Make, request: pytest.FixtureRequest
+) -> None:
     pytest.importorskip("tkinter")
-    screen = [] if os.environ.get("DISPLAY") else ["xvfb-run", "-a"]
-    if screen and shutil.which("xvfb-run") is None:
-        pytest.skip("there is no screen, and xvfb is not installed")
+    screen = [] if os.environ.get("DISPLAY") else request.getfixturevalue("screen")
     anna = make("anna")
     anna.join("#window").recv()
     said: list[str] = []

@@ -6,7 +6,6 @@ Each is a process of its own: the loops own what they run in.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -227,17 +226,16 @@ NAMES = {
 
 
 @pytest.mark.parametrize("host", PROGRAMS)
-def test_watchers_live_in_the_loop_that_the_program_runs(host: str) -> None:
+def test_watchers_live_in_the_loop_that_the_program_runs(
+    host: str, request: pytest.FixtureRequest
+) -> None:
     library, program = PROGRAMS[host]
     if find_spec(library) is None:
         pytest.skip(f"{library} is not installed")
     patched = host == "gevent-patched"
     command = [sys.executable, "-c", (PATCHED if patched else "") + OURS + program]
     if host == "tk-window":
-        xvfb = shutil.which("xvfb-run")
-        if xvfb is None:
-            pytest.skip("xvfb-run is not installed")
-        command = [xvfb, "-a", *command]
+        command = [*request.getfixturevalue("screen"), *command]
     done = subprocess.run(
         command,
         env={**os.environ, "QT_QPA_PLATFORM": "offscreen"},
