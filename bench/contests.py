@@ -13,11 +13,13 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
 import peers
+import processes
+from peers import BEFORE
 from processes import CERTS, Metrics, Server, load
 
 BASE: Final = "asyncio-proto"
@@ -44,6 +46,8 @@ class Contests:
         idle: Connections of the memory scenario.
         only: Run only contests whose name starts so.
         chosen: Only these peers; the baseline is not added.
+        before: Another tree of this repository. Each chosen peer is measured with the packages of
+            that tree, too, and its ratio is the one to them.
         out: File that gets the JSON lines too.
     """
 
@@ -56,6 +60,7 @@ class Contests:
         only: str = "",
         chosen: set[str] | None = None,
         out: Path | None = None,
+        before: Path | None = None,
     ) -> None:
         self.rounds = rounds
         self.seconds = seconds
@@ -63,6 +68,8 @@ class Contests:
         self.chosen = chosen
         self._only = only
         self._out = out
+        self._before = before
+        processes.before = before
 
     def having(self, role: str, *, tls: bool = False) -> list[str]:
         """The installed and chosen peers that offer *role*, the baseline first."""
@@ -70,8 +77,12 @@ class Contests:
         offered = [
             n for n, spec in peers.everything().items() if role in spec and not spec.get(unfit)
         ]
-        names = [n for n in offered if not self.chosen or n in self.chosen]
-        return sorted(names, key=lambda n: (n != BASE, n))
+        return sorted(self.chosen_of(offered), key=lambda n: (n != BASE, n))
+
+    def chosen_of(self, names: Iterable[str]) -> list[str]:
+        """Those of *names* that were chosen, each before itself in the other tree, if there is one."""
+        chosen = [n for n in names if not self.chosen or n in self.chosen]
+        return [each for n in chosen for each in (n, n + BEFORE)] if self._before else chosen
 
     def contest(
         self,
@@ -101,7 +112,8 @@ class Contests:
             if name in dead or not got[name]:
                 self.failed(scenario, name, dead.get(name, "no result"))
             else:
-                self._report(scenario, name, got[name], got.get(BASE) or [], better)
+                base = name.removesuffix(BEFORE) + BEFORE if self._before else BASE
+                self._report(scenario, name, got[name], got.get(base) or [], better)
         note(f"{scenario}: {time.monotonic() - started:.0f} s")
 
     def _round(

@@ -12,6 +12,7 @@ __all__ = (
     "MEASURED",
     "Server",
     "end",
+    "interpreter",
     "load",
     "peer_json",
     "prepare",
@@ -30,12 +31,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from peers import BEFORE
+
 HERE: Final = Path(__file__).resolve().parent
 BUILD: Final = HERE / "build"
 CERTS: Final = BUILD / "certs"
 MEASURED, GENERATOR = 0, 1
 
 Metrics = dict[str, tuple[float, str]]
+
+# The other tree that ``--before`` compares with.
+before: Path | None = None
 
 
 def _child(core: int) -> Callable[[], None]:
@@ -74,9 +80,19 @@ def _finish(process: subprocess.Popen[str], timeout: float) -> Any:
         end(process)
 
 
+def interpreter(name: str) -> list[object]:
+    """The command that starts Python for peer *name*, with the packages of its tree."""
+    if before is None:
+        return [sys.executable]
+    # Both sides of a comparison search one more folder than the other peers.
+    tree = before if name.endswith(BEFORE) else HERE.parent
+    sources = [*tree.glob("packages/*/src"), *tree.glob("examples/*/src")]
+    return ["env", "PYTHONPATH=" + ":".join(map(str, sources)), sys.executable]
+
+
 def _peer_command(name: str, role: str, options: dict[str, object]) -> list[object]:
     pairs = [f"{key}={value}" for key, value in options.items()]
-    return [sys.executable, HERE / "peer.py", name, role, *pairs]
+    return [*interpreter(name), HERE / "peer.py", name, role, *pairs]
 
 
 def peer_json(name: str, role: str, timeout: float = 30, **options: object) -> Metrics:

@@ -27,8 +27,13 @@ def main() -> None:
     add("--idle", type=int, default=5000, help="connections of the memory scenario")
     add("--peers", type=lambda text: set(text.split(",")), help="only these (no baseline added)")
     add("--only", metavar="PREFIX", default="", help="only contests whose name starts so")
+    add("--before", type=Path, metavar="TREE", help="compare --peers with those of another checkout")
     add("--out", type=Path, help="append the JSON lines to this file too")
     options = parser.parse_args()
+    if options.before and not (options.before / "packages" / "ae-core").is_dir():
+        parser.error(f"{options.before} is not a checkout of this repository")
+    if options.before and not options.peers:
+        parser.error("--before needs --peers, those of this project")
     prepare()
     run = Contests(
         rounds=options.rounds,
@@ -37,6 +42,7 @@ def main() -> None:
         only=options.only,
         chosen=options.peers,
         out=options.out,
+        before=options.before and options.before.resolve(),
     )
     for name in options.scenario or SCENARIOS:
         SCENARIOS[name](run)

@@ -17,7 +17,18 @@ from typing import Final
 
 import peers
 from contests import BASE, HIGH, LOW, Contests, driven
-from processes import BUILD, GENERATOR, MEASURED, Metrics, Server, end, load, peer_json, spawn
+from processes import (
+    BUILD,
+    GENERATOR,
+    MEASURED,
+    Metrics,
+    Server,
+    end,
+    interpreter,
+    load,
+    peer_json,
+    spawn,
+)
 
 
 def timers(run: Contests) -> None:
@@ -224,14 +235,14 @@ _PERL_PARTS: Final = {
 
 def imports(run: Contests) -> None:
     offered = {n: spec["module"] for n, spec in peers.everything().items() if "module" in spec}
-    modules = {n: text for n, text in offered.items() if not run.chosen or n in run.chosen}
+    modules = {n: offered[n.removesuffix(peers.BEFORE)] for n in run.chosen_of(offered)}
 
     def measure(peer: str) -> Metrics:
         if peer in _PERL_PARTS:
             command = ["perl", "-e", _PERL % _PERL_PARTS[peer]]
         else:
             statement = f"import {modules[peer]}" if peer in modules else "pass"
-            command = [sys.executable, "-c", _PYTHON % statement]
+            command = [*interpreter(peer), "-c", _PYTHON % statement]
         process = spawn(command, MEASURED, stdout=subprocess.PIPE)
         try:
             words = process.communicate(timeout=20)[0].split()

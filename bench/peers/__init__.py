@@ -5,20 +5,24 @@
 and is found by itself: drop a module in and its peers join every scenario whose role they
 offer. Modules import what they measure inside the role functions, so listing peers costs nothing
 and a missing package only drops its own peers.
+
+``NAME@before`` is peer NAME with the packages of another tree of this repository.
 """
 
 from __future__ import annotations
 
-__all__ = ("Spec", "everything", "find")
+__all__ = ("BEFORE", "Spec", "everything", "find")
 
 import importlib
 import importlib.util
 import pkgutil
 import shutil
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 Spec = dict[str, Any]
+
+BEFORE: Final = "@before"
 
 
 def _defined() -> Iterator[tuple[str, Spec]]:
@@ -40,6 +44,6 @@ def everything() -> dict[str, Spec]:
 def find(name: str) -> Spec:
     """Return one peer, installed or not."""
     for each, spec in _defined():
-        if each == name:
+        if each == name.removesuffix(BEFORE):
             return spec
     raise SystemExit(f"no such peer: {name}")
