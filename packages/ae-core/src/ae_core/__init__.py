@@ -72,14 +72,10 @@ from ._api import signal as signal
 from ._api import time as time
 from ._api import timer as timer
 from ._async.awaiting import cancelled_class as cancelled_class
-from ._async.combine import first as first
-from ._async.combine import gather as gather
-from ._async.combine import shield as shield
 from ._async.condvar import CondVar as CondVar
 from ._async.tasks import run as run
 from ._async.tasks import sleep as sleep
 from ._async.tasks import spawn as spawn
-from ._async.time_limit import timeout as timeout
 from ._base.errors import AEError as AEError
 from ._base.errors import BackendUnavailable as BackendUnavailable
 from ._base.errors import BlockingNotAllowed as BlockingNotAllowed
@@ -113,9 +109,13 @@ if TYPE_CHECKING:
     from ._async.channel import Channel as Channel
     from ._async.channel import ChannelClosed as ChannelClosed
     from ._async.channel import Semaphore as Semaphore
+    from ._async.combine import first as first
+    from ._async.combine import gather as gather
+    from ._async.combine import shield as shield
     from ._async.task_group import TaskGroup as TaskGroup
     from ._async.threads import call_threadsafe as call_threadsafe
     from ._async.threads import to_thread as to_thread
+    from ._async.time_limit import timeout as timeout
     from ._detection.leaving import release as release
     from ._fork_call.call import ForkCallError as ForkCallError
     from ._fork_call.call import fork_call as fork_call
@@ -131,6 +131,10 @@ _LAZY = {
     "TaskGroup": "_async.task_group",
     "as_condvar": "_async.bridges",
     "call_threadsafe": "_async.threads",
+    "first": "_async.combine",
+    "gather": "_async.combine",
+    "shield": "_async.combine",
+    "timeout": "_async.time_limit",
     "to_thread": "_async.threads",
     "ForkCallError": "_fork_call.call",
     "Guard": "_guard",
