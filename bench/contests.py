@@ -80,7 +80,7 @@ class Contests:
         return sorted(self.chosen_of(offered), key=lambda n: (n != BASE, n))
 
     def chosen_of(self, names: Iterable[str]) -> list[str]:
-        """Those of *names* that were chosen, each before itself in the other tree, if there is one."""
+        """Those of *names* that were chosen; each also with another tree, if there is one."""
         chosen = [n for n in names if not self.chosen or n in self.chosen]
         return [each for n in chosen for each in (n, n + BEFORE)] if self._before else chosen
 

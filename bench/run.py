@@ -27,7 +27,7 @@ def main() -> None:
     add("--idle", type=int, default=5000, help="connections of the memory scenario")
     add("--peers", type=lambda text: set(text.split(",")), help="only these (no baseline added)")
     add("--only", metavar="PREFIX", default="", help="only contests whose name starts so")
-    add("--before", type=Path, metavar="TREE", help="compare --peers with those of another checkout")
+    add("--before", type=Path, metavar="TREE", help="compare --peers with another checkout")
     add("--out", type=Path, help="append the JSON lines to this file too")
     options = parser.parse_args()
     if options.before and not (options.before / "packages" / "ae-core").is_dir():

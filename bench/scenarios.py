@@ -7,7 +7,6 @@ __all__ = ("SCENARIOS",)
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
