@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
+
+import ae_core
 
 pty = pytest.importorskip("pty", reason="there are no pseudo-terminals here")
 
@@ -22,16 +26,18 @@ _ENVIRONMENT = {"PYTHON_BASIC_REPL": "1", "QT_QPA_PLATFORM": "offscreen"}
 class Prompt:
     """An interpreter at a pseudo-terminal."""
 
-    def __init__(self, *command: str, terminal: str = "dumb") -> None:
+    def __init__(
+        self, *command: str, terminal: str = "dumb", python: str = sys.executable, **more: str
+    ) -> None:
         self.terminal, theirs = pty.openpty()
         clean = {name: v for name, v in os.environ.items() if not name.startswith("AE_")}
         self.process = subprocess.Popen(
-            [sys.executable, *command],
+            [python, *command],
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
             start_new_session=True,
-            env={**clean, "TERM": terminal, **_ENVIRONMENT},
+            env={**clean, "TERM": terminal, **_ENVIRONMENT, **more},
         )
         os.close(theirs)
         self.said = ""
@@ -98,6 +104,48 @@ def test_uninstalled_it_waits_as_before(prompt: Prompt) -> None:
     prompt.type("print('en' + 'd')")
     prompt.wait_for("end")
     assert "tick" not in prompt.said
+
+
+def python_with_its_own_editor() -> str:
+    """Return a Python whose prompt is not readline's: 3.13 or later."""
+    places = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser()
+    candidates = [sys.executable, *map(shutil.which, ("python3.13", "python3.14"))]
+    for python in (*candidates, *sorted(places.glob("versions/3.1[3-9].*/bin/python"))):
+        if python is not None:
+            done = subprocess.run(
+                [python, "-c", "import _pyrepl"], capture_output=True, check=False
+            )
+            if done.returncode == 0:
+                return str(python)
+    pytest.skip("Python 3.13 or later is not installed")
+
+
+def test_lines_that_are_pasted_run_at_once_at_pythons_own_editor(tmp_path: Path) -> None:
+    """It reads ahead, and asks the hook before each key of what it has read."""
+    prompt = Prompt(
+        "-q",
+        "-i",
+        terminal="xterm",
+        python=python_with_its_own_editor(),
+        PYTHON_BASIC_REPL="",
+        PYTHON_HISTORY=str(tmp_path / "history"),
+        PYTHONPATH=str(Path(ae_core.__file__).parents[1]),
+    )
+    try:
+        prompt.wait_for(">>> ")
+        prompt.type("import ae_core as ae, ae_core.prompt; ae_core.prompt.install()")
+        prompt.wait_for(">>> ")
+        prompt.type("t = ae.timer(0, lambda: print('ti' + 'ck'), interval=0.01)")
+        prompt.wait_for("tick", 5)
+        prompt.type("def f():\n    return 'pas' + 'ted'\n\nf()")
+        prompt.wait_for("'pasted'")
+        prompt.process.send_signal(signal.SIGINT)
+        prompt.wait_for("KeyboardInterrupt")
+        prompt.wait_for("tick", 2)
+        prompt.type("print('al' + 'ive')")
+        prompt.wait_for("alive")
+    finally:
+        prompt.close()
 
 
 LIBRARIES = {

@@ -19,17 +19,23 @@ import sys
 import threading
 import time
 from importlib import import_module
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ._api import io
 from ._async.condvar import CondVar
 from ._detection.current import post_detect
 from ._operations import report_error
 
+if TYPE_CHECKING:
+    from types import FrameType
+
 # Theory of operation
 # -------------------
 # PyOS_InputHook is called, in the main thread, when the prompt begins to wait (without readline),
 # or again and again while it does (with readline). It returns when there is something to read.
+#
+# The prompt of Python 3.13 and later calls it before each key, and has often read further keys
+# already, which the terminal does not show as something to read.
 #
 # An exception has nowhere to go from there, so Ctrl-C cannot simply be raised: the prompt wants to
 # be interrupted in its own wait. So the hook returns, and the signal is sent once more, a moment
@@ -97,6 +103,8 @@ def _take_slot() -> None:
 
 def _wait_for_line() -> int:
     """Run the loop until there is something to read."""
+    if "_pyrepl.reader" in sys.modules and _has_read_ahead():
+        return 0
     try:
         _run_until_readable(sys.__stdin__.fileno() if sys.__stdin__ is not None else 0)
     except KeyboardInterrupt:
@@ -109,6 +117,16 @@ def _wait_for_line() -> int:
         uninstall()  # or it would fail again at once, for ever
         report_error(error)
     return 0
+
+
+def _has_read_ahead() -> bool:
+    """Return whether Python's own line editor, if that calls, has keys that it has not taken."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "_pyrepl.reader":
+            return bool(frame.f_locals["self"].console.wait(0))
+        frame = frame.f_back
+    return False
 
 
 def _interrupt(thread: int, slot: Any) -> None:
