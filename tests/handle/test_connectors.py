@@ -11,9 +11,9 @@ import pytest
 
 import ae_core as ae
 from ae_core.abc import Backend
-from ae_handle import Chunk, Handle, Regex, TransportError, relay, serve
+from ae_handle import Chunk, Handle, Regex, TransportError, ask_proxy, relay, serve
 from ae_handle.testing import end_lingering
-from ae_socket import http_connect, socks5
+from ae_socket import ProxyConnector, ProxyRefused, http_connect, socks5
 from ae_socket.testing import ScriptedResolver, refused_address
 
 Main = Callable[[], Coroutine[Any, Any, None]]
@@ -34,10 +34,10 @@ def run(main: Main) -> None:
 class Proxies:
     """A SOCKS and an HTTP proxy, for which each name is the loopback's."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls_context: Any = None) -> None:
         self.asked: list[str] = []
-        self.socks = serve("127.0.0.1", 0, self._serve_socks)
-        self.http = serve("127.0.0.1", 0, self._serve_http)
+        self.socks = serve("127.0.0.1", 0, self._serve_socks, tls_context=tls_context)
+        self.http = serve("127.0.0.1", 0, self._serve_http, tls_context=tls_context)
 
     def cancel(self) -> None:
         self.socks.cancel()
@@ -107,6 +107,98 @@ def test_tls_verifies_the_target_not_the_proxy(
         proxies.cancel()
 
     run(main)
+
+
+@pytest.mark.parametrize("kind", ["http", "socks"])
+def test_a_proxy_within_tls_is_asked_on_a_handle_and_tls_goes_on_through_it(
+    backend: Backend, contexts: Callable[[str], tuple[Any, Any]], engine: str, kind: str
+) -> None:
+    client_context, server_context = contexts(engine)
+
+    async def main() -> None:
+        proxies = Proxies(server_context)
+        address = getattr(proxies, kind).address
+        connector = {"http": http_connect, "socks": socks5}[kind](address)
+        with serve("127.0.0.1", 0, greeter, tls_context=server_context) as server:
+            outer = Handle(
+                connect=address,
+                tls="connect",
+                tls_context=client_context,
+                peer_name="peer.test",
+                linger=0,
+            )
+            await ask_proxy(outer, connector, "peer.test", server.address[1])
+            inner = Handle(
+                outer, tls="connect", tls_context=client_context, peer_name="peer.test", linger=0
+            )
+            assert await inner.push_read("line") == b"220 hello"
+            inner.push_write(b"x\n")
+            assert await inner.push_read("line") == b"X"
+            inner.destroy()
+        assert proxies.asked == ["peer.test"]
+        proxies.cancel()
+
+    run(main)
+
+
+@pytest.mark.parametrize("piece", [1, 1000])
+def test_what_is_behind_the_proxys_answer_stays_in_the_buffer(
+    join: Callable[..., Any], piece: int
+) -> None:
+    ours, theirs = socket.socketpair()
+    handle = Handle(ours)
+    asking = ask_proxy(handle, http_connect(("proxy.test", 1)), "target.test", 25)
+    answer = b"HTTP/1.1 102 x\r\n\r\nHTTP/1.1 200 OK\r\nA: b\r\n\r\n220 hello\r\n\r\n"
+    for start in range(0, len(answer), piece):
+        theirs.send(answer[start : start + piece])
+        ae.sleep(0).recv()
+    asking.recv(timeout=30)
+    assert theirs.recv(100).startswith(b"CONNECT target.test:25 HTTP/1.1\r\n")
+    assert handle.push_read("line").recv(timeout=30) == b"220 hello"
+    handle.destroy()
+    theirs.close()
+
+
+@pytest.mark.parametrize(
+    ("connector", "answer", "reply", "text"),
+    [
+        (http_connect(("p.test", 1)), b"HTTP/1.1 407 Who\r\n\r\n", 407, "407 Who"),
+        (http_connect(("p.test", 1)), b"x\n\n", None, "not HTTP"),
+        (http_connect(("p.test", 1)), b"HTTP/1.1 200 OK\r\n" + b"a" * 65536, None, "no end"),
+        (http_connect(("p.test", 1)), b"HTTP/1.1 200 OK\r\n", None, "closed the connection"),
+        (socks5(("p.test", 1)), b"\5\0\5\2\0\1", 2, "not allowed by its rules"),
+        (socks5(("p.test", 1)), b"\5\0\5", None, "closed the connection"),
+        (socks5(("p.test", 1)), b"", None, "closed the connection"),
+    ],
+)
+def test_a_proxy_that_refuses_a_handle_is_refused_with_its_reply(
+    connector: ProxyConnector, answer: bytes, reply: int | None, text: str
+) -> None:
+    ours, theirs = socket.socketpair()
+    handle = Handle(ours)
+    asking = ask_proxy(handle, connector, "target.test", 25)
+    theirs.sendall(answer)
+    theirs.shutdown(socket.SHUT_WR)
+    with pytest.raises(ProxyRefused, match=text) as caught:
+        asking.recv(timeout=30)
+    assert caught.value.reply == reply
+    assert "the proxy p.test:1 does not connect to target.test:25" in str(caught.value)
+    handle.destroy()
+    theirs.close()
+
+
+def test_asking_a_proxy_takes_a_handle_and_a_host_that_can_be() -> None:
+    ours, theirs = socket.socketpair()
+    handle = Handle(ours)
+    with pytest.raises(ValueError, match="in no host name"):
+        ask_proxy(handle, socks5(("p.test", 1)), "a b", 25)
+    with pytest.raises(TypeError, match="expected a Handle, got 'x'"):
+        ask_proxy("x", socks5(("p.test", 1)), "a", 25)  # type: ignore[arg-type]
+    asking = ask_proxy(handle, socks5(("p.test", 1)), "a.test", 25)
+    asking.cancel()
+    handle.destroy()
+    ae.sleep(0).recv()
+    theirs.close()
 
 
 def test_on_connect_tells_the_target_and_retry_finds_no_other(backend: Backend) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import pickle
+import re
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +16,7 @@ from ae_core.abc import Backend
 from ae_socket import (
     ConnectFailed,
     Connector,
+    ProxyRefused,
     Server,
     _connectors,
     http_connect,
@@ -228,11 +231,16 @@ def test_what_the_proxy_refuses_names_both_and_the_reason(
     connector: Callable[[Any], Connector], script: Script, code: int, text: str
 ) -> None:
     proxy = Proxy(script)
-    with pytest.raises(ConnectFailed) as caught:
+    with pytest.raises(ProxyRefused) as caught:
         connector(proxy.address)("target.test", 25).recv(timeout=30)
     port = proxy.address[1]
     proxy.close()
     assert caught.value.errno == code
+    number = re.search(r"connection refused|reply 99|407|502", text)
+    replies = {"connection refused": 5, "reply 99": 99, "407": 407, "502": 502}
+    assert caught.value.reply == (None if number is None else replies[number[0]])
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.reply) == (str(caught.value), caught.value.reply)
     assert f"the proxy 127.0.0.1:{port} does not connect to target.test:25: " in str(caught.value)
     assert text in str(caught.value)
 

@@ -30,6 +30,7 @@ __all__ = (
     "TransportError",
     "UnexpectedEOF",
     "__version__",
+    "ask_proxy",
     "register_frame_type",
     "relay",
     "serve",
@@ -53,6 +54,7 @@ from ._errors import TransportError as TransportError
 from ._errors import UnexpectedEOF as UnexpectedEOF
 from ._handle import Handle as Handle
 from ._protocol.registry import register_frame_type as register_frame_type
+from ._proxy import ask_proxy as ask_proxy
 from ._relay import relay as relay
 from ._serving import Served as Served
 from ._serving import serve as serve

@@ -17,6 +17,9 @@ __all__ = (
     "Connector",
     "Endpoint",
     "HostsFile",
+    "ProxyConnector",
+    "ProxyRefused",
+    "ProxyStep",
     "ResolveFailed",
     "Resolver",
     "Server",
@@ -84,9 +87,12 @@ from ._addresses import (
 from ._backoff import Backoff as Backoff
 from ._connect import tcp_connect as tcp_connect
 from ._connectors import Connector as Connector
+from ._connectors import ProxyConnector as ProxyConnector
+from ._connectors import ProxyStep as ProxyStep
 from ._connectors import http_connect as http_connect
 from ._connectors import socks5 as socks5
 from ._errors import ConnectFailed as ConnectFailed
+from ._errors import ProxyRefused as ProxyRefused
 from ._errors import ResolveFailed as ResolveFailed
 from ._getaddrinfo import ThreadResolver as ThreadResolver
 from ._host_names import host_to_ascii as host_to_ascii

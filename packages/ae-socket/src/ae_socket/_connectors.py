@@ -3,18 +3,18 @@
 Each negotiation is a generator that does no I/O: it yields what to send and what to read, and is
 given that. `_Negotiation` does the I/O, on a bare socket, and reads no byte more than the proxy's
 answer has: the server behind it may speak first, and what it says belongs to whoever gets the
-socket.
+socket. Who reaches the proxy in another way, by TLS, takes `ProxyConnector.negotiate`.
 """
 
 from __future__ import annotations
 
-__all__ = ("Connector", "http_connect", "socks5")
+__all__ = ("Connector", "ProxyConnector", "ProxyStep", "http_connect", "socks5")
 
 import errno
 import re
 import socket
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import ae_core as ae
 
@@ -22,18 +22,16 @@ from ._addresses import format_host_port, parse_ipv4, parse_ipv6
 from ._arguments import check_target
 from ._closing import close_socket
 from ._connect import tcp_connect
-from ._errors import ConnectFailed
+from ._errors import ConnectFailed, ProxyRefused
 from ._host_names import host_to_ascii
 from ._services import parse_service
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable
     from typing import Any, TypeAlias
 
-    #: Yields what to send and what to read: so many bytes exactly, or `_HEAD`.
-    Steps: TypeAlias = Generator[tuple[bytes, int], bytes, None]
+    Steps: TypeAlias = "Generator[ProxyStep, bytes, None]"
 
-_HEAD: Final = -1  # read up to an empty line
 _MAX_HEAD: Final = 65_536
 
 
@@ -50,15 +48,79 @@ class Connector(Protocol):
         ...
 
 
+class ProxyStep(NamedTuple):
+    """What :meth:`ProxyConnector.negotiate` wants next.
+
+    Attributes:
+        data: What to send first; it may be empty.
+        size: How many bytes to read then, exactly.
+        is_head: Read up to and including an empty line instead, and at most *size* bytes.
+    """
+
+    data: bytes
+    size: int
+    is_head: bool = False
+
+
+class ProxyConnector:
+    """A connector through a proxy, as :func:`socks5` and :func:`http_connect` return it.
+
+    Attributes:
+        proxy: ``(host, service)`` of the proxy.
+    """
+
+    __slots__ = ("_steps", "proxy")
+
+    proxy: tuple[str, str | int]
+
+    def __init__(self, proxy: tuple[str, str | int], steps: Callable[[str, int], Steps]) -> None:
+        self.proxy = proxy
+        self._steps = steps
+
+    def __repr__(self) -> str:
+        return f"<ProxyConnector through {format_host_port(*self.proxy)}>"
+
+    def __call__(self, host: str, service: str | int, /) -> ae.CondVar[socket.socket]:
+        """Connect to the proxy, and have it connect to *host*; see :class:`Connector`."""
+        target = _destination(host, service)
+        return _Negotiation(self.proxy, target, self._negotiate(target)).result
+
+    def negotiate(self, host: str, service: str | int, /) -> Steps:
+        """Return the talk with the proxy, for who has a connection to it already.
+
+        It does no I/O: a generator that yields a :class:`ProxyStep` and is sent what was read.
+        It returns when *host* is at the other end. Throw :class:`EOFError` into it when the proxy
+        closes the connection. ``ae_handle.ask_proxy`` does it, on a handle.
+
+        Raises:
+            ProxyRefused: While it runs: the proxy does not connect.
+            TypeError, ValueError: At once, if there can be no such host.
+        """
+        return self._negotiate(_destination(host, service))
+
+    def _negotiate(self, target: tuple[str, int]) -> Steps:
+        steps = self._steps(*target)
+        try:
+            yield from steps
+        except _Refused as refusal:
+            code, text, reply = refusal.args
+        except EOFError:
+            code, text, reply = errno.ECONNRESET, "it closed the connection", None
+        else:
+            return
+        proxy, host = format_host_port(*self.proxy), format_host_port(*target)
+        message = f"the proxy {proxy} does not connect to {host}"
+        raise ProxyRefused(message, [OSError(code, text)], reply=reply)
+
+
 # ---------------------------------------------------------------------- the negotiations
 
 
 class _Refused(Exception):
-    """The proxy does not connect us."""
+    """The proxy does not connect us: errno, a text, and what it replied, if it did."""
 
-    def __init__(self, code: int, text: str) -> None:
-        self.code = code
-        self.text = text
+    def __init__(self, code: int, text: str, reply: int | None = None) -> None:
+        super().__init__(code, text, reply)
 
 
 # RFC 1928, section 6: the reply codes from 1 on.
@@ -81,32 +143,33 @@ _ADDRESS_SIZES: Final = {1: 4, 4: 16}
 def _socks_steps(host: str, port: int, login: tuple[bytes, bytes] | None) -> Steps:
     """RFC 1928, with the login of RFC 1929."""
     methods = bytes((_NO_LOGIN,)) if login is None else bytes((_NO_LOGIN, _LOGIN))
-    version, method = yield bytes((5, len(methods))) + methods, 2
+    version, method = yield ProxyStep(bytes((5, len(methods))) + methods, 2)
     _check_version(version, 5)
     if method == _LOGIN and login is not None:
         user, password = login
         request = b"".join((b"\1", bytes((len(user),)), user, bytes((len(password),)), password))
-        version, status = yield request, 2
+        version, status = yield ProxyStep(request, 2)
         _check_version(version, 1)
         if status:
             raise _Refused(errno.EACCES, "the user or password is wrong")
     elif method != _NO_LOGIN:
         wanted = "a user and password" if login is None else "another method to log in"
         raise _Refused(errno.EACCES, f"it wants {wanted}")
-    reply = yield b"\5\1\0" + _socks_address(host) + port.to_bytes(2, "big"), 4
+    wanted_host = _socks_address(host) + port.to_bytes(2, "big")
+    reply = yield ProxyStep(b"\5\1\0" + wanted_host, 4)
     version, code, _, kind = reply
     _check_version(version, 5)
     if code:
         known = code <= len(_SOCKS_REPLIES)
         number, text = _SOCKS_REPLIES[code - 1] if known else (errno.EPROTO, f"reply {code}")
-        raise _Refused(number, text)
+        raise _Refused(number, text, code)
     if kind == _BY_NAME:
-        (size,) = yield b"", 1
+        (size,) = yield ProxyStep(b"", 1)
     elif kind in _ADDRESS_SIZES:
         size = _ADDRESS_SIZES[kind]
     else:
         raise _Refused(errno.EPROTO, f"its reply has an address of type {kind}")
-    yield b"", size + 2  # where it has bound; nobody needs that
+    yield ProxyStep(b"", size + 2)  # where it has bound; nobody needs that
 
 
 def _check_version(version: int, expected: int) -> None:
@@ -140,8 +203,10 @@ def _http_steps(host: str, port: int, fields: bytes) -> Steps:
     authority = format_host_port(host, port).encode("ascii")
     request = b"CONNECT %b HTTP/1.1\r\nHost: %b\r\n%b\r\n" % (authority, authority, fields)
     while True:
-        head = yield request, _HEAD
+        head = yield ProxyStep(request, _MAX_HEAD, is_head=True)
         request = b""
+        if not _end_of_head(head):
+            raise _Refused(errno.EPROTO, "its answer has no end")
         line = _STATUS_LINE.match(head)
         if line is None:
             raise _Refused(errno.EPROTO, "what it says is not HTTP")
@@ -150,7 +215,8 @@ def _http_steps(host: str, port: int, fields: bytes) -> Steps:
             break
     if status >= 300:
         reason = ascii((line[2] or b"").decode("latin-1"))[1:-1]
-        raise _Refused(_HTTP_CODES.get(status, errno.ECONNREFUSED), f"{status} {reason}".rstrip())
+        code = _HTTP_CODES.get(status, errno.ECONNREFUSED)
+        raise _Refused(code, f"{status} {reason}".rstrip(), status)
 
 
 # ---------------------------------------------------------------------- the operation
@@ -183,7 +249,7 @@ class _Negotiation:
         self._watch: ae.Watcher | None = None
         self._read = bytearray()
         self._unsent = b""
-        self._wanted = 0
+        self._wanted = ProxyStep(b"", 0)
         self._connecting: ae.CondVar[socket.socket] | None = tcp_connect(*proxy)
         self._connecting.on_ready(self._connected)
 
@@ -211,10 +277,11 @@ class _Negotiation:
             self._end()
             self.result.send(sock)
             return
-        except _Refused as refusal:
-            self._refused(refusal.code, refusal.text)
+        except ConnectFailed as refusal:
+            self._throw(refusal)
             return
-        self._unsent, self._wanted = step
+        self._wanted = step
+        self._unsent = step.data
         self._read.clear()
         self._send()
 
@@ -243,20 +310,18 @@ class _Negotiation:
             return
         self._read += data
         if not data:
-            self._refused(errno.ECONNRESET, "it closed the connection")
-        elif self._wanted != _HEAD:
-            if len(self._read) == self._wanted:
-                self._answered()
-        elif _end_of_head(self._read):
+            self._hung_up()
+        elif len(self._read) == self._wanted.size or (
+            self._wanted.is_head and _end_of_head(self._read)
+        ):
             self._answered()
-        elif len(self._read) >= _MAX_HEAD:
-            self._refused(errno.EPROTO, "its answer has no end")
 
     def _size_to_read(self, sock: socket.socket) -> int:
         """Return how much may be read: nothing that is behind the answer."""
-        if self._wanted != _HEAD:
-            return self._wanted - len(self._read)
-        peeked = sock.recv(_MAX_HEAD, socket.MSG_PEEK)
+        left = self._wanted.size - len(self._read)
+        if not self._wanted.is_head:
+            return left
+        peeked = sock.recv(left, socket.MSG_PEEK)
         if not peeked:
             return 1  # the end
         before = bytes(self._read[-3:])  # the empty line may have begun there
@@ -269,10 +334,11 @@ class _Negotiation:
 
     # ------------------------------------------------------------------ the end
 
-    def _refused(self, code: int, text: str) -> None:
-        proxy, target = self._texts
-        reason = OSError(code, text)
-        self._throw(ConnectFailed(f"the proxy {proxy} does not connect to {target}", [reason]))
+    def _hung_up(self) -> None:
+        try:
+            self._steps.throw(EOFError())
+        except ConnectFailed as refusal:
+            self._throw(refusal)
 
     def _broken(self, error: OSError) -> None:
         proxy, target = self._texts
@@ -308,7 +374,7 @@ def _end_of_head(data: bytes | bytearray) -> int:
 
 def socks5(
     proxy: tuple[str, str | int], *, user: str | None = None, password: str | None = None
-) -> Connector:
+) -> ProxyConnector:
     """Return a connector through a SOCKS 5 proxy (RFC 1928, 1929).
 
     Args:
@@ -317,8 +383,8 @@ def socks5(
             clear.
 
     A name is resolved by the proxy; nobody here is asked for it. The connection fails with
-    :class:`ConnectFailed`, whose text says whether the proxy could not be reached or does not
-    connect, and why.
+    :class:`ProxyRefused` if the proxy does not connect, and says why, else with
+    :class:`ConnectFailed`: the proxy could not be reached.
 
     Raises:
         TypeError, ValueError: If an argument is of the wrong kind, a user or password empty or
@@ -330,12 +396,7 @@ def socks5(
     login: tuple[bytes, bytes] | None = None
     if user is not None and password is not None:
         login = _credential("user", user), _credential("password", password)
-
-    def connect(host: str, service: str | int, /) -> ae.CondVar[socket.socket]:
-        target = _destination(host, service)
-        return _Negotiation(proxy, target, _socks_steps(*target, login)).result
-
-    return connect
+    return ProxyConnector(proxy, partial(_socks_steps, login=login))
 
 
 def http_connect(
@@ -344,7 +405,7 @@ def http_connect(
     user: str | None = None,
     password: str | None = None,
     headers: Iterable[tuple[str, str]] = (),
-) -> Connector:
+) -> ProxyConnector:
     """Return a connector through an HTTP proxy, by CONNECT (RFC 9110, section 9.3.6).
 
     Args:
@@ -353,8 +414,9 @@ def http_connect(
         headers: Further fields of the request, as pairs of name and value.
 
     A name is resolved by the proxy; nobody here is asked for it. The connection fails with
-    :class:`ConnectFailed`, whose text says whether the proxy could not be reached or does not
-    connect, and why. What the host sends right behind the proxy's answer is left in the socket.
+    :class:`ProxyRefused` if the proxy does not connect, and says why, else with
+    :class:`ConnectFailed`: the proxy could not be reached. What the host sends right behind the
+    proxy's answer is left in the socket.
 
     Raises:
         TypeError, ValueError: If an argument is of the wrong kind, a field has a line break, or
@@ -372,12 +434,7 @@ def http_connect(
         token = b64encode(f"{user}:{password}".encode()).decode("ascii")
         fields.append(("Proxy-Authorization", f"Basic {token}"))
     encoded = b"".join(map(_field, fields))
-
-    def connect(host: str, service: str | int, /) -> ae.CondVar[socket.socket]:
-        target = _destination(host, service)
-        return _Negotiation(proxy, target, _http_steps(*target, encoded)).result
-
-    return connect
+    return ProxyConnector(proxy, partial(_http_steps, fields=encoded))
 
 
 def _check_proxy(proxy: object) -> tuple[str, str | int]:

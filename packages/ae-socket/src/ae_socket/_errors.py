@@ -4,6 +4,7 @@
 
     AEError, OSError
     ├── ConnectFailed     no target could be reached
+    │   └── ProxyRefused  a proxy could, and does not connect
     └── ResolveFailed     a name has no address, or a scope no interface
 
 Local mistakes are ``TypeError`` and ``ValueError``; everything else of the kernel's is a plain
@@ -12,7 +13,7 @@ Local mistakes are ``TypeError`` and ``ValueError``; everything else of the kern
 
 from __future__ import annotations
 
-__all__ = ("ConnectFailed", "ResolveFailed")
+__all__ = ("ConnectFailed", "ProxyRefused", "ResolveFailed")
 
 import errno as _errno
 import os
@@ -53,6 +54,30 @@ class ConnectFailed(AEError, OSError):
 
 def _rebuild(message: str, errors: tuple[OSError, ...], errno: int) -> ConnectFailed:
     return ConnectFailed(message, errors, errno=errno)
+
+
+class ProxyRefused(ConnectFailed):
+    """A proxy was reached, and does not connect.
+
+    ``reply`` is what it has answered: the status of HTTP, 407 say, or the reply of SOCKS (RFC
+    1928, section 6); None if it was no answer of that kind: it closed the connection, wants
+    another user, speaks something else. ``errno`` is the code that fits best.
+    """
+
+    reply: int | None
+
+    def __init__(
+        self, message: str, errors: Iterable[OSError] = (), *, reply: int | None = None
+    ) -> None:
+        super().__init__(message, errors)
+        self.reply = reply
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild_refusal, (self._message, self.errors, self.reply)
+
+
+def _rebuild_refusal(message: str, errors: tuple[OSError, ...], reply: int | None) -> ProxyRefused:
+    return ProxyRefused(message, errors, reply=reply)
 
 
 def _reason(error: OSError) -> str:
