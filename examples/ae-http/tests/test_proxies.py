@@ -81,7 +81,7 @@ def test_https_through_a_tunnel(
     [
         (b"HTTP/1.1 407 Who are you\r\nContent-Length: 0\r\n\r\n", ae_http.ProxyRefused, "407"),
         (b"HTTP/1.0 500 Oops\r\n\r\nlong text", ae_http.ProxyRefused, "500 Oops"),
-        (b"garbage\r\n\r\n", ae_http.BadResponse, "status line"),
+        (b"garbage\r\n\r\n", ae_http.ProxyRefused, "not HTTP"),
         (b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n", ae_http.ProxyRefused, "sent data"),
     ],
 )
@@ -92,6 +92,9 @@ def test_proxy_that_opens_no_tunnel(
     with Client(proxy=proxy.url) as client, pytest.raises(error, match=text) as caught:
         client.get("https://a.invalid/").recv()
     assert caught.value.phase == "proxy"
+    assert "a.invalid" in str(caught.value)
+    status = wire[9:12]
+    assert caught.value.status == (int(status) if status in (b"407", b"500") else None)
 
 
 def test_proxy_that_closes(serve: Any) -> None:

@@ -14,7 +14,7 @@ from ._errors import ClientClosed
 from ._headers import HeadersInput
 from ._operation import Operation, Options
 from ._pool import Pool
-from ._proxy import ProxyChoice, choose_proxy
+from ._proxy import ProxyChoice, choose_proxy, is_tunnel
 from ._request import Request, check_fields, make_request
 from ._response import Response, ResponseHead, ResponseStream
 from ._scope import Scope
@@ -94,7 +94,9 @@ class Client(Scope):
             another. Only GET, HEAD and such are sent behind another request, and only to a
             server that has answered on this connection before.
         proxy: The URL of a proxy, or a callable that gives it for a URL, as
-            :func:`environment_proxy` does. None: no proxy.
+            :func:`environment_proxy` does: ``http:`` or ``https:``, or of SOCKS 5 ``socks5:`` or
+            ``socks5h:``, both of which have the proxy resolve names. Its user and password stand
+            in it. None: no proxy.
         expect_continue: Send the head of a request with a body first, with ``Expect:
             100-continue``, and the body when the server asks for it, or after so many seconds
             (many servers say nothing). A final response instead of that ends the request: the
@@ -357,7 +359,9 @@ class Client(Scope):
         else:
             target = parse_url(url)
             proxy = choose_proxy(options.proxy, target)
-            asked = proxy if target.scheme == "http" and upgrade is None else None
+            asked = proxy
+            if proxy is not None and is_tunnel(proxy, target, switching=upgrade is not None):
+                asked = None
             request = make_request(
                 method,
                 target,

@@ -6,7 +6,7 @@ Sans-I/O: definitions only::
     ├── HttpError                 .phase says how far the request had come
     │   ├── ConnectionFailed      no connection could be made; an OSError
     │   ├── TlsFailed             the handshake failed, .reason says why
-    │   ├── ProxyRefused          the proxy did not open the tunnel, .status says why
+    │   ├── ProxyRefused          the proxy does not connect, .status says why
     │   ├── ConnectionLost        it ended before the response was complete; an OSError
     │   ├── BadResponse           what came is no HTTP/1.1, or contradicts itself
     │   │   └── ResponseTooLarge  it exceeds a limit
@@ -95,15 +95,15 @@ class TlsFailed(HttpError):
 
 
 class ProxyRefused(HttpError):
-    """The proxy did not open the tunnel.
+    """The proxy does not connect to the server.
 
     Attributes:
-        status: What it answered.
+        status: What an HTTP proxy has answered, 407, say; None if it was no answer of HTTP.
     """
 
-    status: int
+    status: int | None
 
-    def __init__(self, message: str, *, status: int) -> None:
+    def __init__(self, message: str, *, status: int | None) -> None:
         super().__init__(message, phase="proxy")
         self.status = status
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 __all__ = ("Connector", "Opening")
 
 from collections.abc import Callable
+from errno import ECONNRESET
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import ae_core as ae
-from ae_handle import Handle, HandleError, TlsError
+import ae_socket
+from ae_handle import Handle, HandleError, TlsError, ask_proxy
 
 from ._errors import (
     ConnectionFailed,
@@ -18,8 +20,7 @@ from ._errors import (
     RequestTimedOut,
     TlsFailed,
 )
-from ._message import Head, ResponseReader
-from ._proxy import tunnel_request
+from ._proxy import tunnel_connector
 
 if TYPE_CHECKING:
     from ._url import Target
@@ -49,13 +50,13 @@ class Opening:
     """
 
     __slots__ = (
+        "_asking",
         "_connecting",
         "_connector",
         "_failed",
         "_handle",
         "_opened",
         "_proxy",
-        "_reader",
         "_target",
         "_timer",
         "_tls_context",
@@ -87,7 +88,7 @@ class Opening:
         self._user_agent = user_agent
         self._opened: Callable[[Handle], object] | None = opened
         self._failed: Callable[[HttpError], object] = failed
-        self._reader: ResponseReader | None = None
+        self._asking: ae.CondVar[None] | None = None
         self._handle: Handle | None = None
         self._connecting: ae.CondVar[Any] | None = None
         self.phase = "connect"
@@ -123,6 +124,9 @@ class Opening:
         if connecting is not None:
             connecting.cancel()
             connecting.on_ready(_close_stream)  # it may be there, and we have not looked yet
+        asking, self._asking = self._asking, None
+        if asking is not None:
+            asking.cancel()
         if self._handle is not None:
             self._handle.linger = 0
             self._handle.destroy()
@@ -172,41 +176,37 @@ class Opening:
             self._finish(handle)
             return
         self.phase = "proxy"
-        self._reader = ResponseReader()
-        self._reader.expect("CONNECT")
-        handle.on_read = self._tunnel_read
-        handle.on_eof = self._tunnel_closed
-        handle.push_write(tunnel_request(self._target, self._proxy, self._user_agent))
+        handle.on_error = _ask_tells  # the operation fails with it
+        connector = tunnel_connector(self._proxy, self._user_agent)
+        host = self._target.host.partition("%")[0]  # a zone has no meaning to the proxy
+        self._asking = ask_proxy(handle, connector, host, self._target.port)
+        self._asking.on_ready(self._asked)
 
-    def _tunnel_read(self, handle: Handle) -> None:
-        reader = self._reader
-        assert reader is not None
-        for event in reader.feed(handle.read_buffer.take()):
-            if isinstance(event, HttpError):
-                event.phase = "proxy"
-                self._fail(event)
-                return
-            if not isinstance(event, Head) or event.status == 100:
-                continue
-            if not reader.switched:
-                self._fail(
-                    ProxyRefused(
-                        f"the proxy did not open the tunnel: {event.status} {event.reason}",
-                        status=event.status,
-                    )
-                )
-                return
-            self._reader = None
-            if reader.rest:
-                # the server cannot have spoken before we have: it is not the server that speaks
-                self._fail(ProxyRefused("the proxy sent data into the tunnel", status=event.status))
-                return
-            handle.on_read = handle.on_eof = None
+    def _asked(self, asking: ae.CondVar[None]) -> None:
+        """The proxy has opened the tunnel, or not."""
+        handle = self._handle
+        if asking is not self._asking or handle is None:
+            return
+        self._asking = None
+        error = asking.error
+        if error is None and not handle.read_buffer:
+            handle.on_error = self._broken
             self._tunnelled(handle)
             return
-
-    def _tunnel_closed(self, handle: Handle) -> None:
-        self._fail(ConnectionFailed("the proxy closed the connection"))
+        failure: HttpError
+        if error is None:
+            # the server cannot have spoken before we have: it is not the server that speaks
+            where = self._target.authority
+            failure = ProxyRefused(f"the proxy sent data into the tunnel to {where}", status=None)
+        elif isinstance(error, ae_socket.ProxyRefused) and error.errno != ECONNRESET:
+            is_http = self._proxy is not None and self._proxy.scheme in ("http", "https")
+            failure = ProxyRefused(str(error.strerror), status=error.reply if is_http else None)
+        else:
+            text = getattr(error, "strerror", None) or str(error)
+            failure = ConnectionFailed(text, errno=getattr(error, "errno", None))
+            failure.phase = "proxy"
+        failure.__cause__ = error
+        self._fail(failure)
 
     def _tunnelled(self, handle: Handle) -> None:
         name = self._target.host
@@ -275,6 +275,10 @@ class Opening:
         failed = self._failed
         self.cancel()
         failed(error)
+
+
+def _ask_tells(handle: Handle, error: HandleError) -> None:
+    """Leave *error* to who awaits the proxy's answer."""
 
 
 def _close_stream(connecting: ae.CondVar[Any]) -> None:

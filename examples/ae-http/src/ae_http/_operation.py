@@ -21,7 +21,7 @@ from ._errors import (
     RequestTimedOut,
     ResponseTooLarge,
 )
-from ._proxy import ProxyChoice, choose_proxy
+from ._proxy import ProxyChoice, choose_proxy, is_tunnel
 from ._redirect import follow, is_redirect, public
 from ._request import Request, make_request
 from ._response import Response, ResponseHead, ResponseStream
@@ -355,7 +355,9 @@ class Operation:
             )
             if target.origin == request.target.origin:  # the user in a URL is for its origin, too
                 target = target._replace(credentials=request.target.credentials)
-            self.proxy = choose_proxy(options.proxy, target)
+            proxy = self.proxy = choose_proxy(options.proxy, target)
+            if proxy is not None and is_tunnel(proxy, target, switching=False):
+                proxy = None
             defaults = self._pool.defaults
             self.request = make_request(
                 method,
@@ -363,7 +365,7 @@ class Operation:
                 fields,
                 request.body if with_body else None,
                 defaults if target.origin == self._origin else public(defaults),
-                proxy=self.proxy if target.scheme == "http" else None,
+                proxy=proxy,
                 close=not self._pool.keeps,
                 expect=options.expect_continue,
                 cookies=self._pool.cookies,

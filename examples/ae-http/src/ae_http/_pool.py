@@ -11,6 +11,7 @@ import ae_core as ae
 
 from ._connection import Connection
 from ._errors import ClientClosed, HttpError
+from ._proxy import is_tunnel
 from ._request import IDEMPOTENT
 
 if TYPE_CHECKING:
@@ -221,7 +222,7 @@ class Pool:
             key: tuple[object, ...] = target.origin
             tunnel = False
         else:
-            tunnel = target.scheme == "https" or operation.switching
+            tunnel = is_tunnel(proxy, target, switching=operation.switching)
             through = (proxy.url, proxy.credentials or "")
             key = (*target.origin, *through) if tunnel else through
         host = self._hosts.get(key)

@@ -6,7 +6,7 @@ read as browsers read it, for that is what servers try theirs with.
 
 from __future__ import annotations
 
-__all__ = ("Target", "basic_credentials", "join", "parse_url")
+__all__ = ("Target", "basic_credentials", "join", "parse_proxy_url", "parse_url")
 
 import re
 from functools import lru_cache
@@ -18,6 +18,7 @@ from ae_socket import format_ipv4, format_ipv6, host_to_ascii, parse_ipv4, parse
 from ._errors import InvalidRequest
 
 _PORTS: Final = {"http": 80, "https": 443}
+_PROXY_PORTS: Final = {**_PORTS, "socks5": 1080, "socks5h": 1080}
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([^?#]*)(?:\?([^#]*))?(?:#.*)?")
 # Control characters, blanks, halves of surrogate pairs; a backslash, which some take for a slash
@@ -40,7 +41,7 @@ class Target(NamedTuple):
 
     Attributes:
         url: The whole, without user information and fragment; the host in its usual form.
-        scheme: ``http`` or ``https``.
+        scheme: ``http`` or ``https``; of a proxy ``socks5`` or ``socks5h``, too.
         host: The host, in the one form that is resolved, sent and verified: an address as it is
             usually written, without brackets; a name in ASCII and lower case.
         port: The port.
@@ -67,24 +68,34 @@ def parse_url(url: str) -> Target:
     Raises:
         InvalidRequest: If it is no absolute http or https URL. A password is not in the message.
     """
+    return _parse(url, _PORTS, "an http or https URL")
+
+
+@lru_cache(maxsize=64)
+def parse_proxy_url(url: str) -> Target:
+    """Take the URL of a proxy apart; raises what :func:`parse_url` does."""
+    return _parse(url, _PROXY_PORTS, "an http, https, socks5 or socks5h URL")
+
+
+def _parse(url: str, ports: dict[str, int], what: str) -> Target:
     if not isinstance(url, str):
         raise TypeError(f"expected a URL as a str, got {url!r}")
     if found := _FORBIDDEN.search(url):
         raise InvalidRequest(f"expected a URL without {found[0]!r}, got {_shown(url)}")
     match = _URL.fullmatch(url)
-    if match is None or match[1].lower() not in _PORTS:
-        raise InvalidRequest(f"expected an http or https URL, got {_shown(url)}")
+    if match is None or match[1].lower() not in ports:
+        raise InvalidRequest(f"expected {what}, got {_shown(url)}")
     scheme = match[1].lower()
     userinfo, _, location = match[2].rpartition("@")
     if not _USERINFO.fullmatch(userinfo):
         raise InvalidRequest(f"expected user:password before the @, got {_shown(url)}")
     host, name, digits = _host_and_port(location, url)
-    port = _PORTS[scheme]
+    port = ports[scheme]
     if digits:
         port = int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 6 else 0
         if not 0 < port < 65536:
             raise InvalidRequest(f"expected a port from 1 to 65535, got {_shown(url)}")
-    authority = name if port == _PORTS[scheme] else f"{name}:{port}"
+    authority = name if port == ports[scheme] else f"{name}:{port}"
     path = quote(match[3] or "/", safe=_SAFE)
     if match[4]:
         path += "?" + quote(match[4], safe=_SAFE)
