@@ -74,6 +74,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="fail where one of these backends would be skipped",
     )
     group.addoption(
+        "--require-programs",
+        metavar="A,B",
+        default=os.environ.get("REQUIRE_PROGRAMS", ""),
+        help="fail where a test would be skipped for a reason that begins with one of these; "
+        "else what REQUIRE_PROGRAMS in the environment says",
+    )
+    group.addoption(
         "--default-loop",
         metavar="ID",
         help="run every test on this loop, called as in the ids of tests, unless it brings its own",
@@ -98,6 +105,19 @@ def scale(request: pytest.FixtureRequest) -> int:
 def required(config: pytest.Config) -> set[str]:
     """Return the names given to ``--require-backends``."""
     return {name for name in config.getoption("--require-backends").split(",") if name}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[Any]:
+    """A real server that must be there is no reason to skip (``--require-programs``)."""
+    report = yield
+    if report.skipped and isinstance(report.longrepr, tuple):
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        wanted = item.config.getoption("--require-programs").split(",")
+        if reason.startswith(tuple(name for name in wanted if name)):
+            report.outcome = "failed"
+            report.longrepr = f"{reason}, and --require-programs wants it"
+    return report
 
 
 def pytest_configure(config: pytest.Config) -> None:
