@@ -1,4 +1,7 @@
-"""A whole program of asyncio in a guest loop: what it is used to, and what the host adds."""
+"""A whole program of asyncio in a guest loop: what it is used to, and what the host adds.
+
+Long because each situation stands by itself: a list of short cases over the same few fixtures.
+"""
 
 from __future__ import annotations
 
