@@ -1,18 +1,21 @@
 #!/usr/bin/env bash
-# pythons.sh [--sid DIR] [--free-threaded DIR] [PYTEST ARGUMENT ...]: runs the suite on every CPython that is to be had, and prints one
+# pythons.sh [--sid DIR] [--free-threaded DIR] [--only WORD] [PYTEST ARGUMENT ...]: runs the suite on every CPython that is to be had, and prints one
 # line for each: its version, what passed, failed and was skipped. The status is 1 if one of them failed.
 #
 #   found on the path, or under ~/.pyenv/versions: 3.11 and later
 #   --sid DIR              in DIR a root of Debian sid is made by debootstrap (as root; about 400 MB), and its Pythons are tried in there
+#                          3.14, 3.15 and the free-threaded ones, as far as sid has them
+#   --only WORD            nothing but those in whose name (sid-python3.14t) the word is found
 #   --free-threaded DIR    in DIR a free-threaded build is made of the sources that Debian sid has of python3.14
 set -uo pipefail
 
 here=$(cd "$(dirname "$0")/.." && pwd)
-sid="" free=""
+sid="" free="" only=""
 while [ $# -gt 0 ]; do
   case $1 in
     --sid) sid=$2; shift 2 ;;
     --free-threaded) free=$2; shift 2 ;;
+    --only) only=$2; shift 2 ;;
     *) break ;;
   esac
 done
@@ -27,6 +30,7 @@ paths=$(printf '%s\n' "$here"/packages/*/src "$here"/examples/*/src)
 try() { # NAME PYTHON [COMMAND THAT ENTERS ITS ROOT ...]
   local name=$1 python=$2 place=$work/$1 line status
   shift 2
+  [[ $name == *$only* ]] || return 0
   if ! "$@" "$python" -m venv "$place" >"$work/$name.log" 2>&1; then
     printf '%-18s cannot make an environment: %s\n' "$name" "$(tail -n 1 "$work/$name.log")"
     failed=1
@@ -63,6 +67,10 @@ if [ -n "$sid" ]; then
   if [ ! -x "$sid/usr/bin/python3" ]; then
     debootstrap --variant=minbase --include=python3,python3-venv,python3-dev,ca-certificates,gcc,libc6-dev,iproute2,openssl sid "$sid" ||
       { echo "sid: debootstrap failed"; exit 1; }
+    for package in python3.14-venv python3.14-nogil python3.15-venv python3.15-nogil pypy3-venv; do
+      chroot "$sid" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$package" >/dev/null 2>&1 ||
+        echo "sid does not have $package"
+    done
   fi
   # names and certificates are found as outside
   cp -L /etc/resolv.conf "$sid/etc/"
@@ -72,8 +80,9 @@ if [ -n "$sid" ]; then
   done
   mkdir -p "$sid$here" "$sid$work"
   mount --bind "$here" "$sid$here" && mount --bind "$work" "$sid$work" && mount -t proc proc "$sid/proc" && mount --rbind /dev "$sid/dev"
-  for python in "$sid"/usr/bin/python3.[0-9]*; do
+  for python in "$sid"/usr/bin/python3.[0-9]* "$sid"/usr/bin/pypy3; do
     case $python in *-config) continue ;; esac
+    [ -x "$python" ] || continue
     try "sid-${python##*/}" "/usr/bin/${python##*/}" chroot "$sid" env "HOME=/root" sh -c "cd '$here' && exec \"\$@\"" sh
   done
   umount -R "$sid/dev" "$sid/proc" "$sid$work" "$sid$here"

@@ -9,7 +9,7 @@ import math
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -39,7 +39,9 @@ def forger() -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forges from 127.0.0.2")
-def test_none_of_a_million_forged_replies_is_believed(forger: subprocess.Popen[str]) -> None:
+def test_none_of_a_million_forged_replies_is_believed(
+    forger: subprocess.Popen[str], record_property: Callable[[str, object], None]
+) -> None:
     assert forger.stdout is not None
     port = forger.stdout.readline().strip()
     # 0x20 is on, so that the forgery in other case is one.
@@ -78,6 +80,7 @@ def test_none_of_a_million_forged_replies_is_believed(forger: subprocess.Popen[s
     )
     assert answers == {"192.0.2.1": wanted}
     assert forged >= FORGED
+    record_property("cases", forged)
 
 
 # ------------------------------------------------------------- what a forger has to guess
@@ -88,7 +91,9 @@ def chi_square(counts: list[int]) -> float:
     return sum((count - expected) ** 2 / expected for count in counts)
 
 
-def test_identifiers_and_ports_are_random(server: NameServer, scale: int) -> None:
+def test_identifiers_and_ports_are_random(
+    server: NameServer, scale: int, record_property: Callable[[str, object], None]
+) -> None:
     """A false alarm is one of the bounds passed by chance: less than once in a million runs."""
     resolver = ae_dns.Resolver(servers=[server.endpoint], max_outstanding=64)
     idents: list[int] = []
@@ -111,6 +116,7 @@ def test_identifiers_and_ports_are_random(server: NameServer, scale: int) -> Non
         idents.append(int.from_bytes(query.wire[:2], "big"))
         ports.append(query.source[1])
     assert len(idents) >= wanted  # more if a busy machine lost some
+    record_property("cases", len(idents))
     for values, low, span in ((idents, 0, 65536), (sorted(set(ports)), 16384, 49152)):
         counts = Counter((value - low) * 16 // span for value in values)
         assert chi_square([counts[i] for i in range(16)]) < ONCE_IN_FIVE_MILLION_RUNS

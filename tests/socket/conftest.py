@@ -166,6 +166,8 @@ def scripted(monkeypatch: pytest.MonkeyPatch, *, windows: bool) -> Iterator[Netw
         network.module = SocketModule(network)
         monkeypatch.setattr(_connect, "socket", network.module)
         monkeypatch.setattr(_windows, "ACTIVE", windows)
+        if windows:
+            monkeypatch.setattr(_windows, "_select", network)
         yield network
         assert not network.open, "sockets left open"
 
@@ -192,9 +194,7 @@ def windows(unbound: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]
     """The same with everything that Windows does differently."""
     monkeypatch.setattr(_windows, "AF_UNIX", -1)
     monkeypatch.delattr(socket, "AF_UNIX", raising=False)
-    for network in scripted(monkeypatch, windows=True):
-        monkeypatch.setattr(_windows, "_select", network)
-        yield network
+    yield from scripted(monkeypatch, windows=True)
 
 
 class Accepted:

@@ -51,6 +51,13 @@ def mutation_scores() -> dict[str, Any]:
     return found
 
 
+def parts_of(totals: dict[str, Any]) -> str:
+    """Return what of the lines and of the branches runs, as words."""
+    lines = 100 * totals["covered_lines"] / totals["num_statements"]
+    branches = 100 * totals["covered_branches"] / totals["num_branches"]
+    return f"{lines:.2f} % of the lines, {branches:.2f} % of the branches"
+
+
 def measure(length: Length) -> Finding:
     where = ("tests/tls",) if length == "gate" else ()
     with tempfile.TemporaryDirectory() as place:
@@ -70,10 +77,9 @@ def measure(length: Length) -> Finding:
         report = Path(place, "report.json")
         subprocess.run([*coverage, "json", "-q", *own, "-o", str(report)], cwd=ROOT, check=True)
         totals = json.loads(report.read_text())["totals"]
-    lines = 100 * totals["covered_lines"] / totals["num_statements"]
     branches = 100 * totals["covered_branches"] / totals["num_branches"]
     last = tests.stdout.strip().splitlines()[-1:] or ["no output"]
-    figure = f"{lines:.2f} % of the lines, {branches:.2f} % of the branches ({last[0]})"
+    figure = f"{parts_of(totals)} ({last[0]})"
     good = tests.returncode == 0 and totals["missing_lines"] == 0 and branches >= 98
     if length == "nightly":
         scores = mutation_scores()

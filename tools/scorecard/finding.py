@@ -142,7 +142,7 @@ def suite(
     for key, bound in (most or {}).items():
         holds = holds and run.largest.get(key, float("inf")) <= bound
     holds = holds and run.counted.get("cases", 0.0) >= cases
-    options = [each for each in arguments if each.startswith("--")]
+    options = [each for each in arguments if each.startswith(("--", "-p"))]
     flaky = [
         name
         for name in (run.again if len(run.again) <= MOST_AGAIN else ())

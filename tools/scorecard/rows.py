@@ -85,13 +85,18 @@ ROWS = (
         5,
         "DNS spoofing",
         "0 of 1,000,000 forged replies believed",
-        by_tests("tests/dns/test_flood.py", "-k", "million"),
+        by_tests("tests/dns/test_flood.py", "-k", "million", cases=1_000_000),
     ),
     Row(
         6,
         "entropy of queries",
         "100,000 queries: identifiers, ports, chi-square",
-        by_tests("tests/dns/test_flood.py", "-k", "random or distinct", scale=25, least=2),
+        by_tests(
+            *("tests/dns/test_flood.py", "-k", "random or distinct"),
+            scale=25,
+            least=2,
+            cases=100_000,
+        ),
     ),
     Row(
         7,
@@ -103,7 +108,7 @@ ROWS = (
         8,
         "resolv.conf",
         "150 configurations as glibc has them",
-        by_tests("tests/dns/test_glibc.py", "tests/dns/test_config.py"),
+        by_tests("tests/dns/test_glibc.py", "tests/dns/test_config.py", cases=150),
     ),
     Row(
         9,
@@ -198,13 +203,7 @@ ROWS = (
         18,
         "resets and half-closes",
         "200 cases, one error each",
-        by_tests(
-            "tests",
-            "-k",
-            "reset or half or broken_pipe or hangs_up or linger",
-            least=200,
-            may_skip=True,
-        ),
+        by_tests("tests/integration/test_resets.py", cases=200),
     ),
     Row(
         19,
@@ -293,8 +292,10 @@ ROWS = (
         "Windows by emulation",
         "the socket suite passes on a scripted Winsock",
         by_tests(
-            "tests/socket/test_windows.py",
-            short="18 tests of what differs, not the whole suite",
+            *("tests/socket", "-ptools.winsock"),
+            least=500,
+            may_skip=True,
+            backend="loop",
         ),
     ),
     Row(34, "idle cost", "60 s without a wake-up on every backend", idle.measure, True),

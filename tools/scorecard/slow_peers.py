@@ -11,10 +11,14 @@ all the slow ones are there.
 
 from __future__ import annotations
 
+import contextlib
+import heapq
 import multiprocessing
 import os
 import random
 import resource
+import select
+import socket
 import time
 from multiprocessing.connection import Connection
 
@@ -58,36 +62,40 @@ def serve(pipe: Connection) -> None:
 
 
 def dribble(port: int, slow: int, seed: int, pipe: Connection) -> None:
-    """Be so many slow clients, in a process; tell when they are there, and their ends."""
-    import ae_core as ae
-    from ae_handle import Handle, HandleError
-    from ae_socket import tcp_connect
+    """Be so many slow clients, in a process; tell when they are there, and their ends.
 
+    Plain sockets and nothing else: what the clients cost must not be what the honest ones wait for.
+    """
     resource.setrlimit(resource.RLIMIT_NOFILE, (20_000, 20_000))
-    ae.use("loop")
-    ended: list[float] = []
     roll = random.Random(seed)
-
-    async def drip() -> None:
-        await ae.sleep(roll.uniform(0, COMING))
-        h = Handle(await tcp_connect("127.0.0.1", port))
-        begun = time.monotonic()
-        closed = h.push_read("line")
-        with ae.timer(0, lambda: h.push_write(b"x"), interval=DRIP):
-            try:
-                await closed
-            except HandleError:
-                ended.append(time.monotonic() - begun)
-        h.destroy()
-
-    async def all_of_them() -> None:
-        drips = [ae.spawn(drip()) for _ in range(slow)]
-        await ae.sleep(COMING + 0.5)
-        pipe.send(None)
-        for each in drips:
-            await each
-
-    ae.run(all_of_them())
+    begun = time.monotonic()
+    due: list[tuple[float, int]] = [(begun + roll.uniform(0, COMING), -n) for n in range(slow)]
+    heapq.heapify(due)
+    open_: dict[int, tuple[socket.socket, float]] = {}
+    ended: list[float] = []
+    told = False
+    with select.epoll() as ends:
+        while len(ended) < slow:
+            now = time.monotonic()
+            if not told and now > begun + COMING + 0.5:
+                told = True
+                pipe.send(None)
+            while due and due[0][0] <= now:
+                at, number = heapq.heappop(due)
+                if number <= 0:  # has still to come
+                    sock = socket.create_connection(("127.0.0.1", port))
+                    number = sock.fileno()
+                    open_[number] = (sock, time.monotonic())
+                    ends.register(number, select.EPOLLIN)
+                if number in open_:
+                    with contextlib.suppress(OSError):  # that is an end, and seen as one below
+                        open_[number][0].send(b"x", socket.MSG_DONTWAIT)
+                    heapq.heappush(due, (at + DRIP, number))
+            for fd, _ in ends.poll(0.01):
+                sock, since = open_.pop(fd)
+                ended.append(time.monotonic() - since)
+                ends.unregister(fd)
+                sock.close()
     pipe.send(ended)
 
 
