@@ -74,7 +74,7 @@ def test_each_of_four_loops_at_once_serves_its_own_and_calls_reach_the_main_one(
     threads = [threading.Thread(target=life, args=(n,)) for n in range(THREADS)]
     for each in threads:
         each.start()
-    all_there.recv(60)
+    all_there.recv(10)
     for each in threads:
         each.join()
     assert outcomes == [CLIENTS * LINES] * THREADS

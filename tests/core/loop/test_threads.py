@@ -15,6 +15,7 @@ import pytest
 
 import ae_core as ae
 from ae_core._base.wakeup import Wakeup
+from ae_core.abc import aside
 from ae_core.testing import Trace, binding
 
 
@@ -223,6 +224,24 @@ def test_it_reaches_the_main_threads_loop_from_anywhere(trace: Trace) -> None:
 
 
 @pytest.mark.usefixtures("unbound")
+def test_it_reaches_the_main_threads_loop_while_another_has_put_its_own_aside(
+    trace: Trace,
+) -> None:
+    ours = ae.detect()
+
+    def work() -> None:
+        with aside("loop"):
+            ae.call_threadsafe(trace, "called")
+            with binding("loop"):
+                assert ae.detect() is not ours
+        ae.call_threadsafe(trace, "called again")
+
+    assert in_thread(work) is None
+    trace.run_until(2)
+    assert trace == ["called", "called again"]
+    assert ae.detect() is ours
+
+
 def test_it_reaches_the_newest_loop_of_the_main_thread(trace: Trace) -> None:
     ae.use("loop")
     ae.detect()

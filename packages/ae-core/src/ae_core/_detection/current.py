@@ -194,14 +194,18 @@ def main_core() -> LoopState | None:
 
 
 def put_back(core: LoopState | None, main: LoopState | None) -> None:
-    """Make *core* this thread's, or leave it without one, and *main* the main thread's."""
+    """Make *core* this thread's, or leave it without one.
+
+    In the main thread *main* is its newest from now on; another thread has no say in that.
+    """
     global _main_core
     thread_slot().core = core
     if core is not None:
         thread_state.core = core
     elif existing_loop() is not None:
         del thread_state.core
-    _main_core = main
+    if in_main_thread():
+        _main_core = main
 
 
 # Found once the module is there, and then kept: asyncio's function, trio's thread-local object.
