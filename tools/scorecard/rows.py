@@ -203,7 +203,7 @@ ROWS = (
         18,
         "resets and half-closes",
         "200 cases, one error each",
-        by_tests("tests/integration/test_resets.py", cases=200),
+        by_tests("tests/integration/test_resets.py", scale=2, cases=200),
     ),
     Row(
         19,
