@@ -147,18 +147,18 @@ def main() -> int:
     options = parser.parse_args()
     length: Length = options.length or "full"
     os.chdir(ROOT)
-    record: dict[str, Any] = json.loads(JSON.read_text()) if JSON.exists() else {"rows": []}
-    kept = {row["number"]: row for row in record["rows"]}
     red = []
     flaky: list[str] = []
     for row in chosen(options.rows, length):
         found = measure(row, length)
         show(found)
-        kept[row.number] = found
         flaky += found["flaky"]
         if found["verdict"] != "green":
             red.append(row.number)
         if length != "gate":
+            # read now: others may have measured other rows meanwhile
+            record: dict[str, Any] = json.loads(JSON.read_text()) if JSON.exists() else {"rows": []}
+            kept = {each["number"]: each for each in (*record["rows"], found)}
             record = {"versions": versions(), "rows": [kept[n] for n in sorted(kept)]}
             JSON.write_text(json.dumps(record, indent=1) + "\n")
             PAGE.write_text(page(record))
