@@ -142,6 +142,25 @@ def test_finalizer_may_log_while_the_interpreter_ends(python: Any) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_finalizer_may_log_while_the_engine_is_being_imported(python: Any) -> None:
+    done = python(
+        "import sys\n"
+        "import ae_core as ae\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name.startswith('ae_core.logs.'):\n"
+        "            ae.log('error', 'early in %s', name, error=KeyError('why'))\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "ae.log('error', 'first')\n"
+    )
+    assert done.returncode == 0
+    lines = [line for line in done.stderr.splitlines() if "KeyError: 'why'" not in line]
+    assert len(lines) > 1
+    assert all("early in ae_core.logs." in line for line in lines[:-1])
+    assert lines[-1].endswith("error __main__: first")
+    assert done.stderr.count("KeyError: 'why'") == len(lines) - 1
+
+
 @given(st.text(alphabet=st.characters(codec="utf-8")), st.integers(1, 9))
 def test_every_line_of_any_text_has_time_and_mark(text: str, level: int) -> None:
     lines = logs.default_format(1.5, logs.ctx("a.b"), level, text).split("\n")

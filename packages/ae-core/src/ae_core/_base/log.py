@@ -204,10 +204,20 @@ def _load() -> Dispatch:
         # The first message of all comes from a finalizer while the interpreter shuts down, or
         # is about there being no descriptors left.
         return last_words
+    dispatch: Dispatch | None = getattr(logs, "_dispatch", None)
+    if dispatch is None:
+        return _keep  # a finalizer, or a signal handler, logs while the engine is being imported
     _logs = logs
-    dispatch: Dispatch = logs._dispatch
     _dispatch = dispatch
+    while _early:
+        dispatch(*_early.pop(0))
     return dispatch
+
+
+def _keep(*message: Any) -> bool:
+    """Keep *message* until the engine is there."""
+    _early.append(message)
+    return True
 
 
 def last_words(context: object, level: int, message: object, *_: object) -> bool:
@@ -224,5 +234,6 @@ def last_words(context: object, level: int, message: object, *_: object) -> bool
 
 _logs: ModuleType | None = None
 _dispatch: Dispatch | None = None
+_early: list[tuple[Any, ...]] = []  # messages that came while the engine was being imported
 
 log.__module__ = logger.__module__ = Logger.__module__ = "ae_core"
