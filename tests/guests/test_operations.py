@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -80,6 +82,50 @@ def test_cancelling_is_a_request_that_the_task_cleans_up_after(host: Any, trace:
         operation.recv()
     assert operation.cancelled
     assert trace == ["cleaned up"]
+
+
+def test_the_cancellation_of_its_last_awaiter_cancels_the_task(host: Any, trace: Any) -> None:
+    async def patient() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            trace("cleaned up")
+
+    async def main(operation: ae.CondVar[None]) -> str:
+        try:
+            async with ae.timeout(0.01):
+                await operation
+        except TimeoutError:
+            return "in time"
+        return "never"
+
+    operation = start_asyncio(patient())
+    assert "patient, pending>" in repr(operation)
+    assert ae.spawn(main(operation)).recv() == "in time"
+    with pytest.raises(ae.CancelledError):
+        operation.recv()
+    assert trace == ["cleaned up"]
+
+    shielded = start_asyncio(double(2))
+    assert ae.spawn(main(ae.shield(shielded))).recv() in ("in time", "never")
+    assert shielded.recv() == 4
+
+
+def test_an_exit_of_the_program_leaves_by_the_loop_and_all_others_go_on(
+    host: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def leaving() -> None:
+        asyncio.get_running_loop().call_soon(seen.append, "after it")
+        sys.exit(4)
+
+    seen: list[str] = []
+    other = start_asyncio(double(4))
+    with pytest.raises(SystemExit):
+        start_asyncio(leaving()).recv()
+    assert other.recv() == 8  # the program may catch it and go on
+    assert seen == ["after it"]
+    gc.collect()
+    assert capfd.readouterr().err == ""
 
 
 def test_what_an_operation_leaves_behind_is_cancelled(

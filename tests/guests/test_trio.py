@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -41,6 +42,38 @@ def test_the_error_of_the_main_function_is_the_operations(host: Any) -> None:
 
     with pytest.raises(LookupError, match="trio"):
         start_trio(main).recv()
+
+
+def test_the_cancellation_of_its_last_awaiter_cancels_the_run(host: Any, trace: Any) -> None:
+    async def patient() -> None:
+        try:
+            await trio.sleep(60)
+        finally:
+            trace("cleaned up")
+
+    async def main(run: ae.CondVar[None]) -> None:
+        async with ae.timeout(0.01):
+            await run
+
+    run = start_trio(patient)
+    assert "patient, pending>" in repr(run)
+    with pytest.raises(TimeoutError):
+        ae.spawn(main(run)).recv()
+    with pytest.raises(ae.CancelledError):
+        run.recv()
+    assert trace == ["cleaned up"]
+
+
+def test_an_exit_of_the_program_leaves_by_the_loop_and_is_not_logged(
+    host: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def leaving() -> None:
+        sys.exit(4)
+
+    with pytest.raises(SystemExit):
+        start_trio(leaving).recv()
+    gc.collect()
+    assert capfd.readouterr().err == ""
 
 
 def test_generators_are_finalized_by_trio_inside_and_by_the_host_outside(

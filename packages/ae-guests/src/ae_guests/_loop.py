@@ -337,6 +337,7 @@ class GuestLoop(_Base):  # type: ignore[misc]
         outer = self._enter()
         probe = ae.timer(0, self._serve)
         self._wanted = False
+        stopped: bool | None = None
         try:
             stopped = self._make_turns()
         finally:
@@ -344,6 +345,8 @@ class GuestLoop(_Base):  # type: ignore[misc]
             _serving.pop()
             probe.cancel()
             self._leave(outer)
+            if stopped is None:  # KeyboardInterrupt or SystemExit: the host may go on all the same
+                self._ask()
         if self._leaving:
             if not self._depth:
                 self._clean_up()

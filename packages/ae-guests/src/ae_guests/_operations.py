@@ -35,7 +35,9 @@ class Operation(ae.CondVar[T]):
 
     __slots__ = ("_task",)
 
-    _task: asyncio.Task[T]
+    def __init__(self, task: asyncio.Task[T]) -> None:
+        super().__init__(cancel=task.cancel, describe=functools.partial(_describe, task))
+        self._task = task
 
     def cancel(self) -> None:
         """Ask the task to stop; ``ready`` and ``cancelled`` become true when it has cleaned up."""
@@ -55,6 +57,13 @@ class Operation(ae.CondVar[T]):
             self.send(task.result())
         else:
             self.throw(error)
+            if isinstance(error, (KeyboardInterrupt, SystemExit)):
+                _ = self.error  # looked at: it has left by the host's loop, and need not be logged
+
+
+def _describe(task: asyncio.Task[Any]) -> str:
+    coroutine = task.get_coro()
+    return f"asyncio task {getattr(coroutine, '__qualname__', coroutine)}"
 
 
 class _Guest:
@@ -66,9 +75,9 @@ class _Guest:
         self.loop._begin(self._stopped)
 
     def start(self, coroutine: Coroutine[Any, Any, T]) -> Operation[T]:
-        operation: Operation[T] = Operation()
+        task = self.loop.create_task(coroutine)
+        operation = Operation(task)
         self.operations.add(operation)
-        operation._task = task = self.loop.create_task(coroutine)
         task.add_done_callback(functools.partial(self._ended, operation))
         return operation
 
@@ -101,7 +110,7 @@ def start_asyncio(coroutine: Coroutine[Any, Any, T], *, debug: bool | None = Non
 
     Returns:
         An operation: its value is the coroutine's, its error the coroutine's, and ``cancel()``
-        cancels the task. It need not be held.
+        cancels the task, as the cancellation of its last awaiter does. It need not be held.
 
     Raises:
         TypeError: If *coroutine* is no coroutine object.

@@ -43,8 +43,9 @@ class _Run(ae.CondVar[T]):
     _guard: Any
     _end_watcher: Any
 
-    def __init__(self, host: ae.abc.Backend) -> None:
-        super().__init__()
+    def __init__(self, host: ae.abc.Backend, function: Callable[..., object]) -> None:
+        name = getattr(function, "__qualname__", function)
+        super().__init__(cancel=_ended, describe=f"trio run of {name}".__str__)
         self._host = host
         self._calls: deque[Callable[[], object]] = deque()
         self._hooks: Any = None  # trio's, for asynchronous generators
@@ -68,6 +69,9 @@ class _Run(ae.CondVar[T]):
         error = getattr(outcome, "error", None)
         if error is not None:
             self.throw(error)
+            if isinstance(error, (KeyboardInterrupt, SystemExit)):
+                _ = self.error  # looked at: it leaves by the host's loop
+                ae.report_error(error)
         elif outcome.value is _CANCELLED:
             super().cancel()
         else:
@@ -159,13 +163,18 @@ class _Run(ae.CondVar[T]):
 _CANCELLED: Any = object()
 
 
+def _ended() -> None:
+    """Do nothing: the run has ended when its operation becomes cancelled."""
+
+
 def start_trio(function: Callable[..., Awaitable[T]], *args: Any) -> ae.CondVar[T]:
     """Run ``function(*args)`` as trio's main task, as a guest of the loop that serves this thread.
 
     trio waits for I/O in a thread of its own and does everything else in turns of the host.
 
     Returns:
-        An operation: its value is the function's, and ``cancel()`` cancels it.
+        An operation: its value is the function's, and ``cancel()`` cancels it, as the
+        cancellation of its last awaiter does.
 
     Raises:
         RuntimeError: If trio runs in this thread already.
@@ -176,7 +185,7 @@ def start_trio(function: Callable[..., Awaitable[T]], *args: Any) -> ae.CondVar[
     backend: Any = ae.detect()
     if backend.name == "trio":
         raise RuntimeError("trio runs in this thread: await the function, or use a nursery")
-    run: _Run[T] = _Run(backend)
+    run: _Run[T] = _Run(backend, function)
     scope = trio.CancelScope()
 
     async def main() -> Any:
