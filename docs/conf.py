@@ -13,6 +13,7 @@ from typing import Any
 
 from sphinx import addnodes
 from sphinx.ext.napoleon import Config, GoogleDocstring
+from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.nodes import find_pending_xref_condition
 
 HERE = Path(__file__).parent
@@ -86,10 +87,12 @@ def write_reference(app: Any) -> None:
     for name in names:
         text = f"{name}\n{'=' * len(name)}\n\n.. automodule:: {name}\n   :members:\n"
         # autodoc finds what is said of a constant only in the file that it reads
-        data = [each for each in public_names.exports(name) if each.is_data and each.doc]
-        for each in data:
-            said = "".join(f"   {line}\n" for line in each.doc.splitlines())
-            text += f"\n.. py:data:: {each.path}\n\n{said}"
+        found = {each for _, each in ModuleAnalyzer.for_module(name).find_attr_docs()}
+        for each in public_names.exports(name):
+            short = each.path.rpartition(".")[2]
+            if each.is_data and each.doc and short not in found:
+                said = "".join(f"   {line}\n" for line in each.doc.splitlines())
+                text += f"\n.. py:data:: {short}\n\n{said}"
         page = folder / f"{name}.rst"
         if not page.exists() or page.read_text("utf-8") != text:
             page.write_text(text, "utf-8")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ae_http import Headers, InvalidRequest, RedirectRefused, environment_proxy
-from ae_http._proxy import choose_proxy, tunnel_request
+from ae_http._proxy import choose_proxy
 from ae_http._redirect import follow, is_redirect
 from ae_http._request import make_request
 from ae_http._url import join, parse_url
@@ -303,14 +303,6 @@ def test_request_through_a_proxy_has_the_whole_url() -> None:
     )
 
 
-def test_tunnel_request() -> None:
-    proxy = parse_url("http://u:p@proxy:3128")
-    assert tunnel_request(parse_url("https://[::1]/x"), proxy, "me") == (
-        b"CONNECT [::1]:443 HTTP/1.1\r\nHost: [::1]:443\r\nUser-Agent: me\r\n"
-        b"Proxy-Authorization: Basic dTpw\r\n\r\n"
-    )
-
-
 def test_choice_of_a_proxy() -> None:
     target = parse_url("http://a/b")
     assert choose_proxy(None, target) is None
@@ -321,8 +313,11 @@ def test_choice_of_a_proxy() -> None:
     asked: list[str] = []
     assert choose_proxy(asked.append, target) is None
     assert asked == ["http://a/b"]
+    chosen = choose_proxy("socks5h://p", target)
+    assert chosen is not None
+    assert chosen.port == 1080
     with pytest.raises(InvalidRequest, match="proxy"):
-        choose_proxy("socks5://p:1", target)
+        choose_proxy("socks4://p:1", target)
 
 
 @pytest.mark.parametrize(
