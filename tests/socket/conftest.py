@@ -174,7 +174,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, *, windows: bool) -> Iterator[Netw
 
 @pytest.fixture
 def network(unbound: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
-    yield from scripted(monkeypatch, windows=False)
+    yield from scripted(monkeypatch, windows=_windows.ACTIVE)
 
 
 @pytest.fixture
@@ -184,7 +184,7 @@ def networks(unbound: None) -> Callable[[], Any]:
     @contextmanager
     def network() -> Iterator[Network]:
         with pytest.MonkeyPatch.context() as monkeypatch:
-            yield from scripted(monkeypatch, windows=False)
+            yield from scripted(monkeypatch, windows=_windows.ACTIVE)
 
     return network
 

@@ -124,6 +124,7 @@ def test_v4_mapped_text_connects_by_ipv4(peer: Peer) -> None:
 
 
 @pytest.mark.linux
+@pytest.mark.unix_sockets
 @pytest.mark.parametrize("abstract", [False, True])
 def test_unix_peer_is_shown_as_its_path(tmp_path: Path, abstract: bool) -> None:
     path = f"\0ae-socket-{os.getpid()}" if abstract else str(tmp_path / "s")

@@ -205,6 +205,7 @@ def test_on_prepare_sees_the_real_address_before_the_socket_listens() -> None:
 
 
 @pytest.mark.linux
+@pytest.mark.unix_sockets
 def test_what_on_prepare_raises_ends_the_call_and_leaves_nothing_open(tmp_path: Path) -> None:
     def on_prepare(sock: socket.socket, host: str, port: int | str) -> None:
         raise LookupError(f"no luck with {port}")
@@ -314,6 +315,7 @@ def test_unix_peer_has_no_port(tmp_path: Path, accepted: Any) -> None:
 
 
 @pytest.mark.linux
+@pytest.mark.unix_sockets
 def test_abstract_name_leaves_no_file(accepted: Any) -> None:
     name = f"\0ae-socket-server-{os.getpid()}"
     with tcp_server("unix/", name, accepted) as server:
@@ -391,6 +393,7 @@ def test_files_of_other_kinds_are_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.linux
+@pytest.mark.unix_sockets
 def test_forked_child_does_not_take_the_file_away(tmp_path: Path) -> None:
     path = tmp_path / "s"
     bound = Bound(socket.socket(socket.AF_UNIX), (str(path), 0, 0))

@@ -217,7 +217,7 @@ ROWS = (
         20,
         "host names",
         "250 names: 0 falsely accepted, 0 falsely refused",
-        by_tests("tests/tls/test_names.py", least=250),
+        by_tests("tests/tls/test_names.py", cases=250),
     ),
     Row(
         21,
