@@ -38,7 +38,11 @@ if TYPE_CHECKING:
 
 else:  # the C modules themselves
     from _contextvars import Context
-    from _functools import partial
+
+    try:
+        from _functools import partial
+    except ImportError:  # PyPy has it in functools
+        from functools import partial
 
     class Loop: ...
 
