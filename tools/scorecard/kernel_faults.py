@@ -141,7 +141,7 @@ def _counts(program: Path, backend: str) -> dict[str, int]:
     """Return how often *program* makes each of the system calls."""
     status, output = _run(program, backend, "-e", "trace=" + ",".join(FAULTS))
     if status:
-        raise RuntimeError(f"{program.stem} does not run: {output[-300:]}")
+        raise RuntimeError(f"{program.stem} does not run: {output[-3000:]}")
     text = program.with_suffix(".trace").read_text()
     return {call: len(re.findall(rf"\b{call}\(", text)) for call in FAULTS}
 
