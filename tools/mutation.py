@@ -119,6 +119,8 @@ def ask_tests(package: str, place: Path) -> Asked:
     settings, data = place / "coveragerc", place / "lines.json"
     report = place / "report.xml"
     text = SETTINGS.format(place=place, packages=package)
+    # isolated children of tests import the package from where it is installed
+    text += f"[paths]\nsource =\n    {place}/packages\n    */packages\n"
     settings.write_text(text.replace("[run]", "[run]\ndynamic_context = test_function"))
     coverage = [sys.executable, "-m", "coverage"]
     subprocess.run(

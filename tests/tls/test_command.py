@@ -431,6 +431,15 @@ def test_a_client_certificate_is_shown(
     assert "client.example.org" in shown[0]
 
 
+@pytest.mark.parametrize("seconds", ["0", "-1", "1e9", "nan"])
+def test_a_time_out_that_is_none_is_refused(
+    seconds: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["127.0.0.1:1", f"--timeout={seconds}"])
+    assert f"expected seconds above 0, got '{seconds}'" in capsys.readouterr().err
+
+
 def test_a_server_that_keeps_silent_costs_the_timeout(
     serve: Serve, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -321,6 +322,16 @@ def test_environment_names_the_cas(
     monkeypatch.setenv("AE_CA_FILE", str(files / "empty.pem"))
     with pytest.raises(ValueError, match=r"empty\.pem"):
         Context()
+
+
+def test_a_python_that_ignores_its_environment_takes_no_cas_from_it(
+    files: Path, server: Context, refusal: Refusal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AE_CA_FILE", str(files / "ca.pem"))
+    monkeypatch.setattr("sys.flags", SimpleNamespace(ignore_environment=1))
+    context = Context()
+    monkeypatch.undo()
+    assert refusal(context, server).reason == "untrusted"
 
 
 def test_an_empty_trust_store_is_an_error_before_anything_is_sent(

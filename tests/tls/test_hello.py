@@ -105,6 +105,14 @@ def test_a_hello_may_be_cut_into_records_and_packets_anywhere(
     assert (reader.name, reader.wire + reader.rest) == (HOST.encode(), wire[:at])
 
 
+def test_an_extension_that_is_longer_than_the_hello_makes_it_unreadable() -> None:
+    hello = with_extensions((0, sni(HOST.encode())))
+    assert read(hello).name == HOST.encode()
+    at = hello.index(b"\x00\x00" + len(sni(HOST.encode())).to_bytes(2, "big"))
+    longer = hello[: at + 3] + bytes((hello[at + 3] + 1,)) + hello[at + 4 :]
+    assert not read(longer).readable
+
+
 def test_a_long_hello_is_read_and_one_longer_than_any_can_be_is_not() -> None:
     protocols = [f"{number:0255}" for number in range(250)]
     hello = hello_of(OTHER, alpn=protocols)

@@ -232,6 +232,13 @@ def test_other_kinds_of_names_match_nothing(ca: CertificateAuthority, refusal: R
     assert (error.reason, "no such name" in str(error)) == ("wrong-name", True)
 
 
+def test_a_network_is_no_address(ca: CertificateAuthority, refusal: Refusal) -> None:
+    network = x509.IPAddress(ipaddress.ip_network("127.0.0.0/8"))
+    leaf = ca.issue(network)
+    client, server = Context(ca_cert=ca.cert), Context(cert=leaf.chain, key=leaf.key)
+    assert refusal(client, server, "127.0.0.1").reason == "wrong-name"
+
+
 def srv(text: str, tag: int = 0x16) -> x509.OtherName:
     """Make an SRV-ID: an IA5String in an otherName (RFC 4985 2)."""
     value = text.encode()

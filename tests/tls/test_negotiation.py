@@ -226,6 +226,13 @@ def test_a_failing_server_names_function_ends_the_handshake_only(
     error = refusal(client, server, by="accept")
     assert isinstance(error.__cause__, LookupError)
 
+    def refusing(name: str | None) -> Context:
+        raise TlsError("not today", reason="closed")
+
+    server = Context(cert=leaf.chain, key=leaf.key, server_names=refusing)
+    error = refusal(client, server, by="accept")
+    assert (str(error), error.reason) == ("not today", "closed")
+
     def wrong(name: str | None) -> Any:
         return "a string"
 
