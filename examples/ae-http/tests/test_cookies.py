@@ -11,7 +11,7 @@ import pytest
 
 import ae_core as ae
 from ae_handle import Handle
-from ae_http import Client, InvalidRequest
+from ae_http import Client, InvalidRequest, RedirectRefused
 
 Run = Callable[[Any], Any]
 
@@ -149,3 +149,41 @@ def test_a_cookie_that_cannot_be_sent_is_refused_at_once(serve: Any, reply: Any)
         with pytest.raises(InvalidRequest):
             client.get(server.url)
     assert len(server.requests) == 1
+
+
+class _Broken(CookieJar):
+    """A jar whose storage fails: when it is asked for the second time, or told."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__()
+        self._where = where
+        self._asked = 0
+
+    def add_cookie_header(self, request: Any) -> None:
+        self._asked += 1
+        if self._where == "asked" and self._asked == 2:
+            raise OSError("the disk is full")
+
+    def extract_cookies(self, response: Any, request: Any) -> None:
+        if self._where == "told":
+            raise OSError("the disk is full")
+
+
+def test_a_jar_that_raises_at_a_redirect_fails_the_request(serve: Any, reply: Any) -> None:
+    server = serve(reply(b"", "Location: /x", status="302 x"))
+    with Client(cookies=_Broken("asked"), timeout=20) as client:
+        with pytest.raises(RedirectRefused, match="the disk is full") as caught:
+            client.get(server.url).recv()
+    assert isinstance(caught.value.__cause__, OSError)
+    assert len(server.requests) == 1
+
+
+def test_what_a_jar_raises_that_is_told_is_reported_and_the_response_comes(
+    serve: Any, reply: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[BaseException] = []
+    monkeypatch.setattr(ae, "exception_hook", lambda error, watcher: seen.append(error))
+    server = serve(reply(b"x", "Set-Cookie: a=b"))
+    with Client(cookies=_Broken("told"), timeout=20) as client:
+        assert client.get(server.url).recv().body == b"x"
+    assert [str(error) for error in seen] == ["the disk is full"]

@@ -136,6 +136,25 @@ def test_callable_chooses_the_proxy_anew_for_a_redirect(serve: Any, reply: Any) 
     assert server.requests[0].startswith(b"GET /x HTTP/1.1")
 
 
+@pytest.mark.parametrize("chosen", [ZeroDivisionError(), 5, "nonsense", "socks4://x"])
+def test_what_cannot_choose_a_proxy_for_a_redirect_fails_the_request(
+    serve: Any, reply: Any, chosen: Any
+) -> None:
+    server = serve(reply(b"", "Location: /x", status="302 x"))
+
+    def choose(url: str) -> Any:
+        if not url.endswith("/x"):
+            return None
+        if isinstance(chosen, Exception):
+            raise chosen
+        return chosen
+
+    with Client(proxy=choose, timeout=20) as client:
+        with pytest.raises(ae_http.RedirectRefused, match="cannot be followed"):
+            client.get(server.url).recv()
+    assert len(server.requests) == 1
+
+
 # ---------------------------------------------------------------------- redirects
 
 

@@ -204,7 +204,8 @@ class Client(Scope):
             on_data: Called with each piece of the body, which is then not collected.
 
         Returns:
-            A condition variable. ``cancel()`` closes the connection, and only that one.
+            A condition variable. ``cancel()``, or the last task that awaits it being cancelled,
+            closes the connection, and only that one.
 
         **When**: it becomes ready, and the callbacks are called, from the loop, never inside this
         call. When it is ready, the connection is free for the next request.

@@ -27,6 +27,8 @@ from ._request import Request, make_request
 from ._response import Response, ResponseHead, ResponseStream
 
 if TYPE_CHECKING:
+    from http.cookiejar import CookieJar
+
     from ae_handle import Handle
 
     from ._connection import Connection
@@ -38,8 +40,8 @@ if TYPE_CHECKING:
 # Theory of operation
 # -------------------
 # An operation lives until it is done, whoever forgets it: it is pending, so the loop holds it. It
-# ends by `_finish` or `_fail`, once. Its condition variable may be cancelled at any time; then its
-# connection is given up, and nobody hears of it again.
+# ends by `_finish` or `_fail`, once. Its condition variable may be cancelled at any time, also by
+# its last awaiter's being cancelled; then its connection is given up, and nobody hears of it again.
 #
 # A stream is an interest: the operation does not hold it, and ends when it is forgotten. Pieces
 # that were not taken wait here, still packed; with more than `_HIGH` octets the connection is told
@@ -126,6 +128,7 @@ class Operation:
         "_size",
         "_timer",
         "_unpacked",
+        "_untaken",
         "_waiting",
         "condvar",
         "connection",
@@ -162,7 +165,11 @@ class Operation:
         self._ended = False  # the body is complete
         self._error: HttpError | None = None
         self._waiting: ae.CondVar[bytes] | None = None
-        self.condvar: ae.CondVar[Any] | None = ae.CondVar(self._settled)
+        self._untaken = b""  # a piece that comes before the others
+        self.condvar: ae.CondVar[Any] | None = ae.CondVar(
+            cancel=self._cancelled,
+            untaken=None if options.mode == "whole" else _close_untaken,
+        )
         timeout = options.timeout
         self._timer = None if timeout is None else ae.timer(timeout, self._timed_out)
         self._mark = ae.pending(self)  # the loop keeps us until we have ended
@@ -182,7 +189,7 @@ class Operation:
         """The response has begun."""
         options = self._options
         if self._pool.cookies is not None:
-            take_cookies(self._pool.cookies, self.request.target, head.headers)
+            self._take_cookies(self._pool.cookies, head.headers)
         if options.max_redirects and is_redirect(head.status, head.headers):
             self._redirect = head
             self._size = 0
@@ -219,6 +226,13 @@ class Operation:
                     phase="body",
                 )
             )
+
+    def _take_cookies(self, jar: CookieJar, headers: Headers) -> None:
+        """Tell the program's jar; what it raises goes where the exceptions of callbacks go."""
+        try:
+            take_cookies(jar, self.request.target, headers)
+        except BaseException as error:
+            ae.report_error(error)
 
     def got_data(self, data: bytes) -> None:
         """A piece of the body has come."""
@@ -376,6 +390,13 @@ class Operation:
         except HttpError as error:
             self._fail(error)
             return
+        except BaseException as error:  # of the program's: what chooses the proxy, or its cookies
+            failure = RedirectRefused(f"a redirect that cannot be followed: {error!r}")
+            failure.__cause__ = error
+            self._fail(failure)
+            if not isinstance(error, Exception):
+                raise
+            return
         self._pool.acquire(self)
 
     # ------------------------------------------------------------------ the stream
@@ -384,18 +405,21 @@ class Operation:
         """See ``ResponseStream.read``."""
         if self._waiting is not None and not self._waiting.ready:
             raise RuntimeError("the piece asked for before is not there yet")
-        waiting: ae.CondVar[bytes] = ae.CondVar()
+        waiting: ae.CondVar[bytes] = ae.CondVar(cancel=self._wait_no_more, untaken=self._put_back)
         self._waiting = waiting
         ae.postpone(self._serve)
         return waiting
+
+    def _wait_no_more(self) -> None:
+        self._waiting = None
+
+    def _put_back(self, piece: bytes) -> None:
+        self._untaken = piece + self._untaken
 
     def _serve(self) -> None:
         """Give a piece to who waits for it, if there is one."""
         waiting = self._waiting
         if waiting is None:
-            return
-        if waiting.ready:  # cancelled
-            self._waiting = None
             return
         try:
             piece = self._next()
@@ -416,7 +440,9 @@ class Operation:
     def _next(self) -> bytes:
         """Return the next piece, unpacked; b"" if there is none."""
         decoder = self._decoder
-        if decoder is None:
+        if self._untaken:
+            piece, self._untaken = self._untaken, b""
+        elif decoder is None:
             piece = self._pop() if self._pieces else b""
         else:
             while not (piece := decoder.read()) and self._pieces:
@@ -451,6 +477,7 @@ class Operation:
         """See ``ResponseStream.cancel``."""
         waiting, self._waiting = self._waiting, None
         self._pieces.clear()
+        self._untaken = b""
         self._decoder = None
         if not self._done:
             self._give_up(HttpError("the stream was cancelled", phase="body"))
@@ -495,10 +522,9 @@ class Operation:
         elif self.host is not None and self in self.host.waiting:
             self.host.waiting.remove(self)
 
-    def _settled(self, condvar: ae.CondVar[Any]) -> None:
-        if condvar.cancelled:
-            self._quit()
-            self._drop_connection()
+    def _cancelled(self) -> None:
+        self._quit()
+        self._drop_connection()
 
     def _timed_out(self) -> None:
         self._give_up(
@@ -513,6 +539,14 @@ class Operation:
             callback(argument)
         except BaseException as error:
             ae.report_error(error)
+
+
+def _close_untaken(value: ResponseStream | tuple[Response, Handle | None]) -> None:
+    """Close what was delivered to an awaiter that was cancelled before it had it."""
+    if isinstance(value, ResponseStream):
+        value.cancel()
+    elif value[1] is not None:
+        value[1].destroy()
 
 
 def _too_large(what: str, limit: int) -> ResponseTooLarge:
