@@ -23,6 +23,7 @@ from ae_redis import (
     ReplyError,
     Subscription,
 )
+from ae_redis._subscriber import Subscriber
 from ae_redis.testing import FakeServer
 
 Make = Callable[..., Redis]
@@ -239,6 +240,61 @@ def test_a_cancelled_request_leaves_the_message_to_the_next(
     subscription.confirmed().recv()
     scripted.publish(b"1")
     assert second.recv().data == b"1"
+
+
+def test_who_is_cancelled_while_waiting_loses_no_message(
+    scripted: Scripted, subscribe: Subscribe
+) -> None:
+    subscription = subscribe()
+
+    async def limited(seconds: float | None) -> bytes:
+        async with ae.timeout(seconds):
+            return (await subscription.next()).data
+
+    async def main() -> list[bytes]:
+        await subscription.confirmed()
+        for _ in range(2):
+            with pytest.raises(TimeoutError):
+                await limited(0.01)
+        scripted.publish(b"1", b"2")
+        return [await limited(None), await limited(None)]
+
+    assert ae.run(main()) == [b"1", b"2"]
+
+
+def test_a_message_that_was_delivered_and_not_taken_goes_to_the_next(
+    scripted: Scripted, subscribe: Subscribe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subscription = subscribe()
+    task = ae.spawn(_next(subscription))
+    original = Subscriber._serve
+
+    def serve(subscriber: Subscriber) -> None:
+        waiting = [*subscriber.readers]
+        original(subscriber)
+        if any(each.ready for each in waiting):  # and its awaiter does not have it yet
+            task.cancel()
+
+    monkeypatch.setattr(Subscriber, "_serve", serve)
+    subscription.confirmed().recv()
+    scripted.publish(b"1", b"2")
+    with pytest.raises(ae.CancelledError):
+        task.recv()
+    assert [subscription.next().recv().data for _ in range(2)] == [b"1", b"2"]
+
+
+async def _next(subscription: Subscription) -> Message:
+    return await subscription.next()
+
+
+def test_who_waits_no_more_does_not_keep_it_alive(scripted: Scripted, fake: FakeServer) -> None:
+    subscription = Redis(fake.url).subscribe("a")
+    subscription.confirmed().recv()
+    for waiting in (subscription.next(), subscription.add("b")):
+        waiting.cancel()
+    del subscription, waiting
+    gc.collect()
+    until(lambda: not fake.clients)
 
 
 def test_a_channel_that_is_not_wanted_any_more_is_dropped(

@@ -411,12 +411,24 @@ class Events:
         client._session.readers.append(ref(self))
 
     def next(self) -> ae.CondVar[Event]:
-        """Return a condition variable for the next event; it fails when there will be none."""
-        condvar: ae.CondVar[Event] = ae.CondVar()
+        """Return a condition variable for the next event; it fails when there will be none.
+
+        Who is cancelled while waiting loses no event.
+        """
+        condvar: ae.CondVar[Event] = ae.CondVar(cancel=self._forget, untaken=self._put_back)
         self._waiting.append(condvar)
         if self._events or self.client._session.closed:
             ae.postpone(self._serve)
         return condvar
+
+    def _forget(self) -> None:
+        """Somebody does not wait any more."""
+        self._waiting = deque(each for each in self._waiting if not each.ready)
+
+    def _put_back(self, event: Event) -> None:
+        """It was delivered to who was cancelled before they had it."""
+        self._events.appendleft(event)
+        self._serve()
 
     def _put(self, event: Event) -> None:
         self._events.append(event)

@@ -145,7 +145,10 @@ class Connection:
             return
         command = message.command
         if command == "PING":
-            self.send(encode("PONG", *message.params[-1:]))
+            try:
+                self.send(encode("PONG", *message.params[-1:]))
+            except ValueError:  # what the server says cannot be said back: it has NUL or CR
+                self.send(encode("PONG"))
             return
         if command == "PONG":
             return

@@ -287,7 +287,7 @@ class Session:
 
     def join(self, name: str, key: str | None) -> ae.CondVar[Channel]:
         """Want to be in a channel."""
-        condvar: ae.CondVar[Channel] = ae.CondVar()
+        condvar: ae.CondVar[Channel] = ae.CondVar(cancel=self._forget)
         line = _join(name, key)
         if self._fails(condvar):
             return condvar
@@ -341,7 +341,7 @@ class Session:
 
     def registered(self) -> ae.CondVar[str]:
         """Return a condition variable for the end of the greeting."""
-        condvar: ae.CondVar[str] = ae.CondVar()
+        condvar: ae.CondVar[str] = ae.CondVar(cancel=self._forget)
         if not self._fails(condvar):
             if self.connection is not None and self.connection.up:
                 ae.postpone(lambda: condvar.send(self.state.nick))
@@ -352,7 +352,7 @@ class Session:
 
     def drained(self) -> ae.CondVar[None]:
         """Return a condition variable for when nothing waits to be sent."""
-        condvar: ae.CondVar[None] = ae.CondVar()
+        condvar: ae.CondVar[None] = ae.CondVar(cancel=self._forget)
         if not self._fails(condvar):
             self._draining.append(condvar)
             if not self.outbox:
@@ -368,6 +368,17 @@ class Session:
             for condvar in waiting:
                 condvar.send(None)
             self._hold()
+
+    def _forget(self) -> None:
+        """Somebody does not wait any more."""
+        self._registering = [each for each in self._registering if not each.ready]
+        self._draining = [each for each in self._draining if not each.ready]
+        self._ending = [each for each in self._ending if not each.ready]
+        for name, waiting in list(self._joining.items()):
+            waiting[:] = [each for each in waiting if not each.ready]
+            if not waiting:
+                del self._joining[name]
+        self._hold()
 
     def _hold(self) -> None:
         """Keep the client alive while somebody waits."""
@@ -407,7 +418,7 @@ class Session:
 
     def quit(self, reason: str) -> ae.CondVar[None]:
         """Take leave when everything is sent."""
-        condvar: ae.CondVar[None] = ae.CondVar()
+        condvar: ae.CondVar[None] = ae.CondVar(cancel=self._forget)
         line = encode("QUIT", reason)
         if self.closed:
             ae.postpone(condvar.send)

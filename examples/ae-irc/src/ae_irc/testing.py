@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ae_handle import Handle
 from ae_socket import tcp_server
 
-from ._message import Message, parse
+from ._message import BadLine, Message, parse
 
 if TYPE_CHECKING:
     import socket
@@ -87,8 +87,11 @@ class FakeServer:
         self.clients[client] = ""
 
     def _line(self, client: Handle, line: bytes) -> None:
-        message = parse(line)
-        self.lines.append(line.decode())
+        try:
+            message = parse(line)
+        except BadLine:
+            return
+        self.lines.append(line.decode("utf-8", "replace"))
         if self.answer(client, message):
             return
         command, nick = message.command, self.clients.get(client, "")

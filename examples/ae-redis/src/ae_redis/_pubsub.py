@@ -131,7 +131,8 @@ class Subscription(Scope):
     def next(self) -> ae.CondVar[Message]:
         """Return a condition variable for the next message.
 
-        ``cancel()`` takes the request back; the message goes to the next one.
+        ``cancel()``, and cancelling who awaits it, takes the request back; the message goes to
+        the next one.
 
         Raises:
             RuntimeError: If the messages go to *on_message*.

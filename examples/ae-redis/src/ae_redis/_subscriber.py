@@ -181,7 +181,7 @@ class Subscriber:
         Args:
             pairs: It fails if one of these is refused; None for all that are wanted now.
         """
-        condvar = ae.CondVar[None]()
+        condvar: ae.CondVar[None] = ae.CondVar(cancel=self._forget)
         self._confirming.append((condvar, frozenset(self._wanted) if pairs is None else pairs))
         self._hold()
         ae.postpone(self._check_confirmed)
@@ -202,12 +202,23 @@ class Subscriber:
         """Return a condition variable for the next message."""
         if self.on_message is not None:
             raise RuntimeError("the messages of this subscription go to on_message")
-        condvar = ae.CondVar["Message"]()
+        condvar: ae.CondVar[Message] = ae.CondVar(cancel=self._forget, untaken=self._put_back)
         self.readers.append(condvar)
         self._hold()
         if self._closed or self.messages:
             ae.postpone(self._serve)
         return condvar
+
+    def _forget(self) -> None:
+        """Somebody does not wait any more."""
+        self.readers = deque(each for each in self.readers if not each.ready)
+        self._confirming = [each for each in self._confirming if not each[0].ready]
+        self._hold()
+
+    def _put_back(self, message: Message) -> None:
+        """It was delivered to who was cancelled before they had it."""
+        self.messages.appendleft(message)
+        self._serve()
 
     def take(self) -> Message:
         """Return the first unread message."""
