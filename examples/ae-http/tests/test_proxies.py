@@ -94,6 +94,7 @@ def test_proxy_that_opens_no_tunnel(
     assert caught.value.phase == "proxy"
     assert "a.invalid" in str(caught.value)
     status = wire[9:12]
+    assert isinstance(caught.value, ae_http.ProxyRefused)
     assert caught.value.status == (int(status) if status in (b"407", b"500") else None)
 
 

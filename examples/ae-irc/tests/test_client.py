@@ -338,7 +338,7 @@ def test_an_event_that_was_delivered_and_not_taken_comes_again(
 def test_who_waits_no_more_does_not_keep_a_client_alive(fake: FakeServer) -> None:
     fake.answer = lambda client, message: message.command in ("USER", "JOIN")
     silent = irc.Client(fake.url, nick="anna", attempts=None)
-    waiting = [silent.registered(), silent.drained(), silent.join("#a")]
+    waiting: list[ae.CondVar[Any]] = [silent.registered(), silent.drained(), silent.join("#a")]
     ae.sleep(0.01).recv()
     for each in waiting:
         each.cancel()

@@ -247,11 +247,11 @@ def test_who_is_cancelled_while_waiting_loses_no_message(
 ) -> None:
     subscription = subscribe()
 
-    async def limited(seconds: float | None) -> bytes:
+    async def limited(seconds: float | None) -> Any:
         async with ae.timeout(seconds):
             return (await subscription.next()).data
 
-    async def main() -> list[bytes]:
+    async def main() -> list[Any]:
         await subscription.confirmed()
         for _ in range(2):
             with pytest.raises(TimeoutError):

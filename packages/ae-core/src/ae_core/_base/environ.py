@@ -14,13 +14,15 @@ TYPE_CHECKING = False  # not from typing: with what that imports, `import ae_cor
 if TYPE_CHECKING:
     from typing import overload
 
-    @overload
+    @overload  # type: ignore[no-overload-impl]  # it is behind this block
     def get(name: str, default: str = "") -> str: ...
     @overload
     def get(name: str, default: None) -> str | None: ...
 
 
-def get(name: str, default: str | None = "") -> str | None:
+def get(  # type: ignore[no-redef]
+    name: str, default: str | None = ""
+) -> str | None:
     """Return the environment variable *name*, or *default*; set to nothing is as good as unset.
 
     An interpreter that was told to ignore its environment (``-E``, ``-I``) ignores ours too:
