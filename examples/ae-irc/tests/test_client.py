@@ -284,23 +284,6 @@ def test_the_iterator_has_everything_and_ends_with_the_client(
     ]
 
 
-@pytest.mark.parametrize(
-    "line", [b"PING :a\rb", b"PING a\0b", b"PING :a\0b c", b"PING", b"PING :", b"PING \xff"]
-)
-def test_a_ping_that_cannot_be_answered_harms_nobody(
-    fake: FakeServer, client: Make, monkeypatch: pytest.MonkeyPatch, line: bytes
-) -> None:
-    seen: list[BaseException] = []
-    monkeypatch.setattr(ae, "exception_hook", lambda error, watcher: seen.append(error))
-    anna = client()
-    anna.registered().recv()
-    (handle,) = fake.clients
-    handle.push_write(line + b"\r\nPING :end\r\n")
-    while "PONG end" not in fake.lines:
-        ae.sleep(0.001).recv()
-    assert (seen, fake.accepted) == ([], 1)
-
-
 def test_an_iterator_that_falls_behind_stops_the_server_and_others_are_not_hurt(
     fake: FakeServer, client: Make
 ) -> None:
