@@ -252,7 +252,7 @@ def test_a_loop_whose_wake_up_is_refused_waits_all_the_same(
     from ae_core._detection.current import current_loop
 
     core = current_loop()
-    core.io.end_own(core.io.own[core.per_loop["interrupt"].fds[0]])
+    core.io.end_own(core.io.own[core.per_loop["interrupt"].fd])
     core.closers.clear()
     del core.per_loop["interrupt"]
     kernel.is_full = True

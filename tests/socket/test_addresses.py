@@ -129,7 +129,7 @@ def test_format_address_goes_by_length() -> None:
 
 @pytest.mark.parametrize(("function", "wrong"), [(format_ipv4, bytes(5)), (format_ipv6, bytes(4))])
 def test_formatting_the_wrong_length_raises(function: object, wrong: bytes) -> None:
-    with pytest.raises(ValueError, match="octets, got"):
+    with pytest.raises(ValueError, match="bytes, got"):
         function(wrong)  # type: ignore[operator]
 
 

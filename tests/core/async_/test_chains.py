@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 import ae_core as ae
-from ae_core._async import condvar
+from ae_core._async.notifier import DEEPEST
 from ae_core.testing import Trace
 
 
@@ -74,7 +74,7 @@ def test_so_does_each_send_down_to_the_fiftieth_of_a_chain() -> None:
     links[0].send(0)
     assert called == list(range(1, 200))
     assert early
-    assert min(early) >= condvar.DEEPEST - 1
+    assert min(early) >= DEEPEST - 1
 
 
 def test_an_interrupt_deep_in_a_chain_leaves_when_all_have_been_called(trace: Trace) -> None:

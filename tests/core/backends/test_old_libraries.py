@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 import ae_core as ae
-from ae_core._detection import loading
+from ae_core._detection.table import load
 
 
 def test_a_trio_without_what_we_need_is_unavailable_and_the_text_says_which_is_needed(
@@ -22,6 +22,6 @@ def test_a_trio_without_what_we_need_is_unavailable_and_the_text_says_which_is_n
     monkeypatch.setitem(sys.modules, "trio.lowlevel", old.lowlevel)
     monkeypatch.delitem(sys.modules, "ae_core._backends._trio", raising=False)
     with pytest.raises(ae.BackendUnavailable, match=r"needs trio 0\.29 or later, and 0\.25\.0"):
-        loading.load("trio")
+        load("trio")
     with pytest.raises(ae.BackendUnavailable, match=r"0\.25\.0"):
         ae.use("trio")

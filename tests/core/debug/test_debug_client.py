@@ -160,9 +160,9 @@ def test_what_the_shell_says_reaches_the_terminal_escaped() -> None:
 
 
 def test_refusal_of_the_shell_is_told() -> None:
-    done = answering(b"Welcome\r\n> refused: line longer than 5 octets\r\n", "-c", "1")
+    done = answering(b"Welcome\r\n> refused: line longer than 5 bytes\r\n", "-c", "1")
     assert done.returncode == 1
-    assert done.stderr.endswith(": refused: line longer than 5 octets\n")
+    assert done.stderr.endswith(": refused: line longer than 5 bytes\n")
     done = answering(b"refused: too many clients\r\n", "-c", "1")
     assert done.stderr.endswith(": refused: too many clients\n")
 

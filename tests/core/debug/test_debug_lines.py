@@ -172,7 +172,7 @@ def test_line_that_is_too_long_is_not_run_nor_what_is_behind(
     shell._listener.namespace.update(ran=ran)
     long = b"ran.append(1)".ljust(_lines.LONGEST_LINE)
     got = says(shell, connect, [long + b"\n", b" " + long + b"\nran.append(2)\n"])
-    assert got == f"> refused: line longer than {_lines.LONGEST_LINE} octets\r\n"
+    assert got == f"> refused: line longer than {_lines.LONGEST_LINE} bytes\r\n"
     assert ran == [1]
 
 

@@ -37,8 +37,8 @@ def nothing() -> None:
         (b"\xff\xfe\n", "refused: a line must be UTF-8 text\r\n"),
         (b"\0\n", "refused: a line must not contain control characters\r\n"),
         (bytes(range(256)) * 10, None),
-        (b"x" * (1 << 20), "refused: line longer than 65536 octets\r\n"),
-        (b"x" * (1 << 20) + b"\nprint(1)\n", "refused: line longer than 65536 octets\r\n"),
+        (b"x" * (1 << 20), "refused: line longer than 65536 bytes\r\n"),
+        (b"x" * (1 << 20) + b"\nprint(1)\n", "refused: line longer than 65536 bytes\r\n"),
         (
             b"GET / HTTP/1.1\r\nHost: x\r\n\r\nraise SystemExit",
             "refused: this is no web server\r\n",

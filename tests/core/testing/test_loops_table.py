@@ -56,7 +56,7 @@ def test_capabilities_in_the_report_are_those_of_the_class(
     # in a process of its own: a loaded GUI library would be what later tests detect
     told = script(f"""
         from ae_core import BackendUnavailable
-        from ae_core._detection.loading import load
+        from ae_core._detection.table import load
         try:
             cls = load({name!r})
         except BackendUnavailable as error:

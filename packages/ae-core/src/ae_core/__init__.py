@@ -73,9 +73,6 @@ from ._api import time as time
 from ._api import timer as timer
 from ._async.awaiting import cancelled_class as cancelled_class
 from ._async.condvar import CondVar as CondVar
-from ._async.tasks import run as run
-from ._async.tasks import sleep as sleep
-from ._async.tasks import spawn as spawn
 from ._base.errors import AEError as AEError
 from ._base.errors import BackendUnavailable as BackendUnavailable
 from ._base.errors import BlockingNotAllowed as BlockingNotAllowed
@@ -87,7 +84,6 @@ from ._base.log import log as log
 from ._base.log import logger as logger
 from ._detection.current import backend as backend
 from ._detection.current import detect as detect
-from ._detection.current import post_detect as post_detect
 from ._detection.current import use as use
 from ._loop.exception_hook import exception_hook as exception_hook
 from ._loop.watchers import Watcher as Watcher
@@ -113,9 +109,13 @@ if TYPE_CHECKING:
     from ._async.combine import gather as gather
     from ._async.combine import shield as shield
     from ._async.task_group import TaskGroup as TaskGroup
+    from ._async.tasks import run as run
+    from ._async.tasks import sleep as sleep
+    from ._async.tasks import spawn as spawn
     from ._async.threads import call_threadsafe as call_threadsafe
     from ._async.threads import to_thread as to_thread
     from ._async.time_limit import timeout as timeout
+    from ._detection.hooks import post_detect as post_detect
     from ._detection.leaving import release as release
     from ._fork_call.call import ForkCallError as ForkCallError
     from ._fork_call.call import fork_call as fork_call
@@ -123,7 +123,7 @@ if TYPE_CHECKING:
     from ._process.process import Process as Process
     from ._process.process import run_cmd as run_cmd
 
-# Names whose rooms are opened on first use, so that importing us stays cheap
+# Names whose modules are imported on first use, so that importing the package stays cheap
 _LAZY = {
     "Channel": "_async.channel",
     "ChannelClosed": "_async.channel",
@@ -133,13 +133,17 @@ _LAZY = {
     "call_threadsafe": "_async.threads",
     "first": "_async.combine",
     "gather": "_async.combine",
+    "run": "_async.tasks",
     "shield": "_async.combine",
+    "sleep": "_async.tasks",
+    "spawn": "_async.tasks",
     "timeout": "_async.time_limit",
     "to_thread": "_async.threads",
     "ForkCallError": "_fork_call.call",
     "Guard": "_guard",
     "Process": "_process.process",
     "fork_call": "_fork_call.call",
+    "post_detect": "_detection.hooks",
     "release": "_detection.leaving",
     "run_cmd": "_process.process",
 }
@@ -147,12 +151,11 @@ _LAZY_MODULES = ("abc", "debug", "files", "logs", "strict", "testing")
 
 
 def __getattr__(name: str) -> object:
-    from importlib import import_module
-
+    # not importlib.import_module: to import importlib takes as long as ten modules of ours
     if name in _LAZY_MODULES:
-        return import_module(f"{__name__}.{name}")
+        return __import__(f"{__name__}.{name}", fromlist=["__all__"])
     if name in _LAZY:
-        value = getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+        value = getattr(__import__(f"{__name__}.{_LAZY[name]}", fromlist=[name]), name)
         value.__module__ = __name__
         globals()[name] = value
         return value

@@ -18,8 +18,7 @@ from typing import NamedTuple
 
 from . import console
 from ._base import environ
-from ._detection.loading import ENTRY_POINTS
-from ._detection.table import BACKENDS, BackendSpec
+from ._detection.table import BACKENDS, ENTRY_POINTS, BackendSpec
 from ._version import __version__
 
 

@@ -20,10 +20,9 @@ __all__ = (
 
 import sys
 import time as _time
-from math import inf
 
 from . import _layers
-from ._base.seconds import check_seconds
+from ._base.seconds import check_seconds, inf
 from ._detection.current import current_loop, existing_loop, thread_state
 from ._loop.timers import TimerEntry
 from ._loop.watchers import IoWatcher, RecordWatcher, TimerWatcher, Watcher
@@ -155,7 +154,7 @@ def io(
     Raises:
         TypeError, ValueError: If an argument is of the wrong kind, *fd* is a closed object, or no
             descriptor has such a number.
-        OSError: Without *on_refused*, if the loop finds out at once that it cannot watch *fd*:
+        OSError: Without *on_refused*, if the loop finds out immediately that it cannot watch *fd*:
             EBADF, it is not open; ENOSPC or ENOMEM, the kernel has no room; EMFILE, the number is
             too high for this loop. If it finds out only later, it ends the watcher and gives this
             error to ``exception_hook``.

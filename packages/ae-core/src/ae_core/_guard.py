@@ -37,7 +37,7 @@ class Guard:
     Raises:
         TypeError: If *callback* cannot be called.
 
-    **Lifetime**: the caller holds it; ``Guard(f)`` alone on a line calls ``f`` at once.
+    **Lifetime**: the caller holds it; ``Guard(f)`` alone on a line calls ``f`` immediately.
 
     Example:
         >>> with Guard(lambda: print("cleaned up")):

@@ -9,8 +9,9 @@ from __future__ import annotations
 __all__ = ("connect",)
 
 from ._async import condvar
-from ._base import log, public
+from ._base import log
 from ._detection import current
+from ._loop import exception_hook
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 def connect(package: ModuleType) -> None:
     """Set every hook; *package* is the public one."""
-    public.package = package
+    exception_hook.package = package
     log.load_engine = _load_logs
     log.loop_time = current.cached_time
     condvar.load_bridges = _load_bridges

@@ -1,8 +1,11 @@
-"""For authors of backends and packages: an adapter's class, guests, a loop's end, environment."""
+"""For authors of backends and packages.
+
+The class of an adapter, guests, a loop's end, the environment, and what ends by ``cancel()``.
+"""
 
 from __future__ import annotations
 
-__all__ = ("Backend", "add_guest", "aside", "at_loop_end", "environment")
+__all__ = ("Backend", "Cancellable", "add_guest", "aside", "at_loop_end", "environment")
 
 from typing import overload
 
@@ -11,6 +14,7 @@ from ._detection.current import add_guest as add_guest
 from ._detection.loop_end import aside as aside
 from ._detection.loop_end import at_loop_end as at_loop_end
 from ._loop.backend import Backend as Backend
+from ._loop.watchers import Cancellable as Cancellable
 
 
 @overload
@@ -29,5 +33,5 @@ def environment(name: str, default: str | None = "") -> str | None:
     return environ.get(name, default)
 
 
-for _thing in (Backend, add_guest, aside, at_loop_end):
+for _thing in (Backend, Cancellable, add_guest, aside, at_loop_end):
     _thing.__module__ = __name__

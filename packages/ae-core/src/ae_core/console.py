@@ -35,7 +35,7 @@ def run(name: str, main: Callable[[], int | None]) -> NoReturn:
         main: The command. It prints to ``sys.stdout`` as usual and need not catch anything; it
             returns its status, or None for 0, or calls :func:`sys.exit`.
 
-    What cannot be written ends the command at once, by a :exc:`SystemExit` that passes every
+    What cannot be written ends the command immediately, by a :exc:`SystemExit` that passes every
     ``except OSError`` on the way, so a full disk is not taken for an error of a connection:
 
     * status 74 and one line on standard error if the disk is full or standard output is closed;

@@ -130,7 +130,7 @@ def close(file: File) -> CondVar[None]:
         return _on(file, os.close)
 
     def close_object(fd: int) -> None:
-        own()  # os.close() would leave the object to close a stranger's number later
+        own()  # after os.close() the object would close the number later, then another file's
 
     return _on(file, close_object)
 
@@ -153,8 +153,8 @@ def write(file: File, data: Data) -> CondVar[int]:
 
     Perl: ``aio_write``
     """
-    octets = bytes(memoryview(data))
-    return _on(file, lambda fd: _write(fd, octets))
+    copy = bytes(memoryview(data))
+    return _on(file, lambda fd: _write(fd, copy))
 
 
 def _write(fd: int, data: bytes) -> int:

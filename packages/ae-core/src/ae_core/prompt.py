@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ._api import io
 from ._async.condvar import CondVar
-from ._detection.current import post_detect
+from ._detection.hooks import post_detect
 from ._operations import report_error
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def _wait_for_line() -> int:
         again = threading.Thread(target=_interrupt, args=(threading.get_ident(), slot), daemon=True)
         again.start()
     except BaseException as error:
-        uninstall()  # or it would fail again at once, for ever
+        uninstall()  # or it would fail again immediately, for ever
         report_error(error)
     return 0
 

@@ -84,7 +84,7 @@ class Relay:
                 self._writer = ae.io(self._sock, "w", self._flush, on_refused=self._end)
             return
         except OSError as error:
-            # A peer that has said good-bye need not listen to the rest.
+            # A peer that has ended its side need not read the rest.
             self._end(error if self._reader is not None else None)
             return
         self._writer = None

@@ -213,12 +213,12 @@ def format_ipv4(packed: bytes, /) -> str:
     """
     check_packed(packed)
     if len(packed) != 4:
-        raise ValueError(f"expected 4 octets, got {packed!r}")
+        raise ValueError(f"expected 4 bytes, got {packed!r}")
     return ".".join(map(str, packed))
 
 
 def format_ipv6(packed: bytes, /) -> str:
-    """Return the text of sixteen octets: lower case, the longest run of zeros as ``::``.
+    """Return the text of sixteen bytes: lower case, the longest run of zeros as ``::``.
 
     RFC 5952, with the mixed notation for v4-compatible, v4-mapped and v4-translated
     addresses.
@@ -235,7 +235,7 @@ def format_ipv6(packed: bytes, /) -> str:
     """
     check_packed(packed)
     if len(packed) != 16:
-        raise ValueError(f"expected 16 octets, got {packed!r}")
+        raise ValueError(f"expected 16 bytes, got {packed!r}")
     head = packed[:12]
     if head == _MAPPED:
         return "::ffff:" + format_ipv4(packed[12:])

@@ -25,7 +25,7 @@ class Backoff:
             of a server that was restarted do not come back at the same moment.
 
     Call :meth:`reset` when a connection has proved good - when the server has answered, not as
-    soon as it has accepted: a server that accepts and hangs up at once is to be left in peace, too.
+    soon as it has accepted: a server that accepts and hangs up needs the pauses, too.
 
     Raises:
         TypeError: If one of the numbers is not a number.

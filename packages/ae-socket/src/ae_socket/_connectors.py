@@ -382,7 +382,7 @@ def socks5(
         user, password: With what to log in, if the proxy asks; both or none. They are sent in
             clear.
 
-    A name is resolved by the proxy; nobody here is asked for it. The connection fails with
+    A name is resolved by the proxy, not here. The connection fails with
     :class:`ProxyRefused` if the proxy does not connect, and says why, else with
     :class:`ConnectFailed`: the proxy could not be reached.
 
@@ -413,7 +413,7 @@ def http_connect(
         user, password: With what to log in (Basic, RFC 7617); both or none. They are sent in clear.
         headers: Further fields of the request, as pairs of name and value.
 
-    A name is resolved by the proxy; nobody here is asked for it. The connection fails with
+    A name is resolved by the proxy, not here. The connection fails with
     :class:`ProxyRefused` if the proxy does not connect, and says why, else with
     :class:`ConnectFailed`: the proxy could not be reached. What the host sends right behind the
     proxy's answer is left in the socket.

@@ -155,7 +155,7 @@ class ThreadResolver:
                 return job.result
             self._workers += 1
         try:
-            # A worker is born with its first job: none ever finds that it has nothing to do.
+            # A worker is started with its first job, so it always has something to do.
             threading.Thread(
                 target=self._work, args=(job,), name="ae_socket resolver", daemon=True
             ).start()
@@ -224,8 +224,8 @@ def _ask(
             return order_addresses(info for info in listed if info.family in allowed)
     try:
         # Bytes: for a str Python would load its IDNA codec, and refuse names like "_x.org".
-        octets = name.encode("ascii")
-        found = socket.getaddrinfo(octets, port, _FAMILIES[family], socket_type(kind))
+        encoded = name.encode("ascii")
+        found = socket.getaddrinfo(encoded, port, _FAMILIES[family], socket_type(kind))
     except socket.gaierror as error:
         if family and error.errno in _NO_SUCH_FAMILY:
             return []

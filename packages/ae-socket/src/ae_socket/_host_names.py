@@ -73,10 +73,10 @@ def host_to_ascii(host: str, /) -> str:
     if literal is not None:
         return literal
     name = host if host.isascii() else _mapped(host)
-    trouble = _trouble(name)
-    if trouble is not None:
+    reason = _why_no_name(name)
+    if reason is not None:
         shown = repr(host) if len(host) < 100 else f"{host[:80]!r}..."
-        raise ValueError(f"expected the name or address of a host, got {shown}: {trouble}")
+        raise ValueError(f"expected the name or address of a host, got {shown}: {reason}")
     return name
 
 
@@ -94,7 +94,7 @@ def _literal(host: str) -> str | None:
     return None if percent and (not scope or set(scope) & set(" #%/:[]")) else host
 
 
-def _trouble(name: str) -> str | None:
+def _why_no_name(name: str) -> str | None:
     """Say why the ASCII text *name* cannot be the name of a host; ``None`` if it can."""
     bare = name.removesuffix(".")
     if len(bare) > _LONGEST_NAME:

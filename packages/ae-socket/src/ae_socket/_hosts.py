@@ -56,7 +56,7 @@ def _normal(name: str) -> str:
     try:
         encoded = name if name.isascii() else host_to_ascii(name)
     except ValueError:
-        encoded = name  # no host can be asked for by it, so nobody will find it
+        encoded = name  # no lookup accepts such a name, so it is never found
     return encoded.lower().removesuffix(".")
 
 

@@ -194,7 +194,7 @@ class AddressLookup:
             self._resolver = default_resolver()
         srv = getattr(self._resolver, "srv", None) if name else None
         # The hosts file answers for good: a silent name server must not be waited for first. And
-        # names below .local are multicast DNS's (RFC 6762), so no name server hears of them.
+        # names below .local are multicast DNS's (RFC 6762), so no name server is asked for them.
         is_local = host.lower().removesuffix(".").endswith(".local")
         if srv is None or is_local or _hosts.addresses(host):
             self._ask([target])

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 # call makes an exception, 5.4 us against 6.3 us for one that succeeds. Linux tells how many
 # connections wait, for 0.8 us.
 #
-# A descriptor limit is no reason to die, nor to spin: the connection stays in the backlog,
-# and the socket readable, so a level-triggered loop would call again immediately, for ever.
+# A descriptor limit must neither end the server nor make the loop spin: the connection stays in
+# the backlog and the socket readable, so a level-triggered loop calls again, for ever.
 # Instead the listener does not look for `_PAUSE` seconds, five calls a second at the most.
 # It says so once a minute, because what goes wrong for hours must not fill the disk as well -
 # and logging is loaded when a server starts: without descriptors nothing can be imported.

@@ -151,8 +151,8 @@ def unix_info(path: str, kind: SocketType) -> AddressInfo:
     if not hasattr(socket, "AF_UNIX"):
         raise OSError(errno.EAFNOSUPPORT, "no UNIX sockets on this platform", path)
     # sun_path has 108 bytes on Linux and 104 on the BSDs; a path also needs its final NUL.
-    octets = len(os.fsencode(path)) + (not path.startswith("\0"))
-    if octets > (108 if sys.platform == "linux" else 104):
+    length = len(os.fsencode(path)) + (not path.startswith("\0"))
+    if length > (108 if sys.platform == "linux" else 104):
         raise OSError(errno.ENAMETOOLONG, "path too long for a UNIX socket", path)
     return AddressInfo(socket.AF_UNIX, _TYPES[kind], 0, path)
 

@@ -11,11 +11,9 @@ __all__ = ("Closeable", "SocketReader")
 from typing import TYPE_CHECKING
 
 import ae_core as ae
+from ae_core.abc import Cancellable
 
 if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
-
     from ._binding import Bound
 
 
@@ -60,7 +58,7 @@ class SocketReader:
         self._bound.close()
 
 
-class Closeable:
+class Closeable(Cancellable):
     """Ends by ``cancel()``, at the end of a ``with`` block, or when it is dropped."""
 
     __slots__ = ("__weakref__", "_open")
@@ -73,17 +71,6 @@ class Closeable:
         readers, self._open = self._open, []
         for reader in readers:
             reader.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.cancel()
 
     def __del__(self) -> None:
         if getattr(self, "_open", None):

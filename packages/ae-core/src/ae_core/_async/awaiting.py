@@ -42,15 +42,15 @@ def we_drive(step: CodeType) -> None:
 def _is_ours() -> bool:
     """Return whether our driver drives the coroutine that runs, while one of ours does.
 
-    It may have begun a loop in which somebody else's runs now. Who drives is the first frame up
-    the stack, above that coroutine, that is none of a generator or a coroutine.
+    It may have begun a loop in which somebody else's runs now. The driver is the first frame up
+    the stack, above that coroutine, that belongs to no generator or coroutine.
     """
     if (
         "asyncio" not in _modules
         and "trio" not in _modules
         and "twisted.internet.defer" not in _modules
     ):
-        return True  # nobody else drives any
+        return True  # no other driver is loaded
     frame: FrameType | None = sys._getframe(2)
     while frame is not None and not frame.f_code.co_flags & _IN_COROUTINE:
         frame = frame.f_back

@@ -104,7 +104,7 @@ def _of_future(future: Any, threads: bool) -> CondVar[Any]:
 def _of_deferred(deferred: Any, cancelled: type[BaseException]) -> CondVar[Any]:
     core = current_loop()
 
-    def settle(error: BaseException | None, value: Any) -> None:
+    def resolve(error: BaseException | None, value: Any) -> None:
         if condvar.ready:
             return
         if error is None:
@@ -118,8 +118,8 @@ def _of_deferred(deferred: Any, cancelled: type[BaseException]) -> CondVar[Any]:
         cancel=deferred.cancel, describe=lambda: f"outcome of {deferred!r}"
     )
     deferred.addCallbacks(
-        lambda value: core.postpone(lambda: settle(None, value)),
-        lambda failure: core.postpone(lambda: settle(failure.value, None)),
+        lambda value: core.postpone(lambda: resolve(None, value)),
+        lambda failure: core.postpone(lambda: resolve(failure.value, None)),
     )
     return condvar
 

@@ -23,7 +23,7 @@ else:
 def shield(operation: CondVar[T]) -> CondVar[T]:
     """Return a condition variable with the outcome of *operation*, which its cancelling spares.
 
-    ``await ae.shield(operation)`` ends at once when the task is cancelled; the operation goes on.
+    ``await ae.shield(operation)`` ends when the task is cancelled; the operation goes on.
     Until it is ready, or cancelled itself, the result counts as one that is interested in
     *operation*, so that other awaiters may be cancelled without ending it. It need not be held.
 

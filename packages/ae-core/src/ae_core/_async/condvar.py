@@ -1,41 +1,35 @@
 """Condition variables: a result that is not there yet.
 
 One object serves three styles: callbacks (``on_ready``), blocking scripts (``recv``) and
-coroutines (``await``). How a coroutine waits on a foreign loop is in ``awaiting``, how a
-thread blocks in ``_loop.blocking``.
-
-Long because callbacks, waiters and those who give up share one state, and every change of it
-concerns them all.
+coroutines (``await``). How callbacks are called is in ``notifier``, how a coroutine waits on a
+foreign loop in ``awaiting``, how a thread blocks in ``_loop.blocking``.
 """
 
 from __future__ import annotations
 
 __all__ = ("CondVar",)
 
-import os
 import sys
-from math import inf
 
-from .._base import thread_identity
-from .._base.seconds import check_seconds
+from .._base.seconds import check_seconds, inf
 from .._base.thread_identity import get_ident
+from .._detection.current import current_loop
 from .._loop.blocking import block
+from .awaiting import cancelled_error, suspend
+from .notifier import Notifier, callback_failed
+from .unseen import Unseen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
     import concurrent.futures
-    from collections import deque
     from collections.abc import Callable, Generator
     from types import TracebackType
     from typing import Any, Final, Generic, Literal, TypeVar
 
-    from .._loop.state import LoopState
-
     T = TypeVar("T")
 else:
-    from _collections import deque
-    from types import GenericAlias
+    GenericAlias = type(list[int])  # what `types` calls so, which takes a third of a millisecond
 
     class Generic:
         """Stands in for ``typing.Generic``: importing typing costs more than all of ae_core."""
@@ -61,61 +55,6 @@ _MEETING_POINT: Final = -1
 _UNITS: Final = ("bytes", "characters")
 
 
-generation = 0  # how many forks lie between this process and the one that imported us
-
-
-def _after_fork_in_child() -> None:
-    global generation
-    generation += 1
-    _depths.clear()
-    _left.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-class _Unseen:
-    """Logs an error that nobody ever looked at, when its condition variable is collected.
-
-    A separate object, so that the common condition variable, which never sees an error, needs
-    no finalizer.
-    """
-
-    __slots__ = ("error", "generation", "what")
-
-    def __init__(self, error: BaseException, what: str) -> None:
-        self.error: BaseException | None = error  # None: somebody looked at it
-        self.what = what
-        self.generation = generation
-
-    def __del__(self) -> None:
-        if self.error is None or self.generation != generation:
-            return
-        try:
-            from .._base.log import log
-        except ImportError:
-            return  # the interpreter is going down
-
-        log(
-            "error",
-            "error of %s was never looked at",
-            self.what,
-            context="ae_core",
-            error=self.error,
-        )
-
-
-# A callback may send a condition variable whose callback sends the next, and so on. Each send calls
-# back before it returns: that is four frames or more for each link of the chain, and Python has
-# room for a thousand. So from this depth on a send leaves its callbacks to the one at this depth.
-DEEPEST: Final = 50
-
-# By stack: how many sends are calling back, and what is left to the deepest of them.
-_depths: dict[int, int] = {}
-_left: dict[int, deque[CondVar[Any]]] = {}
-
-
 def no_bridges() -> Any:
     """Refuse: the package is not complete yet."""
     raise ImportError("ae_core is being imported")
@@ -130,7 +69,7 @@ note_site: Callable[[CondVar[Any]], object] | None = None
 site_of: Callable[[CondVar[Any]], str | None] | None = None
 
 
-class CondVar(Generic[T]):
+class CondVar(Notifier, Generic[T]):
     """A value, or an error, that will be there later.
 
     Args:
@@ -167,13 +106,11 @@ class CondVar(Generic[T]):
     __slots__ = (
         "__weakref__",
         "_awaiters",
-        "_callbacks",
         "_cancel",
         "_count",
         "_describe",
         "_group_callback",
         "_state",
-        "_thread",
         "_traceback",
         "_unseen",
         "_untaken",
@@ -184,16 +121,14 @@ class CondVar(Generic[T]):
     # three are missing where there is no operation: making one that is none costs nothing more.
     _awaiters: int
     _count: int
-    _thread: int
     _cancel: Callable[[], object] | None
     _untaken: Callable[[T], object] | None
     _describe: Callable[[], str] | None
     _state: int
     _value: Any
-    _callbacks: list[Callable[[CondVar[T]], object]] | deque[Callable[[CondVar[T]], object]] | None
     _group_callback: Callable[[CondVar[T]], object]
     _traceback: TracebackType | None
-    _unseen: _Unseen | None
+    _unseen: Unseen | None
 
     if TYPE_CHECKING:
 
@@ -212,10 +147,10 @@ class CondVar(Generic[T]):
             if callback is None:
                 self._callbacks = None
             else:
-                _check_callable(callback)
+                if not callable(callback):
+                    _check_callable(callback)
                 self._callbacks = [callback]
             self._state = _PENDING
-            self._count = 0
             self._thread = get_ident()
             self._awaiters = _MEETING_POINT
             if cancel is not None or untaken is not None or describe is not None:
@@ -315,7 +250,7 @@ class CondVar(Generic[T]):
             else:
                 site = None if site_of is None else site_of(self)
                 made = f", made by {site}," if site else ""
-                self._unseen = _Unseen(error, f"{self._name()}{made}")
+                self._unseen = Unseen(error, f"{self._name()}{made}")
             if self._callbacks is not None:
                 try:
                     self._run_callbacks()
@@ -359,88 +294,7 @@ class CondVar(Generic[T]):
                 try:
                     cancel()
                 except BaseException as error:
-                    _failed(error)
-
-    def _run_callbacks(self) -> None:
-        """Run the callbacks here; deep in a chain of sends have a send further up do so."""
-        stack_ident = thread_identity.stack_ident
-        stack = self._thread if stack_ident is None else stack_ident()
-        depth = _depths.get(stack, 0)
-        _depths[stack] = depth + 1
-        try:
-            if depth < DEEPEST - 1:
-                self._call_back()
-            else:
-                self._call_back_in_turn(stack)
-        finally:
-            if depth or stack_ident is None:
-                _depths[stack] = depth
-            else:
-                del _depths[stack]
-
-    def _call_back_in_turn(self, stack: int) -> None:
-        chain = _left.get(stack)
-        if chain is not None:
-            chain.append(self)
-            return
-        chain = _left[stack] = deque([self])
-        interrupt: BaseException | None = None
-        try:
-            while chain:  # it grows meanwhile
-                condvar = chain.popleft()
-                try:
-                    condvar._call_back()
-                except BaseException as leaves:
-                    interrupt = leaves  # when the others have been called
-        finally:
-            del _left[stack]
-            core = _bound()
-            if chain and core is not None:  # an interrupt came between
-                core.calls.owed.extend([condvar._call_back for condvar in chain])
-                core.calls.expect()
-        if interrupt is not None:
-            raise interrupt
-
-    def _call_back(self) -> None:
-        callbacks: Any = self._callbacks
-        core = None
-        if len(callbacks) > 1:
-            if callbacks.__class__ is list:
-                callbacks = self._callbacks = deque(callbacks)
-            core = _bound()
-            if core is not None:
-                core.calls.owe(self._call_back)  # a loop inside one of them goes on with the others
-        interrupt: BaseException | None = None
-        while callbacks:
-            callback = callbacks[0]
-            del callbacks[0]  # taken out first: each is called once, whatever it does
-            try:
-                callback(self)
-            except BaseException as error:
-                try:
-                    self._broken_off(callback, error)
-                except BaseException as leaves:
-                    interrupt = leaves  # when the others have been called
-        if core is not None:
-            core.calls.owe_no_more(self._call_back)
-        if interrupt is not None:
-            raise interrupt
-
-    def _broken_off(self, callback: Any, error: BaseException) -> None:
-        """Deal with what *callback* raised; one of ours raises nothing, and is called again."""
-        core = _bound() if getattr(callback, "repeatable", False) else None
-        if core is None:
-            _failed(error)
-        else:
-            core.calls.postponed.append((lambda: callback(self), None))
-            core.runner.escaped(error)
-
-    def _run_others_later(self) -> None:
-        """Have the callbacks called that a signal handler's exception left."""
-        core = _bound() if self._callbacks else None
-        if core is not None:
-            core.calls.postponed.append((self._run_callbacks, None))
-            core.resume()
+                    callback_failed(error)
 
     # ------------------------------------------------------------------ looking at it
 
@@ -472,7 +326,7 @@ class CondVar(Generic[T]):
         """Call *callback* once with the condition variable when it is ready.
 
         Callbacks add up and are called in the order they were added. If it is ready already,
-        the callback is called at once, inside this call. What a callback raises goes to
+        the callback is called immediately, inside this call. What a callback raises goes to
         ``exception_hook``; the others are called all the same.
 
         Raises:
@@ -491,7 +345,7 @@ class CondVar(Generic[T]):
             try:
                 callback(self)
             except BaseException as error:
-                _failed(error)
+                callback_failed(error)
 
     def recv(self, timeout: float | None = None) -> T:
         """Return the value, running the loop until there is one.
@@ -500,7 +354,7 @@ class CondVar(Generic[T]):
             timeout: How long to wait, in seconds; None waits for ever, and 0 or less for one
                 turn of the loop.
 
-        A ready condition variable answers at once, everywhere. May be called any number of
+        A ready condition variable answers immediately, everywhere. May be called any number of
         times.
 
         Raises:
@@ -519,9 +373,11 @@ class CondVar(Generic[T]):
                 self._wrong_thread("recv")
             if timeout is not None:
                 timeout = _check_timeout(timeout)
-            from .._detection.current import current_loop
-
             block(current_loop(blocking=True), self, timeout)
+        if self._state == _VALUE:
+            self._untaken = None  # fast path: _result(), written out
+            value: T = self._value
+            return value
         try:
             return self._result()
         finally:
@@ -542,22 +398,22 @@ class CondVar(Generic[T]):
                 raise error.with_traceback(traceback)
             finally:
                 del self, error, traceback  # no cycle: error -> traceback -> this frame -> error
-        from .awaiting import cancelled_error
-
         what = type(self).__name__ if self._awaiters < 0 else self._name()
         raise cancelled_error(f"the {what.removeprefix('a ')} was cancelled")
 
     def _seen(self) -> None:
         if self._unseen is not None:
-            self._unseen.error = None
+            self._unseen.looked_at()
             self._unseen = None
 
     def __await__(self) -> Generator[Any, Any, T]:
         # a ready one is a checkpoint on trio only
         if self._state == _PENDING or "trio._core._run" in _modules:
-            from .awaiting import suspend
-
             yield from suspend(self)
+        if self._state == _VALUE:
+            self._untaken = None  # fast path: _result(), written out
+            value: T = self._value
+            return value
         try:
             return self._result()
         finally:
@@ -609,7 +465,7 @@ class CondVar(Generic[T]):
         if callback is not None:
             _check_callable(callback)
             self._group_callback = callback
-        self._count += 1
+        self._count = getattr(self, "_count", 0) + 1
 
     def end(self) -> None:
         """Count one thing less; when none is left, call the group callback, or ``send()``.
@@ -622,10 +478,11 @@ class CondVar(Generic[T]):
 
         Perl: ``$cv->end``
         """
-        if self._count <= 0:
+        count = getattr(self, "_count", 0)
+        if count <= 0:
             raise RuntimeError("end() without a matching begin()")
-        self._count -= 1
-        if self._count == 0:
+        self._count = count - 1
+        if count == 1:
             callback = getattr(self, "_group_callback", None)
             if callback is None:
                 self.send()
@@ -633,25 +490,13 @@ class CondVar(Generic[T]):
             try:
                 callback(self)
             except BaseException as error:
-                _failed(error)
+                callback_failed(error)
 
     def group(self) -> Group[T]:
         """Return a context manager that calls :meth:`begin` and, at its exit, :meth:`end`."""
         return Group(self)
 
     # ------------------------------------------------------------------ for the core
-
-    def _add_waker(self, callback: Callable[[CondVar[T]], object]) -> None:
-        """Do :meth:`on_ready` while it is pending, for one that takes nothing by being called."""
-        if self._callbacks is None:
-            self._callbacks = [callback]
-        else:
-            self._callbacks.append(callback)
-
-    def _forget_wake(self, waiter: Callable[[CondVar[T]], object]) -> None:
-        """Take back what :meth:`_add_waker` or ``on_ready`` added, if it is still there."""
-        if self._callbacks is not None and waiter in self._callbacks:
-            self._callbacks.remove(waiter)
 
     # An awaiter calls `_enter` before it adds its waker, and `_leave` after it has removed it; one
     # that goes on calls `_result` instead, by which the value is taken.
@@ -678,13 +523,7 @@ class CondVar(Generic[T]):
             try:
                 untaken(value)
             except BaseException as error:
-                _failed(error)
-
-    def _wrong_thread(self, what: str) -> None:
-        raise RuntimeError(
-            f"{what}() in another thread than the one that made the {type(self).__name__}: "
-            f"use call_threadsafe(lambda: cv.{what}(...))"
-        )
+                callback_failed(error)
 
     def _take_over(self) -> tuple[T, Callable[[T], object] | None]:
         """Return the value, and who gets it back if it is not taken; for one who passes it on."""
@@ -752,26 +591,3 @@ def _check_timeout(timeout: float) -> float:
     if timeout == inf:
         return 1e9
     return min(max(check_seconds(timeout, "time-out"), 0.0), 1e9)
-
-
-def _bound() -> LoopState | None:
-    """Return this thread's core, if it is alive."""
-    from .._detection.current import existing_loop
-
-    core = existing_loop()
-    return None if core is None or core.closed else core
-
-
-def _failed(error: BaseException) -> None:
-    """Deal with what a callback of a condition variable raised."""
-    from .._detection.current import existing_loop
-
-    core = existing_loop()
-    if core is not None:
-        core.runner.failed(error, None)
-    elif isinstance(error, (KeyboardInterrupt, SystemExit)):
-        raise error
-    else:
-        from .._loop.exception_hook import report
-
-        report(error, None, None)

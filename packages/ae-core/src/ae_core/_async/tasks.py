@@ -123,10 +123,10 @@ class Task(CondVar[T]):
             Whether nobody else has asked, since there were *before* requests.
         """
         self.asked -= 1
-        alone = self.asked <= before
-        if alone:
+        is_last = self.asked <= before
+        if is_last:
             self._cancel_requested = False
-        return alone
+        return is_last
 
     def be_driven(self, cancel: Callable[[], object]) -> None:
         """A task of the loop's own runs the coroutine, and *cancel* asks that one to stop."""

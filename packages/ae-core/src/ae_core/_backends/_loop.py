@@ -41,10 +41,10 @@ else:
 # to delete it, and reports it for ever.
 #
 # For the same reason an event may arrive for a descriptor that nobody watches. It is deleted; if
-# the kernel does not let us, the set is rebuilt from what is watched; and at once if somebody
-# watches the same number in the other direction: it is another file by now. That somebody cancels
+# the kernel does not let us, the set is rebuilt from what is watched. It is rebuilt without trying
+# if somebody watches the same number in the other direction: it is another file by now. Cancelling
 # a watcher in the turn in which it is ready must not lead there: so a turn first finds out what is
-# to be called, before anything is.
+# to be called, before it calls anything.
 
 
 class LoopBackend(Backend):
@@ -109,14 +109,14 @@ class LoopBackend(Backend):
     def io_stop(self, token: int) -> None:
         if token >= 0:
             fd = token
-            self._readers.pop(fd, None)
-            other = self._writers
+            side, other = self._readers, self._writers
             known: int | None = READ
         else:
             fd = ~token
-            self._writers.pop(fd, None)
-            other = self._readers
+            side, other = self._writers, self._readers
             known = WRITE
+        if fd in side:
+            del side[fd]
         if fd in other:
             self._changed.setdefault(fd, READ | WRITE)
             return
@@ -229,7 +229,7 @@ class LoopBackend(Backend):
     def _run_remote(self) -> None:
         remote = self._remote
         try:
-            # in this order: a call that signals in between would be drained, and silence the rest
+            # in this order: the wake-up of a call that comes in between would be lost
             self._wakeup.drain()
             self._signalled = False
             for _ in range(len(remote)):

@@ -75,7 +75,7 @@ class Multiplexer(ABC):
         """Wait as :meth:`wait` does, this once for *one_shot* too: interests by descriptor.
 
         The kernel does not know them, before or after. If they are more than it can wait for so,
-        nothing is returned, at once.
+        nothing is returned, immediately.
         """
         raise NotImplementedError
 

@@ -188,9 +188,9 @@ class QtBackend(Backend):
                     code = loop.exec()
             finally:
                 self._loops.remove(loop)
-            # After exit() of the application every exec() ends at once, until the program's own
+            # After exit() of the application every exec() ends immediately, until the program's own
             # begins. If it was told to exit while we waited, that ends the wait; if before, then
-            # nobody minds.
+            # that does no harm.
             if code == -1:
                 if turned:
                     return

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 # Theory of operation
 # -------------------
 # Only the thread touches the multiplexer; the loop hands it changes by a queue and a wake-up.
-# What is ready is taken out of the thread's interest at once and handed to the loop, which calls
-# back and then puts it in again: so one event is one call, however late the loop comes to it.
+# The thread stops watching what is ready and hands it to the loop, which calls back and then has
+# it watched again: so one event is one call, however late the loop comes to it.
 
 
-_PATIENCE: Final = 1.0  # seconds for the thread to leave the system call, which it does at once
+_PATIENCE: Final = 1.0  # seconds for the thread to leave the system call, which takes it a moment
 
 
 class SelectThread:

@@ -19,7 +19,7 @@ _HARMFUL: Final = (
     *range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0), 0x061C, 0x200E, 0x200F,
     *range(0x2028, 0x202F), *range(0x2066, 0x206A),
 )  # fmt: skip
-_ESCAPES: Final = {code: chr(code).encode("unicode_escape").decode() for code in _HARMFUL}
+_ESCAPES: Final = {code: ascii(chr(code))[1:-1] for code in _HARMFUL}
 
 
 def visible(text: str) -> str:
@@ -48,9 +48,7 @@ def printable(text: str) -> str:
     """
     if text.isprintable():
         return text
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 printable.__module__ = "ae_core.console"

@@ -123,7 +123,7 @@ def logger(level: int | str, name: str | Context | None = None) -> Logger:
     Example:
         >>> trace = logger("trace")
         >>> if trace.enabled:
-        ...     trace("%d octets", 5)
+        ...     trace("%d bytes", 5)
 
     Perl: ``AE::logger $level[, \\$enabled]``
     """

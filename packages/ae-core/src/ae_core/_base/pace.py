@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: So long may calls that are due at once follow each other, in seconds.
+#: So long may calls that are due immediately follow each other, in seconds.
 BUSY: Final = 0.02
 #: So long is the rest, in milliseconds.
 REST: Final = 1
@@ -20,15 +20,15 @@ REST: Final = 1
 class Pace:
     """For loops that do some things only when nothing is due: Tk draws then, and so does GTK.
 
-    A chain of timers that are due at once, or of postponed calls, would keep them from it for
+    A chain of timers that are due immediately, or of postponed calls, would keep them from it for
     ever. So such a chain rests for a millisecond, once in 20 ms.
     """
 
     __slots__ = ("_at_once", "_chained", "_granted", "_since", "_until")
 
     def __init__(self) -> None:
-        self._at_once = False  # whether the timer that is set is due at once
-        self._chained = False  # whether what was due at once is being called
+        self._at_once = False  # whether the timer that is set is due immediately
+        self._chained = False  # whether what was due immediately is being called
         self._since = 0.0  # when the chain began, or had its last rest
         self._granted = False  # whether a rest was granted in the call that is being made
         self._until = 0.0  # when the rest ends
@@ -41,11 +41,11 @@ class Pace:
         return delay if delay > 0 else self._rest(now)
 
     def soon(self) -> int:
-        """Return how many milliseconds a call has to wait that is to be made at once."""
+        """Return how many milliseconds an immediate call has to wait."""
         return self._rest(time.monotonic())
 
     def resting(self) -> bool:
-        """Return whether a call that was to be made at once has to wait for the end of a rest."""
+        """Return whether an immediate call has to wait for the end of a rest."""
         return time.monotonic() < self._until
 
     def _rest(self, now: float) -> int:
@@ -65,7 +65,7 @@ class Pace:
         self._call(on_timer, self._at_once)
 
     def call_soon(self, callback: Callable[[], None]) -> None:
-        """Make a call that was to be made at once."""
+        """Make an immediate call."""
         self._call(callback, True)
 
     def _call(self, callback: Callable[[], None], chained: bool) -> None:

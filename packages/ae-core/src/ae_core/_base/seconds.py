@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ("check_seconds",)
+__all__ = ("check_seconds", "inf")
 
-from math import inf
+#: That of ``math``, which is a library to be loaded where it is not part of the interpreter.
+inf = float("inf")
 
 
 def check_seconds(seconds: object, name: str = "") -> float:

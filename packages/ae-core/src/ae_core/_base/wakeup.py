@@ -1,7 +1,7 @@
-"""A descriptor that another thread, or a signal handler, makes readable to end a wait.
+"""A descriptor that a thread, a signal handler or the interpreter makes readable to end a wait.
 
-An eventfd where the system has one (one descriptor, one system call), else a socket pair,
-which also works on Windows.
+An eventfd where the system has one (one descriptor, one system call), else a pipe; on Windows,
+where ``select`` takes sockets only, a socket pair.
 """
 
 from __future__ import annotations
@@ -17,15 +17,25 @@ if TYPE_CHECKING:
 
 
 class Wakeup:
-    """One wake-up descriptor; :attr:`fd` is what a loop watches for reading."""
+    """One wake-up descriptor.
 
-    __slots__ = ("_ends", "fd")
+    Args:
+        one_byte: Whether single bytes may be written to :attr:`sender`, as the interpreter does
+            for each signal (``signal.set_wakeup_fd``). An eventfd takes no single bytes.
+
+    Attributes:
+        fd: What a loop watches for reading.
+        sender: What is written to.
+    """
+
+    __slots__ = ("_ends", "fd", "sender")
 
     _ends: _Ends | None  # None: closed
 
-    def __init__(self) -> None:
-        self._ends = _Ends()
-        self.fd = self._ends.fds[0]
+    def __init__(self, *, one_byte: bool = False) -> None:
+        self._ends = ends = _Ends(one_byte)
+        self.fd = ends.fds[0]
+        self.sender = ends.fds[-1]
 
     def notify(self) -> None:
         """Make the descriptor readable. Callable from any thread and from signal handlers."""
@@ -41,22 +51,32 @@ class Wakeup:
         except BlockingIOError:
             return  # full: it is readable already
 
-    def drain(self) -> None:
-        """Make the descriptor unreadable again. In the loop's own thread."""
+    def drain(self) -> bytes:
+        """Make the descriptor unreadable again. In the loop's own thread.
+
+        Returns:
+            The bytes that were written; none if it is an eventfd.
+        """
         ends = self._ends
-        if ends is None:
-            return
-        try:
-            if len(ends.fds) == 1:
-                os.eventfd_read(self.fd)
-            else:
-                _receive(self.fd)
-        except BlockingIOError:
-            return  # nothing was there
+        data = b""
+        if ends is not None:
+            try:
+                if len(ends.fds) == 1:
+                    os.eventfd_read(self.fd)
+                else:
+                    while len(more := _receive(self.fd)) == _CHUNK:
+                        data += more
+                    data += more
+            except BlockingIOError:
+                return data  # nothing is there, or no more
+        return data
 
     def close(self) -> None:
         """Close it. Idempotent."""
         self._ends = None
+
+
+_CHUNK = 4096
 
 
 class _Ends:
@@ -66,17 +86,11 @@ class _Ends:
 
     fds: tuple[int, ...]
 
-    def __init__(self) -> None:
-        if hasattr(os, "eventfd"):
+    def __init__(self, one_byte: bool) -> None:
+        if hasattr(os, "eventfd") and not one_byte:
             self.fds = (os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC),)
         else:
-            # os.pipe would do on POSIX; select() on Windows takes sockets only
-            import socket
-
-            ours, theirs = socket.socketpair()
-            ours.setblocking(False)
-            theirs.setblocking(False)
-            self.fds = (ours.detach(), theirs.detach())
+            self.fds = _make_pair()
 
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         if not is_finalizing():  # then the system closes it, and our functions may be gone
@@ -87,6 +101,12 @@ class _Ends:
 if sys.platform == "win32":  # descriptors of sockets are handles there, which os.read does not take
     import socket as _socket
 
+    def _make_pair() -> tuple[int, int]:
+        ours, theirs = _socket.socketpair()
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        return ours.detach(), theirs.detach()
+
     def _send(fd: int) -> None:
         sock = _socket.socket(fileno=fd)
         try:
@@ -94,11 +114,10 @@ if sys.platform == "win32":  # descriptors of sockets are handles there, which o
         finally:
             sock.detach()
 
-    def _receive(fd: int) -> None:
+    def _receive(fd: int) -> bytes:
         sock = _socket.socket(fileno=fd)
         try:
-            while len(sock.recv(4096)) == 4096:
-                continue
+            return sock.recv(_CHUNK)
         finally:
             sock.detach()
 
@@ -107,11 +126,16 @@ if sys.platform == "win32":  # descriptors of sockets are handles there, which o
 
 else:
 
+    def _make_pair() -> tuple[int, int]:
+        ours, theirs = os.pipe()
+        os.set_blocking(ours, False)
+        os.set_blocking(theirs, False)
+        return ours, theirs
+
     def _send(fd: int) -> None:
         os.write(fd, b"\0")
 
-    def _receive(fd: int) -> None:
-        while len(os.read(fd, 4096)) == 4096:
-            continue
+    def _receive(fd: int) -> bytes:
+        return os.read(fd, _CHUNK)
 
     _close = os.close

@@ -14,9 +14,9 @@ __all__ = (
     "detect",
     "existing_loop",
     "main_loop",
-    "post_detect",
     "trio_runs",
     "use",
+    "waiting",
 )
 
 import _signal  # type: ignore[import-not-found]
@@ -32,10 +32,7 @@ from .._loop.backend import Backend
 from .._loop.exception_hook import report
 from .._loop.interrupts import after_fork
 from .._loop.state import LoopState
-from .hooks import PostDetect, waiting
-from .loading import load
-from .needs import alive, running_host, services_of
-from .table import BACKENDS
+from .table import BACKENDS, load
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -260,6 +257,8 @@ def _foreign(core: LoopState) -> str | None:
     if ours != "trio" and trio_runs():
         return "trio"
     if core.is_own_loop and core.hostless == -1:
+        from .needs import running_host
+
         return running_host()
     return None
 
@@ -317,7 +316,7 @@ def bind(
     core.attach(backend)
     backend.on_ended = lambda idle: _unbind(core, idle)
     backend.on_quit = core.call_ends
-    backend.on_run_ended = _settle_signals
+    backend.on_run_ended = _release_signals
     _look_around(core)
     foreign = _foreign(core)
     if foreign is not None:
@@ -336,11 +335,11 @@ def bind(
     return core
 
 
-def _settle_signals() -> None:
+def _release_signals() -> None:
     """Finish what signal watchers could not finish while the loop ran."""
     signals = _modules.get("ae_core._sources.signals")
     if signals is not None:
-        signals.settle()
+        signals.release_wakeup()
 
 
 def _choose() -> tuple[type[Backend], str]:
@@ -367,6 +366,8 @@ def cached_time() -> float | None:
 
 def leave(core: LoopState) -> None:
     """End the binding to a loop that nobody needs; services of our own follow to the next."""
+    from .needs import services_of
+
     services = services_of(core)
     if existing_loop() is core:
         put_back(None, None if main_core() is core else main_core())
@@ -388,6 +389,8 @@ def _leave_for(foreign: str, core: LoopState, blocking: bool) -> None:
     if core.runner.blocked:
         text += f", inside a recv() of which {foreign} was started: its watchers stand still"
     elif core.is_own_loop and not core.chosen:
+        from .needs import alive
+
         needs = alive(core)
         if not needs:
             leave(core)
@@ -471,26 +474,12 @@ def use(name: str, **options: Any) -> None:
     thread_slot().asked = (name, options)
 
 
-def post_detect(callback: Callable[[], object]) -> PostDetect | None:
-    """Call *callback* when a backend has been chosen; at once if that was done already.
-
-    Returns:
-        Before detection a guard: dropping or cancelling it takes the callback back. None after.
-
-    Callbacks run in the order they were given. Only the first detection of a process counts.
-
-    Perl: ``AnyEvent::post_detect``
-    """
-    if not callable(callback):
-        raise TypeError(f"expected a callable, got {callback!r}")
-    if existing_loop() is not None:
-        callback()
-        return None
-    return PostDetect(callback)
-
-
 _AIDS = ("AE_STRICT", "AE_VERBOSE", "AE_LOG", "AE_DEBUG_WRAP", "AE_DEBUG_SHELL")
 _aids_done = False
+
+
+#: The callbacks of ``post_detect``, each with a key of its own, in the order they were given.
+waiting: list[tuple[object, Callable[[], object]]] = []
 
 
 def nothing() -> None:

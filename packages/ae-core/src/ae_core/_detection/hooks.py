@@ -1,15 +1,14 @@
-"""The callbacks that wait for the first detection of the process."""
+"""``post_detect``: callbacks that wait for the first detection of the process."""
 
 from __future__ import annotations
 
-__all__ = ("PostDetect", "waiting")
+__all__ = ("PostDetect", "post_detect")
+
+from .current import existing_loop, waiting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-#: Each with a key of its own, in the order they were given.
-waiting: list[tuple[object, Callable[[], object]]] = []
 
 
 class PostDetect:
@@ -31,3 +30,21 @@ class PostDetect:
 
     def __del__(self) -> None:
         self.cancel()
+
+
+def post_detect(callback: Callable[[], object]) -> PostDetect | None:
+    """Call *callback* when a backend has been chosen; immediately if that was done already.
+
+    Returns:
+        Before detection a guard: dropping or cancelling it takes the callback back. None after.
+
+    Callbacks run in the order they were given. Only the first detection of a process counts.
+
+    Perl: ``AnyEvent::post_detect``
+    """
+    if not callable(callback):
+        raise TypeError(f"expected a callable, got {callback!r}")
+    if existing_loop() is not None:
+        callback()
+        return None
+    return PostDetect(callback)

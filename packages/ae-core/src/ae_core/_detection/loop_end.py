@@ -29,7 +29,7 @@ _at_exit_known = False
 def at_loop_end(callback: Callable[[], object]) -> Watcher:
     """Call *callback* once when the loop that serves this thread ends.
 
-    For libraries that run something of their own in the loop, and have to take leave of it.
+    For libraries that run something of their own in the loop, and have to end it before the loop.
 
     Args:
         callback: Called without arguments. What it raises goes to ``exception_hook``.

@@ -1,21 +1,26 @@
-"""Every backend there is, in the order in which detection looks at them.
+"""Every backend there is, in the order in which detection looks at them, and their loading.
 
 A row says how to tell, without importing anything, whether the program already uses that loop
-in this thread. The adapter's file is imported only once its row is chosen.
+in this thread. The adapter's file is imported only once its row is chosen, or its name asked for;
+backends of others are found by their entry points.
 """
 
 from __future__ import annotations
 
-__all__ = ("BACKENDS", "LOADED_BY_US", "BackendSpec")
+__all__ = ("BACKENDS", "ENTRY_POINTS", "LOADED_BY_US", "BackendSpec", "load")
 
 import sys
 
+from .._base.errors import BackendUnavailable
 from .._base.thread_identity import in_main_thread
+from .._loop.backend import Backend
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
+
+ENTRY_POINTS = "ae_core.backends"
 
 
 class BackendSpec:
@@ -156,3 +161,49 @@ BACKENDS: tuple[BackendSpec, ...] = (
     BackendSpec("libev", "_libev", "LibevBackend", "gevent", "gevent", _never),
     BackendSpec("loop", "_loop", "LoopBackend", None, None, _never),
 )
+
+
+def load(name: str) -> type[Backend]:
+    """Return the class of a backend, importing its adapter.
+
+    Raises:
+        ValueError: If no such backend is known.
+        BackendUnavailable: If its library is not installed.
+    """
+    for spec in BACKENDS:
+        if spec.name == name:
+            return _load_spec(spec)
+    from importlib.metadata import entry_points
+
+    for entry in entry_points(group=ENTRY_POINTS, name=name):
+        try:
+            cls = entry.load()
+        except Exception as error:
+            from .._base.log import log
+
+            log("error", "backend %r of %s", name, entry.value, context="ae_core", error=error)
+            raise BackendUnavailable(f"backend {name!r} ({entry.value}) failed: {error}") from error
+        if not (isinstance(cls, type) and issubclass(cls, Backend)):
+            raise BackendUnavailable(
+                f"backend {name!r} ({entry.value}) is no ae_core.abc.Backend: {cls!r}"
+            )
+        return cls
+    known = ", ".join(sorted(spec.name for spec in BACKENDS))
+    raise ValueError(f"unknown backend {name!r}, expected one of {known} or an installed one")
+
+
+def _load_spec(spec: BackendSpec) -> type[Backend]:
+    if spec.library is not None and spec.library not in sys.modules:
+        LOADED_BY_US.add(spec.library)
+    try:
+        # not importlib.import_module: to import importlib takes longer than to import the adapter
+        module = __import__(f"ae_core._backends.{spec.file}", fromlist=[spec.cls])
+    except BackendUnavailable:
+        raise  # it is there, and too old
+    except ImportError as error:
+        raise BackendUnavailable(
+            f"backend {spec.name!r} needs {spec.package or spec.library}, "
+            f"which is not installed: {error}"
+        ) from error
+    cls: type[Backend] = getattr(module, spec.cls)
+    return cls

@@ -1,6 +1,6 @@
 """The worker processes of ``fork_call``: started when needed, kept for a while, never trusted.
 
-Carries octets: a request to a worker, an answer back. What they mean is known to ``call``.
+Carries bytes: a request to a worker, an answer back. What they mean is known to ``call``.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ class Pool:
     def shutdown(self, core: LoopState) -> None:
         """End the idle workers before their time."""
         if self.timer is not None:
-            core.timers.live.pop(self.timer, None)
+            core.cancel_timer(self.timer)
             self.timer = None
         self.close()
 
@@ -225,7 +225,7 @@ class Worker:
         ]
 
     def on_refused(self, error: OSError) -> None:
-        """The loop cannot watch the socket: nobody would hear of an answer."""
+        """The loop cannot watch the socket, so no answer would be noticed."""
         call = self.call
         self.kill()  # on_end() frees the place
         if call is not None and call.wanted:

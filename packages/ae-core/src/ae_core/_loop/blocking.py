@@ -1,6 +1,6 @@
 """How a thread waits: it runs its loop until a condition variable is ready.
 
-Who may wait, how long, and when a wait is in vain, for every backend alike; the backend only runs.
+Who may wait, how long, and when a wait can never end: for every backend alike.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 __all__ = ("block", "check_may_block")
 
 import sys
-from math import inf
 
 from .._base.errors import AEError, BlockingNotAllowed, Deadlock, RecursiveWait, WrongLoop
+from .._base.seconds import inf
 from .._base.signal_errors import repeatable
 from .interrupts import catching_sigint
 
@@ -90,7 +90,7 @@ def block(core: LoopState, condvar: Waitable, timeout: float | None) -> None:
             core.rearm(core.clock() + pause)
         return False
 
-    # What a signal handler raises strikes between any two lines: each step can be taken back
+    # A signal handler may raise between any two lines: each step can be taken back
     # whether or not it was taken.
     timer = None
     waits = False

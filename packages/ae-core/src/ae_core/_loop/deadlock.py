@@ -1,4 +1,4 @@
-"""When a wait is in vain: nothing and nobody is left that could end it."""
+"""Whether a blocking wait can still end: what is left that could make it ready."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ __all__ = ("deadlock_grace",)
 
 import _signal  # type: ignore[import-not-found]
 import sys
-from math import inf
 
+from .._base.seconds import inf
 from .._base.thread_identity import bystanders, get_ident, sleep
 
 TYPE_CHECKING = False
@@ -26,10 +26,10 @@ _OURS: Final = (
 
 
 def deadlock_grace(operations: Collection[Any], threadsafe: Collection[Any]) -> float | None:
-    """Return how many seconds to wait although no descriptor and no timer is left; None: in vain.
+    """Return how many seconds to wait although no descriptor and no timer is left.
 
-    *operations* are live signal, child and idle records and pending operations, *threadsafe* the
-    calls that have come from other threads.
+    None if nothing is left that could end the wait. *operations* are live signal, child and idle
+    records and pending operations, *threadsafe* the calls that have come from other threads.
     """
     pause = _look(operations, threadsafe)
     if pause is None:

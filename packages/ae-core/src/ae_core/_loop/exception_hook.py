@@ -8,12 +8,14 @@ from __future__ import annotations
 
 __all__ = ("exception_hook", "report")
 
-from .._base import public
 from .watchers import RecordWatcher, TimerWatcher, Watcher, unwrapped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+#: The public package, whose names a program may assign to; set by ``_wiring``.
+package: Any = None
 
 
 def exception_hook(error: BaseException, watcher: Watcher | None) -> None:
@@ -35,7 +37,7 @@ def report(error: BaseException, core: Any, source: Any) -> None:
 
     *source* is None or ``(record, callback)``, where the record of a timer is its number.
     """
-    hook = getattr(public.package, "exception_hook", exception_hook)
+    hook = getattr(package, "exception_hook", exception_hook)
     try:
         hook(error, None if source is None else _view(core, *source))
     except BaseException as second:

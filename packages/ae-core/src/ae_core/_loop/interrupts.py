@@ -11,8 +11,6 @@ from __future__ import annotations
 __all__ = ("after_fork", "catching_sigint", "handler_in_force", "is_ours", "wakeup_in_force")
 
 import _signal  # type: ignore[import-not-found]
-import os
-import sys
 
 from .._base.signal_errors import repeatable
 from .._base.thread_identity import in_main_thread
@@ -21,8 +19,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType, TracebackType
-    from typing import Any
 
+    from .._base.wakeup import Wakeup
     from .state import LoopState
 
 # Theory of operation
@@ -61,10 +59,10 @@ class catching_sigint:
             return
         else:
             self._catches = is_ours(handler)  # gevent: a wait of another greenlet
-        waker = self._core.per_loop.get("interrupt")
-        if waker is None:
-            waker = self._core.per_loop["interrupt"] = _Waker(self._core)
-        self.fd = waker.fd
+        wakeup = self._core.per_loop.get("interrupt")
+        if wakeup is None:
+            wakeup = self._core.per_loop["interrupt"] = _watched_wakeup(self._core)
+        self.fd = wakeup.sender
         if _waits:
             _waits[:] = filter(_goes_on, _waits)  # one may have been broken off at its end
         try:
@@ -87,12 +85,12 @@ class catching_sigint:
             _waits.remove(self)
         # fast path: no other wait goes on, and nobody is asked for one: a twentieth of what a wait
         # costs
-        alone = not _waits
+        is_last = not _waits
         if self._catches and _signal.getsignal(_signal.SIGINT) == self.on_sigint:
-            handler = _signal.default_int_handler if alone else handler_in_force()
+            handler = _signal.default_int_handler if is_last else handler_in_force()
             _signal.signal(_signal.SIGINT, handler)
         if self.fd != -1:
-            if alone:
+            if is_last:
                 current = _signal.set_wakeup_fd(-1)
             else:
                 current = _signal.set_wakeup_fd(wakeup_in_force(), warn_on_full_buffer=False)
@@ -139,62 +137,31 @@ def wakeup_in_force() -> int:
     return -1
 
 
-class _Waker:
-    """The pipe that a signal makes readable; one per loop, made at its first ``recv()``."""
+def _watched_wakeup(core: LoopState) -> Wakeup:
+    """Return what a signal makes readable, watched by the loop; made at a loop's first wait."""
+    from .._base.wakeup import Wakeup
 
-    __slots__ = ("_core", "_ends", "fd", "fds")
-
-    _ends: tuple[Any, ...]
-
-    def __init__(self, core: LoopState) -> None:
-        reader: Any
-        if sys.platform == "win32":
-            import socket  # costly, but select() takes nothing else there
-
-            # the objects: such a descriptor is a handle, which os.read and os.close do not take
-            reader, writer = socket.socketpair()
-            reader.setblocking(False)
-            writer.setblocking(False)
-            self._ends = (reader, writer)
-            self.fd = writer.fileno()
-            reader = reader.fileno()
-        else:
-            self._ends = reader, self.fd = os.pipe()
-            os.set_blocking(reader, False)
-            os.set_blocking(self.fd, False)
-        self.fds: tuple[int, int] = (reader, self.fd)
-        self._core = core
-        # refused: then a signal ends no wait early, and its handler runs when something else does
-        record = core.io.watch_own(reader, self._drain, self._refused, counts=False)
-        # some loops outlive the core, and would watch what is closed
-        core.closers.append(lambda: core.io.close_own(record))
-
-    def _refused(self, error: OSError) -> None:
-        from .._base.log import log
-
-        log("warn", "signals cannot end a wait: %s", error, context="ae_core")
+    wakeup = Wakeup(one_byte=True)
 
     @repeatable
-    def _drain(self) -> None:
+    def on_readable() -> None:
         # What a handler raises where the loop calls us is lost in the loop, and the call with it:
-        # so the loop is told of everything anew. The pipe is read last: if an exception strikes
-        # here, the loop calls again.
-        self._core.resume()
-        reader = self._ends[0]
-        try:
-            if isinstance(reader, int):
-                os.read(reader, 4096)
-            else:
-                reader.recv(4096)
-        except BlockingIOError:
-            return  # spurious
+        # so the loop is told of everything anew. The descriptor is read last: if an exception
+        # comes before, the loop calls again.
+        core.resume()
+        wakeup.drain()
 
-    def __del__(self, close: Callable[[int], None] = os.close) -> None:
-        for end in getattr(self, "_ends", ()):  # unset if the constructor was broken off
-            if isinstance(end, int):
-                close(end)
-            else:
-                end.close()
+    # refused: then a signal ends no wait early, and its handler runs when something else does
+    record = core.io.watch_own(wakeup.fd, on_readable, _refused, counts=False)
+    # some loops outlive the core, and would watch what is closed
+    core.closers.append(lambda: core.io.close_own(record))
+    return wakeup
+
+
+def _refused(error: OSError) -> None:
+    from .._base.log import log
+
+    log("warn", "signals cannot end a wait: %s", error, context="ae_core")
 
 
 def after_fork(core: LoopState) -> None:
@@ -202,8 +169,8 @@ def after_fork(core: LoopState) -> None:
     _waits.clear()
     if is_ours(_signal.getsignal(_signal.SIGINT)):
         _signal.signal(_signal.SIGINT, _signal.default_int_handler)
-    waker = core.per_loop.get("interrupt")
-    if waker is not None:
+    wakeup = core.per_loop.get("interrupt")
+    if wakeup is not None:
         current = _signal.set_wakeup_fd(-1)
-        if current != waker.fd:
+        if current != wakeup.sender:
             _signal.set_wakeup_fd(current)

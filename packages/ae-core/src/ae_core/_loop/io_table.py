@@ -71,7 +71,7 @@ class IoRecord:
 
     def __call__(self) -> None:
         """Called by the backend: the descriptor is ready."""
-        if self.peers is not None:
+        if self.peers:
             try:
                 calls = self.core.calls
                 owed = calls.owed
@@ -119,14 +119,17 @@ class IoRecord:
             side = table.writers
         else:
             side = table.readers
-        first = side.get(fd, self)
-        if first.peers is not None:
-            if self in first.peers:
-                first.peers.remove(self)
-            if first.peers:
-                return
+        first = self
+        if fd in side:
+            first = side[fd]
+            peers = first.peers
+            if peers is not None:
+                if self in peers:
+                    peers.remove(self)
+                if peers:
+                    return
+            del side[fd]
         # fast path: first.release(), written out: a tenth of what a watcher costs
-        side.pop(fd, None)
         token = first.token
         if token.__class__ is AlwaysReady:
             token.stop()
@@ -227,7 +230,7 @@ class IoTable:
         What the loop, or the kernel, refuses to watch is told to *refused*, in a later turn.
 
         Raises:
-            OSError: It was found out at once, and there is no *refused*.
+            OSError: It was found out immediately, and there is no *refused*.
         """
         record = IoRecord()
         record.core = self.loop

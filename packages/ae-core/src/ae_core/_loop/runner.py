@@ -43,8 +43,8 @@ else:  # the C module itself: its wrapper costs 2 ms
 #
 # KeyboardInterrupt and SystemExit leave recv() exactly once: if they come out of a callback while
 # recv() blocks, they are kept in `interrupt`, the others are called, and recv() raises them. If
-# nobody blocks, they leave through whoever runs the loop, and the others come in a later turn; or
-# before, if one event owes them, of which nobody might hear again.
+# nobody blocks, they leave through whoever runs the loop, and the others are called in a later
+# turn; or before, if they belong to the same event, which may not be reported again.
 
 
 class CallbackRunner:

@@ -11,8 +11,8 @@ from __future__ import annotations
 __all__ = ("LoopState",)
 
 import time
-from math import inf
 
+from .._base.seconds import inf
 from .._base.thread_identity import get_ident
 from .backend import Backend
 from .calls import CallQueue
@@ -155,7 +155,7 @@ class LoopState:
         self.raw_poll(block)
 
     def deadlock_grace(self) -> float | None:
-        """Return how many seconds to wait although nothing is left to wait for; None: in vain."""
+        """Return how many seconds to wait although nothing is left to wait for; None: no time."""
         return deadlock_grace(self.operations, self.calls.threadsafe)
 
     def repeat(self, callback: Callable[[], object]) -> None:
@@ -178,7 +178,7 @@ class LoopState:
 
     def rearm(self, at: float) -> None:
         """Have the backend call :meth:`on_deadline` at *at*, the new earliest time."""
-        # until it is done: what is said to be armed always is, wherever an exception strikes
+        # until it is done: what is said to be armed always is, wherever an exception comes
         self.armed = inf
         latest = self.clock() + LONGEST_WAIT
         self.backend.arm(at if at < latest else latest)
@@ -202,8 +202,8 @@ class LoopState:
         try:
             now = self.clock()
             count = timers.take_due(now)
-            alone = count == 1
-            if not alone:
+            single = count == 1
+            if not single:
                 # no arming for timers that are made meanwhile: it happens below
                 if not self.nests:
                     self.armed = -inf
@@ -213,7 +213,7 @@ class LoopState:
             for at, number in batch:
                 entry = live.get(number)
                 if entry is None:
-                    alone = False
+                    single = False
                     continue  # cancelled by a callback before it
                 context = None
                 callback: Any = entry
@@ -223,7 +223,7 @@ class LoopState:
                     context = entry.context
                     if entry.interval:
                         if entry.at != at:
-                            alone = False
+                            single = False
                             continue  # met for the second time
                         repeats = True
                         # planned before the call, from the planned time, at most one behind
@@ -231,7 +231,7 @@ class LoopState:
                         if again < now:
                             again = now
                         timers.again(again, number, entry)
-                if alone and self.nests:
+                if single and self.nests:
                     # before the call: a loop inside it has its timers, too
                     self.arm_next()
                 if not repeats:
@@ -259,7 +259,7 @@ class LoopState:
             return
         if timers.end_batch():
             self.resume_timers()  # a turn inside this one was broken off
-        elif not alone:
+        elif not single:
             self.arm_next()
         elif not self.nests:
             # those that were made in the call are armed for

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 __all__ = ("TimerEntry", "TimerQueue")
 
-from heapq import heapify, heappop, heappush
-from math import inf
+from .._base.seconds import inf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextvars import Context
+    from heapq import heapify, heappop, heappush
     from typing import Any, TypeAlias
 
     Entry: TypeAlias = "Callable[[], object] | TimerEntry"
+else:
+    try:  # the C module itself
+        from _heapq import heapify, heappop, heappush
+    except ImportError:  # another interpreter than CPython may not have it
+        from heapq import heapify, heappop, heappush
 
 # Theory of operation
 # -------------------
@@ -111,7 +116,7 @@ class TimerQueue:
             heapify(heap)
             self.heap = heap
 
-    def _settle(self, now: float = -inf) -> None:
+    def _take_incoming(self, now: float = -inf) -> None:
         """Move what is alive and not in the heap there, and what is due at *now* to ``due``."""
         due = self.due
         later: list[tuple[float, int]] = []
@@ -140,7 +145,7 @@ class TimerQueue:
         if self.batch is not None:
             due.extend(self.batch)  # what an outer turn has not come to
         if self.incoming:
-            self._settle(now)
+            self._take_incoming(now)
         heap = self.heap
         live = self.live
         while heap and heap[0][0] <= now:
@@ -177,7 +182,7 @@ class TimerQueue:
     def next_at(self) -> float | None:
         """Return when the next live timer is due, besides those in ``batch``, or None."""
         if self.incoming:
-            self._settle()
+            self._take_incoming()
         return self.next_in_heap()
 
     def next_in_heap(self) -> float | None:

@@ -2,12 +2,21 @@
 
 A guard owns nothing but a reference to its record; the loop owns the record and never refers to
 the guard. So a callback that closes over its own guard keeps it alive, and setting that variable
-to ``None`` cancels at once.
+to ``None`` cancels immediately.
 """
 
 from __future__ import annotations
 
-__all__ = ("IoWatcher", "RecordWatcher", "TimerWatcher", "Watcher", "name_of", "unwrapped", "weak")
+__all__ = (
+    "Cancellable",
+    "IoWatcher",
+    "RecordWatcher",
+    "TimerWatcher",
+    "Watcher",
+    "name_of",
+    "unwrapped",
+    "weak",
+)
 
 from .._base.errors import WrongLoop
 from .._base.thread_identity import get_ident, wrong_thread
@@ -25,7 +34,40 @@ else:  # the C module itself: its wrapper costs a millisecond
     from _weakref import ref
 
 
-class Watcher:
+class Cancellable:
+    """Something that a program holds, and that ends by ``cancel()`` or with a ``with`` block.
+
+    For libraries: derive from it, and define :meth:`cancel`. It has no state of its own.
+
+    Example:
+        >>> class Subscription(Cancellable):
+        ...     def cancel(self):
+        ...         print("unsubscribed")
+        >>> with Subscription():
+        ...     print("at work")
+        at work
+        unsubscribed
+    """
+
+    __slots__ = ()
+
+    def cancel(self) -> None:
+        """End it, now. Idempotent."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.cancel()
+
+
+class Watcher(Cancellable):
     """An interest in one kind of event, as returned by ``io``, ``timer``, ``signal`` ...
 
     Hold it for as long as the callback shall be called: dropping the last reference cancels it,
@@ -65,14 +107,6 @@ class Watcher:
         if core.closed:
             raise WrongLoop(f"this watcher belongs to a {core.backend.name} loop that has ended")
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.cancel()
 
     def __eq__(self, other: object) -> bool:
         # the exception hook gets a view of the watcher, not the guard itself
@@ -310,7 +344,7 @@ class weak:
 
     ``self.watcher = ae.io(fd, "r", self.on_read)`` is a reference cycle: the object lives, and
     is called, until the garbage collector comes by. ``ae.weak(self.on_read)`` does not keep
-    ``self``: when it goes, the watcher it holds goes with it, at once.
+    ``self``: when it goes, the watcher it holds goes with it, immediately.
 
     Args:
         method: A bound method.

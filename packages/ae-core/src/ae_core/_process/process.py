@@ -179,7 +179,7 @@ class Process(CondVar[int]):
     def cancel(self) -> None:
         """End the program: SIGTERM now, SIGKILL if it is still there after 5 seconds.
 
-        The condition variable is ready (and cancelled) at once, and its streams are closed; the
+        The condition variable is ready (and cancelled) immediately, and its streams are closed; the
         program is waited for in the background, for as long as the loop runs. Only the program
         itself gets the signals, not the processes that it started; with ``new_group=True`` these
         do, too.
@@ -251,16 +251,16 @@ class Process(CondVar[int]):
         self._child = None
         self._status = status
         if self._killer is not None:
-            self._core.timers.live.pop(self._killer, None)
+            self._core.cancel_timer(self._killer)
             self._killer = None
-        self._settle()
+        self._finish_if_over()
 
     def _stream_ended(self, stream: Feed | Drain) -> None:
         if stream in self._streams:
             self._streams.remove(stream)
-            self._settle()
+            self._finish_if_over()
 
-    def _settle(self) -> None:
+    def _finish_if_over(self) -> None:
         if self._status is None or self._streams or self.ready:
             return
         self._forget_limit()
@@ -374,8 +374,9 @@ def run_cmd(
         stderr. If the system or the loop refuses to watch one of its streams, the program is ended
         as by ``cancel()``, and that :class:`OSError` is raised.
 
-    **When**: the program starts at once; callbacks run in the loop, never inside this call. What
-    they raise goes to ``exception_hook``; an output is emptied all the same, an input ends.
+    **When**: the program starts inside this call; callbacks run in the loop, never inside this
+    call. What they raise goes to ``exception_hook``; an output is emptied all the same, an input
+    ends.
 
     **Lifetime**: forgetting the result changes nothing; :meth:`Process.cancel` ends the program.
 
@@ -411,7 +412,7 @@ def run_cmd(
         if timeout < 0.0:
             raise ValueError(f"expected a timeout of 0 s or more, got {timeout!r}")
     redirects = parse_redirects(stdin, stdout, stderr, fds)
-    directory = None if cwd is None else _octets("cwd", cwd)
+    directory = None if cwd is None else _encoded("cwd", cwd)
     environment = _environment(env)
     if on_prepare is not None and not callable(on_prepare):
         raise TypeError(f"on_prepare: expected a callable, got {on_prepare!r}")
@@ -521,23 +522,23 @@ def _refused(process: Process, error: OSError) -> None:
 
 def _arguments(cmd: Any) -> list[bytes]:
     if isinstance(cmd, str):
-        return [b"/bin/sh", b"-c", _octets("cmd", cmd)]
+        return [b"/bin/sh", b"-c", _encoded("cmd", cmd)]
     if isinstance(cmd, (bytes, bytearray, memoryview)) or not isinstance(cmd, Sequence):
         raise TypeError(
             f"cmd: expected a str (for the shell) or a sequence of arguments, got {cmd!r}"
         )
     if not cmd:
         raise ValueError("cmd: expected a program and its arguments, got an empty sequence")
-    return [_octets("cmd", argument) for argument in cmd]
+    return [_encoded("cmd", argument) for argument in cmd]
 
 
-def _octets(what: str, value: Any) -> bytes:
+def _encoded(what: str, value: Any) -> bytes:
     if not isinstance(value, (str, bytes, os.PathLike)):
         raise TypeError(f"{what}: expected a str, bytes or path, got {value!r}")
-    octets = os.fsencode(value)
-    if b"\0" in octets:
+    encoded = os.fsencode(value)
+    if b"\0" in encoded:
         raise ValueError(f"{what}: embedded null character in {value!r}")
-    return octets
+    return encoded
 
 
 def _environment(env: Any) -> dict[bytes, bytes]:
@@ -547,10 +548,10 @@ def _environment(env: Any) -> dict[bytes, bytes]:
         raise TypeError(f"env: expected a mapping of names to values, got {env!r}")
     environment = {}
     for name, value in env.items():
-        key = _octets("env", name)
+        key = _encoded("env", name)
         if not key or b"=" in key:
             raise ValueError(f"env: illegal name {name!r}")
-        environment[key] = _octets("env", value)
+        environment[key] = _encoded("env", value)
     return environment
 
 

@@ -180,7 +180,7 @@ class Exit:
         self.turns = 0
         self.waiter: Any = None
         if hasattr(os, "waitid"):
-            # refuses at once what is not our child or was reaped already
+            # refuses immediately what is not our child or was reaped already
             try:
                 os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:

@@ -6,16 +6,15 @@ be made there only.
 
 from __future__ import annotations
 
-__all__ = ("SignalRecord", "settle", "signal_number", "watchers_of")
+__all__ = ("SignalRecord", "release_wakeup", "signal_number", "watchers_of")
 
 import _signal  # type: ignore[import-not-found]  # `signal` makes enum members at each call
 import os
-import socket
 import sys
 
-from .._base.closing import close_socket
 from .._base.errors import WrongLoop
 from .._base.signal_errors import repeatable
+from .._base.wakeup import Wakeup
 from .._loop.interrupts import handler_in_force, is_ours, wakeup_in_force
 
 TYPE_CHECKING = False
@@ -79,10 +78,9 @@ class _Hub:
         self._previous: dict[int, Any] = {}  # handlers to be restored
         self._past: dict[int, Any] = {}  # those that were restored
         self._pending: set[int] = set()
-        self._ours: socket.socket | None = None  # both ends of the wake-up
-        self._theirs: socket.socket | None = None
+        self._wakeup: Wakeup | None = None
         self._forward = -1  # the wake-up descriptor that was set before ours
-        self._core: LoopState | None = None  # the one that watches `_ours`
+        self._core: LoopState | None = None  # the one that watches ours
         self._record: Any = None
         self._is_watched = True
 
@@ -130,46 +128,45 @@ class _Hub:
             )
         if self._core is not None and self._record is not None:
             self._core.io.end_own(self._record)
-        if self._ours is None or self._theirs is None:
-            self._ours, self._theirs = socket.socketpair()
-            self._ours.setblocking(False)
-            self._theirs.setblocking(False)
+        if self._wakeup is None:
+            self._wakeup = Wakeup(one_byte=True)
+        wakeup = self._wakeup
         try:
-            before = _signal.set_wakeup_fd(self._theirs.fileno(), warn_on_full_buffer=False)
+            before = _signal.set_wakeup_fd(wakeup.sender, warn_on_full_buffer=False)
         except ValueError:
             self._close()
             raise RuntimeError(
                 "signal watchers can only be made in the main thread of the main interpreter"
             ) from None
-        if before not in (self._theirs.fileno(), wakeup_in_force()):
+        if before not in (wakeup.sender, wakeup_in_force()):
             self._forward = before
         self._core = core
         self._is_watched = True
-        self._record = core.io.watch_own(self._ours.fileno(), self._on_readable, self._refused)
+        self._record = core.io.watch_own(wakeup.fd, self._on_readable, self._refused)
 
     def _refused(self, error: OSError) -> None:
-        """The loop cannot watch `_ours`: our handler wakes it, as another thread would."""
+        """The loop cannot watch the descriptor: our handler wakes it, as another thread would."""
         self._is_watched = False
         self._on_readable()
 
     def _detach_if_unused(self) -> None:
-        if self._records or self._ours is None or self._theirs is None:
+        if self._records or self._wakeup is None:
             return
         core, self._core = self._core, None
         if core is not None and self._record is not None:
             core.io.end_own(self._record)
-        self.settle()
+        self.release_wakeup()
 
-    def settle(self) -> None:
+    def release_wakeup(self) -> None:
         """Give the wake-up descriptor back if nobody needs it any more."""
-        if self._records or self._theirs is None:
+        if self._records or self._wakeup is None:
             return
         try:
             wanted = wakeup_in_force() if self._forward == -1 else self._forward
             current = _signal.set_wakeup_fd(wanted, warn_on_full_buffer=False)
         except OSError:  # whoever had set it has closed it meanwhile
             current = _signal.set_wakeup_fd(wakeup_in_force(), warn_on_full_buffer=False)
-        if current in (-1, self._theirs.fileno()):  # -1: uvloop, after a run, leaves it unset
+        if current in (-1, self._wakeup.sender):  # -1: uvloop, after a run, leaves it unset
             self._close()
         else:
             # A loop (uvloop) took it over for as long as it runs, and will put ours back then:
@@ -177,10 +174,9 @@ class _Hub:
             _signal.set_wakeup_fd(current)
 
     def _close(self) -> None:
-        for end in (self._ours, self._theirs):
-            if end is not None:
-                close_socket(end)
-        self._ours = self._theirs = None
+        if self._wakeup is not None:
+            self._wakeup.close()
+            self._wakeup = None
         self._forward = -1
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -197,23 +193,12 @@ class _Hub:
             self._pending.add(number)
             if not self._is_watched and self._core is not None:
                 self._core.raw_threadsafe(self._on_readable)
-            elif self._theirs is not None:
-                try:
-                    self._theirs.send(b"\0")
-                except BlockingIOError:
-                    return  # full: it is readable already
+            elif self._wakeup is not None:
+                self._wakeup.notify()
 
     @repeatable
     def _on_readable(self) -> None:
-        data = b""
-        while self._ours is not None:
-            try:
-                more = self._ours.recv(4096)
-            except BlockingIOError:
-                break
-            data += more
-            if len(more) < 4096:
-                break
+        data = b"" if self._wakeup is None else self._wakeup.drain()
         if self._forward != -1:
             numbers = data.replace(b"\0", b"")
             if numbers:
@@ -231,9 +216,9 @@ class _Hub:
         for number, previous in self._previous.items():
             if _signal.getsignal(number) == self._on_signal:
                 _signal.signal(number, _to_restore(previous))
-        if self._theirs is not None:
+        if self._wakeup is not None:
             current = _signal.set_wakeup_fd(-1)
-            if current not in (-1, self._theirs.fileno()):
+            if current not in (-1, self._wakeup.sender):
                 _signal.set_wakeup_fd(current)
         for records in self._records.values():
             for record in records:
@@ -259,6 +244,8 @@ def _to_restore(previous: Any) -> Any:
 def _forward(fd: int, data: bytes) -> None:
     try:
         if sys.platform == "win32":  # a socket, and no descriptor
+            import socket
+
             sock = socket.socket(fileno=fd)
             try:
                 sock.send(data)
@@ -274,9 +261,9 @@ def _forward(fd: int, data: bytes) -> None:
 _hub = _Hub()
 
 
-def settle() -> None:
+def release_wakeup() -> None:
     """Finish, after a loop has run, what could not be finished inside it."""
-    _hub.settle()
+    _hub.release_wakeup()
 
 
 def watchers_of(number: int) -> int:

@@ -88,7 +88,7 @@ def _connect(host: str, service: str) -> socket.socket:
 
 
 def _encoded(line: str) -> bytes:
-    """Return a line of the user's as octets, also if they are no UTF-8."""
+    """Return a line of the user's as bytes, also if they are no UTF-8."""
     return line.replace("\n", " ").encode(errors="surrogateescape")
 
 

@@ -13,7 +13,7 @@ import sys
 from _thread import get_ident
 from typing import TYPE_CHECKING, Any, Final
 
-from .._base import public
+from .._loop import exception_hook
 from . import _inspect, _wrap
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Interpreter:
         self._namespace = namespace
         self._verbosity = verbosity
         if not namespace:
-            package = public.package
+            package = exception_hook.package
             namespace.update(__name__="__shell__", ae=package, ae_core=package)
             for name, function in _FUNCTIONS.items():
                 namespace[name] = function

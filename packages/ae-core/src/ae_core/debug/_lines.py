@@ -20,7 +20,7 @@ from typing import Final
 # follows is behind it. So the connection ends at the first line that no person types, whatever
 # stands there, and nothing behind is looked at.
 #
-# Lines in front of it have been run. A client of another protocol has none, and how octets are
+# Lines in front of it have been run. A client of another protocol has none, and how bytes are
 # cut into packets is chance: the verdict on a line must not depend on what came along with it.
 
 LONGEST_LINE: Final = 64 * 1024
@@ -60,7 +60,7 @@ def refusal(line: bytes) -> str | None:
 
 
 def binary(unfinished: bytes | bytearray, start: int) -> str | None:
-    """Return why a line is not going to be taken, however it ends, as far as octets tell it.
+    """Return why a line is not going to be taken, however it ends, as far as its bytes tell it.
 
     *start* is how much of it was looked at before.
     """

@@ -21,13 +21,11 @@ from .. import _api, _layers, logs
 from .._base.escape import visible
 from .._base.log import log
 from .._detection.current import current_loop
+from .._loop.watchers import Cancellable
 from ._commands import Interpreter
 from ._lines import LONGEST_LINE, binary, refusal
 
 if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
-
     from .._loop.watchers import Watcher
 
 # Theory of operation
@@ -85,7 +83,7 @@ def shell(host: str, service: str | int) -> Shell:
     return made
 
 
-class Shell:
+class Shell(Cancellable):
     """A debug shell that waits for clients; made by :func:`shell`."""
 
     __slots__ = ("__weakref__", "_listener")
@@ -100,17 +98,6 @@ class Shell:
     def cancel(self) -> None:
         """End the shell and its connections, and remove its UNIX socket. Idempotent."""
         self._listener.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.cancel()
 
     def __repr__(self) -> str:
         host, service = self.address
@@ -285,7 +272,7 @@ class _Connection:
         self._thread = get_ident()
         self._input = bytearray()
         self._output = bytearray()
-        self._looked_at = 0  # octets of the unfinished line
+        self._looked_at = 0  # bytes of the unfinished line
         self._ending = False  # nothing is read any more; close when the output is sent
         self._reader: Watcher | None = None
         self._writer: Watcher | None = None
@@ -354,7 +341,7 @@ class _Connection:
         while not self._ending and len(self._output) < MOST_OUTPUT:
             end = self._input.find(b"\n")
             if end > LONGEST_LINE or (end < 0 and len(self._input) > LONGEST_LINE):
-                self._refuse(f"line longer than {LONGEST_LINE} octets")
+                self._refuse(f"line longer than {LONGEST_LINE} bytes")
                 return
             if end < 0:
                 reason = binary(self._input, self._looked_at)

@@ -514,7 +514,7 @@ _default_format, _format_time = default_format, format_time
 
 
 def _report(error: Exception) -> None:
-    """Hand on what a callback, a format function or a handler raised: the caller is innocent."""
+    """Hand on what a callback, a format function or a handler raised: ``log()`` never raises it."""
     from .._loop.exception_hook import report
 
     report(error, None, None)

@@ -1,7 +1,7 @@
 """The checks of strict mode, as a layer between the watcher functions and their watchers.
 
 See ``strict`` for what they find. Imported by nobody unless strict mode is asked for; then all
-that is needed is imported at once, so that it also works without a descriptor to spare.
+that is needed is imported immediately, so that it also works without a descriptor to spare.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def _check_descriptor(fd: object, number: int) -> tuple[int, int] | None:
 
 # Watchers thrown away
 #
-# `ae.timer(1, f)` as a statement makes a watcher and drops it at once. In the frame that called
+# `ae.timer(1, f)` as a statement makes a watcher and drops it immediately. In the frame that called
 # us, the instruction behind the call is then POP_TOP, and the watcher dies while that is being
 # executed. (Line numbers say nothing: `w = ae.timer(1, f)` in a loop drops its predecessor in the
 # very same line, and that is what was meant.)

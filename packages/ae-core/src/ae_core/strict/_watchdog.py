@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 # When a watcher of a descriptor is made we note, beside a weak reference to it, which file the
 # number means (device and inode); if the number means nothing later, or another file, while that
 # watcher is active, the file was closed under it. The packages' own watchers are not noted, so a
-# number may be watched again by somebody whom nobody here knows.
+# number may be watched again by code that is not known here.
 
 FD_PERIOD: Final = 4.0
 FDS_AT_ONCE: Final = 1000

@@ -126,9 +126,8 @@ def _describe(other: Any) -> str:
 
 def _own_descriptors(core: LoopState | None) -> tuple[int, ...]:
     """Return what the core opens for itself at its first ``recv()``."""
-    waker = None if core is None or core.closed else core.per_loop.get("interrupt")
-    fds: tuple[int, ...] = () if waker is None else waker.fds
-    return fds
+    wakeup = None if core is None or core.closed else core.per_loop.get("interrupt")
+    return () if wakeup is None else (wakeup.fd, wakeup.sender)
 
 
 def _descriptors() -> dict[int, str]:

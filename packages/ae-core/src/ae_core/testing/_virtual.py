@@ -116,7 +116,7 @@ class VirtualBackend(Backend):
         try:
             done.recv()
         finally:
-            core.timers.live.pop(number, None)
+            core.cancel_timer(number)
 
     def pass_time(self, seconds: float) -> None:
         """Move the clock on without running anything, as a long computation would.

@@ -1,4 +1,4 @@
-"""Demands on a blocking wait: what may still end it, and when it is in vain."""
+"""Demands on a blocking wait: what may still end it, and when it can never end."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import traceback
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from ..._detection.loading import load
+from ..._detection.table import load
 from ..._loop.backend import Backend
 from .._binding import binding
 

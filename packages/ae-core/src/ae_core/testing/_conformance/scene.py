@@ -31,9 +31,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from ... import _api
 from ..._async import tasks
 from ..._async.condvar import CondVar
-from ..._base import public
 from ..._detection import current
 from ..._detection.current import detect
+from ..._loop import exception_hook
 from .._binding import binding
 from .._leaks import LeakCheck
 from .._trace import Trace
@@ -173,7 +173,7 @@ class Scene:
 
     @property
     def limit(self) -> float | None:
-        """How long a wait may last; None on virtual time, which passes at once."""
+        """How long a wait may last; None on virtual time, which passes immediately."""
         return None if isinstance(self.backend, VirtualBackend) else self.patience
 
     async def wait(self, condvar: CondVar[T]) -> T:
@@ -254,7 +254,7 @@ class Scene:
 
 async def _play(entry: Case, scene: Scene) -> None:
     """Run a case and see that it leaves nothing behind; on the loop, in any way."""
-    package: Any = public.package
+    package: Any = exception_hook.package
     hook = package.exception_hook
     package.exception_hook = lambda error, watcher: scene.errors.append((error, watcher))
     try:
