@@ -19,7 +19,7 @@ import select
 import socket
 import sys
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pytest
 
@@ -195,15 +195,16 @@ def install() -> None:
             socket.__all__.remove(name)
     for name, code in CODES.items():
         setattr(errno, name, code)
-        errno.errorcode[code] = f"WSA{name}"
+        cast("dict[int, str]", errno.errorcode)[code] = f"WSA{name}"
     socket.SO_EXCLUSIVEADDRUSE = EXCLUSIVE  # type: ignore[attr-defined]
     socket.socket = WinsockSocket  # type: ignore[misc]
     socket.socketpair = socketpair  # type: ignore[assignment]
     from ae_socket import _windows
 
-    _windows.ACTIVE = True
-    _windows._select = Select  # type: ignore[assignment]
-    _windows.ae = Loops(_windows.ae)  # type: ignore[assignment]
+    windows: Any = _windows
+    windows.ACTIVE = True
+    windows._select = Select
+    windows.ae = Loops(windows.ae)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -22,7 +22,7 @@ async def echo(sock: socket.socket) -> None:
             h.push_write(line + b"\n")
 
 
-async def ask(port: int, thread: int, client: int) -> int:
+async def ask(port: int | str, thread: int, client: int) -> int:
     with Handle(connect=("127.0.0.1", port)) as h:
         for number in range(LINES):
             text = b"%d %d %d" % (thread, client, number)

@@ -272,6 +272,10 @@ class Case:
                     words.append(event)
         return words
 
+    def outcomes_while_the_peer_reads(self) -> list[str]:
+        self.peer.receive()
+        return self.outcomes()
+
     def close(self) -> None:
         self.handle.destroy()
         self.peer.sock.close()
@@ -337,7 +341,7 @@ def test_an_end_in_mid_conversation_is_told_once_whoever_waits(
                 case.shake_hands({**FLIGHTS, **SECOND}[phase])
             case.peer.end(end)
             if kind == "drained" and end == "half-close" and transport == "plain":
-                until(lambda case=case: case.peer.receive() or case.outcomes())
+                until(case.outcomes_while_the_peer_reads)
             until(case.outcomes)
             turns()
             assert case.outcomes() == expected(transport, phase, end, kind), (kind, case.story)
