@@ -87,6 +87,37 @@ def test_a_child_takes_no_thread(host: Any, run: Run) -> None:
     assert not {name for name in run(main()) if "waitpid" in name}
 
 
+def test_a_program_that_was_waited_for_is_signalled_no_more(
+    host: Any, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waitpid, kill = os.waitpid, os.kill
+    reaped: set[int] = set()
+    late: list[int] = []
+
+    def waiting(pid: int, options: int) -> tuple[int, int]:
+        found, status = waitpid(pid, options)
+        reaped.add(found)
+        return found, status
+
+    def killing(pid: int, number: int) -> None:
+        if pid in reaped:
+            late.append(pid)  # it may be the number of another process by now
+        else:
+            kill(pid, number)
+
+    async def main() -> None:
+        program = await asyncio.create_subprocess_exec("sleep", "60")
+        while program.returncode is None:
+            program.kill()
+            await asyncio.sleep(0)
+        await program.wait()
+
+    monkeypatch.setattr(os, "waitpid", waiting)
+    monkeypatch.setattr(os, "kill", killing)
+    run(main())
+    assert late == []
+
+
 def test_calls_from_threads_arrive_in_order(host: Any, run: Run) -> None:
     async def main() -> list[int]:
         loop = asyncio.get_running_loop()

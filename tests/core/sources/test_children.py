@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import subprocess
@@ -120,6 +121,24 @@ def test_one_that_somebody_else_waited_for_is_reported_as_unknown(
     assert trace == [(pid, 255 << 8)]
     assert "waited for by somebody else" in caplog.text
     del watcher
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="a thread waits for the child")
+def test_a_child_that_cannot_be_waited_for_counts_as_ended(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pid = os.posix_spawn("/bin/true", ["true"], {})
+    real = os.waitpid
+
+    def refuse(pid: int, options: int) -> tuple[int, int]:
+        raise OSError(errno.EPERM, "not permitted")
+
+    monkeypatch.setattr(os, "waitpid", refuse)
+    ended: ae.CondVar[tuple[int, int]] = ae.CondVar()
+    with ae.child(pid, ended):
+        assert ended.recv(timeout=60) == (pid, 255 << 8)
+    assert "cannot be waited for" in caplog.text
+    assert real(pid, 0) == (pid, 0)
 
 
 def test_the_watcher_is_inactive_after_its_call(way: str, trace: Trace) -> None:

@@ -591,7 +591,8 @@ class GuestLoop(_Base):  # type: ignore[misc]
         def ended(_: int, status: int) -> None:
             del self._child_watchers[pid]
             if not self._closed:
-                self.call_soon(transport._process_exited, os.waitstatus_to_exitcode(status))
+                # not in a later turn: its number may be another process's by then, and be signalled
+                transport._process_exited(os.waitstatus_to_exitcode(status))
 
         try:
             self._child_watchers[pid] = (ae.child(pid, ended), transport)

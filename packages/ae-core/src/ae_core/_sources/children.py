@@ -229,15 +229,14 @@ class Exit:
                 reaped, status = _waitpid(self.pid, os.WNOHANG)
                 if not reaped:
                     return  # a spurious wake-up
-        except ChildProcessError:
+        except OSError as error:  # the loop would report it again and again
             from .._base.log import log
 
-            log(
-                "warn",
-                "child %d was waited for by somebody else; its status is unknown",
-                self.pid,
-                context="ae_core",
-            )
+            why = f"cannot be waited for ({error})"
+            if isinstance(error, ChildProcessError):
+                why = "was waited for by somebody else"
+            text = "child %d %s; its status is unknown"
+            log("warn", text, self.pid, why, context="ae_core")
             status = 255 << 8
         self.finish(status)
 
