@@ -87,35 +87,26 @@ def test_a_child_takes_no_thread(host: Any, run: Run) -> None:
     assert not {name for name in run(main()) if "waitpid" in name}
 
 
-def test_a_program_that_was_waited_for_is_signalled_no_more(
+def test_the_end_of_a_program_is_known_as_soon_as_its_number_may_be_anothers(
     host: Any, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    waitpid, kill = os.waitpid, os.kill
-    reaped: set[int] = set()
-    late: list[int] = []
-
-    def waiting(pid: int, options: int) -> tuple[int, int]:
-        found, status = waitpid(pid, options)
-        reaped.add(found)
-        return found, status
-
-    def killing(pid: int, number: int) -> None:
-        if pid in reaped:
-            late.append(pid)  # it may be the number of another process by now
-        else:
-            kill(pid, number)
+    waitpid = os.waitpid
+    known: list[int | None] = []
 
     async def main() -> None:
-        program = await asyncio.create_subprocess_exec("sleep", "60")
-        while program.returncode is None:
-            program.kill()
-            await asyncio.sleep(0)
-        await program.wait()
+        def waiting(pid: int, options: int) -> tuple[int, int]:
+            found, status = waitpid(pid, options)
+            if found:
+                ae.postpone(lambda: known.append(program.returncode))
+            return found, status
 
-    monkeypatch.setattr(os, "waitpid", waiting)
-    monkeypatch.setattr(os, "kill", killing)
+        monkeypatch.setattr(os, "waitpid", waiting)
+        program = await asyncio.create_subprocess_exec("sh", "-c", "exit 3")
+        await program.wait()
+        await asyncio.sleep(0.001)
+
     run(main())
-    assert late == []
+    assert known == [3]
 
 
 def test_calls_from_threads_arrive_in_order(host: Any, run: Run) -> None:
