@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ae_handle import BufferLimitExceeded, HandleError, TransportError
+from ae_handle import BufferLimitExceeded, HandleError, TlsError, TransportError
 from ae_handle._phases import DUE_DRAIN, DUE_DRAINED, DUE_FAIL, SHUTDOWN_WANTED
 from ae_handle._protocol.read_queue import PendingRequest
 from ae_handle._protocol.write_side import WriteSide
@@ -41,6 +41,9 @@ class Owner:
     def _fail(self, error: HandleError) -> None:
         self.errors.append(error)
 
+    def _encryption_failed(self, error: TlsError) -> None:
+        self.errors.append(error)
+
     def _callback_failed(self, error: BaseException) -> None:
         self.raised.append(error)
 
@@ -53,7 +56,7 @@ def test_what_is_pushed_is_sent_in_order() -> None:
     side = WriteSide()
     kernel = Kernel()
     side.pieces += [b"ab", b"cd"]
-    assert not side.flush(kernel.send, None, clock)
+    assert not side.flush(Owner(), kernel.send, None, clock)
     assert kernel.taken == b"abcd"
     assert side.last_at == 7.0
     assert not side.queue
@@ -63,11 +66,11 @@ def test_a_full_kernel_defers_what_is_pushed_behind_it() -> None:
     side = WriteSide()
     kernel = Kernel(3, 0)
     side.pieces.append(b"abcdef")
-    assert side.flush(kernel.send, None, clock)
+    assert side.flush(Owner(), kernel.send, None, clock)
     assert side.deferred
     side.pieces.append(b"gh")
-    assert side.flush(kernel.send, None, clock)
-    assert not side.flush(kernel.send, None, clock)
+    assert side.flush(Owner(), kernel.send, None, clock)
+    assert not side.flush(Owner(), kernel.send, None, clock)
     assert kernel.taken == b"abcdefgh"
     assert not side.deferred
 
@@ -75,7 +78,7 @@ def test_a_full_kernel_defers_what_is_pushed_behind_it() -> None:
 def test_with_a_limit_nothing_is_deferred_so_that_each_write_is_compared_with_it() -> None:
     side = WriteSide(max_buffer=4)
     side.pieces.append(b"abcd")
-    assert side.flush(Kernel(0).send, None, clock)
+    assert side.flush(Owner(), Kernel(0).send, None, clock)
     assert not side.deferred
     assert side.check_level() == 0
     side.pieces.append(b"e")
@@ -89,14 +92,14 @@ def test_on_drain_is_due_once_for_each_emptying(mark: int) -> None:
     kernel = Kernel(2, 0)
     assert side.check_level() == 0
     side.pieces.append(b"abcdef")
-    assert side.flush(kernel.send, None, clock)
+    assert side.flush(Owner(), kernel.send, None, clock)
     assert side.check_level() == 0
     side.sent(4 - mark)
     assert side.check_level() == DUE_DRAIN | DUE_DRAINED
-    assert not side.flush(kernel.send, None, clock) or mark
+    assert not side.flush(Owner(), kernel.send, None, clock) or mark
     assert side.check_level() == 0
     side.pieces.append(b"more")
-    assert not side.flush(Kernel().send, None, clock)
+    assert not side.flush(Owner(), Kernel().send, None, clock)
     assert side.check_level() == DUE_DRAIN | DUE_DRAINED
 
 
@@ -142,7 +145,7 @@ def test_an_error_of_the_kernel_passes_and_keeps_the_block() -> None:
         raise BrokenPipeError
 
     with pytest.raises(BrokenPipeError):
-        side.flush(send, None, clock)
+        side.flush(Owner(), send, None, clock)
     assert len(side.queue) == 3
 
 
@@ -151,9 +154,30 @@ def test_a_layer_gives_the_blocks() -> None:
     kernel = Kernel()
     blocks = [b"one", b"two"]
     side.pieces.append(b"plaintext")
-    side.flush(kernel.send, lambda: blocks.pop(0) if blocks else b"", clock)
+    side.flush(Owner(), kernel.send, lambda queue: blocks.pop(0) if blocks else b"", clock)
     assert kernel.taken == b"onetwo"
     assert side.pieces == [b"plaintext"]
+
+
+def test_a_layer_that_cannot_encrypt_ends_the_sending_and_the_owner_is_told() -> None:
+    side = WriteSide()
+    owner = Owner()
+    kernel = Kernel()
+    blocks = [b"one"]
+    refusal = TlsError("no key", reason="protocol")
+
+    def next_block(queue: object) -> bytes:
+        assert queue is side.queue
+        if not blocks:
+            raise refusal
+        return blocks.pop()
+
+    side.defer()
+    assert not side.flush(owner, kernel.send, next_block, clock)
+    assert kernel.taken == b"one"
+    assert owner.errors == [refusal]
+    assert side.last_at == 7.0
+    assert not side.deferred
 
 
 def test_the_shutdown_comes_behind_what_was_pushed() -> None:
@@ -163,7 +187,7 @@ def test_the_shutdown_comes_behind_what_was_pushed() -> None:
     assert side.shutdown == SHUTDOWN_WANTED
     assert side.on_drain is None
     assert side.is_above_mark()
-    side.flush(Kernel().send, None, clock)
+    side.flush(Owner(), Kernel().send, None, clock)
     assert side.check_level() & DUE_DRAINED
 
 
@@ -190,7 +214,7 @@ def test_whatever_the_kernel_takes_nothing_is_lost_doubled_or_reordered(
         else:
             kernel = Kernel(*step)
             behind = bool(side.pieces)
-            full = side.flush(kernel.send, None, clock)
+            full = side.flush(Owner(), kernel.send, None, clock)
             above = above or (behind and not side.pieces)  # a new block was begun
             taken += kernel.taken
             assert full is bool(side.queue)
@@ -201,5 +225,5 @@ def test_whatever_the_kernel_takes_nothing_is_lost_doubled_or_reordered(
         assert bool(due & DUE_DRAIN) is (above and unsent <= mark)
         above = above and unsent > mark
     kernel = Kernel()
-    side.flush(kernel.send, None, clock)
+    side.flush(Owner(), kernel.send, None, clock)
     assert taken + kernel.taken == pushed

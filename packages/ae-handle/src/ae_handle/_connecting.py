@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ("ConnectingConnection",)
+__all__ = ("Attempts", "ConnectingConnection")
 
 import errno
 from typing import TYPE_CHECKING, Any
@@ -26,92 +26,120 @@ if TYPE_CHECKING:
     from ._tls.layer import TlsLayer
 
 
+class Attempts:
+    """The operation that makes a connection, and what belongs to it.
+
+    Attributes:
+        where: Host and service.
+        operation: The operation; a :class:`Departing` when it outlives the handle; None when it
+            has ended.
+        socket: That of this attempt, while ``on_prepare`` runs.
+        left: How many seconds of ``connect_timeout`` are left, 0 for no limit.
+        timer: For those seconds, and when they are over.
+        early: What was pushed before ``stop_tls()``, called while connecting.
+    """
+
+    __slots__ = ("early", "left", "operation", "socket", "timer", "where")
+
+    operation: Any
+
+    def __init__(self, host: str, service: str | int, left: float | None) -> None:
+        self.where = host, service
+        self.operation = None
+        self.socket: Any = None
+        self.left = left
+        self.timer: tuple[Any, float] | None = None
+        self.early: bytes | None = None
+
+
 class ConnectingConnection(TlsConnection):
     """A connection with the operation that makes it."""
 
-    __slots__ = ("_attempt", "_connect_left", "_connect_timer", "_connecting", "_early", "_target")
+    __slots__ = ("_attempts",)
 
-    _attempt: Any  # the socket, while on_prepare runs
-    _connect_left: float | None  # how many seconds of connect_timeout are left, 0 for no limit
-    _connect_timer: tuple[Any, float] | None  # for those seconds, and when they are over
-    _connecting: Any  # the operation, a Departing when it outlives the handle, or None
-    _early: bytes | None  # what was pushed before stop_tls(), called while connecting
-    _target: tuple[str, str | int]
+    _attempts: Attempts | None  # None for one that was made of a stream
 
     def _connect(self, host: str, service: str | int, route: Route | None) -> None:
         """Connect; the handle is kept alive until that has ended."""
         from ae_socket import tcp_connect
 
-        self._target = (host, service)
-        self._early = None
-        self._connect_left = self._connect_timeout
-
-        def prepare(sock: Any) -> float | None:
-            self._attempt = sock
-            try:
-                return None if self._on_prepare is None else self._on_prepare(self)
-            finally:
-                self._attempt = None
-
+        self._attempts = attempts = Attempts(host, service, self._rare.connect_timeout)
+        on_prepare = self._rare.on_prepare
         connector, local_address, resolver = route or (None, None, None)
         if connector is not None:
-            operation = connector(host, service)
+            attempts.operation = connector(host, service)
             done = self._connector_done
         else:
-            operation = tcp_connect(
+            attempts.operation = tcp_connect(
                 host,
                 service,
                 self._connected,
-                on_prepare=None if self._on_prepare is None else prepare,
+                on_prepare=None if on_prepare is None else self._prepare,
                 local_address=local_address,
                 resolver=resolver,
             )
             done = self._connect_done
-        self._connecting = operation
-        self._loop.holders.add(self._events)
-        self._begin_connecting()
+        self._loop.holders[self._events] = None
+        self._begin_connecting(attempts)
         self._keep_alive()
+        operation = attempts.operation
         if operation.ready:  # nothing is called back inside this call
             ae.postpone(lambda: operation.on_ready(done))
         else:
             operation.on_ready(done)
 
-    def _begin_connecting(self) -> None:
+    def _prepare(self, sock: Any) -> float | None:
+        """An attempt is about to be made with *sock*."""
+        attempts = self._attempts
+        assert attempts is not None
+        attempts.socket = sock
+        try:
+            on_prepare = self._rare.on_prepare
+            limit: float | None = None if on_prepare is None else on_prepare(self)
+            return limit
+        finally:
+            attempts.socket = None
+
+    def _begin_connecting(self, attempts: Attempts) -> None:
         """Queue what is read and written, and count the seconds, until there is a stream."""
         self._connecting_again()
-        self._limit_connecting()
+        self._limit_connecting(attempts)
         if self._inactivity is not None:
             self._restart_inactivity_timer()
 
-    def _limit_connecting(self) -> None:
-        self._connect_timer = None
-        left = self._connect_left
+    def _limit_connecting(self, attempts: Attempts) -> None:
+        attempts.timer = None
+        left = attempts.left
         if left:
             timer = ae.timer(left, Later(self, "_connecting_too_long"))
-            self._connect_timer = (timer, self._clock() + left)
+            attempts.timer = (timer, self._clock() + left)
 
-    def _stop_limit(self) -> None:
+    def _stop_limit(self, attempts: Attempts) -> None:
         """Stop the timer; what is left of its seconds is for ``retry()``."""
-        if self._connect_timer is not None:
+        if attempts.timer is not None:
             # 0 would be no limit
-            self._connect_left = max(self._connect_timer[1] - self._clock(), 1e-9)
-            self._connect_timer = None
+            attempts.left = max(attempts.timer[1] - self._clock(), 1e-9)
+            attempts.timer = None
 
     def _connect_timeout_changed(self) -> None:
-        self._connect_left = self._connect_timeout
-        if self._phase == CONNECTING:
-            self._limit_connecting()
+        attempts = self._attempts
+        if attempts is not None:
+            attempts.left = self._rare.connect_timeout
+            if self._phase == CONNECTING:
+                self._limit_connecting(attempts)
 
     def _connecting_too_long(self) -> None:
-        if self._phase == CONNECTING:
-            what = f"connect_timeout of {self._connect_timeout:g} s has passed"
-            self._fail(HandleTimedOut(f"{what}: {self._connecting!r}", fatal=True))
+        attempts = self._attempts
+        if attempts is not None and self._phase == CONNECTING:
+            what = f"connect_timeout of {self._rare.connect_timeout:g} s has passed"
+            self._fail(HandleTimedOut(f"{what}: {attempts.operation!r}", fatal=True))
 
     def _connector_done(self, condvar: CondVar[Any]) -> None:
         """A connector has ended; ``tcp_connect`` calls ``_connected`` by itself."""
         try:
-            if not condvar.cancelled and condvar.error is None:
-                self._connected(adapt(condvar.recv()), *self._target, _no_other)
+            attempts = self._attempts
+            if attempts is not None and not condvar.cancelled and condvar.error is None:
+                self._connected(adapt(condvar.recv()), *attempts.where, _no_other)
         finally:
             self._connect_done(condvar)
 
@@ -123,20 +151,22 @@ class ConnectingConnection(TlsConnection):
         retry: Callable[[], CondVar[Any]],
     ) -> None:
         """A connection is there: first what was pushed meanwhile, then on_connect."""
+        attempts = self._attempts
+        assert attempts is not None
         if self._phase != CONNECTING:
-            if isinstance(self._connecting, Departing):
-                self._depart(self._connecting, sock)
+            if isinstance(attempts.operation, Departing):
+                self._depart(attempts, sock)
             else:
                 close(sock)
             return
-        self._stop_limit()
+        self._stop_limit(attempts)
         now = self._clock()
         self._read.touched(now)
         self._write.start(now)
         tls = None
-        if self._tls_role is not None:
+        if self._rare.tls_role is not None:
             try:
-                tls = self._make_session(self._tls_role, None)
+                tls = self._make_session(self._rare.tls_role, None)
             except TlsError as error:
                 self._write.queue.lose_pieces()  # they were to be encrypted
                 self._start(sock, None)
@@ -144,11 +174,11 @@ class ConnectingConnection(TlsConnection):
                 return
         self._start(sock, tls)
         self._run_due_work()
-        callback = self._on_connect
+        callback = self._rare.on_connect
         if callback is not None and self._phase == OPEN:
 
             def try_next() -> None:
-                self._try_next(sock, retry)
+                self._try_next(attempts, sock, retry)
 
             try:
                 callback(self, host, port, try_next)
@@ -159,33 +189,27 @@ class ConnectingConnection(TlsConnection):
 
     def _begin_session(self, tls: TlsLayer) -> None:
         super()._begin_session(tls)
-        if self._connecting is not None:
-            self._keep_early(tls)
-
-    def _keep_early(self, tls: TlsLayer) -> None:
-        """Give *tls* what was pushed before ``stop_tls``, if that was called while connecting."""
-        early, self._early = self._early, None
-        if early is not None:
-            tls.keep(early)
-            tls.want_stop()
+        if self._attempts is not None:
+            _keep_early(self._attempts, tls)
 
     def _stop_tls_early(self) -> None:
         """Note, while connecting, that TLS is to be stopped behind what was pushed so far."""
-        if self._tls_role is not None and self._early is None:
-            self._early = self._write.queue.take_all()
+        attempts = self._attempts
+        if attempts is not None and self._rare.tls_role is not None and attempts.early is None:
+            attempts.early = self._write.queue.take_all()
 
-    def _try_next(self, sock: Any, retry: Callable[[], CondVar[Any]]) -> None:
+    def _try_next(self, attempts: Attempts, sock: Any, retry: Callable[[], CondVar[Any]]) -> None:
         """The program refuses this connection: go on with the next address."""
         if self._phase != OPEN or self._stream is not sock:
             return
         waiting = self._restart()
-        self._early = None
-        self._begin_connecting()
+        attempts.early = None
+        self._begin_connecting(attempts)
         operation = retry()
         close(sock)
-        if operation is not self._connecting:
+        if operation is not attempts.operation:
             self._keep_alive()
-            self._connecting = operation
+            attempts.operation = operation
             operation.on_ready(self._connect_done)
         if waiting:
             given_up = TransportError(
@@ -196,15 +220,18 @@ class ConnectingConnection(TlsConnection):
     def _connect_done(self, condvar: CondVar[Any]) -> None:
         """The connection attempts have ended, one way or the other."""
         try:
-            connecting = self._connecting
-            if isinstance(connecting, Departing):
-                if condvar is connecting.operation:
-                    self._connecting = None
+            attempts = self._attempts
+            operation = None if attempts is None else attempts.operation
+            if attempts is None or operation is None:
+                return
+            if isinstance(operation, Departing):
+                if condvar is operation.operation:
+                    attempts.operation = None
                     if not condvar.cancelled and condvar.error is not None:
-                        connecting.failed(condvar.error)
-            elif condvar is connecting:
-                self._connecting = None
-                self._stop_limit()
+                        operation.failed(condvar.error)
+            elif condvar is operation:
+                attempts.operation = None
+                self._stop_limit(attempts)
                 if condvar.cancelled:
                     return
                 try:
@@ -221,43 +248,53 @@ class ConnectingConnection(TlsConnection):
         finally:
             self._release()
 
-    def _depart(self, departing: Departing, sock: Any) -> None:
+    def _depart(self, attempts: Attempts, sock: Any) -> None:
         """The connection is there, but the handle was destroyed."""
-        self._connecting = None
+        departing, attempts.operation = attempts.operation, None
         tls = None
-        if self._tls_role is not None:
+        if self._rare.tls_role is not None:
             try:
-                tls = self._make_session(self._tls_role, None)
+                tls = self._make_session(self._rare.tls_role, None)
             except TlsError as error:
                 close(sock)
                 departing.failed(error)
                 return
             tls.begin(self._clock(), None)
-            tls.limit_handshake(self._handshake_timeout)
-            self._keep_early(tls)
+            tls.limit_handshake(self._rare.handshake_timeout)
+            _keep_early(attempts, tls)
         departing.connected(sock, tls)
 
     def _leave_connecting(self) -> None:
         """Cancel the connection under way, unless something is to be sent on it."""
-        operation = self._connecting
-        if operation is None:
+        attempts = self._attempts
+        if attempts is None or attempts.operation is None:
             return
-        self._stop_limit()
+        self._stop_limit(attempts)
+        operation = attempts.operation
         out = self._write.queue
-        count = out.owed + len(self._early or b"")
+        count = out.owed + len(attempts.early or b"")
+        linger = self._rare.linger
         if (
             self._error is None
             and self._stream is None
             and count
-            and self._linger
+            and linger
             and ae.backend() is not None
         ):
-            host, service = self._target
+            host, service = attempts.where
             peer = f"{host}:{service}"
-            self._connecting = Departing(operation, out, count, self._linger, peer, self._loop)
+            attempts.operation = Departing(operation, out, count, linger, peer, self._loop)
         else:
-            self._connecting = None
+            attempts.operation = None
             operation.cancel()
+
+
+def _keep_early(attempts: Attempts, tls: TlsLayer) -> None:
+    """Give *tls* what was pushed before ``stop_tls``, if that was called while connecting."""
+    early, attempts.early = attempts.early, None
+    if early is not None:
+        tls.keep(early)
+        tls.want_stop()
 
 
 def _no_other() -> CondVar[Any]:

@@ -74,6 +74,7 @@ class Connection(Transport):
 
     __slots__ = ("_on_end", "_phase")
 
+    _attempts: Any  # what `connect=` has begun, kept by the class that does it
     _on_end: tuple[Callable[[Any], object], ...]
     _phase: int
 
@@ -87,7 +88,7 @@ class Connection(Transport):
     def _start(self, stream: Any, tls: TlsLayer | None) -> None:
         """Begin to work on *stream*, in TLS if there is a session. Calls nobody back."""
         self._phase = OPEN
-        self._loop.holders.add(self._events)
+        self._loop.holders[self._events] = None
         self._set_stream(stream)
         read = self._read
         write = self._write
@@ -143,8 +144,9 @@ class Connection(Transport):
         self._dispatch()
 
     def _input_ended(self) -> None:
-        """Hook: nothing more will arrive: dispatch what is left, then report the end."""
-        self._stop_reading()
+        """Nothing more will arrive: dispatch what is left, then report the end."""
+        if self._read_watcher is not None:
+            self._stop_reading()
         read = self._read
         read.end_input()
         if read.buffer._data or self._work_due or self._tls is not None:
@@ -186,7 +188,7 @@ class Connection(Transport):
                 self._report_broken()
                 return
             write.defer()
-            if not read.finish(self, report=self._on_error is not None):
+            if not read.finish(self, self._on_error is not None):
                 if self._phase == OPEN:
                     write.defer_within_limit(self._write_watcher is not None)
                 return
@@ -293,12 +295,12 @@ class Connection(Transport):
         if self._work_due & DUE_READ:
             self._dispatch()
         else:
-            self._finish_input()
+            self._report_broken()
 
     def _report_broken(self) -> None:
         """The readers have had what had arrived: report the error, or keep it."""
         read = self._read
-        if read.has_reader():
+        if read.queue.reader is not None or read.has_reader():
             self._end_with_error()
         elif self._on_error is not None:
             if not read.waits_for_coroutine():
@@ -325,8 +327,8 @@ class Connection(Transport):
         """Tell everybody about ``_error``, and destroy the handle."""
         error: Any = self._error
         callback: Any = self._on_error
-        if self._phase == CONNECTING and self._on_connect_error is not None:
-            callback = self._on_connect_error
+        if self._phase == CONNECTING and self._rare.on_connect_error is not None:
+            callback = self._rare.on_connect_error
         heard = self._read.eof == BROKEN_TOLD
         if self._disable(error):
             heard = True
@@ -343,9 +345,18 @@ class Connection(Transport):
     def _disable(self, error: HandleError) -> bool:
         """End all activity because of *error*; return whether a coroutine was told."""
         self._phase = FAILED
-        self._set_error(error)
-        self._stop_watching()
-        waiting = [*self._read.close(), *self._write.take_waiters()]
+        if self._error is not error:
+            self._set_error(error)
+        if (
+            self._read.eof < BROKEN
+            or self._write.deferred
+            or self._write_watcher is not None
+            or self._resume_timer is not None
+        ):
+            self._stop_watching()  # else `_fail` has done so
+        waiting = self._read.close()
+        if self._write.waiters:
+            waiting += self._write.take_waiters()
         for request in waiting:
             request.throw(error)
         return bool(waiting)
@@ -382,19 +393,20 @@ class Connection(Transport):
                     read.put_back_lines()
                 if read.eof:
                     untold = self._untold()
-                if read.eof != BROKEN_TOLD and self._linger:
+                if read.eof != BROKEN_TOLD and self._rare.linger:
                     lost = write.queue.lost
             waiting = read.close()
             if write.waiters:
                 waiting += write.take_waiters()
             self._stop_watching()
         self._phase = DESTROYED
-        self._loop.holders.discard(self._events)
-        self._leave_connecting()
+        self._loop.holders.pop(self._events, None)
+        if self._attempts is not None:
+            self._leave_connecting()
         noted = self._error
         if noted is not error:
             self._set_error(error)
-        peer = peer_text(self._peer_name, self._stream) if lost else ""
+        peer = peer_text(self._rare.peer_name, self._stream) if lost else ""
         self._close_stream()
         if error is not None:
             self._set_error(without_frames(error))
@@ -413,9 +425,10 @@ class Connection(Transport):
             ae.report_error(untold)
         elif lost and noted is not None:
             report_loss(lost, peer, noted)
-        told, self._on_end = self._on_end, ()
-        for on_end in told:
-            on_end(self)
+        if self._on_end:
+            told, self._on_end = self._on_end, ()
+            for on_end in told:
+                on_end(self)
 
     def _notify_end(self, callback: Callable[[Any], object]) -> None:
         """Have *callback* called at the end of ``destroy``, whoever calls it.
@@ -436,11 +449,13 @@ class Connection(Transport):
         if self._thread == get_ident():
             self.destroy()
             return
-        self._loop.holders.discard(self._events)
+        self._loop.holders.pop(self._events, None)
         # the loop's own thread has to close the stream
         stream, out, tls, loop = self._stream, self._write.queue, self._tls, self._loop
-        linger = self._linger if self._write.error is None else 0.0
-        peer = self._peer_name
+        if tls is not None:
+            tls.set_timer(None)
+        linger = self._rare.linger if self._write.error is None else 0.0
+        peer = self._rare.peer_name
         untold = self._untold()
 
         def leave() -> None:

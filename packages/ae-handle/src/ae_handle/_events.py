@@ -59,23 +59,11 @@ class Events(ref[TlsConnection]):
         # a request-response server (0.35 us instead of 1.2 through `dispatch`); lines for a
         # standing reader; anything for an on_read that consumes all.
         queue = read.queue
+        reader = queue.reader
         buf = read.buffer
         if buf._data or read.dispatching:
             buf.feed(data)
-        elif queue.reader is AWAITED_LINE:
-            if data.find(b"\n") == len(data) - 1:
-                # the same for a coroutine, who may give it back: `deliver_line`
-                h._write.deferred = True
-                read.deliver_line(h, data)
-                if buf._data:
-                    h._run_dispatch()
-                else:
-                    h._after_dispatch()
-                return
-            buf.feed(data)
-        elif read.untaken is not None:
-            buf.feed(data)
-        elif queue.reader is LINE:
+        elif reader is LINE and read.untaken is None:
             line, end, rest = data.partition(b"\n")
             if end and not rest:
                 write = h._write
@@ -118,7 +106,20 @@ class Events(ref[TlsConnection]):
                 h._run_dispatch()
                 return
             buf.feed(data)
-        elif queue.reader is None and read.each_reader is LINE and b"\n" in data:
+        elif reader is AWAITED_LINE:
+            if data.find(b"\n") == len(data) - 1:
+                # the same for a coroutine, who may give it back: `deliver_line`
+                h._write.deferred = True
+                read.deliver_line(h, data)
+                if buf._data:
+                    h._run_dispatch()
+                else:
+                    h._after_dispatch()
+                return
+            buf.feed(data)
+        elif reader is not None or read.untaken is not None:
+            buf.feed(data)
+        elif read.each_reader is LINE and b"\n" in data:
             read.may_batch = True
             h._write.deferred = True
             if read.dispatch_lines(h, data) and h._fast_path and not buf._data:
@@ -129,7 +130,7 @@ class Events(ref[TlsConnection]):
                 return
             h._run_dispatch()
             return
-        elif queue.reader is None and read.on_read is not None:
+        elif read.on_read is not None:
             h._write.deferred = True
             if h._work_due:
                 h._clear_due(DUE_READ)
@@ -196,7 +197,7 @@ class Events(ref[TlsConnection]):
             h._receive(data)
         else:
             read.allow_batches()
-            h._input_ended()
+            h._stream_ended()
 
     def writable(self) -> None:
         """Send what is left."""

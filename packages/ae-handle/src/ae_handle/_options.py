@@ -1,19 +1,33 @@
-"""The options of a handle: their descriptors, their checks, and the constructor that takes them.
+"""The options of a handle, and the constructor that takes and checks them.
 
-An option is kept where it is used, most often in the read side or the write side. No callback of
-the program runs inside a setter: what a change makes due is done in the next turn.
+An option is kept where it is used, most often in the read side or the write side.
 """
 
 from __future__ import annotations
 
-__all__ = ("Callback", "OnConnect", "OnError", "OnEvent", "OnPrepare", "OnTls", "Options")
+__all__ = ("Options", "RareOptions", "Route")
 
 from collections.abc import Callable
-from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final, Generic, Never, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Never, TypeAlias
 
-from ._buffers.octets import not_a_class
-from ._errors import HandleError
+from ._descriptors import (
+    Callback,
+    Flag,
+    OnConnect,
+    OnError,
+    OnEvent,
+    OnPrepare,
+    OnTls,
+    Option,
+    Seconds,
+    TimeoutCallback,
+    check_callback,
+    check_coder,
+    check_limit,
+    check_name,
+    check_read_size,
+    check_size,
+)
 from ._protocol.inactivity import ANY, READ, WRITE, Inactivity, check_period
 from ._protocol.read_side import ReadSide
 from ._protocol.write_side import WriteSide
@@ -25,239 +39,11 @@ if TYPE_CHECKING:
 
     from ae_socket import Connector, Resolver
 
+    from ._errors import HandleError
     from .abc import Coder, TlsRole
 
-T = TypeVar("T")
-
-OnEvent: TypeAlias = Callable[[Any], object]
-OnError: TypeAlias = Callable[[Any, HandleError], object]
-OnPrepare: TypeAlias = Callable[[Any], "float | None"]
-OnConnect: TypeAlias = Callable[[Any, str, Any, Callable[[], None]], object]
-OnTls: TypeAlias = Callable[[Any, "HandleError | None"], object]
-
-# ---------------------------------------------------------------------- descriptors
-
-
-class Option(Generic[T]):
-    """An option of a handle.
-
-    Args:
-        check: Called with the name and the value; returns the value to keep, or raises.
-        doc: What the option does.
-        changed: The method of the handle that is called after a change. Calls no callback.
-        kept: The attribute that keeps the value, by default the option's name with an
-            underscore; ``"_read.max_buffer"`` is an attribute of the read side.
-    """
-
-    def __init__(
-        self,
-        check: Callable[[str, Any], T],
-        doc: str,
-        changed: str | None = None,
-        *,
-        kept: str = "",
-    ) -> None:
-        self.__doc__ = doc
-        self._check = check
-        self._changed = changed
-        self._kept = kept
-        self._name = ""
-
-    def __set_name__(self, owner: type[Any], name: str) -> None:
-        self._name = name
-        kept = self._kept or "_" + name
-        self._get = attrgetter(kept)
-        part, _, self._attribute = kept.rpartition(".")
-        self._part = attrgetter(part) if part else None
-
-    @overload
-    def __get__(self, h: None, owner: type[Any]) -> Self: ...
-    @overload
-    def __get__(self, h: Any, owner: type[Any]) -> T: ...
-    def __get__(self, h: Any, owner: type[Any]) -> Self | T:
-        if h is None:
-            return self
-        value: T = self._get(h)
-        return value
-
-    def __set__(self, h: Any, value: T) -> None:
-        value = self._check(self._name, value)
-        if not h.is_destroyed:
-            setattr(h if self._part is None else self._part(h), self._attribute, value)
-            if self._changed is not None:
-                getattr(h, self._changed)()
-
-
-class Callback(Option["T | None"], Generic[T]):
-    """A callback of a handle: a callable, or None."""
-
-    def __init__(self, doc: str, changed: str | None = None, *, kept: str = "") -> None:
-        super().__init__(check_callback, doc, changed, kept=kept)
-
-
-class Flag(Option[bool]):
-    """An option that is on or off: anything goes, as in an ``if``."""
-
-    def __init__(self, doc: str, changed: str | None = None, *, kept: str = "") -> None:
-        super().__init__(_any, doc, changed, kept=kept)
-
-    @overload
-    def __get__(self, h: None, owner: type[Any]) -> Self: ...
-    @overload
-    def __get__(self, h: Any, owner: type[Any]) -> bool: ...
-    def __get__(self, h: Any, owner: type[Any]) -> Self | bool:
-        return self if h is None else bool(self._get(h))
-
-
-class Seconds:
-    """The period of one of the three inactivity timeouts."""
-
-    def __init__(self, kind: int, doc: str) -> None:
-        self.__doc__ = doc
-        self._kind = kind
-        self._name = ""
-
-    def __set_name__(self, owner: type[Any], name: str) -> None:
-        self._name = name
-
-    @overload
-    def __get__(self, h: None, owner: type[Any]) -> Self: ...
-    @overload
-    def __get__(self, h: Any, owner: type[Any]) -> float: ...
-    def __get__(self, h: Any, owner: type[Any]) -> Self | float:
-        if h is None:
-            return self
-        period: float = 0.0 if h._inactivity is None else h._inactivity.periods[self._kind]
-        return period
-
-    def __set__(self, h: Any, seconds: float | None) -> None:
-        h._set_period(self._kind, check_period(self._name, seconds))
-
-
-class TimeoutCallback:
-    """The callback of one of the three inactivity timeouts: a callable, or None."""
-
-    def __init__(self, kind: int, doc: str) -> None:
-        self.__doc__ = doc
-        self._kind = kind
-        self._name = ""
-
-    def __set_name__(self, owner: type[Any], name: str) -> None:
-        self._name = name
-
-    @overload
-    def __get__(self, h: None, owner: type[Any]) -> Self: ...
-    @overload
-    def __get__(self, h: Any, owner: type[Any]) -> OnEvent | None: ...
-    def __get__(self, h: Any, owner: type[Any]) -> Self | OnEvent | None:
-        if h is None:
-            return self
-        callback: OnEvent | None
-        callback = None if h._inactivity is None else h._inactivity.callbacks[self._kind]
-        return callback
-
-    def __set__(self, h: Any, callback: OnEvent | None) -> None:
-        h._set_timeout_callback(self._kind, check_callback(self._name, callback))
-
-
-# ---------------------------------------------------------------------- checks
-
-
-def check_callback(name: str, value: Any) -> Any:
-    """Return *value* if it can be called, or is None.
-
-    Raises:
-        TypeError: If it is neither.
-    """
-    if value is not None and not callable(value):
-        raise TypeError(f"expected {name} as a callable or None, got {value!r}")
-    return value
-
-
-def _check_callbacks(
-    on_error: Any, on_read: Any, on_eof: Any, on_drain: Any, on_connect: Any
-) -> None:
-    """Check the five that most handles have.
-
-    One by one: a loop over all there are would cost 5 % of making a handle.
-    """
-    if on_error is not None and not callable(on_error):
-        check_callback("on_error", on_error)
-    if on_read is not None and not callable(on_read):
-        check_callback("on_read", on_read)
-    if on_eof is not None and not callable(on_eof):
-        check_callback("on_eof", on_eof)
-    if on_drain is not None and not callable(on_drain):
-        check_callback("on_drain", on_drain)
-    if on_connect is not None and not callable(on_connect):
-        check_callback("on_connect", on_connect)
-
-
-def check_limit(name: str, value: object) -> int | None:
-    """Return *value* if it is a number of octets, or None for no limit.
-
-    Raises:
-        TypeError, ValueError: If it is neither.
-    """
-    return None if value is None else check_size(name, value)
-
-
-def check_size(name: str, value: object, least: int = 0) -> int:
-    """Return *value* if it is a number of octets of at least *least*.
-
-    Raises:
-        TypeError, ValueError: If it is not.
-    """
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"expected {name} as a number of octets, got {value!r}")
-    if value < least:
-        raise ValueError(f"expected {name} of {least} or more, got {value!r}")
-    return value
-
-
-def _any(name: str, value: Any) -> Any:
-    return value
-
-
-def check_coder(name: str, coder: Any) -> Any:
-    """Return *coder* if it has ``loads`` and ``dumps``.
-
-    Raises:
-        TypeError: If it has not.
-    """
-    not_a_class(name, coder)
-    if not (callable(getattr(coder, "loads", None)) and callable(getattr(coder, "dumps", None))):
-        raise TypeError(f"expected {name} as an object with loads and dumps, got {coder!r}")
-    return coder
-
-
-def _check_read_size(name: str, value: object) -> int:
-    return check_size(name, value, 1)
-
-
-def _check_name(name: str, value: object) -> str | None:
-    if value is not None and not isinstance(value, str):
-        raise TypeError(f"expected {name} as a str or None, got {value!r}")
-    return value
-
-
-#: How to connect: the connector, or the local address and the resolver of ``tcp_connect``.
-Route: TypeAlias = "tuple[Connector | None, str | tuple[str, int] | None, Resolver | None]"
-
-
-def _check_route(connect: object, connector: Any, local_address: Any, resolver: Any) -> Route:
-    if connect is None:
-        raise ValueError("connector, local_address and resolver are for connect=(host, service)")
-    if connector is not None:
-        check_callback("connector", connector)
-        if local_address is not None or resolver is not None:
-            raise ValueError("a connector connects in its own way: no local_address, no resolver")
-    return connector, local_address, resolver
-
-
-def _check_context(name: str, value: Any) -> Any:
-    return None if value is None else find_context(value)
-
+# For a type checker, which takes the callbacks to be what their annotations say.
+_is_callable: Final[Callable[[object], bool]] = callable
 
 # The defaults, by identity: they need no check.
 _MAX_READ_BUFFER: Final = 1 << 20
@@ -294,43 +80,98 @@ def _unknown_option(name: str, *others: str) -> str:
     return f"Handle() got an unexpected keyword argument {name!r}: did you mean {closest!r}?"
 
 
+#: How to connect: the connector, or the local address and the resolver of ``tcp_connect``.
+Route: TypeAlias = "tuple[Connector | None, str | tuple[str, int] | None, Resolver | None]"
+
+
+def _check_route(connect: object, connector: Any, local_address: Any, resolver: Any) -> Route:
+    if connect is None:
+        raise ValueError("connector, local_address and resolver are for connect=(host, service)")
+    if connector is not None:
+        check_callback("connector", connector)
+        if local_address is not None or resolver is not None:
+            raise ValueError("a connector connects in its own way: no local_address, no resolver")
+    return connector, local_address, resolver
+
+
+def _check_context(name: str, value: Any) -> Any:
+    return None if value is None else find_context(value)
+
+
+class RareOptions:
+    """The options that most handles leave at their defaults.
+
+    Those handles share one object of these, and have one of their own as soon as one is set: 120
+    bytes less for each of them.
+    """
+
+    __slots__ = (
+        "allow_truncated",
+        "connect_timeout",
+        "frames",
+        "handshake_timeout",
+        "keepalive",
+        "linger",
+        "on_connect",
+        "on_connect_error",
+        "on_prepare",
+        "on_tls_started",
+        "on_tls_stopped",
+        "oob_inline",
+        "peer_name",
+        "tls_context",
+        "tls_role",
+    )
+
+    def __init__(self) -> None:
+        # as they are called: by a handle that does not know its own class
+        self.on_prepare: Any = None
+        self.on_connect: Any = None
+        self.on_connect_error: Any = None
+        self.on_tls_started: Any = None
+        self.on_tls_stopped: Any = None
+        self.connect_timeout: float | None = _CONNECT_TIMEOUT
+        self.handshake_timeout: float | None = _HANDSHAKE_TIMEOUT
+        self.linger = _LINGER
+        self.keepalive = False
+        self.oob_inline = True
+        self.allow_truncated = False
+        self.peer_name: str | None = None
+        self.tls_role: TlsRole | None = None
+        self.tls_context: Any = None
+        self.frames: dict[str, Any] | None = None
+
+    def forget_callbacks(self) -> None:
+        """Set all callbacks to None."""
+        self.on_prepare = self.on_connect = self.on_connect_error = None
+        self.on_tls_started = self.on_tls_stopped = None
+
+
+_SHARED: Final = RareOptions()
+
+
 class Options:
     """Everything about a handle that can be set. See :class:`ae_handle.Handle`."""
 
     __slots__ = (
-        "_allow_truncated",
-        "_connect_timeout",
-        "_frames",
-        "_handshake_timeout",
         "_inactivity",
-        "_keepalive",
-        "_linger",
         "_no_delay",
-        "_on_connect",
-        "_on_connect_error",
         "_on_error",
-        "_on_prepare",
-        "_on_tls_started",
-        "_on_tls_stopped",
-        "_oob_inline",
-        "_peer_name",
+        "_rare",
         "_read",
-        "_tls_context",
-        "_tls_role",
         "_write",
     )
 
-    # as they are called: by a handle that does not know its own class
-    _on_prepare: Any
-    _on_connect: Any
-    _on_connect_error: Any
-    _on_error: Any
-    _on_tls_started: Any
-    _on_tls_stopped: Any
+    _on_error: Any  # as it is called: by a handle that does not know its own class
+    _rare: RareOptions
 
-    on_prepare: Callback[OnPrepare] = Callback("Before each attempt to connect.")
-    on_connect: Callback[OnConnect] = Callback("The connection is there.")
-    on_connect_error: Callback[OnError] = Callback("No address has answered.")
+    on_prepare: Callback[OnPrepare] = Callback(
+        "Before each attempt to connect.", kept="_rare.on_prepare"
+    )
+    on_connect: Callback[OnConnect] = Callback("The connection is there.", kept="_rare.on_connect")
+    on_connect_error: Callback[OnError] = Callback(
+        "No address has answered.", kept="_rare.on_connect_error"
+    )
     on_error: Callback[OnError] = Callback("Something went wrong.", "_error_changed")
     on_read: Callback[OnEvent] = Callback(
         "Something is unread, and there is no request. Setting it ends ``read_each``.",
@@ -346,8 +187,10 @@ class Options:
     on_timeout = TimeoutCallback(ANY, "Nothing was read or written.")
     on_read_timeout = TimeoutCallback(READ, "Nothing was read.")
     on_write_timeout = TimeoutCallback(WRITE, "Nothing was written.")
-    on_tls_started: Callback[OnTls] = Callback("The handshake is done, or has failed.")
-    on_tls_stopped: Callback[OnEvent] = Callback("TLS is over.")
+    on_tls_started: Callback[OnTls] = Callback(
+        "The handshake is done, or has failed.", kept="_rare.on_tls_started"
+    )
+    on_tls_stopped: Callback[OnEvent] = Callback("TLS is over.", kept="_rare.on_tls_stopped")
 
     timeout: Seconds = Seconds(ANY, "Seconds without reading or writing; 0 for no limit.")
     read_timeout: Seconds = Seconds(READ, "Seconds without reading; 0 for no limit.")
@@ -372,29 +215,33 @@ class Options:
         kept="_write.low_water_mark",
     )
     read_size: Option[int] = Option(
-        _check_read_size,
+        check_read_size,
         "How much is read in one call now; grows by itself.",
         "_read_size_changed",
         kept="_read.read_size",
     )
     max_read_size: Option[int] = Option(
-        _check_read_size,
+        check_read_size,
         "The most that is read in one call.",
         "_read_size_changed",
         kept="_read.max_read_size",
     )
     linger: Option[float] = Option(
-        check_period, "For how many seconds unsent bytes may outlive the handle."
+        check_period,
+        "For how many seconds unsent bytes may outlive the handle.",
+        kept="_rare.linger",
     )
     connect_timeout: Option[float] = Option(
         check_period,
         "How many seconds connecting may take; 0 for no limit.",
         "_connect_timeout_changed",
+        kept="_rare.connect_timeout",
     )
     handshake_timeout: Option[float] = Option(
         check_period,
         "How many seconds a TLS handshake may take; 0 for no limit.",
         "_handshake_timeout_changed",
+        kept="_rare.handshake_timeout",
     )
     autocork: Flag = Flag("Whether writes wait for the next turn.", kept="_write.autocork")
     watch_eof: Flag = Flag(
@@ -402,14 +249,26 @@ class Options:
         "_interest_changed",
         kept="_read.watch_eof",
     )
-    allow_truncated: Flag = Flag("Whether a stream may end without close_notify.")
+    allow_truncated: Flag = Flag(
+        "Whether a stream may end without close_notify.", kept="_rare.allow_truncated"
+    )
     no_delay: Flag = Flag("Whether TCP sends small segments immediately.", "_socket_option_changed")
     keepalive: Flag = Flag(
-        "Whether the kernel probes an idle connection.", "_socket_option_changed"
+        "Whether the kernel probes an idle connection.",
+        "_socket_option_changed",
+        kept="_rare.keepalive",
     )
-    oob_inline: Flag = Flag("Whether urgent data is part of the stream.", "_socket_option_changed")
-    peer_name: Option[str | None] = Option(_check_name, "Who the peer should be.")
-    tls_context: Option[Any] = Option(_check_context, "The context for ``start_tls`` without one.")
+    oob_inline: Flag = Flag(
+        "Whether urgent data is part of the stream.",
+        "_socket_option_changed",
+        kept="_rare.oob_inline",
+    )
+    peer_name: Option[str | None] = Option(
+        check_name, "Who the peer should be.", kept="_rare.peer_name"
+    )
+    tls_context: Option[Any] = Option(
+        _check_context, "The context for ``start_tls`` without one.", kept="_rare.tls_context"
+    )
 
     def __init__(
         self,
@@ -464,67 +323,77 @@ class Options:
         route: Route | None = None
         if connector is not None or local_address is not None or resolver is not None:
             route = _check_route(connect, connector, local_address, resolver)
-        _check_callbacks(on_error, on_read, on_eof, on_drain, on_connect)
-        if (
-            on_prepare is not None
-            or on_connect_error is not None
-            or on_tls_started is not None
-            or on_tls_stopped is not None
-        ):
-            check_callback("on_prepare", on_prepare)
-            check_callback("on_connect_error", on_connect_error)
-            check_callback("on_tls_started", on_tls_started)
-            check_callback("on_tls_stopped", on_tls_stopped)
-        self._on_prepare = on_prepare
-        self._on_connect = on_connect
-        self._on_connect_error = on_connect_error
+        # one by one: a loop over all callbacks would cost 5 % of making a handle
+        if on_error is not None and not _is_callable(on_error):
+            check_callback("on_error", on_error)
+        if on_read is not None and not _is_callable(on_read):
+            check_callback("on_read", on_read)
+        if on_eof is not None and not _is_callable(on_eof):
+            check_callback("on_eof", on_eof)
+        if on_drain is not None and not _is_callable(on_drain):
+            check_callback("on_drain", on_drain)
         self._on_error = on_error
-        self._on_tls_started = on_tls_started
-        self._on_tls_stopped = on_tls_stopped
+        self._no_delay = no_delay
         if max_read_buffer is not _MAX_READ_BUFFER:
             check_limit("max_read_buffer", max_read_buffer)
         if max_read_size is not _MAX_READ_SIZE:
-            _check_read_size("max_read_size", max_read_size)
+            check_read_size("max_read_size", max_read_size)
         if read_size is None:
             read_size = max_read_size
         else:
-            read_size = min(_check_read_size("read_size", read_size), max_read_size)
+            read_size = min(check_read_size("read_size", read_size), max_read_size)
         self._read = ReadSide(on_read, on_eof, max_read_buffer, read_size, max_read_size, watch_eof)
         if max_write_buffer is not None:
             check_limit("max_write_buffer", max_write_buffer)
         if low_water_mark is not _LOW_WATER_MARK:
             check_size("low_water_mark", low_water_mark)
         self._write = WriteSide(on_drain, max_write_buffer, low_water_mark, autocork)
-        if linger is not _LINGER:
-            linger = check_period("linger", linger)
-        self._linger = linger
-        if connect_timeout is not _CONNECT_TIMEOUT:
-            connect_timeout = check_period("connect_timeout", connect_timeout)
-        self._connect_timeout = connect_timeout
-        if handshake_timeout is not _HANDSHAKE_TIMEOUT:
-            handshake_timeout = check_period("handshake_timeout", handshake_timeout)
-        self._handshake_timeout = handshake_timeout
-        self._no_delay = no_delay
-        self._keepalive = keepalive
-        self._oob_inline = oob_inline
-        self._allow_truncated = allow_truncated
-        self._frames: dict[str, Any] | None = None
-        if json is not None:
-            self.json = json
-        if cbor is not None:
-            self.cbor = cbor
-        if peer_name is not None:
-            _check_name("peer_name", peer_name)
-        elif connect is not None:
-            peer_name = _check_name("peer_name", connect[0])
-        self._peer_name = peer_name
-        if tls is not None:
-            check_role(tls)
-            tls_context = find_context(tls_context)
-        elif tls_context is not None:
-            tls_context = find_context(tls_context)
-        self._tls_role: TlsRole | None = tls
-        self._tls_context = tls_context
+        if (
+            connect is not None
+            or tls is not None
+            or tls_context is not None
+            or on_tls_started is not None
+            or on_tls_stopped is not None
+            or on_prepare is not None
+            or on_connect is not None
+            or on_connect_error is not None
+            or peer_name is not None
+            or json is not None
+            or cbor is not None
+            or keepalive
+            or not oob_inline
+            or allow_truncated
+            or linger is not _LINGER
+            or connect_timeout is not _CONNECT_TIMEOUT
+            or handshake_timeout is not _HANDSHAKE_TIMEOUT
+        ):
+            self._rare = rare = RareOptions()
+            rare.on_prepare = check_callback("on_prepare", on_prepare)
+            rare.on_connect = check_callback("on_connect", on_connect)
+            rare.on_connect_error = check_callback("on_connect_error", on_connect_error)
+            rare.on_tls_started = check_callback("on_tls_started", on_tls_started)
+            rare.on_tls_stopped = check_callback("on_tls_stopped", on_tls_stopped)
+            rare.keepalive = keepalive
+            rare.oob_inline = oob_inline
+            rare.allow_truncated = allow_truncated
+            rare.linger = check_period("linger", linger)
+            rare.connect_timeout = check_period("connect_timeout", connect_timeout)
+            rare.handshake_timeout = check_period("handshake_timeout", handshake_timeout)
+            if peer_name is None and connect is not None:
+                peer_name = connect[0]
+            rare.peer_name = check_name("peer_name", peer_name)
+            if tls is not None:
+                check_role(tls)
+                rare.tls_role = tls
+                rare.tls_context = find_context(tls_context)
+            elif tls_context is not None:
+                rare.tls_context = find_context(tls_context)
+            if json is not None:
+                self._set_coder("json", Json, json)
+            if cbor is not None:
+                self._set_coder("cbor", Cbor, cbor)
+        else:
+            self._rare = _SHARED
         self._inactivity: Inactivity | None = None
         if timeout or read_timeout or write_timeout:
             self._inactivity = inactivity = Inactivity()
@@ -548,8 +417,15 @@ class Options:
 
     def _set_tls(self, role: TlsRole, context: Any) -> None:
         """Speak TLS from the beginning of the connection, which is not there yet."""
-        self._tls_role = role
-        self._tls_context = context
+        rare = self._own_rare()
+        rare.tls_role = role
+        rare.tls_context = context
+
+    def _own_rare(self) -> RareOptions:
+        """Return the rare options as an object of this handle's own, to be set."""
+        if self._rare is _SHARED:
+            self._rare = RareOptions()
+        return self._rare
 
     def _make_inactivity(self) -> Inactivity:
         self._inactivity = inactivity = Inactivity()
@@ -557,10 +433,12 @@ class Options:
 
     def _forget_callbacks(self) -> None:
         """Set all callbacks to None; requests stay queued."""
-        self._on_prepare = self._on_connect = self._on_connect_error = self._on_error = None
-        self._on_tls_started = self._on_tls_stopped = None
+        self._on_error = None
+        if self._rare is not _SHARED:
+            self._rare.forget_callbacks()
         self._read.forget_callbacks()
-        self._write.forget_callback()
+        if self._write.on_drain is not None:
+            self._write.forget_callback()
         if self._inactivity is not None:
             self._inactivity.forget_callbacks()
 
@@ -583,16 +461,17 @@ class Options:
         self._set_coder("cbor", Cbor, coder)
 
     def _coder(self, name: str) -> Coder | None:
-        frame = (self._frames or {}).get(name)
+        frame = (self._rare.frames or {}).get(name)
         coder: Coder | None = None if frame is None else frame.coder
         return coder
 
     def _set_coder(self, name: str, kind: type[Any], coder: Coder | None) -> None:
-        frames = dict(self._frames or ())
+        rare = self._own_rare()
+        frames = dict(rare.frames or ())
         frames.pop(name, None)
         if coder is not None:
             frames[name] = kind(check_coder(name, coder))
-        self._frames = frames or None
+        rare.frames = frames or None
 
 
 # Where the interpreter names it: it is the handle that is called.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ("Requests", "StartTls")
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import ae_core as ae
 
@@ -16,12 +16,16 @@ from ._phases import DUE_READ, FAILED, OPEN
 from ._protocol.inactivity import check_period
 from ._protocol.registry import AWAITED_LINE, LINE, resolve_frame
 from ._streams.closing import peer_text
-from .types import Line, TlsAutostart
+from .types import Cbor, Chunk, Json, Line, NetString, PackString, Regex, TlsAutostart
 
 if TYPE_CHECKING:
     from ae_core import CondVar
 
     from ._protocol.read_queue import PendingRead, PendingRequest
+
+
+# Frame types that need no check and are no others in disguise.
+_OURS: Final = frozenset({Chunk, NetString, Regex, PackString, Json, Cbor})
 
 
 class Requests(ConnectingConnection):
@@ -32,9 +36,11 @@ class Requests(ConnectingConnection):
     def _reader(self, reader: Any) -> Any:
         """Return *reader*, or the frame type of that name, made for this handle."""
         if isinstance(reader, str):
-            if self._frames is not None and reader in self._frames:
-                return self._frames[reader]
+            if self._rare.frames is not None and reader in self._rare.frames:
+                return self._rare.frames[reader]
             return resolve_frame(reader)
+        if reader.__class__ in _OURS:
+            return reader
         if isinstance(reader, type):
             not_a_class("a frame type", reader)
         if not callable(reader):
@@ -43,42 +49,45 @@ class Requests(ConnectingConnection):
             return LINE  # the drain knows this one by identity
         return reader
 
-    def _called_back(self, reader: Any, callback: Any) -> tuple[Any, Any]:
-        """Return what reads and what is called, for a request with a callback."""
-        frame = self._reader(reader)
+    def _called_back(self, frame: Any, callback: Any) -> Any:
+        """Return what is called with the item of *frame*: *callback*, if it can be called."""
         if not callable(callback):
             raise TypeError(f"expected a callable, got {callback!r}")
-        return frame, StartTls(frame, callback) if frame.__class__ is TlsAutostart else callback
+        return StartTls(frame, callback) if frame.__class__ is TlsAutostart else callback
 
     def _enqueue(self, reader: Any, callback: Any, front: bool) -> None:
         if self._phase >= FAILED:
             return
         read = self._read
-        read.add(reader, callback, front=front)
+        read.add(reader, callback, front)
         if reader is not LINE or read.paused or read.buffer._data or read.eof:
             self._wake_reading()
         elif self._phase == OPEN and self._read_watcher is None and not read.dispatching:
             self._update_interest()
 
-    def _request(self, reader: Any, callback: Any, timeout: float | None, *, front: bool) -> Any:
-        """Queue a read that is awaited, or one that has a time limit."""
+    def _request(
+        self, frame: Any, what: Any, callback: Any, timeout: float | None, front: bool
+    ) -> Any:
+        """Queue a read of *frame* that is awaited, or one that has a time limit.
+
+        *what* is the frame type as the program named it.
+        """
         if timeout is not None:
             timeout = check_period("timeout", timeout)
         if callback is None:
-            frame = LINE if reader == "line" else self._reader(reader)
             kind = _AwaitedStartTls if frame.__class__ is TlsAutostart else AwaitedRead
-            request = kind(self, reader)
+            request = kind(self, frame if kind is _AwaitedStartTls else what)
             if timeout is not None:
-                limit_read(request, self._events, reader, timeout)
-            return self._request_read(frame, request, front=front)
-        frame, callback = self._called_back(reader, callback)
+                limit_read(request, self._events, what, timeout)
+            return self._request_read(frame, request, front)
+        callback = self._called_back(frame, callback)
         if timeout is not None and self._phase < FAILED:
             callback = LimitedRead(callback)
-            limit_read(callback, self._events, reader, timeout)
+            limit_read(callback, self._events, what, timeout)
         self._enqueue(frame, callback, front)
         return None
 
-    def _request_read(self, reader: Any, request: Any, *, front: bool = False) -> CondVar[Any]:
+    def _request_read(self, reader: Any, request: Any, front: bool = False) -> CondVar[Any]:
         """Queue an awaited read; a line is not looked for where nothing is."""
         condvar: CondVar[Any] = request.condvar
         read = self._read
@@ -114,7 +123,7 @@ class Requests(ConnectingConnection):
 
     def _peer_text(self) -> str:
         """Say who the peer is, for people."""
-        return peer_text(self._peer_name, self._stream)
+        return peer_text(self._rare.peer_name, self._stream)
 
     def _iterator_ended(self) -> None:
         """For ``Each``: it will not ask for anything more."""

@@ -88,9 +88,7 @@ def leave_in_plaintext(out: WriteQueue) -> None:
 class TlsConnection(Connection):
     """A connection that can speak TLS, from the start or from some point on."""
 
-    __slots__ = ("_tls_timer",)
-
-    _tls_timer: Any  # limits the handshake, or the wait for the peer's close_notify
+    __slots__ = ()
 
     # ------------------------------------------------------------------ the beginning
 
@@ -104,10 +102,10 @@ class TlsConnection(Connection):
         check_role(role)
         if self._tls is not None and not self._tls.over:
             raise ValueError("TLS is active already on this handle")
-        settings = self._tls_context if context is None else None
+        settings = self._rare.tls_context if context is None else None
         if settings is None:
             settings = find_context(context)
-        return TlsLayer(settings.new_session(role, self._peer_name), role)
+        return TlsLayer(settings.new_session(role, self._rare.peer_name), role)
 
     def _start_tls(self, tls: TlsLayer) -> None:
         """Begin TLS on an open connection. Calls nobody back."""
@@ -132,12 +130,10 @@ class TlsConnection(Connection):
 
     def _limit_handshake(self, tls: TlsLayer) -> None:
         """Have the handshake end in ``handshake_timeout`` seconds at most."""
-        tls.limit_handshake(self._handshake_timeout)
-        if tls.until is None:
-            self._tls_timer = None
-        else:
+        tls.limit_handshake(self._rare.handshake_timeout)
+        if tls.until is not None:
             left = max(0.0, tls.until - self._clock())
-            self._tls_timer = ae.timer(left, Later(self, "_handshake_too_long"))
+            tls.set_timer(ae.timer(left, Later(self, "_handshake_too_long")))
 
     def _handshake_timeout_changed(self) -> None:
         tls = self._tls
@@ -190,7 +186,7 @@ class TlsConnection(Connection):
                 self._receive(buffer[:count])
             else:
                 read.allow_batches()
-                self._input_ended()
+                self._stream_ended()
         if len(_buffers) < _MOST_BUFFERS:
             _buffers.append(buffer)
 
@@ -233,15 +229,10 @@ class TlsConnection(Connection):
         elif not plain or read.dispatching:  # else `_after_dispatch` has done it
             self._after_event()
 
-    def _next_block(self) -> bytes:
-        tls = self._tls
-        assert tls is not None
-        try:
-            return tls.next_block(self._write.queue)
-        except TlsError as error:
-            self._fail_session(tls)
-            self._note_failure(error)
-            return b""
+    def _encryption_failed(self, error: TlsError) -> None:
+        if self._tls is not None:
+            self._fail_session(self._tls)
+        self._note_failure(error)
 
     def _wants_input(self) -> bool:
         tls = self._tls
@@ -270,9 +261,8 @@ class TlsConnection(Connection):
                     self._run_due_work()
             return False
         tls.report()
-        self._tls_timer = None
-        if self._on_tls_started is not None:
-            self._call(self._on_tls_started, None)
+        if self._rare.on_tls_started is not None:
+            self._call(self._rare.on_tls_started, None)
         if self._phase != OPEN or self._tls is not tls:
             return False
         if tls.stopping == STOP_WANTED:
@@ -282,7 +272,7 @@ class TlsConnection(Connection):
     def _report_tls_failure(self, error: HandleError) -> None:
         """There will be no TLS, because of *error*: report that as a failed handshake."""
         error.fatal = True
-        callback = self._on_tls_started
+        callback = self._rare.on_tls_started
         if callback is None:
             self._fail(error)
             return
@@ -295,7 +285,6 @@ class TlsConnection(Connection):
     def _handshake_failed(self, tls: TlsLayer, error: HandleError) -> None:
         """The peer is not who it should be, or does not speak TLS, or not in time."""
         tls.report()
-        self._tls_timer = None
         self._fail_session(tls)
         out = self._write.queue
         out.lose()
@@ -320,7 +309,7 @@ class TlsConnection(Connection):
     def _handshake_too_long(self) -> None:
         tls = self._tls
         if tls is not None and not tls.reported and self._phase == OPEN:
-            text = f"handshake_timeout of {self._handshake_timeout:g} s has passed"
+            text = f"handshake_timeout of {self._rare.handshake_timeout:g} s has passed"
             self._handshake_failed(tls, HandleTimedOut(text))
 
     def _handshake_interrupted(self, error: OSError) -> bool:
@@ -337,16 +326,17 @@ class TlsConnection(Connection):
 
     # ------------------------------------------------------------------ the end
 
-    def _input_ended(self) -> None:
+    def _stream_ended(self) -> None:
+        """Nothing more will arrive: the session is told, if there is one."""
         tls = self._tls
         read = self._read
-        self._stop_reading()
         if tls is None or read.eof:
-            super()._input_ended()
+            self._input_ended()
             return
-        if tls.reported and not tls.stopping and self._allow_truncated:
-            super()._input_ended()  # the session is not told: it could not write any more
+        if tls.reported and not tls.stopping and self._rare.allow_truncated:
+            self._input_ended()  # the session is not told: it could not write any more
             return
+        self._stop_reading()
         plain: list[bytes] = []
         error: TlsError | None = None
         try:
@@ -401,7 +391,7 @@ class TlsConnection(Connection):
         if tls.session.state == "closed":
             self._note_due(DUE_TLS)
             return
-        self._tls_timer = ae.timer(ANSWER, Later(self, "_stop_unanswered"))
+        tls.set_timer(ae.timer(ANSWER, Later(self, "_stop_unanswered")))
 
     def _stop_unanswered(self) -> None:
         tls = self._tls
@@ -413,7 +403,7 @@ class TlsConnection(Connection):
         """The peer's close_notify has arrived."""
         if tls.stopping == STOP_SENT:
             self._tls_stopped(tls, rest)
-        elif self._on_tls_stopped is None:
+        elif self._rare.on_tls_stopped is None:
             if not self._read.eof:
                 self._read.end_input()
                 self._update_interest()
@@ -432,13 +422,12 @@ class TlsConnection(Connection):
 
     def _tls_stopped(self, tls: TlsLayer, rest: bytes) -> None:
         """TLS is over: report it, and go on in plaintext, or in TLS if it was started again."""
-        self._tls_timer = None
         tls.end()
         read = self._read
         if rest:
             read.buffer.feed(rest)
-        if self._on_tls_stopped is not None:
-            self._call(self._on_tls_stopped)
+        if self._rare.on_tls_stopped is not None:
+            self._call(self._rare.on_tls_stopped)
         if self._phase != OPEN:
             return
         if self._tls is tls:
@@ -463,7 +452,3 @@ class TlsConnection(Connection):
             write.shutdown_closing()
             self._flush()
         super()._end_writes()
-
-    def _stop_watching(self) -> None:
-        super()._stop_watching()
-        self._tls_timer = None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import ae_core as ae
 
-from ._errors import HandleTimedOut, TransportError
+from ._errors import HandleTimedOut, TransportError, UnexpectedEOF
 from ._phases import BROKEN, DESTROYED, DUE_FAIL, DUE_READ, FAILED, OPEN
 from ._protocol.inactivity import ANY, READ, TIMEOUTS, WRITE, Inactivity
 from ._streams.adapters import watch
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from ae_core.abc import Backend
 
+    from ._errors import TlsError
     from ._protocol.read_queue import PendingRequest
     from ._tls.layer import TlsLayer
 
@@ -57,7 +58,6 @@ class Transport(Work):
         "_stream",
         "_thread",
         "_timer",
-        "_timer_at",
         "_tls",
         "_write_watcher",
     )
@@ -69,8 +69,7 @@ class Transport(Work):
     _read_watcher: Any
     _stream: Any
     _thread: int
-    _timer: Any
-    _timer_at: float
+    _timer: tuple[Any, float] | None  # for the inactivity timeouts, and when it fires
     _tls: TlsLayer | None  # what stands between the sides and the stream, None for plaintext
     _write_watcher: Any
 
@@ -83,9 +82,9 @@ class Transport(Work):
             try:
                 if self._no_delay:
                     stream.setsockopt(_TCP, _NO_DELAY, 1)
-                if self._keepalive:
+                if self._rare.keepalive:
                     stream.setsockopt(_SOCKET, _KEEPALIVE, 1)
-                if self._oob_inline:
+                if self._rare.oob_inline:
                     stream.setsockopt(_SOCKET, _OOB_INLINE, 1)
             except OSError:
                 self._socket_option_changed()  # one by one
@@ -95,8 +94,8 @@ class Transport(Work):
         stream = self._stream
         if isinstance(stream, socket.socket):
             _set_option(stream, _TCP, _NO_DELAY, self._no_delay)
-            _set_option(stream, _SOCKET, _KEEPALIVE, self._keepalive)
-            _set_option(stream, _SOCKET, _OOB_INLINE, self._oob_inline)
+            _set_option(stream, _SOCKET, _KEEPALIVE, self._rare.keepalive)
+            _set_option(stream, _SOCKET, _OOB_INLINE, self._rare.oob_inline)
 
     def _set_layer(self, tls: TlsLayer | None) -> None:
         """Have *tls* carry what is read and what is sent from now on; None for plaintext."""
@@ -119,8 +118,12 @@ class Transport(Work):
         write = self._write
         out = write.queue
         ended = 0 < self._read.eof < BROKEN
-        if ended and tls is None and not out.pieces and not out.block:
-            close(stream)  # the most frequent end: nothing is left to be done
+        if (
+            tls is None
+            and not (out.pieces or out.block)
+            and (ended or isinstance(self._error, UnexpectedEOF))
+        ):
+            close(stream)  # the most frequent end: nothing is left to be sent or to be read
             return
         if self._process != process:
             close(stream)  # in a forked child: the stream, and what goes on in it, is the parent's
@@ -129,8 +132,8 @@ class Transport(Work):
             stream,
             out,
             tls,
-            self._linger if write.error is None else 0.0,
-            peer=self._peer_name,
+            self._rare.linger if write.error is None else 0.0,
+            peer=self._rare.peer_name,
             loop=self._loop,
             ended=ended,
             told=self._error is not None,
@@ -138,8 +141,8 @@ class Transport(Work):
 
     # ------------------------------------------------------------------ hooks of TlsConnection
 
-    def _next_block(self) -> bytes:
-        """Hook: return what is to be sent next, where it is not plaintext."""
+    def _encryption_failed(self, error: TlsError) -> None:
+        """Hook: the session cannot encrypt what is to be sent. Calls nobody back."""
         raise NotImplementedError
 
     def _wants_input(self) -> bool:
@@ -183,9 +186,9 @@ class Transport(Work):
         if write.error is not None:
             write.discard()
             return
-        next_block = None if self._tls is None else self._next_block
+        next_block = None if self._tls is None else self._tls.next_block
         try:
-            full = write.flush(self._stream.send, next_block, self._clock)
+            full = write.flush(self, self._stream.send, next_block, self._clock)
         except OSError as error:
             self._send_failed(error)
             return
@@ -241,7 +244,11 @@ class Transport(Work):
         read = self._read
         if self._write.error is not None:
             wanted = False
-        elif read.queue.reader is not None and not (read.eof or read.paused):
+        elif (
+            read.queue.reader is not None
+            or read.on_read is not None
+            or read.each_reader is not None
+        ) and not (read.eof or read.paused):
             wanted = True
         elif self._tls is None:
             wanted = read.wants_input()
@@ -276,6 +283,8 @@ class Transport(Work):
             self._write_watcher.cancel()
             self._write_watcher = None
         self._timer = None  # dropping it cancels it, as nothing else refers to it
+        if self._tls is not None:
+            self._tls.set_timer(None)
         if self._resume_timer is not None:
             self._drop_resume_timer()
         if self._read.dispatching:
@@ -333,9 +342,9 @@ class Transport(Work):
             at = inactivity.next_at(read.last_at, self._write.last_at, connected=connected)
         if at == inf:
             self._timer = None
-        elif self._timer is None or at < self._timer_at:
-            self._timer_at = at
-            self._timer = ae.timer(max(0.0, at - self._clock()), self._events.on_inactivity_timer)
+        elif self._timer is None or at < self._timer[1]:
+            left = max(0.0, at - self._clock())
+            self._timer = (ae.timer(left, self._events.on_inactivity_timer), at)
 
     def _timed_out(self, kind: int, error: HandleTimedOut) -> None:
         """Tell whoever awaits what did not happen, then ``on_error``; with neither, end."""

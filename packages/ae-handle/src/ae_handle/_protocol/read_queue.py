@@ -140,16 +140,14 @@ class ReadQueue:
                 self.push(reader, callback)
         return pending
 
-    def clear(self) -> list[Any]:
-        """Remove everything and return the callbacks, in order."""
-        if self.reader is None:
-            return []
-        callbacks = [self.callback]
-        self.reader = self.callback = None
-        if self.more is not None:
-            callbacks += [callback for _, callback in self.more]
-            self.more = None
-        return callbacks
+    def clear(self) -> list[PendingRequest]:
+        """Remove everything and return the requests of coroutines, in order."""
+        callback, more = self.callback, self.more
+        self.reader = self.callback = self.more = None
+        pending = [callback] if isinstance(callback, PendingRequest) else []
+        if more:
+            pending += [entry for _, entry in more if isinstance(entry, PendingRequest)]
+        return pending
 
 
 def at_eof(reader: Any, buf: Any) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 __all__ = ("ReadSide",)
 
 from functools import partial
+from types import FunctionType as Function
 from typing import TYPE_CHECKING, Any, Final
 
 from .._buffers.read_buffer import NEED_MORE, ReadBuffer
@@ -25,9 +26,7 @@ if TYPE_CHECKING:
 # -------------------
 # One dispatch at a time: `dispatching` is set, callbacks that push or unshift requests only queue
 # them, and the loop takes them up when the callback has returned. It ends when the front request
-# needs more, or there is no reader.
-#
-# A queued "line" is searched and cut here, without a call per line.
+# needs more, or there is no reader. A queued "line" is searched and cut here, without a call.
 
 _LF = b"\n"
 
@@ -162,8 +161,7 @@ class ReadSide(LineBatches):
 
     def has_reader(self) -> bool:
         """Whether there is a request, a standing reader or an ``on_read``."""
-        reader = self.queue.reader
-        return not (reader is None and self.on_read is None and self.each_reader is None)
+        return not (self.queue.reader is None and self.on_read is None and self.each_reader is None)
 
     def wants_input(self) -> bool:
         """Whether the stream is to be read; without a reader, ahead up to ``max_buffer``."""
@@ -187,7 +185,7 @@ class ReadSide(LineBatches):
             f"{len(self.buffer)} bytes are unread, max_read_buffer is {self.max_buffer}"
         )
 
-    def add(self, reader: Any, callback: Any, *, front: bool = False) -> None:
+    def add(self, reader: Any, callback: Any, front: bool = False) -> None:
         """Queue a request, behind all others or before them."""
         if self.line_batch is not None:
             self.put_back_lines()
@@ -200,7 +198,8 @@ class ReadSide(LineBatches):
                 buffer.reset_scan()
         elif front:
             queue.unshift(reader, callback)
-            buffer.reset_scan()
+            if buffer.searched or buffer.state is not None:
+                buffer.reset_scan()
         else:
             queue.push(reader, callback)
 
@@ -374,7 +373,8 @@ class ReadSide(LineBatches):
                     end = data.find(_LF, pos)
             elif reader is not None:
                 callback = queue.callback
-                awaited = isinstance(callback, PendingRead)
+                # most are functions, for which isinstance() costs 60 ns
+                awaited = callback.__class__ is not Function and isinstance(callback, PendingRead)
                 try:
                     value = self._read_item(reader, callback) if awaited else reader(buf)
                 except BaseException as error:
@@ -384,7 +384,10 @@ class ReadSide(LineBatches):
                 if value is NEED_MORE:
                     return
                 if queue.callback is callback:
-                    queue.advance()
+                    if queue.more:
+                        queue.reader, queue.callback = queue.more.popleft()
+                    else:
+                        queue.reader = queue.callback = None
                 elif not queue.remove(callback):  # the reader has withdrawn its own request
                     if self.closed:
                         return  # or destroyed the handle
@@ -524,7 +527,7 @@ class ReadSide(LineBatches):
 
     # ------------------------------------------------------------------ the end
 
-    def finish(self, owner: Owner, *, report: bool) -> bool:
+    def finish(self, owner: Owner, report: bool) -> bool:
         """Take the next step at the end of the input; return whether there is another one.
 
         The readers have had everything. With *report*, an end that nobody asks for is an error.
@@ -533,14 +536,15 @@ class ReadSide(LineBatches):
         buf = self.buffer
         reader = queue.reader
         if reader is not None:
-            awaited = isinstance(queue.callback, PendingRead)
-            read = partial(at_eof, reader)
+            callback: Any = queue.callback
             value: Any = END
             if buf._data:
-                value = self._read_item(read, queue.callback) if awaited else read(buf)
+                read = partial(at_eof, reader)
+                awaited = isinstance(callback, PendingRead)
+                value = self._read_item(read, callback) if awaited else read(buf)
             if value is not END:
                 self.call(owner, queue.advance(), value)
-            elif getattr(queue.callback, "accepts_end", False) and not buf._data:
+            elif isinstance(callback, PendingRequest) and callback.accepts_end and not buf._data:
                 if self.on_eof is None:
                     self.eof = TOLD  # the iterator has been
                 self.call(owner, queue.advance(), END)
@@ -579,11 +583,7 @@ class ReadSide(LineBatches):
             self.put_back_lines()
         self.closed = True
         self.dispatching = IDLE
-        return [] if self.queue.reader is None else self.take_pending()
-
-    def take_pending(self) -> list[PendingRequest]:
-        """Empty the queue; return the requests that coroutines wait for."""
-        return [entry for entry in self.queue.clear() if isinstance(entry, PendingRequest)]
+        return [] if self.queue.reader is None else self.queue.clear()
 
     def discard_unread(self) -> None:
         """Drop what is unread, and the reader's state."""
@@ -591,7 +591,7 @@ class ReadSide(LineBatches):
 
     def restart(self) -> list[PendingRequest]:
         """Begin anew for another connection; return the requests that coroutines waited for."""
-        pending = self.take_pending()
+        pending = self.queue.clear()
         self.buffer.clear()
         self.eof = NOT_ENDED
         self.dispatching = IDLE

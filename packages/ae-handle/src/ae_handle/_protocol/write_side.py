@@ -10,7 +10,7 @@ __all__ = ("WriteSide",)
 from typing import TYPE_CHECKING, Any
 
 from .._buffers.write_queue import WriteQueue
-from .._errors import BufferLimitExceeded
+from .._errors import BufferLimitExceeded, TlsError
 from .._phases import (
     DUE_DRAIN,
     DUE_DRAINED,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .._errors import HandleError
-    from .owner import Owner
+    from .owner import Owner, Sender
     from .read_queue import PendingRequest
 
 # Theory of operation
@@ -112,14 +112,16 @@ class WriteSide:
 
     def flush(
         self,
+        owner: Sender,
         send: Callable[[bytes | memoryview], int],
-        next_block: Callable[[], bytes] | None,
+        next_block: Callable[[WriteQueue], bytes] | None,
         clock: Callable[[], float],
     ) -> bool:
         """Call *send* with one block after the other; return whether it takes no more now.
 
         Args:
             send: Returns how many bytes it has taken, or raises as that of a socket.
+            owner: Is told of a ``TlsError`` that *next_block* raises.
             next_block: Returns the next block, ``b""`` at the end; None takes plaintext off the
                 queue.
             clock: Asked for the time if something was sent.
@@ -135,7 +137,11 @@ class WriteSide:
             block = queue.block
             if not block:
                 if next_block is not None:
-                    block = next_block()
+                    try:
+                        block = next_block(queue)
+                    except TlsError as error:
+                        owner._encryption_failed(error)
+                        break
                     if not block:
                         break
                 elif pieces:

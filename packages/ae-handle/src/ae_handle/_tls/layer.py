@@ -38,7 +38,8 @@ class TlsLayer:
         kept: How many bytes the session was given before it could encrypt them.
         partial_record: An incomplete record, while records are fed one by one.
         since: When the handshake began.
-        until: When the handshake, or the wait for the peer's close_notify, has to be over.
+        timer: Limits the handshake, or the wait for the peer's close_notify; None for no limit.
+        until: When that has to be over.
         recv_into: Reads a lot in one call; None if the stream or the session cannot.
         streaming: Whether the last read came back full.
     """
@@ -56,6 +57,7 @@ class TlsLayer:
         "since",
         "stopping",
         "streaming",
+        "timer",
         "until",
     )
 
@@ -72,6 +74,7 @@ class TlsLayer:
         self.partial_record = b""
         self.recv_into: Callable[[memoryview, int], int] | None = None
         self.streaming = False
+        self.timer: Any = None
         self.since = 0.0
         self.until: float | None = None
 
@@ -82,13 +85,21 @@ class TlsLayer:
             self.recv_into = recv_into
 
     def limit_handshake(self, seconds: float | None) -> None:
-        """Have the handshake be over *seconds* after it began; None or 0 for no limit."""
+        """Have the handshake be over *seconds* after it began; None or 0 for no limit.
+
+        Ends the timer; the caller sets another one.
+        """
+        self.timer = None
         self.until = self.since + seconds if seconds else None
+
+    def set_timer(self, timer: Any) -> None:
+        """Keep *timer*, which ends when nothing refers to it; None ends it."""
+        self.timer = timer
 
     def report(self) -> None:
         """Note that the program was told how the handshake went."""
         self.reported = True
-        self.until = None
+        self.timer = self.until = None
 
     def fail(self) -> None:
         """Note that the session can send nothing more but its alert."""
@@ -101,6 +112,7 @@ class TlsLayer:
 
     def end(self) -> None:
         """Note that the session has ended, and plaintext goes on."""
+        self.timer = None
         self.over = True
         self.stopping = STOP_SENT
 
@@ -138,11 +150,12 @@ class TlsLayer:
         sends = bool(
             out.pieces and not self.stopping and self.reported and session.state != "handshake"
         )
-        if out.overhead is sends:
-            out.mark_block(overhead=not sends)
         if sends:
             session.write(out.next())
-        return session.drain()
+        block = session.drain()
+        if block and out.overhead is sends:
+            out.mark_block(overhead=not sends)
+        return block
 
     def encrypt_rest(self, out: WriteQueue) -> None:
         """Give everything that waits in *out* to the session, which encrypts it when it can."""
@@ -172,7 +185,12 @@ class TlsLayer:
         if self.stopping == STOP_SENT:
             return self._feed_records(self.partial_record + data, plain)
         self.session.feed(data)
-        self.read_all(plain)
+        if self._read_pieces is not None:
+            # `read_all`, written out: 500 instructions of 60,000 for a request and its answer
+            while pieces := self._read_pieces():
+                plain += pieces
+        else:
+            self.read_all(plain)
         return b""
 
     def read_all(self, plain: list[bytes]) -> None:

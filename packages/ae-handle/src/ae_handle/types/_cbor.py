@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from .._buffers.read_buffer import NEED_MORE, NeedMore, ReadBuffer
 from .._errors import BadMessage
 from ._collisions import FEW, collide
-from ._immutable import Immutable
+from ._immutable import Coded
 
 if TYPE_CHECKING:
     from ..abc import Coder
@@ -63,7 +63,7 @@ _MAX_BIG: Final = 4096
 _FLOATS: Final = {25: Struct(">e"), 26: Struct(">f"), 27: Struct(">d")}
 
 
-class Cbor(Immutable):
+class Cbor(Coded):
     """One CBOR data item (RFC 8949), any value, falsy ones too.
 
     Args:
@@ -100,22 +100,16 @@ class Cbor(Immutable):
 
     __slots__ = ("coder", "max_depth", "tags")
 
-    coder: Coder | None
-    max_depth: int
     tags: bool
 
     def __init__(
         self, coder: Coder | None = None, *, max_depth: int = 400, tags: bool = False
     ) -> None:
-        if coder is not None and not (hasattr(coder, "loads") and hasattr(coder, "dumps")):
-            raise TypeError(f"expected a coder with loads and dumps, got {coder!r}")
-        if isinstance(max_depth, bool) or not isinstance(max_depth, int) or max_depth < 1:
-            raise ValueError(f"expected a depth of 1 or more, got {max_depth!r}")
         if not isinstance(tags, bool):
             raise TypeError(f"expected tags as a bool, got {tags!r}")
         if tags and coder is not None:
             raise TypeError("expected tags or a coder, not both: what tags mean is the coder's")
-        self._set(coder=coder, max_depth=max_depth, tags=tags)
+        self._set_coder(coder, max_depth, tags=tags)
 
     def __call__(self, buf: ReadBuffer, /) -> Any | NeedMore:
         if not buf:

@@ -37,11 +37,11 @@ class Chunk(Immutable):
     size: int
 
     def __init__(self, size: int) -> None:
-        if isinstance(size, bool) or not isinstance(size, int):
+        if size.__class__ is not int and (isinstance(size, bool) or not isinstance(size, int)):
             raise TypeError(f"expected a number of octets, got {size!r}")
         if size < 0:
             raise ValueError(f"expected a size of 0 or more, got {size!r}")
-        self._set(size=size)
+        object.__setattr__(self, "size", size)  # `_set`, without a call: 10 % of such a read
 
     def __call__(self, buf: ReadBuffer, /) -> bytes | NeedMore:
         if len(buf) < self.size:

@@ -6,9 +6,12 @@ may take together; hence forty lines here.
 
 from __future__ import annotations
 
-__all__ = ("Immutable",)
+__all__ = ("Coded", "Immutable")
 
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from ..abc import Coder
 
 
 class Immutable:
@@ -47,6 +50,23 @@ class Immutable:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), [n for n in self.__slots__ if n[0] != "_"], self._values())
+
+
+class Coded(Immutable):
+    """One whose items are nested, and may be read and written by an object of the program."""
+
+    __slots__ = ()
+
+    coder: Coder | None
+    max_depth: int
+
+    def _set_coder(self, coder: Coder | None, max_depth: int, **others: object) -> None:
+        """Check and set *coder* and *max_depth*; set *others* as they are."""
+        if coder is not None and not (hasattr(coder, "loads") and hasattr(coder, "dumps")):
+            raise TypeError(f"expected a coder with loads and dumps, got {coder!r}")
+        if isinstance(max_depth, bool) or not isinstance(max_depth, int) or max_depth < 1:
+            raise ValueError(f"expected a depth of 1 or more, got {max_depth!r}")
+        self._set(coder=coder, max_depth=max_depth, **others)
 
 
 def _rebuild(kind: type[Any], names: list[str], values: tuple[Any, ...]) -> Any:

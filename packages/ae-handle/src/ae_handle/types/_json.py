@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from .._buffers.read_buffer import NEED_MORE, NeedMore, ReadBuffer
 from .._errors import BadMessage
-from ._immutable import Immutable
+from ._immutable import Coded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +51,7 @@ _FIRST: Final = frozenset(b'[{"-0123456789tfn')
 _LONGEST_SCALAR: Final = 8192
 
 
-class Json(Immutable):
+class Json(Coded):
     """One JSON value (RFC 8259), any value, falsy ones too.
 
     Values may stand back to back; white space between them is skipped. A number, ``true``,
@@ -81,15 +81,8 @@ class Json(Immutable):
 
     __slots__ = ("coder", "max_depth")
 
-    coder: Coder | None
-    max_depth: int
-
     def __init__(self, coder: Coder | None = None, *, max_depth: int = 512) -> None:
-        if coder is not None and not (hasattr(coder, "loads") and hasattr(coder, "dumps")):
-            raise TypeError(f"expected a coder with loads and dumps, got {coder!r}")
-        if isinstance(max_depth, bool) or not isinstance(max_depth, int) or max_depth < 1:
-            raise ValueError(f"expected a depth of 1 or more, got {max_depth!r}")
-        self._set(coder=coder, max_depth=max_depth)
+        self._set_coder(coder, max_depth)
 
     def __call__(self, buf: ReadBuffer, /) -> Any | NeedMore:
         return self._read(buf, final=False)
