@@ -187,3 +187,27 @@ def test_what_a_jar_raises_that_is_told_is_reported_and_the_response_comes(
     with Client(cookies=_Broken("told"), timeout=20) as client:
         assert client.get(server.url).recv().body == b"x"
     assert [str(error) for error in seen] == ["the disk is full"]
+
+
+def test_a_policy_may_ask_what_a_request_of_the_standard_library_tells(
+    serve: Any, reply: Any
+) -> None:
+    seen = []
+
+    class Policy(DefaultCookiePolicy):
+        def set_ok(self, cookie: Any, request: Any) -> bool:
+            seen.append((request.unverifiable, request.origin_req_host, request.host, request.type))
+            return super().set_ok(cookie, request)
+
+    server = serve(reply(b"", "Set-Cookie: a=b"))
+    with Client(cookies=CookieJar(Policy(strict_ns_unverifiable=True))) as client:
+        client.get(server.url).recv()
+    assert seen == [(False, "127.0.0.1", f"127.0.0.1:{server.port}", "http")]
+
+
+def test_a_cookie_of_rfc_2965_is_taken_by_a_policy_that_wants_those(serve: Any, reply: Any) -> None:
+    server = serve(reply(b"", 'Set-Cookie2: a=b; Version=1; Path="/"; Port'))
+    jar = CookieJar(DefaultCookiePolicy(rfc2965=True))
+    with Client(cookies=jar) as client:
+        client.get(server.url).recv()
+    assert [(cookie.name, cookie.port) for cookie in jar] == [("a", str(server.port))]
