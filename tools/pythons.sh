@@ -41,7 +41,15 @@ try() { # NAME PYTHON [COMMAND THAT ENTERS ITS ROOT ...]
     failed=1
     return
   fi
-  for site in "$place"/lib/python3*/site-packages; do printf '%s\n' "$paths" >"$site/ae.pth"; done
+  for site in "$place"/lib/p*3*/site-packages; do
+    printf '%s\n' "$paths" >"$site/ae.pth"
+    for version in "$here"/packages/*/src/*/_version.py; do # and their versions are found as those of what is installed
+      local package=$(basename "${version%/_version.py}") number
+      number=$(sed -n 's/^__version__.*"\(.*\)"/\1/p' "$version")
+      mkdir -p "$site/$package-$number.dist-info"
+      printf 'Metadata-Version: 2.1\nName: %s\nVersion: %s\n' "${package//_/-}" "$number" >"$site/$package-$number.dist-info/METADATA"
+    done
+  done
   (cd "$here" && "$@" "$place/bin/python" -m pytest -q -rfE -p no:cacheprovider "${arguments[@]}") \
     >"$work/$name.log" 2>&1
   status=$?
@@ -79,14 +87,14 @@ if [ -n "$sid" ]; then
     [ ! -e "$settings" ] || { mkdir -p "$sid${settings%/*}" && cp -r "$settings" "$sid${settings%/*}/"; }
   done
   mkdir -p "$sid$here" "$sid$work"
-  mount --bind "$here" "$sid$here" && mount --bind "$work" "$sid$work" && mount -t proc proc "$sid/proc" && mount --rbind /dev "$sid/dev"
+  mount --bind "$here" "$sid$here" && mount --bind "$work" "$sid$work" && mount -t proc proc "$sid/proc" && mount -t sysfs sys "$sid/sys" && mount --rbind /dev "$sid/dev"
   for python in "$sid"/usr/bin/python3.[0-9]* "$sid"/usr/bin/pypy3; do
     case $python in *-config) continue ;; esac
     [ -x "$python" ] || continue
     try "sid-${python##*/}" "/usr/bin/${python##*/}" chroot "$sid" env "HOME=/root" sh -c "cd '$here' && exec \"\$@\"" sh
   done
   # and what tests of network namespaces mount
-  for place in run/netns dev proc "$work" "$here"; do umount -R "$sid/$place" 2>/dev/null; done
+  for place in run/netns dev proc sys "$work" "$here"; do umount -R "$sid/$place" 2>/dev/null; done
 fi
 
 if [ -n "$free" ]; then
