@@ -156,7 +156,7 @@ def test_fork_call(with_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_fork_call_that_fails(with_threads: None) -> None:
-    with pytest.raises(ValueError, match="math domain error|nonnegative input"):
+    with pytest.raises(ValueError, match=r"math domain error|nonnegative input"):
         ae.fork_call(math.sqrt, -1).recv(PATIENCE)
     with pytest.raises(ae.ForkCallError) as caught:
         ae.fork_call(os._exit, 3).recv(PATIENCE)
