@@ -20,7 +20,7 @@ from tools.scorecard.finding import ROOT, Finding, Length, main
 
 FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+\[[^\n]*?\]|\S+)(?: - |$)", re.MULTILINE)
 PARTS = ("tests/dns", "tests/tls", "tests/socket", "tests/handle")
-SECONDS = 1200.0
+SECONDS = 600.0
 
 
 def spin() -> None:
