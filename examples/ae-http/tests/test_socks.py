@@ -52,12 +52,13 @@ class SocksProxy:
             name = str((await handle.push_read(Chunk({1: 4, 4: 16}[kind]))).hex())
         port = int.from_bytes(await handle.push_read(Chunk(2)), "big")
         self.asked.append((name, port))
+        target = None
         if not self._reply:
             target = Handle(connect=("127.0.0.1", port))
             await target.drained()
         handle.push_write(bytes((5, self._reply, 0, 1, 0, 0, 0, 0, 0, 0)))
         await handle.drained()
-        if not self._reply:
+        if target is not None:
             try:
                 await relay(handle, target)
             except HandleError:

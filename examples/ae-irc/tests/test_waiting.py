@@ -71,9 +71,9 @@ def test_who_waits_no_more_does_not_keep_a_client_alive(fake: FakeServer) -> Non
     silent = irc.Client(fake.url, nick="anna", attempts=None)
     waiting: list[ae.CondVar[Any]] = [silent.registered(), silent.drained(), silent.join("#a")]
     ae.sleep(0.01).recv()
-    for each in waiting:
-        each.cancel()
-    del silent, waiting, each
+    while waiting:
+        waiting.pop().cancel()
+    del silent
     gc.collect()
     while fake.accepted and fake.clients:
         ae.sleep(0.001).recv()
