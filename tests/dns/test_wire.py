@@ -393,3 +393,17 @@ def test_an_address_that_is_there_twice_counts_once() -> None:
 )
 def test_anything_unusual_is_left_undecided(wire: bytes) -> None:
     assert _wire_fast.read_addresses(wire, QUESTION, A) is None
+
+
+@pytest.mark.parametrize(
+    ("wire", "at"),
+    [
+        pytest.param(b"\xc0\2\3www\4test\0", 0, id="to-what-follows"),
+        pytest.param(b"\3www\4test\0\xc0\x0c\1x\0", 10, id="to-right-behind-it"),
+        pytest.param(b"\0\xc0\1", 1, id="to-itself"),
+    ],
+)
+def test_a_name_leads_backwards_only(wire: bytes, at: int) -> None:
+    with pytest.raises(_wire_fast.Undecided):
+        _wire_fast.read_name(wire, at)
+    assert _wire_fast.read_name(b"\3www\4test\0\xc0\0", 10) == (b"\3www\4test\0", 12)
