@@ -300,7 +300,7 @@ class Connection(Transport):
     def _report_broken(self) -> None:
         """The readers have had what had arrived: report the error, or keep it."""
         read = self._read
-        if read.queue.reader is not None or read.has_reader():
+        if read.has_reader():
             self._end_with_error()
         elif self._on_error is not None:
             if not read.waits_for_coroutine():

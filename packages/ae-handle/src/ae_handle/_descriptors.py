@@ -120,8 +120,8 @@ class Flag(Option[bool]):
         return self if h is None else bool(self._get(h))
 
 
-class Seconds:
-    """The period of one of the three inactivity timeouts."""
+class _InactivityOption:
+    """An option of one of the three inactivity timeouts."""
 
     def __init__(self, kind: int, doc: str) -> None:
         self.__doc__ = doc
@@ -130,6 +130,10 @@ class Seconds:
 
     def __set_name__(self, owner: type[Any], name: str) -> None:
         self._name = name
+
+
+class Seconds(_InactivityOption):
+    """The period of one of the three inactivity timeouts."""
 
     @overload
     def __get__(self, h: None, owner: type[Any]) -> Self: ...
@@ -145,16 +149,8 @@ class Seconds:
         h._set_period(self._kind, check_period(self._name, seconds))
 
 
-class TimeoutCallback:
+class TimeoutCallback(_InactivityOption):
     """The callback of one of the three inactivity timeouts: a callable, or None."""
-
-    def __init__(self, kind: int, doc: str) -> None:
-        self.__doc__ = doc
-        self._kind = kind
-        self._name = ""
-
-    def __set_name__(self, owner: type[Any], name: str) -> None:
-        self._name = name
 
     @overload
     def __get__(self, h: None, owner: type[Any]) -> Self: ...

@@ -244,11 +244,7 @@ class Transport(Work):
         read = self._read
         if self._write.error is not None:
             wanted = False
-        elif (
-            read.queue.reader is not None
-            or read.on_read is not None
-            or read.each_reader is not None
-        ) and not (read.eof or read.paused):
+        elif read.has_reader() and not (read.eof or read.paused):
             wanted = True
         elif self._tls is None:
             wanted = read.wants_input()

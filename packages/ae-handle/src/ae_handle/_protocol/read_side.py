@@ -167,9 +167,7 @@ class ReadSide(LineBatches):
         """Whether the stream is to be read; without a reader, ahead up to ``max_buffer``."""
         if self.eof or self.paused:
             return False
-        if self.queue.reader is None and self.on_read is None and self.each_reader is None:
-            return self.watch_eof and self.has_room()
-        return True
+        return self.has_reader() or (self.watch_eof and self.has_room())
 
     def has_room(self) -> bool:
         """Whether no more than ``max_buffer`` is unread."""
