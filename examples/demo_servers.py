@@ -10,9 +10,9 @@ from __future__ import annotations
 __all__ = ("ARTICLE", "DOMAIN", "PAGE", "USERS", "DemoServers")
 
 from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
+from ae_core.abc import Cancellable
 from ae_dns.testing import NameServer
 from ae_handle import Handle, Regex, serve
 from ae_handle.abc import TlsContext
@@ -147,7 +147,7 @@ def garbled(handle: Handle) -> None:
     handle.destroy()
 
 
-class DemoServers:
+class DemoServers(Cancellable):
     """Everything at once, with a throw-away certificate authority. Use as a context manager.
 
     Args:
@@ -182,14 +182,3 @@ class DemoServers:
         self.even_colon.cancel()
         self.garbled.cancel()
         self.names.cancel()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.cancel()

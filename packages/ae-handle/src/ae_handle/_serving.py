@@ -16,6 +16,7 @@ from os import getpid
 from typing import TYPE_CHECKING, Any, Final
 
 import ae_core as ae
+from ae_core.abc import Cancellable
 from ae_socket import format_host_port, tcp_server
 
 from ._errors import HandleError
@@ -220,7 +221,7 @@ def _failed(peer: str, handle: Handle, error: HandleError) -> None:
     handle.destroy()
 
 
-class Served:
+class Served(Cancellable):
     """A server that :func:`serve` has made.
 
     **Lifetime**: hold it for as long as it shall serve. Dropping the last reference closes the
@@ -281,17 +282,6 @@ class Served:
     def cancel(self) -> None:
         """Close the listening sockets and end all clients, now. Idempotent."""
         self._server.end()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.cancel()
 
     async def __aenter__(self) -> Self:
         return self

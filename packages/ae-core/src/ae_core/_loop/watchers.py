@@ -49,6 +49,8 @@ class Cancellable:
         unsubscribed
     """
 
+    # no ABC: isinstance() of one takes longer, and so does its import
+
     __slots__ = ()
 
     def cancel(self) -> None:
