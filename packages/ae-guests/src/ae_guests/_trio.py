@@ -45,7 +45,7 @@ class _Run(ae.CondVar[T]):
 
     def __init__(self, host: ae.abc.Backend, function: Callable[..., object]) -> None:
         name = getattr(function, "__qualname__", function)
-        super().__init__(cancel=_ended, describe=f"trio run of {name}".__str__)
+        super().__init__(cancel=_ended, describe=lambda: f"trio run of {name}")
         self._host = host
         self._calls: deque[Callable[[], object]] = deque()
         self._hooks: Any = None  # trio's, for asynchronous generators
