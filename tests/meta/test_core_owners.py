@@ -47,7 +47,6 @@ FORKED = {("_loop/state.py", "active")}
 _TIMER = "a timer that is made and cancelled: 1,840 of 9,550 instructions"
 _IO = "an I/O watcher that is made and cancelled: 680 of 14,550 instructions"
 _STEP = "a coroutine that awaits: 830 of 41,220 instructions"
-_EVENT = "an event, where fifty descriptors are ready: 870 of 4,650 instructions"
 _FIRE = "a timer that is made and called, one of a hundred: 460 of 16,560 instructions"
 FAST_PATHS = {
     ("_api.py", "last"): _TIMER,
@@ -58,7 +57,6 @@ FAST_PATHS = {
     ("_loop/watchers.py", "live"): _TIMER,
     ("_api.py", "_record"): _IO,
     ("_async/tasks.py", "task"): _STEP,
-    ("_loop/io_table.py", "empty_context"): _EVENT,
     ("_loop/state.py", "empty_context"): _FIRE,
 }
 

@@ -325,16 +325,17 @@ class LoopBackend(Backend):
                 self._batch = []
             else:
                 self.on_ready(ready)
-        worked = bool(events or self._soon)
+        soon = self._soon
+        worked = bool(events or soon) if self._idle else True
         at = self._at
         if at is not None and at <= time.monotonic():
             self._at = None
             worked = True
             self.on_deadline()
-        soon = self._soon
-        for _ in range(len(soon)):
-            if soon:  # a turn inside a call may have made the others
-                soon.popleft()()
+        if soon:
+            for _ in range(len(soon)):
+                if soon:  # a turn inside a call may have made the others
+                    soon.popleft()()
         if self._idle and not worked:
             for callback in list(self._idle.values()):
                 callback()

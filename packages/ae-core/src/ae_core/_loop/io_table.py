@@ -181,11 +181,12 @@ class AlwaysReady:
 class IoTable:
     """The records of one loop state."""
 
-    __slots__ = ("backend", "loop", "own", "readers", "runner", "writers")
+    __slots__ = ("backend", "empty", "loop", "own", "readers", "runner", "writers")
 
     def __init__(self, loop: Loop, runner: CallbackRunner) -> None:
         self.loop = loop
         self.runner = runner
+        self.empty: Context | None = Context()  # to run callbacks in; None while it is in use
         self.readers: dict[int, IoRecord] = {}  # the first record of each descriptor
         self.writers: dict[int, IoRecord] = {}
         self.own: dict[int, IoRecord] = {}  # descriptors that the core itself watches
@@ -354,19 +355,18 @@ class IoTable:
 
     def ready(self, callbacks: Iterable[Callable[[], None]]) -> None:
         """Called by the backend, with what it was given: run all callbacks."""
-        runner = self.runner
         waiting = iter(callbacks)
         done = False
         while not done:
-            empty = runner.empty_context
+            empty = self.empty
             if empty is None:
                 empty = Context()
-            runner.empty_context = None  # fast path: a tenth of what an event costs here
-            done = empty.run(self._run_in_empty, waiting, empty, runner)
+            self.empty = None
+            done = empty.run(self._run_in_empty, waiting, empty)
             if not empty:
-                runner.empty_context = empty
+                self.empty = empty
 
-    def _run_in_empty(self, waiting: Iterator[Any], empty: Context, runner: CallbackRunner) -> bool:
+    def _run_in_empty(self, waiting: Iterator[Any], empty: Context) -> bool:
         """Run callbacks until one of them has left something in *empty*; False if so.
 
         Entering a Context for each would be a tenth of what an event costs here.
@@ -382,7 +382,7 @@ class IoTable:
             try:
                 callback()
             except BaseException as error:
-                runner.failed(error, (record, callback))
+                self.runner.failed(error, (record, callback))
             if empty:
                 return False
         return True
