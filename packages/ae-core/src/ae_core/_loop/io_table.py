@@ -82,24 +82,24 @@ class IoRecord:
                 self.core.runner.escaped(error)
             return
         # fast path: CallbackRunner.call(), written out: 60 ns of the 3 us that an event costs
-        runner = self.core.runner
+        table = self.core.io
         callback: Any = self.callback
         if callback is None:
             self.release()  # cancelled, and the backend had found it ready before
             return
         try:
             if self.context is None:
-                empty = runner.empty_context
+                empty = table.empty
                 if empty is None:
                     empty = Context()
-                runner.empty_context = None
+                table.empty = None
                 empty.run(callback)
                 if not empty:
-                    runner.empty_context = empty
+                    table.empty = empty
             else:
                 self.context.copy().run(callback)
         except BaseException as error:
-            runner.failed(error, (self, callback))
+            table.runner.failed(error, (self, callback))
 
     def fire(self) -> None:
         if self.callback is not None:
