@@ -161,6 +161,32 @@ def test_on_read_that_takes_everything_needs_nothing_else(owner: Recorder) -> No
     assert side.dispatching == IDLE
 
 
+@pytest.mark.parametrize("way", ["standing reader", "on_read", "raw"])
+def test_a_callback_in_which_as_much_arrives_as_it_reads_is_called_again(
+    owner: Recorder, way: str
+) -> None:
+    """A loop inside a callback reads on while it runs."""
+    side = ReadSide()
+    arriving = [b"ghi"]
+
+    def item(o: object, data: bytes) -> None:
+        owner.see(o, data)
+        if arriving:
+            side.feed(arriving.pop())
+
+    if way == "standing reader":
+        side.set_standing_reader(Chunk(3), item)
+    else:
+        side.on_read = lambda o: item(o, side.buffer.take(3))
+    if way == "raw":
+        side.dispatch_raw(owner, b"abcdef")
+    else:
+        side.feed(b"abcdef")
+        side.dispatch(owner)
+    assert owner.seen == [b"abc", b"def", b"ghi"]
+    assert not side.buffer
+
+
 def test_a_refused_item_is_reported_and_stays(owner: Recorder) -> None:
     side = ReadSide()
     side.add(NetString(), owner.see)

@@ -403,12 +403,14 @@ class ReadSide(LineBatches):
                 size = len(buf)
                 if not size:
                     return
-                on_read = self.on_read
+                data, pos = buf._data, buf._pos
                 try:
-                    on_read(owner)
+                    self.on_read(owner)
                 except BaseException as error:
                     owner._callback_failed(error)
-                if len(buf) == size and queue.reader is None and self.each_reader is None:
+                # a loop inside it may have received as much as it consumed
+                same = len(buf) == size and (buf._more or (buf._data is data and buf._pos == pos))
+                if same and queue.reader is None and self.each_reader is None:
                     return
             else:
                 return
@@ -457,9 +459,10 @@ class ReadSide(LineBatches):
             return True
         if value is NEED_MORE:
             return False
+        consumed = len(buf) != before
         self.each_callback(owner, value)
         # one that consumes nothing is asked again when more has arrived
-        return self._goes_on(reader, before)
+        return consumed or self._goes_on(reader, before)
 
     def _goes_on(self, reader: Any, size: int) -> bool:
         """Whether anything has changed since *reader* was asked."""
@@ -500,17 +503,17 @@ class ReadSide(LineBatches):
             self.grew(size)
         self.may_batch = True
         self.dispatching = DISPATCHING
-        callback: Any = self.on_read
         try:
-            callback(owner)
+            self.on_read(owner)
         except BaseException as error:
             owner._callback_failed(error)
         self.dispatching = IDLE
+        idle = self.queue.reader is None and self.each_reader is None
         if not buf._data:
             if self.on_read is not None and self.queue.reader is None:
                 return True
-        elif len(buf) == len(data) and self.queue.reader is None and self.each_reader is None:
-            return False  # it wants more
+        elif idle and buf._data is data and not buf._pos and not buf._more:
+            return False  # it needs more
         self.dispatch(owner)
         return False
 
