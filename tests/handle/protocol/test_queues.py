@@ -1,14 +1,11 @@
-"""The read queue, the write queue and the time-outs, without any stream."""
+"""The read queue and the inactivity timeouts, without any stream."""
 
 from __future__ import annotations
 
 from math import inf
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from ae_handle._buffers.write_queue import WriteQueue
 from ae_handle._protocol.inactivity import ANY, READ, WRITE, Inactivity, check_period
 from ae_handle._protocol.read_queue import ReadQueue
 
@@ -38,57 +35,7 @@ def test_a_request_can_be_removed(victim: str, left: str) -> None:
     assert queue.remove(callbacks[victim]) is False
 
 
-def test_unsent_octets_are_counted() -> None:
-    out = WriteQueue()
-    assert not out
-    out.pieces += [b"ab", b"cde"]
-    assert len(out) == 5
-    out.pieces.append(b"f")
-    assert len(out) == 6
-    out.block = out.next()
-    assert bytes(out.block) == b"abcdef"
-    out.sent(4)
-    assert len(out) == 2
-    out.append_block(b"gh")
-    assert bytes(out.block) == b"efgh"
-    out.sent(4)
-    assert not out
-    assert out.next() == b""
-
-
-def test_a_big_piece_is_not_copied() -> None:
-    out = WriteQueue()
-    big = bytes(1 << 20)
-    out.pieces += [b"small", big, b"tail"]
-    assert out.next() == b"small"
-    assert out.next() is big
-    assert out.next() == b"tail"
-
-
-@given(
-    pieces=st.lists(st.integers(0, 300_000), max_size=8),
-    steps=st.lists(st.tuples(st.booleans(), st.floats(0, 1)), max_size=20),
-)
-def test_everything_is_sent_once_and_in_order(
-    pieces: list[int], steps: list[tuple[bool, float]]
-) -> None:
-    out = WriteQueue()
-    todo = [bytes([number]) * size for number, size in enumerate(pieces)]
-    expected = b"".join(todo)
-    sent = b""
-    for push, share in [*steps, *[(True, 1.0)] * 20]:
-        if todo and push:
-            out.pieces.append(todo.pop(0))
-        assert len(out) == len(expected) - len(sent) - sum(map(len, todo))
-        if not out.block:
-            out.block = out.next()
-        taken = int(share * len(out.block))
-        sent += bytes(out.block[:taken])
-        out.sent(taken)
-    assert sent == expected
-
-
-def test_the_three_time_outs_are_independent() -> None:
+def test_the_three_timeouts_are_independent() -> None:
     timeouts = Inactivity()
     timeouts.periods[:] = [3.0, 2.0, 4.0]
     assert timeouts.next_at(100.0, 100.0) == 102.0

@@ -17,7 +17,7 @@ from ae_handle.testing import check_cuts, check_reader, lingering
 
 
 def load() -> ModuleType:
-    path = Path(__file__).resolve().parents[2] / "examples" / "own_frame_type.py"
+    path = Path(__file__).resolve().parents[3] / "examples" / "own_frame_type.py"
     spec = importlib.util.spec_from_file_location("own_frame_type", path)
     assert spec is not None
     assert spec.loader is not None
