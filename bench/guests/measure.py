@@ -3,10 +3,11 @@
     python bench/guests/measure.py [--rounds 5] [--kinds asyncio,guest-tk,qasync,...]
 
 Every figure is processor time divided by that of plain asyncio right before, the median of the
-rounds; each kind runs in a process of its own, the kinds interleaved, which repeats what takes
-less than a second and gives the least. The last columns are
-for a loop that has nothing to do: wake-ups (voluntary context switches) in ten seconds, and how
-late, at worst, a 10 ms timer of the host was during a flood of ``call_soon``.
+rounds; each kind runs in a process of its own, the kinds interleaved, which repeats a scenario for
+a second, three times at least (the first sockets of a process may cost five times as much as later
+ones), and gives the least. The last columns are for a loop that has nothing to do: wake-ups
+(voluntary context switches) in ten seconds, and how late, at worst, a 10 ms timer of the host was
+during a flood of ``call_soon``.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ PEERS = (
 )
 IDLE_SECONDS = 10.0
 ENOUGH_SECONDS = 1.0  # of repetitions in one process
+ENOUGH_TIMES = 3
 
 # ---------------------------------------------------------------------- scenarios
 
@@ -291,7 +293,9 @@ def child(kind: str, what: str) -> None:
     async def timed() -> float:
         least = float("inf")
         begun = time.monotonic()
-        while time.monotonic() - begun < ENOUGH_SECONDS:
+        times = 0
+        while times < ENOUGH_TIMES or time.monotonic() - begun < ENOUGH_SECONDS:
+            times += 1
             started = time.process_time()
             value = await scenario()
             if value is not None:

@@ -39,6 +39,42 @@ def test_sleeping_takes_its_time_and_order_is_kept(host: Any, run: Run) -> None:
     assert run(main()) == ["soon", "later"]
 
 
+def test_timers_close_together_are_one_timer_of_the_host(
+    host: Any, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    timer = ae.timer
+
+    def recorded(after: float, *args: Any, **options: Any) -> Any:
+        waits.append(after)
+        return timer(after, *args, **options)
+
+    async def main() -> list[int]:
+        loop = asyncio.get_running_loop()
+        seen: list[int] = []
+        done = loop.create_future()
+        for n in range(500):
+            loop.call_later(0.005 + n / 50_000, seen.append, n)
+        loop.call_later(0.016, done.set_result, None)
+        await done
+        return seen
+
+    monkeypatch.setattr("ae_guests._loop.ae.timer", recorded)
+    assert run(main()) == list(range(500))
+    assert [wait for wait in waits if 0 < wait < 0.001] == []
+    assert any(wait >= 0.001 for wait in waits)
+
+
+def test_a_timer_at_no_time_or_of_a_closed_loop_is_refused(host: Any) -> None:
+    loop = ae_guests.new_event_loop()
+    when: Any = None
+    with pytest.raises(TypeError):
+        loop.call_at(when, int)
+    loop.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        loop.call_at(0, int)
+
+
 def test_streams_talk_over_tcp(host: Any, run: Run) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while line := await reader.readline():

@@ -3,6 +3,8 @@
 Everything but the waiting is Python's own: sockets, transports, TLS, pipes, executors, debug mode.
 Here stand a turn of the guest, what asks the host for one, and what a guest does about signals
 and children.
+
+Long because asyncio wants all of it as methods of one class, over one state.
 """
 
 from __future__ import annotations
@@ -51,6 +53,9 @@ if TYPE_CHECKING:
 NO_HOSTS: Final = ("asyncio", "trio")
 #: How long the guest keeps the host waiting, in seconds.
 LONGEST_SERVICE: Final = 0.005
+#: The host is not asked for a shorter wait, in seconds: asyncio's own loop rounds up to the same,
+#: and serves timers that are closer together at once.
+SHORTEST_WAIT: Final = 0.001
 #: So many callbacks run between two looks at the clock.
 CALLS_PER_LOOK: Final = 32
 #: How long clean-up may take after the end of the host, in seconds.
@@ -298,9 +303,19 @@ class GuestLoop(_Base):  # type: ignore[misc]
         self, when: float, callback: Any, *args: Any, context: Context | None = None
     ) -> Any:
         """As in asyncio; wakes the guest if a callback of the host calls it."""
-        timer = super().call_at(when, callback, *args, context=context)
+        # not by super(), which takes twice as long
+        if when is None:
+            raise TypeError("when cannot be None")
+        if self._closed:
+            self._check_closed()
+        if self._debug:
+            self._check_thread()
+            self._check_callback(callback, "call_at")
+        timer: Any = events.TimerHandle(when, callback, args, self, context)
         if timer._source_traceback:
             del timer._source_traceback[-1]
+        heapq.heappush(self._scheduled, timer)
+        timer._scheduled = True
         if not self._depth and self._scheduled[0] is timer:
             self._ask()
         return timer
@@ -501,7 +516,10 @@ class GuestLoop(_Base):  # type: ignore[misc]
                 return
             self._host_timer.cancel()
         self._host_timer_at = at
-        self._host_timer = ae.timer(at - self.time(), self._timer_due)
+        wait = at - self.time()
+        if 0 < wait < SHORTEST_WAIT:
+            wait = SHORTEST_WAIT
+        self._host_timer = ae.timer(wait, self._timer_due)
 
     def _timer_due(self) -> None:
         self._host_timer = None
