@@ -17,6 +17,7 @@ from ae_socket import (
     ConnectFailed,
     Connector,
     ProxyRefused,
+    ProxyStep,
     Server,
     _connectors,
     http_connect,
@@ -350,3 +351,23 @@ def test_what_no_proxy_can_be_asked_for_is_refused_at_the_call(
 ) -> None:
     with pytest.raises(error, match=text):
         make()
+
+
+@pytest.mark.parametrize(
+    ("is_head", "data", "end"),
+    [
+        pytest.param(False, b"1234", 0, id="too-short"),
+        pytest.param(False, b"12345", 5, id="exact"),
+        pytest.param(False, b"1\n\n45678", 5, id="a-line-means-nothing"),
+        pytest.param(True, b"a\n\r", 0, id="no-empty-line"),
+        pytest.param(True, b"a\n\nb", 3, id="an-empty-line"),
+        pytest.param(True, b"\r\n\r\nb", 4, id="a-line-of-crlf"),
+        pytest.param(True, b"abcdefgh", 5, id="no-longer-than-the-size"),
+        pytest.param(True, b"abcd\n\nh", 5, id="an-empty-line-behind-the-size"),
+    ],
+)
+def test_an_answer_ends_with_its_size_or_a_head_with_an_empty_line(
+    is_head: bool, data: bytes, end: int
+) -> None:
+    assert ProxyStep(b"", 5, is_head).end_of_answer(data) == end
+    assert ProxyStep(b"", 5, is_head).end_of_answer(bytearray(data)) == end

@@ -45,7 +45,7 @@ def ask_proxy(
     Raises:
         ae_socket.ProxyRefused: Through the operation: the proxy does not connect.
         HandleError: Through the operation: the connection to the proxy broke.
-        TypeError, ValueError: At once, if there can be no such host.
+        TypeError, ValueError: Immediately, if there can be no such host.
     """
     if not isinstance(handle, Handle):
         raise TypeError(f"expected a Handle, got {handle!r}")
@@ -71,23 +71,22 @@ async def _ask(handle: Handle, steps: Generator[ProxyStep, bytes, None]) -> None
 
 
 class _Answer:
-    """Reads what one step wants, and nothing that is behind it."""
+    """Reads the answer to one step, and nothing that is behind it."""
 
-    __slots__ = ("_is_head", "_size")
+    __slots__ = ("_step",)
 
     def __init__(self, step: ProxyStep) -> None:
-        self._size = step.size
-        self._is_head = step.is_head
+        self._step = step
 
     def __repr__(self) -> str:
         return "the answer of a proxy"
 
     def __call__(self, buffer: ReadBuffer, /) -> bytes | NeedMore:
-        size = self._size
-        if self._is_head:
-            ends = [(buffer.find(mark), len(mark)) for mark in (b"\r\n\r\n", b"\n\n")]
-            size = min([size, *(end + length for end, length in ends if end >= 0)])
-        return buffer.take(size) if len(buffer) >= size else NEED_MORE
+        step = self._step
+        if not step.is_head and len(buffer) < step.size:
+            return NEED_MORE
+        size = step.end_of_answer(buffer.peek(step.size))
+        return buffer.take(size) if size else NEED_MORE
 
 
 ask_proxy.__module__ = "ae_handle"

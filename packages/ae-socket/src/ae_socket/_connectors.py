@@ -61,6 +61,11 @@ class ProxyStep(NamedTuple):
     size: int
     is_head: bool = False
 
+    def end_of_answer(self, data: bytes | bytearray) -> int:
+        """Return where the proxy's answer ends in *data*, 0 if more has to be read."""
+        end = _end_of_head(data[: self.size]) if self.is_head else 0
+        return end or (self.size if len(data) >= self.size else 0)
+
 
 class ProxyConnector:
     """A connector through a proxy, as :func:`socks5` and :func:`http_connect` return it.
@@ -311,9 +316,7 @@ class _Negotiation:
         self._read += data
         if not data:
             self._hung_up()
-        elif len(self._read) == self._wanted.size or (
-            self._wanted.is_head and _end_of_head(self._read)
-        ):
+        elif self._wanted.end_of_answer(self._read):
             self._answered()
 
     def _size_to_read(self, sock: socket.socket) -> int:
