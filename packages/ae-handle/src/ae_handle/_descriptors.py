@@ -182,7 +182,7 @@ def check_callback(name: str, value: Any) -> Any:
 
 
 def check_limit(name: str, value: object) -> int | None:
-    """Return *value* if it is a number of octets, or None for no limit.
+    """Return *value* if it is a number of bytes, or None for no limit.
 
     Raises:
         TypeError, ValueError: If it is neither.
@@ -191,7 +191,7 @@ def check_limit(name: str, value: object) -> int | None:
 
 
 def check_size(name: str, value: object, least: int = 0) -> int:
-    """Return *value* if it is a number of octets of at least *least*.
+    """Return *value* if it is a number of bytes of at least *least*.
 
     Raises:
         TypeError, ValueError: If it is not.

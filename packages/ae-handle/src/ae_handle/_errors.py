@@ -9,7 +9,7 @@ written against ``ae_handle`` catches the errors of every TLS engine::
         ├── BufferLimitExceeded  ENOSPC     max_read_buffer or max_write_buffer
         ├── BadMessage           EBADMSG    the peer sent what the reader refuses; not fatal
         ├── TransportError       any        what the operating system said
-        ├── HandleTimedOut       ETIMEDOUT  a time-out without a callback, not fatal; a handshake
+        ├── HandleTimedOut       ETIMEDOUT  a timeout without a callback, not fatal; a handshake
         ├── TlsError             EPROTO     .reason says which check failed
         │   └── TlsUnavailable   EPROTO     no TLS engine is installed
         └── HandleDestroyed      ECANCELED  the handle was destroyed under a pending operation
@@ -119,7 +119,7 @@ class TransportError(HandleError):
 
 
 class HandleTimedOut(HandleError, TimeoutError):
-    """A time-out has passed: one of ``timeout`` and its kin without a callback, or the handshake.
+    """A timeout has passed: one of ``timeout`` and its kin without a callback, or the handshake.
 
     Attributes:
         reason: ``"timed-out"``, always: as that of a :class:`TlsError`, for those who are told

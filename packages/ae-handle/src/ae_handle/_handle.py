@@ -82,7 +82,7 @@ class Handle(Requests):
             *connect*. ``on_prepare`` is not called, and ``retry()`` finds no other address.
         local_address, resolver: As for ``ae_socket.tcp_connect``; not with *connector*.
         on_prepare: ``(handle) -> seconds | None``: before each attempt to connect, with
-            :attr:`socket` set; returns the time-out of this attempt.
+            :attr:`socket` set; returns the timeout of this attempt.
         on_connect: ``(handle, host, port, retry)``: the connection is there. What was pushed
             before has been sent by then, and ``on_drain`` called for it. ``retry()`` gives the
             connection up for the next address; everything queued is lost.
@@ -98,7 +98,7 @@ class Handle(Requests):
             Called again as long as it consumes something.
         on_eof: ``(handle)``: the peer has sent everything and no request waits. Once. Without
             it, the end is a fatal :class:`UnexpectedEOF`. Writing goes on.
-        on_drain: ``(handle)``: no more than *low_water_mark* octets are unsent. Once for each
+        on_drain: ``(handle)``: no more than *low_water_mark* bytes are unsent. Once for each
             time that this becomes true, and once when it is set.
         on_timeout, on_read_timeout, on_write_timeout: ``(handle)``: the timeout has passed.
             Without it a :class:`HandleTimedOut`, which is not fatal, is raised in all awaited
@@ -113,9 +113,9 @@ class Handle(Requests):
             without writing; 0 or None for no limit. Active even while nothing is queued.
             *timeout* counts while connecting, too, where nothing is activity; the others begin
             with the connection. Setting one begins its period anew.
-        max_read_buffer: How many octets may remain unread after the readers had their chance;
+        max_read_buffer: How many bytes may remain unread after the readers had their chance;
             more is fatal (:class:`BufferLimitExceeded`). None for no limit.
-        max_write_buffer: How many octets may remain unsent, likewise. None, the default, means
+        max_write_buffer: How many bytes may remain unsent, likewise. None, the default, means
             that a peer which asks and never reads fills the memory: reading does not pause by
             itself while writing is full, or two such peers would wait for ever.
         autocork: Send in the next turn, everything at once, instead of at each ``push_write``.
@@ -124,7 +124,7 @@ class Handle(Requests):
         max_read_size: The most that is read at once; with TLS, four times that while data
             streams in and somebody reads it, but no more than 256 KiB.
         low_water_mark: See *on_drain*.
-        linger: For how many seconds unsent octets may outlive the handle; 0 drops them. A
+        linger: For how many seconds unsent bytes may outlive the handle; 0 drops them. A
             connection that is not there yet gets 30 seconds at most.
         connect_timeout: How many seconds the look-up, all attempts, what a *connector* does, and
             ``retry()`` may take together; None or 0 for no limit. Then a fatal
@@ -347,7 +347,7 @@ class Handle(Requests):
             Without a callback, a condition variable for the item. ``cancel()``, or cancelling the
             coroutine that awaits it, takes the request back and consumes nothing, also if the
             item had come and the coroutine had not run yet: whatever reads next gets those bytes.
-            (If a later awaited read has taken its item by then, this one is dropped.) A time-out
+            (If a later awaited read has taken its item by then, this one is dropped.) A timeout
             of ``recv`` leaves the request: the item is still consumed when it comes.
 
         **When**: never inside this call; for buffered data in the next turn. A request made by
@@ -515,7 +515,7 @@ class Handle(Requests):
     @overload
     def push_write(self, frame: str | Frame[Any], value: Any, /) -> None: ...
     def push_write(self, data: Any, value: Any = _MISSING, /) -> None:
-        """Send octets, or one item of a frame type.
+        """Send bytes, or one item of a frame type.
 
         Args:
             data: Bytes-like; or a frame type or its name.

@@ -122,7 +122,7 @@ def relay(a: Handle, b: Handle) -> ae.CondVar[tuple[int, int]]:
     Args:
         a, b: Two handles, open or still connecting, of which each may speak TLS. They belong to
             the relay from now on: their callbacks for reading, draining, errors and the end are
-            replaced. What is in their read buffers already goes first. Time-outs and
+            replaced. What is in their read buffers already goes first. Timeouts and
             ``max_read_buffer`` stay as they are set, and end the relay.
 
     Returns:
@@ -133,7 +133,7 @@ def relay(a: Handle, b: Handle) -> ae.CondVar[tuple[int, int]]:
         It need not be held.
 
     A source is not read while its destination has more than 256 KiB unsent. A peer that neither
-    reads nor hangs up is ended by a time-out of the handle only: set ``timeout``.
+    reads nor hangs up is ended by a timeout of the handle only: set ``timeout``.
 
     Raises:
         TypeError: If one of them is no handle.

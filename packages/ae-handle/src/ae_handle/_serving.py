@@ -355,7 +355,7 @@ def serve(
             the backlog. None for no limit.
         timeout: Seconds without any activity after which a client is ended; None for no limit.
         handshake_timeout: Seconds a TLS handshake may take.
-        max_write_buffer: How many octets may be unsent to a client that does not read; with more
+        max_write_buffer: How many bytes may be unsent to a client that does not read; with more
             it is ended. None for no limit.
         on_prepare, backlog, reuse_port, dual_stack, sock: As for ``ae_socket.tcp_server``. *sock*
             is a socket that somebody else has bound, such as a service manager

@@ -71,7 +71,7 @@ class Frame(Reader[_T_co], Protocol[_T_co]):
     """
 
     def encode(self, value: Any, /) -> bytes:
-        """Return the octets that read back as *value*.
+        """Return the bytes that read back as *value*.
 
         Raises:
             TypeError: If *value* has a type this frame cannot carry.
@@ -112,7 +112,7 @@ class TlsSession(Protocol):
     Every method may raise :class:`ae_handle.TlsError`, whose ``reason`` names the failed
     check. After an error :meth:`drain` still yields the alert for the peer, and does not raise.
 
-    A session may also have an attribute ``unused_data``: octets that were fed but lie behind
+    A session may also have an attribute ``unused_data``: bytes that were fed but lie behind
     the peer's close_notify, and so belong to whoever speaks clear text next. Reading the
     attribute leaves them there. A session without it cannot hand them back; it is then fed
     records as TLS has them, one by one, once the handle has asked for the end.

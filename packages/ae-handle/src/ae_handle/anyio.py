@@ -51,7 +51,7 @@ class HandleStream(anyio.abc.ByteStream):
         return buffer.take(min(self._most, len(buffer))) if buffer else NEED_MORE
 
     async def receive(self, max_bytes: int = _SIZE) -> bytes:
-        """Return what has come, at least one octet.
+        """Return what has come, at least one byte.
 
         Raises:
             anyio.EndOfStream: The peer has sent everything.
@@ -143,7 +143,7 @@ async def as_handle(stream: anyio.abc.ByteStream, **options: Any) -> AsyncIterat
     """Give a handle for any byte stream of anyio, such as its TLS streams.
 
     Args:
-        stream: Where the octets go and come from; it is closed at the end.
+        stream: Where the bytes go and come from; it is closed at the end.
         options: Those of :class:`Handle`.
 
     The handle stands on one end of a pair of sockets, and two tasks pass on what comes at the

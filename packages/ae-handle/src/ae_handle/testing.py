@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 def check_reader(read: Reader[Any], wire: bytes, expected: object) -> None:
     """Assert that *read* decodes *wire* however the network cuts it up.
 
-    Whole, octet by octet, and with something behind it. For frame types that know their end from
-    their own octets; one that needs what follows (a JSON number) fails, rightly.
+    Whole, byte by byte, and with something behind it. For frame types that know their end from
+    their own bytes; one that needs what follows (a JSON number) fails, rightly.
 
     Raises:
         AssertionError: If it does not.
@@ -117,8 +117,8 @@ class MemoryStream:
     a ``Deadlock``, not a hang.
 
     Attributes:
-        capacity: How many octets it takes before it is full.
-        piece: The most that one ``recv`` returns: 1 delivers everything octet by octet.
+        capacity: How many bytes it takes before it is full.
+        piece: The most that one ``recv`` returns: 1 delivers everything byte by byte.
         shut: Whether the write side was shut down.
         closed: Whether it was closed.
     """
@@ -246,7 +246,7 @@ def memory_pair(*, capacity: int = 65536, piece: int = 65536) -> tuple[MemoryStr
     """Return the two ends of a stream in memory, for ``Handle(stream)``.
 
     Args:
-        capacity: How many octets each direction takes before it is full.
+        capacity: How many bytes each direction takes before it is full.
         piece: The most that one read returns.
     """
     a, b = MemoryStream(capacity, piece), MemoryStream(capacity, piece)

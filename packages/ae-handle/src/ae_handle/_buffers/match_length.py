@@ -14,9 +14,9 @@ from typing import Any, Protocol
 
 # Theory of operation
 # -------------------
-# An unsuccessful search over n octets proves that no match lies wholly within them. If a match
+# An unsuccessful search over n bytes proves that no match lies wholly within them. If a match
 # is never longer than w, a later one cannot begin before n - w + 1, and the next search may start
-# there. This fails if the octets behind a match decide whether it is one ($, \b, look-ahead), so
+# there. This fails if the bytes behind a match decide whether it is one ($, \b, look-ahead), so
 # such patterns count as unbounded, as do those with * and +.
 #
 # The stdlib's parser knows the width; it is not a documented module, hence the guard: without it
@@ -50,7 +50,7 @@ def longest_match(pattern: Any) -> int | None:
 
 
 def _looks_around(tree: Any) -> bool:
-    """Whether anything in the parsed pattern depends on octets outside the match."""
+    """Whether anything in the parsed pattern depends on bytes outside the match."""
     for operation, argument in tree:
         if str(operation) in _CONTEXT:
             return True

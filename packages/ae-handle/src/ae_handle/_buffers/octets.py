@@ -1,4 +1,4 @@
-"""What may be sent: octets, and nothing that only looks like them.
+"""What may be sent: bytes, and nothing that only looks like them.
 
 Sans-I/O: one function.
 """

@@ -1,4 +1,4 @@
-"""The read buffer: octets that have arrived and that no reader has taken yet.
+"""The read buffer: bytes that have arrived and that no reader has taken yet.
 
 Sans-I/O: imports nothing from ``ae_core``; fed by ``Handle``, tested with plain bytes.
 """
@@ -57,16 +57,16 @@ Mark: TypeAlias = "tuple[bytes | bytearray, int, tuple[bytes, ...] | None]"
 
 
 class ReadBuffer:
-    """Unread octets, with the operations a reader needs.
+    """Unread bytes, with the operations a reader needs.
 
     Args:
         data: What it holds at first.
 
-    ``len(buf)``, ``bool(buf)`` and ``bytes(buf)`` do what they say. Octets leave at the front
+    ``len(buf)``, ``bool(buf)`` and ``bytes(buf)`` do what they say. Bytes leave at the front
     only, by :meth:`take` and :meth:`clear`.
 
     Attributes:
-        searched: How many octets from the front were searched without success. Set by
+        searched: How many bytes from the front were searched without success. Set by
             :meth:`find` and :meth:`search`; a reader with a search of its own may use it too.
         state: Whatever a reader wants to remember until it is asked again; None at first.
 
@@ -196,7 +196,7 @@ class ReadBuffer:
         """Return the first match of *pattern* at or behind *start*, or None.
 
         The positions of the match count from the front. ``^``, ``\\b`` and look-behind see the
-        octets before *start*. Going on after a failure searches only what is new if the length
+        bytes before *start*. Going on after a failure searches only what is new if the length
         of a match is bounded and does not depend on what follows it; else everything again.
         """
         if start < 0:
@@ -216,7 +216,7 @@ class ReadBuffer:
     def search_end(self, pattern: Searchable, origin: int = 0) -> int:
         """Return where the first match of *pattern* ends, or -1.
 
-        As :meth:`search`, but the pattern sees nothing of the octets before *origin*: ``^``
+        As :meth:`search`, but the pattern sees nothing of the bytes before *origin*: ``^``
         matches there.
         """
         end: int | None = self.search_rest(pattern, origin, _end_of)
@@ -247,7 +247,7 @@ class ReadBuffer:
         return memoryview(self._data if self._more is None else self._fold())[self._pos :]
 
     def peek(self, size: int) -> bytes:
-        """Return the first *size* octets, or fewer if there are fewer, and leave them there."""
+        """Return the first *size* bytes, or fewer if there are fewer, and leave them there."""
         if size < 0:
             raise ValueError(f"expected a size of 0 or more, got {size!r}")
         pos = self._pos
@@ -261,7 +261,7 @@ class ReadBuffer:
             return bytes(view[pos : pos + size])
 
     def take(self, size: int | None = None) -> bytes:
-        """Remove the first *size* octets, or everything, and return them.
+        """Remove the first *size* bytes, or everything, and return them.
 
         Raises:
             ValueError: If there are fewer, or *size* is negative.
@@ -294,7 +294,7 @@ class ReadBuffer:
         return taken
 
     def skip(self, size: int) -> None:
-        """Remove the first *size* octets.
+        """Remove the first *size* bytes.
 
         Raises:
             ValueError: If there are fewer, or *size* is negative.
@@ -328,7 +328,7 @@ class ReadBuffer:
 
     @staticmethod
     def since(mark: Mark, size: int) -> bytes:
-        """Return the *size* octets that were consumed from *mark* on."""
+        """Return the *size* bytes that were consumed from *mark* on."""
         data, pos, more = mark
         # what was pieces then may have been appended to the very same object since
         with memoryview(data) as view, view[pos : pos + size] as front:
@@ -409,7 +409,7 @@ class ReadBuffer:
         return self._data
 
     def _take_across(self, size: int) -> bytes:
-        """Take more than the front piece holds: the only copy its octets ever see."""
+        """Take more than the front piece holds: the only copy its bytes ever see."""
         more = self._more
         assert more is not None
         have = len(self._data) - self._pos

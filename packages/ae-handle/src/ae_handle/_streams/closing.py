@@ -1,4 +1,4 @@
-"""What outlives a handle: its unsent octets, until the peer has them.
+"""What outlives a handle: its unsent bytes, until the peer has them.
 
 Owned by the loop: nobody refers to a lingering stream, and it calls nobody back. What can no
 longer be sent is reported to the exception hook, once, unless the handle's own error has said it.
@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 # If a socket is closed while it holds unread input, the kernel answers with a reset instead of a
 # normal end, and forgets what it had not sent yet; the peer may lose even what has arrived. TLS
 # 1.3 makes that common: a client that writes its request and goes has the server's session
-# tickets unread. So a stream with unsent octets, or with TLS, goes in four steps: everything is
+# tickets unread. So a stream with unsent bytes, or with TLS, goes in four steps: everything is
 # sent; close_notify; shutdown of the write side; then input is read and dropped until the peer
 # closes too. Input is dropped from the first step on, or two sides that write to each other wait
-# for ever. A stream without unsent octets only drops what has arrived, and is closed at once.
+# for ever. A stream without unsent bytes only drops what has arrived, and is closed at once.
 #
 # TLS that is to stop comes first: after our close_notify, what was pushed behind `stop_tls` waits
 # for the peer's, as on a live handle, and leaves in clear then; also when the peer does not answer
@@ -103,7 +103,7 @@ def close_in_background(
     """Close *io*, after what is to be sent is sent, in *seconds* at most.
 
     If the peer has *ended* its side, there is nothing to wait for when everything is sent. If
-    the program was *told* of an error already, the loss of octets is not reported besides.
+    the program was *told* of an error already, the loss of bytes is not reported besides.
     """
     if tls is not None and (tls.over or tls.session.state == "closed"):
         if not tls.stopping:  # else the pieces are clear text
@@ -154,12 +154,12 @@ def close(io: Any) -> None:
 
 
 def _count(out: WriteQueue, tls: TlsLayer | None) -> int:
-    """How many octets of the program's are unsent."""
+    """How many bytes of the program's are unsent."""
     return out.owed + (tls.kept if tls is not None and tls.in_handshake else 0)
 
 
 def report_loss(count: int, peer: str, error: BaseException) -> None:
-    """Tell the exception hook that *count* octets were not sent, because of *error*."""
+    """Tell the exception hook that *count* bytes were not sent, because of *error*."""
     if not count:
         return
     why = getattr(error, "strerror", None) or str(error)

@@ -97,8 +97,8 @@ class SslSession:
     # Theory of operation
     # -------------------
     # "I have nothing" is an exception of `ssl` that costs 4 us, in the handshake 15. So the
-    # engine is asked only if it can have something: `_readable` is set when octets were fed, and
-    # cleared when it has taken them all, or has said so. Only octets that are fed, and our first
+    # engine is asked only if it can have something: `_readable` is set when bytes were fed, and
+    # cleared when it has taken them all, or has said so. Only bytes that are fed, and our first
     # flight, advance a handshake.
 
     state: TlsState
@@ -181,7 +181,7 @@ class SslSession:
 
     @property
     def unused_data(self) -> bytes:
-        """Octets that were fed and lie behind the peer's close_notify."""
+        """Bytes that were fed and lie behind the peer's close_notify."""
         if not self._peer_closed:
             return b""
         data = self._incoming.read()

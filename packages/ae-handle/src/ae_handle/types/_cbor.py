@@ -57,7 +57,7 @@ _NAMESPACE_HEAD: Final = b"\xd9\x01\x00"  # 256
 _OF_SET: Final = 258
 _SELF_DESCRIBED: Final = 55799
 
-#: How many octets an integer of tag 2 or 3 may have.
+#: How many bytes an integer of tag 2 or 3 may have.
 _MAX_BIG: Final = 4096
 
 _FLOATS: Final = {25: Struct(">e"), 26: Struct(">f"), 27: Struct(">d")}
@@ -75,7 +75,7 @@ class Cbor(Coded):
             references. For peers that you trust: some of these take time out of all proportion.
 
     Tags are left to the program: a tagged value arrives as ``cbor2.CBORTag(tag, value)``. Only
-    integers of more than 64 bits (tags 2 and 3) are decoded, up to 4,096 octets, and the mark of
+    integers of more than 64 bits (tags 2 and 3) are decoded, up to 4,096 bytes, and the mark of
     CBOR itself (55799) is dropped. Whatever is read can be written again, by :meth:`encode`.
 
     Map keys, and the members of a set (tag 258), may be text, bytes, integers of up to 64 bits,
@@ -165,7 +165,7 @@ class Cbor(Coded):
 
 
 class _Scan:
-    """Where the scanner stands, in octets from the front of the buffer.
+    """Where the scanner stands, in bytes from the front of the buffer.
 
     Args:
         max_depth: How deep it goes.
@@ -180,7 +180,7 @@ class _Scan:
         self._checks = checks
         self._tags = tags
         self._pos = 0
-        self._room = 0  # octets of an integer in pieces that may still come
+        self._room = 0  # bytes of an integer in pieces that may still come
         self._open: tuple[int, int, list[Any] | None] = (_ITEMS, 1, None)  # the innermost
         self._stack: list[tuple[int, int, list[Any] | None]] = []  # those around it
 

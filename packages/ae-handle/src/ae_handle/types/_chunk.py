@@ -1,4 +1,4 @@
-"""The ``chunk`` frame type: a fixed number of octets.
+"""The ``chunk`` frame type: a fixed number of bytes.
 
 Sans-I/O: imports nothing from ``ae_core``; fed by ``Handle``, tested with plain bytes.
 """
@@ -13,7 +13,7 @@ from ._immutable import Immutable
 
 
 class Chunk(Immutable):
-    """Exactly *size* octets; zero of them are there at once.
+    """Exactly *size* bytes; zero of them are there at once.
 
     Args:
         size: How many.

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 # -------------------
 # JSON has no frame: a value ends where it ends. Handing the growing buffer to a decoder with each
 # packet is quadratic (0.07 s for 142 kB in pieces of 1 kB), so a scanner finds the end first. It
-# knows strings and brackets only, keeps its place in `ReadBuffer.state`, and looks at each octet
+# knows strings and brackets only, keeps its place in `ReadBuffer.state`, and looks at each byte
 # once, mostly inside one regular expression without backtracking (possessive, hence linear). The
 # decoder then sees each value once, whole, and it alone decides whether that is JSON.
 #
-# A number or a word at top level ends with the octet behind it, or with the stream: `at_eof`.
+# A number or a word at top level ends with the byte behind it, or with the stream: `at_eof`.
 # The scanner bounds the depth, so that a decoder which recurses is never asked to go deeper.
 
 _SPACE: Final = b" \t\n\r"
@@ -46,7 +46,7 @@ _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _INFINITE: Final = (float("inf"), float("-inf"))
 _FIRST: Final = frozenset(b'[{"-0123456789tfn')
 
-# How many octets at most a number or word at top level may have: Python refuses integers of more
+# How many bytes at most a number or word at top level may have: Python refuses integers of more
 # than 4300 digits, and nothing else that long is JSON.
 _LONGEST_SCALAR: Final = 8192
 
@@ -55,7 +55,7 @@ class Json(Coded):
     """One JSON value (RFC 8259), any value, falsy ones too.
 
     Values may stand back to back; white space between them is skipped. A number, ``true``,
-    ``false`` or ``null`` at top level is complete when the next octet has arrived, or the end
+    ``false`` or ``null`` at top level is complete when the next byte has arrived, or the end
     of the stream; so, when writing several of them, write white space between them.
 
     Args:
@@ -134,7 +134,7 @@ class Json(Coded):
 
 
 class _Scan:
-    """Where the scanner stands, in octets from the front of the buffer."""
+    """Where the scanner stands, in bytes from the front of the buffer."""
 
     __slots__ = ("depth", "in_string", "max_depth", "pos", "start")
 
@@ -178,7 +178,7 @@ class _Scan:
                 inside = _IN_STRING.match(data, pos)
                 pos = inside.end() if inside else pos
                 if pos == size or data[pos] != 0x22:
-                    break  # more of the string, or a backslash whose octet has not arrived
+                    break  # more of the string, or a backslash whose byte has not arrived
                 self.in_string = False
                 pos += 1
                 if not self.depth:
@@ -217,7 +217,7 @@ def _stdlib() -> tuple[Callable[[bytes], Any], Callable[[Any], bytes]]:
         text = write(value)
         try:
             return text.encode()
-        except UnicodeEncodeError:  # half of a surrogate pair has an escape, but no octets
+        except UnicodeEncodeError:  # half of a surrogate pair has an escape, but no bytes
             return _SURROGATE.sub(lambda half: f"\\u{ord(half[0]):04x}", text).encode()
 
     return (lambda text: read(text.decode())), encode

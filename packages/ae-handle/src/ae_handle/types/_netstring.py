@@ -24,7 +24,7 @@ class NetString(Immutable):
     """A string with its decimal length in front and a comma behind.
 
     Reads :class:`bytes`. Refuses (:class:`~ae_handle.BadMessage`, nothing is consumed) anything
-    but digits and a colon in front, leading zeros, more than 10 digits, another octet than the
+    but digits and a colon in front, leading zeros, more than 10 digits, another byte than the
     comma behind.
 
     Example:

@@ -1,4 +1,4 @@
-"""The ``packstring`` frame type: octets behind their length in binary.
+"""The ``packstring`` frame type: bytes behind their length in binary.
 
 Sans-I/O: imports nothing from ``ae_core``; fed by ``Handle``, tested with plain bytes.
 """
@@ -42,7 +42,7 @@ _BER_OCTETS: Final = 10
 
 
 class PackString(Immutable):
-    """Octets with their length in front, as an integer of the given format.
+    """Bytes with their length in front, as an integer of the given format.
 
     Args:
         fmt: A letter of Perl's ``pack``: ``c C s S l L q Q i I j J`` (the machine's byte order,

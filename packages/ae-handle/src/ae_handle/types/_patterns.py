@@ -1,6 +1,6 @@
 """Patterns that users bring: what is taken for one, and what a match of it is worth later.
 
-Sans-I/O: plain octets and patterns. ``re`` is the usual engine; any object will do whose
+Sans-I/O: plain bytes and patterns. ``re`` is the usual engine; any object will do whose
 ``search(data, pos)`` returns None or a match with ``span()``, ``groups()`` and ``end()``.
 """
 
@@ -15,7 +15,7 @@ Spans: TypeAlias = "tuple[tuple[int, int], ...]"
 
 
 def check_pattern(name: str, pattern: object) -> None:
-    """Raise TypeError unless *pattern* can be searched for in octets."""
+    """Raise TypeError unless *pattern* can be searched for in bytes."""
     text = isinstance(getattr(pattern, "pattern", None), str)
     if text or isinstance(pattern, type) or not callable(getattr(pattern, "search", None)):
         raise TypeError(f"expected {name} as bytes or a compiled pattern of bytes, got {pattern!r}")

@@ -17,9 +17,9 @@ from ._immutable import Immutable
 
 # Theory of operation
 # -------------------
-# The first octet that fits neither version refuses the peer: one that is no load balancer is never
-# waited for. A header of version 1 has at most 107 octets with its CRLF; one of version 2 says its
-# length in its first 16, so each call looks at a bounded number of octets, however they come.
+# The first byte that fits neither version refuses the peer: one that is no load balancer is never
+# waited for. A header of version 1 has at most 107 bytes with its CRLF; one of version 2 says its
+# length in its first 16, so each call looks at a bounded number of bytes, however they come.
 
 _SIGNATURE: Final = b"\r\n\r\n\0\r\nQUIT\n"
 _TEXT: Final = b"PROXY "
@@ -258,7 +258,7 @@ def _path(path: object) -> bytes:
 
 
 def _packed(host: str, size: int) -> bytes:
-    """Return the octets of *host*, an address of *size* octets."""
+    """Return the bytes of *host*, an address of *size* bytes."""
     from ipaddress import ip_address  # 3 ms, which only those need who ask for such a header
 
     address = ip_address(host)

@@ -34,13 +34,13 @@ T_co = TypeVar("T_co", bytes, "re.Match[bytes]", covariant=True)
 # offset. Patterns with a bounded match length are not searched twice either
 # (see `_buffers/match_length.py`).
 #
-# With `groups` the match is wanted, but not the buffer that it was found in. So the octets are
+# With `groups` the match is wanted, but not the buffer that it was found in. So the bytes are
 # searched again, alone; if the pattern leans on what was around them (look-ahead, $, \b, or ^ and
 # \A behind a skip), that finds something else or nothing, and a match is built from the spans.
 
 
 class Regex(Immutable, Generic[T_co]):
-    r"""Octets up to and including the first match of *accept*.
+    r"""Bytes up to and including the first match of *accept*.
 
     Args:
         accept: What ends the item, anywhere in the data: ``bytes`` or a compiled pattern, of
@@ -49,14 +49,14 @@ class Regex(Immutable, Generic[T_co]):
             (:class:`~ae_handle.BadMessage`); a callback request then stays in front.
         skip: If neither matches, everything up to the end of this match becomes part of the
             value without being looked at again: for long items.
-        groups: Deliver the match of *accept* instead of the octets. Its ``string`` is exactly
-            what was consumed, skipped octets included; groups and spans are those of the
+        groups: Deliver the match of *accept* instead of the bytes. Its ``string`` is exactly
+            what was consumed, skipped bytes included; groups and spans are those of the
             match in the buffer, but a group that a look-ahead captured behind the end matches
-            nothing. Where the pattern leans on octets around the match, ``re``, ``lastindex``
+            nothing. Where the pattern leans on bytes around the match, ``re``, ``lastindex``
             and ``lastgroup`` are not the pattern's, and an item takes some 100 us more.
 
     A pattern of ``re`` can take quadratic time, and worse, for what a peer sends: ``[a-z]+\n``
-    begins anew at each octet. For patterns or peers that are not to be trusted there is
+    begins anew at each byte. For patterns or peers that are not to be trusted there is
     ``re2.compile`` of google-re2 (the extra ``ae-handle[re2]``), which is linear.
 
     The patterns are tried whenever data arrives: one that can match more when more is there

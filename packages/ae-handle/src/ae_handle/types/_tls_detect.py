@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 # -------------------
 # A TLS client speaks first, and what it says first has one of two shapes:
 #
-#     16 03 VV HH LL    a handshake record of version 3.VV; HH, the high octet of its length, is
-#                       at most 40 (RFC 8446 5.1: 2^14 octets and no more)
+#     16 03 VV HH LL    a handshake record of version 3.VV; HH, the high byte of its length, is
+#                       at most 40 (RFC 8446 5.1: 2^14 bytes and no more)
 #     LL LL 01 03 VV    SSLv2's ClientHello, with the high bit of its length set, offering 3.VV
 #
-# The first octet that does not fit decides for clear text: nothing is waited for in vain.
+# The first byte that does not fit decides for clear text: nothing is waited for in vain.
 
 
 def _shape(head: bytes) -> tuple[int, int] | NeedMore | None:
