@@ -94,7 +94,7 @@ def _arguments(words: list[str]) -> argparse.Namespace:
         description="Connect, or listen, by lines, TLS and proxies.",
         epilog="Exit status: 0 when both sides have said everything, or a server was told to end; "
         "1 if there is no connection or it breaks; 2 for bad arguments; 74 if the output cannot be "
-        "written; 124 if the time-out has passed.",
+        "written; 124 if the timeout has passed.",
     )
     parser.add_argument("address", nargs="+", metavar="HOST PORT", help="or HOST:PORT, or /PATH")
     server = parser.add_argument_group("listening")

@@ -76,7 +76,7 @@ class Handle(Requests):
             terminal), or another handle, for TLS inside TLS. It belongs to the handle from now
             on: it is made non-blocking, and closed at the end.
         connect: ``(host, service)`` instead of a stream: connect as ``ae_socket.tcp_connect``
-            does. Reads and writes may be queued at once.
+            does. Reads and writes may be queued immediately.
         connector: Makes the connection of *connect* in its own way, through a proxy for example
             (``ae_socket.socks5``, ``ae_socket.http_connect``). TLS still verifies the host of
             *connect*. ``on_prepare`` is not called, and ``retry()`` finds no other address.
@@ -118,10 +118,10 @@ class Handle(Requests):
         max_write_buffer: How many bytes may remain unsent, likewise. None, the default, means
             that a peer which asks and never reads fills the memory: reading does not pause by
             itself while writing is full, or two such peers would wait for ever.
-        autocork: Send in the next turn, everything at once, instead of at each ``push_write``.
+        autocork: Send in the next turn, everything together, instead of at each ``push_write``.
         no_delay, keepalive, oob_inline: Socket options, where the stream has them.
-        read_size: How much is read at once at first; doubled whenever that was filled.
-        max_read_size: The most that is read at once; with TLS, four times that while data
+        read_size: The most that is read in one call, at first; doubled when that much came.
+        max_read_size: The most that is read in one call; with TLS, four times that while data
             streams in and somebody reads it, but no more than 256 KiB.
         low_water_mark: See *on_drain*.
         linger: For how many seconds unsent bytes may outlive the handle; 0 drops them. A
@@ -146,8 +146,8 @@ class Handle(Requests):
 
     All options are attributes, and can be changed.
 
-    **When**: no callback runs inside a call of any method or setter. What is due at once is due
-    in the next turn of the loop.
+    **When**: no callback runs inside a call of any method or setter. What a call makes due
+    is done in the next turn of the loop.
 
     **Threads**: a handle is for the thread that made it. Strict mode refuses calls and settings
     from others; without it they are not noticed, and may do anything. The way there is
@@ -455,7 +455,7 @@ class Handle(Requests):
         ``on_read``, also to None, ends it. The end of the stream between items is ``on_eof``,
         inside one a fatal :class:`UnexpectedEOF`.
 
-        The fast way to read many lines: all whole lines of one read are split at once.
+        The fast way to read many lines: all whole lines of one read are split together.
 
         Raises:
             TypeError, ValueError: As :meth:`push_read`.
@@ -521,7 +521,7 @@ class Handle(Requests):
             data: Bytes-like; or a frame type or its name.
             value: The item.
 
-        Sent at once as far as the kernel takes it, the rest when it takes more; inside a read
+        Sent immediately as far as the kernel takes it, the rest when it takes more; inside a read
         callback, when the drain ends, together with everything else pushed by then; before the
         connection is there, when it is.
 
@@ -627,7 +627,7 @@ class Handle(Requests):
         TLS engine, never to the application: an attacker who slips text in behind a STARTTLS
         command makes the handshake fail.
 
-        **When**: the handshake begins at once; ``on_tls_started`` is called before any data
+        **When**: the handshake begins immediately; ``on_tls_started`` is called before any data
         that came through it.
 
         Raises:

@@ -225,9 +225,9 @@ class Served(Cancellable):
     """A server that :func:`serve` has made.
 
     **Lifetime**: hold it for as long as it shall serve. Dropping the last reference closes the
-    listening sockets and ends all clients at once, as do :meth:`cancel` and the end of a ``with``
-    block. The end of ``async with`` waits for the handlers as :meth:`close` does, unless an
-    exception passes.
+    listening sockets and ends all clients immediately, as do :meth:`cancel` and the end of a
+    ``with`` block. The end of ``async with`` waits for the handlers as :meth:`close` does,
+    unless an exception passes.
     """
 
     __slots__ = ("__weakref__", "_loop", "_process", "_server", "_thread")
@@ -266,8 +266,8 @@ class Served(Cancellable):
 
         Returns:
             An operation that is ready when the last client has ended. Cancelling it ends the
-            rest at once. It need not be held. A coroutine that goes on after it was cancelled is
-            waited for.
+            rest immediately. It need not be held. A coroutine that goes on after it was cancelled
+            is waited for.
 
         Connections in the backlog that nobody has accepted are reset by the kernel, unless other
         processes have the listening socket, too.
@@ -292,7 +292,7 @@ class Served(Cancellable):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Wait as :meth:`close` does, unless an exception passes; then end all clients at once."""
+        """Wait as :meth:`close` does; if an exception passes, end all clients immediately."""
         await self.close(_GRACE if error is None else 0)
 
     def __del__(self) -> None:

@@ -117,7 +117,7 @@ class TlsSession(Protocol):
     attribute leaves them there. A session without it cannot hand them back; it is then fed
     records as TLS has them, one by one, once the handle has asked for the end.
 
-    And it may have ``read_pieces()``, which returns all decrypted data at once, as a list of
+    And it may have ``read_pieces()``, which returns all decrypted data together, as a list of
     pieces that need not be joined; it raises as :meth:`read` does.
 
     And it may say ``copies_input = True``: :meth:`feed` takes a :class:`memoryview` as well, and

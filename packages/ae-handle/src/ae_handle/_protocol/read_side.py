@@ -48,8 +48,8 @@ class ReadSide(LineBatches):
         on_eof: Called when the input has ended, or None.
         watch_eof: Whether the end is to be noticed while there is no reader.
         max_buffer: How many bytes may remain unread, None for no limit.
-        read_size: How much is read at once.
-        max_read_size: What that may grow to.
+        read_size: The most that is read in one call.
+        max_read_size: What *read_size* may grow to.
         last_at: When something was read last.
         paused: Whether ``stop_read`` was called.
         eof: How the input ended: ``NOT_ENDED``, ``ENDED``, ``TOLD``, ``BROKEN``, ``BROKEN_TOLD``.

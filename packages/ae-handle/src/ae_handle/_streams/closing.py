@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 # tickets unread. So a stream with unsent bytes, or with TLS, goes in four steps: everything is
 # sent; close_notify; shutdown of the write side; then input is read and dropped until the peer
 # closes too. Input is dropped from the first step on, or two sides that write to each other wait
-# for ever. A stream without unsent bytes only drops what has arrived, and is closed at once.
+# for ever. A stream without unsent bytes only drops what has arrived, and is closed immediately.
 #
 # TLS that is to stop comes first: after our close_notify, what was pushed behind `stop_tls` waits
 # for the peer's, as on a live handle, and leaves in clear then; also when the peer does not answer
@@ -63,8 +63,8 @@ _SHUT: Final = 2
 _CONNECT: Final = 30.0
 
 # A lingering stream is held by its watchers, that is, by the loop. When the loop ends it is
-# closed at once: of the mark that tells the loop about it (`ae.pending`) only the loop knows, and
-# a weak reference sees it go.
+# closed immediately: of the mark that tells the loop about it (`ae.pending`) only the loop knows,
+# and a weak reference sees it go.
 
 _all: Final[WeakSet[Linger | Departing]] = WeakSet()
 

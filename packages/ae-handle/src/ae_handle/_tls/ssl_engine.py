@@ -192,7 +192,7 @@ class SslSession:
         """Take ciphertext; ``b""`` means that the stream has ended."""
         self._readable = True
         if len(data) > _SLICE:
-            # decrypted at once: a memory BIO keeps the size of the largest input it ever held
+            # decrypted immediately: a memory BIO keeps the size of the largest input it ever held
             view = memoryview(data)
             for at in range(0, len(view), _SLICE):
                 self._incoming.write(view[at : at + _SLICE])

@@ -13,7 +13,7 @@ from ._immutable import Immutable
 
 
 class Chunk(Immutable):
-    """Exactly *size* bytes; zero of them are there at once.
+    """Exactly *size* bytes; zero of them need no input.
 
     Args:
         size: How many.
