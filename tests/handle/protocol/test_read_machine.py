@@ -416,6 +416,12 @@ class ReadMachine(RuleBasedStateMachine):
         self.model.stand(kind, does)
         self.side.set_standing_reader(READERS[kind], self.real.callback(does))
 
+    @precondition(goes_on)
+    @rule(does=DOES, lines=st.integers(2, 9))
+    def lines_arrive_for_a_standing_reader(self, does: str, lines: int) -> None:
+        self.stand("line", does)
+        self.arrive(b"standing\n" * lines)
+
     @rule(does=st.none() | DOES)
     def set_on_read(self, does: str | None) -> None:
         self.model.on_read = does
