@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import os
 import socket
@@ -48,6 +49,21 @@ def test_every_thread_has_a_loop_of_its_own(trace: Trace) -> None:
     assert theirs is not ours
     assert trace == [False]
     assert ae.detect() is ours
+
+
+def test_a_wake_up_descriptor_that_cannot_be_made_raises_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse() -> tuple[int, int]:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    unraisable: list[object] = []
+    monkeypatch.setattr("ae_core._base.wakeup._make_pair", refuse)
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+    with pytest.raises(OSError, match="too many open files"):
+        Wakeup(one_byte=True)
+    gc.collect()
+    assert not unraisable
 
 
 def descriptors() -> set[str]:

@@ -87,6 +87,7 @@ class _Ends:
     fds: tuple[int, ...]
 
     def __init__(self, one_byte: bool) -> None:
+        self.fds = ()  # to be closed if nothing more can be opened
         if hasattr(os, "eventfd") and not one_byte:
             self.fds = (os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC),)
         else:
