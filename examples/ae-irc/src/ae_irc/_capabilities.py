@@ -5,7 +5,7 @@ Sans-I/O: messages in, lines to send out.
 
 from __future__ import annotations
 
-__all__ = ("DEFAULT_CAPABILITIES", "Capabilities")
+__all__ = ("DEFAULT_CAPABILITIES", "Capabilities", "parse_capabilities")
 
 from collections.abc import Iterable
 from typing import Final
@@ -50,7 +50,7 @@ class Capabilities:
     __slots__ = ("_asked", "_sent", "enabled", "listed", "offered", "settled", "wanted")
 
     def __init__(self, wanted: Iterable[str] = DEFAULT_CAPABILITIES) -> None:
-        self.wanted = frozenset(wanted)
+        self.wanted = frozenset(wanted) - {"sts"}  # which is told, and never asked for
         self.offered: dict[str, str] = {}
         self.enabled: set[str] = set()
         self.listed = False
@@ -81,13 +81,14 @@ class Capabilities:
     def handle(self, message: Message) -> list[Line]:
         """Take a CAP of the server; return what to send, which is nothing for a first list."""
         verb = message.param(1).upper()
-        names = _parse(message.param(-1))
+        names = parse_capabilities(message.param(-1))
         if verb == "LS":
             self.offered.update(names)
             self.listed = self.listed or message.param(2) != "*"
         elif verb == "NEW":
             self.offered.update(names)
-            self._sent.difference_update(names)
+            waiting = {name for asked in self._asked for name in asked}
+            self._sent.difference_update(names.keys() - waiting)
             return self.request()
         elif verb == "DEL":
             for name in names:
@@ -123,6 +124,7 @@ class Capabilities:
         self.settled = self.listed and not self._asked
 
 
-def _parse(text: str) -> dict[str, str]:
+def parse_capabilities(text: str) -> dict[str, str]:
+    """Return the names in a list of capabilities, with their values."""
     pairs = (word.partition("=") for word in text.split())
     return {name: value for name, _, value in pairs}

@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from ._capabilities import DEFAULT_CAPABILITIES, Capabilities, Line
+from ._capabilities import DEFAULT_CAPABILITIES, Capabilities, Line, parse_capabilities
 from ._errors import CannotConnect, Refused, SaslFailed
 from ._message import Message, readable
-from ._sasl import Conversation, Sasl, authenticate, parse_sasl
+from ._sasl import Conversation, Sasl, authenticate, is_done, parse_sasl
 from ._sts import parse_sts
 
 # Theory of operation
@@ -24,7 +24,13 @@ from ._sts import parse_sts
 # here waits for an answer to CAP as such.
 #
 # SASL comes when `sasl` is acknowledged. What an account was asked for must not go wrong silently:
-# if there is none at the welcome, that is an error.
+# if there is none at the welcome, that is an error. A success counts only when the mechanism has
+# said and heard all: with SCRAM the server must have proved that it knows the password, too.
+#
+# A server may shorten a nick before it refuses it. What it refuses tells how much it takes.
+#
+# `sts` counts whenever it comes, in a list or by CAP NEW: in clear its port means to begin anew
+# within TLS, and within TLS its duration is noted.
 
 _NICK_TAKEN: Final = {"433", "436", "437"}
 _NICK_BAD: Final = "432"
@@ -33,6 +39,8 @@ _SASL_FAILED: Final = {"902", "904", "905", "906"}
 _FOR_GOOD: Final = {"464": "a password is wrong or missing", "465": "banned", "466": "banned"}
 _CHUNK: Final = 400
 _MAX_SASL: Final = 1 << 16
+#: How many octets of a nick each server takes (RFC 2812).
+_SHORTEST: Final = 9
 
 
 class StsUpgrade(Exception):
@@ -75,8 +83,8 @@ class Registration:
         nick: The one that was asked for last; once welcome, ours.
         welcome: Whether it is over.
         capabilities: The negotiation, which goes on afterwards.
-        sts: The policy that the server told within TLS: ``port``, ``duration``.
-        account: Whether we are logged in.
+        sts: The last policy that the server told within TLS, which has a ``duration``.
+        account: Whether we are logged in: the server has said so at the end of the mechanism.
     """
 
     def __init__(self, identity: Identity, *, secure: bool) -> None:
@@ -90,6 +98,7 @@ class Registration:
         self.sts: dict[str, int] = {}
         self.nick = identity.nicks[0]
         self._tried = 0
+        self._room: int | None = None  # octets of a nick, where the server has shown it
         self._ended = False  # CAP END was sent
         self._begun = False  # SASL was
         self._mechanisms: list[str] = []
@@ -128,9 +137,8 @@ class Registration:
         if command in _NICK_TAKEN or command == _NICK_BAD:
             return [("NICK", self._next_nick(message))]
         if command in _SASL_DONE:
-            self.account = True
-            return self._end()
-        if command in _SASL_FAILED:
+            return self._logged_in()
+        if command in _SASL_FAILED and not self.account:
             return self._next_mechanism(readable(message.param(-1)))
         if command == "908":  # which mechanisms there are; a failure follows
             known = message.param(1).upper().split(",")
@@ -153,8 +161,10 @@ class Registration:
         capabilities = self.capabilities
         listed = capabilities.listed
         lines = capabilities.handle(message)
-        if capabilities.listed and not listed and "sts" in capabilities.offered:
-            self._strict(parse_sts(capabilities.offered["sts"]))
+        if message.param(1).upper() in {"LS", "NEW"}:
+            policy = parse_capabilities(message.param(-1)).get("sts")
+            if policy is not None:
+                self._strict(parse_sts(policy))
         if capabilities.listed and not listed:
             lines += capabilities.request()
         if capabilities.settled and not self.welcome and not self._ended:
@@ -171,7 +181,8 @@ class Registration:
 
     def _strict(self, policy: dict[str, int]) -> None:
         if self._secure:
-            self.sts = policy
+            if "duration" in policy:
+                self.sts = policy
         elif "port" in policy:
             raise StsUpgrade(policy["port"])
 
@@ -194,6 +205,19 @@ class Registration:
         self._spoken = False
         self._chunks.clear()
         return [("AUTHENTICATE", mechanism)]
+
+    def _logged_in(self) -> list[Line]:
+        if self._identity.sasl is None or self.account:
+            return []
+        conversation, self._conversation = self._conversation, None
+        if conversation is None or not self._spoken:
+            missing = "has asked who we are"
+        elif is_done(conversation):
+            self.account = True
+            return self._end()
+        else:
+            missing = "has proved that it knows the password"
+        raise SaslFailed(f"cannot log in: the server says yes before it {missing}")
 
     def _authenticate(self, chunk: str) -> list[Line]:
         conversation = self._conversation
@@ -222,6 +246,9 @@ class Registration:
 
     def _next_nick(self, message: Message) -> str:
         nicks = self._identity.nicks
+        refused = message.param(1)
+        if refused and self.nick != refused and self.nick.startswith(refused):
+            self._room = len(refused.encode("utf-8", "surrogateescape"))
         self._tried += 1
         if self._tried < len(nicks):
             self.nick = nicks[self._tried]
@@ -229,22 +256,32 @@ class Registration:
             text = readable(message.param(-1))
             raise Refused(f"the server refuses the nick {self.nick!r}: {text}")
         elif self._tried < len(nicks) + 20:
-            self.nick = next_nick(nicks[0], self._tried - len(nicks))
+            number = self._tried - len(nicks)
+            room = self._room or (None if number < 10 else _SHORTEST)
+            self.nick = next_nick(nicks[0], number, room)
         else:
             raise CannotConnect(f"no nick like {nicks[0]!r} is free")
         return self.nick
 
 
-def next_nick(nick: str, number: int) -> str:
-    """Return another nick like *nick*: with one more octet, or none if nine is all there may be.
+def next_nick(nick: str, number: int, room: int | None = None) -> str:
+    """Return another nick like *nick*.
+
+    Args:
+        nick: The one that is taken.
+        number: Which other one, from 0 on.
+        room: How many octets it may have. None: as many as *nick*, or 9, which each server takes.
 
     Example:
         >>> [next_nick("anna", n) for n in range(4)], next_nick("hildegard", 1)
         (['anna_', 'anna1', 'anna2', 'anna3'], 'hildegar1')
+        >>> next_nick("hildegardis", 1), next_nick("hildegardis", 1, 9)
+        ('hildegardi1', 'hildegar1')
     """
     suffix = "_" if number == 0 else str(number)
-    room = max(9, len(nick.encode())) - len(suffix)
-    return nick.encode()[:room].decode(errors="ignore") + suffix
+    octets = nick.encode()
+    left = max((room or max(_SHORTEST, len(octets))) - len(suffix), 1)
+    return octets[:left].decode(errors="ignore") + suffix
 
 
 def names(given: str | Iterable[str]) -> tuple[str, ...]:

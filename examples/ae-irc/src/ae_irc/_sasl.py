@@ -11,6 +11,7 @@ __all__ = (
     "SaslRefused",
     "authenticate",
     "external",
+    "is_done",
     "parse_sasl",
     "plain",
     "scram_sha_256",
@@ -91,6 +92,17 @@ class Sasl:
         if mechanism == "PLAIN":
             return plain(self.username, self.password)
         return scram_sha_256(self.username, self.password)
+
+
+def is_done(conversation: Conversation) -> bool:
+    """Whether *conversation* waits for nothing more that the server has to say; ends it."""
+    try:
+        conversation.send(b"")
+    except StopIteration:
+        return True
+    except SaslRefused:
+        return False
+    return False
 
 
 def plain(username: str, password: str) -> Conversation:

@@ -19,6 +19,7 @@ from ._connection import Connection
 from ._errors import (
     CannotJoin,
     ClientClosed,
+    ConnectionLost,
     IrcError,
     Refused,
 )
@@ -114,6 +115,8 @@ class Session:
         self._was_up = False
         self._up_at = 0.0
         self._strict_port: int | None = None  # what an insecure greeting has told
+        self._policy: dict[str, int] = {}  # the last one that was remembered
+        self._regaining = False  # our nick is asked for, and that is not sent yet
         self._timer: ae.Watcher | None = None
         self._quitting = False
         self._joining: FoldedDict[list[ae.CondVar[Channel]]] = FoldedDict()
@@ -148,9 +151,18 @@ class Session:
 
     def connection_strict(self, connection: Connection, port: int) -> None:
         """See :class:`Owner`."""
-        if self.connection is connection:
-            self._strict_port = port
-            self._connect()
+        if self.connection is not connection:
+            return
+        was_up = self.outbox.is_open
+        self._lose_connection()
+        if self._quitting:
+            self._has_quit()
+            return
+        self._strict_port = port
+        self._timer = ae.timer(0.0, self._connect)
+        if was_up:
+            error = ConnectionLost(f"{self.settings.where} wants to be spoken to within TLS")
+            self._tell(Disconnected(error=error, delay=0.0))
 
     def connection_up(self, connection: Connection) -> None:
         """See :class:`Owner`."""
@@ -158,10 +170,6 @@ class Session:
         self._up_at = self.loop.clock()
         again, self._was_up = self._was_up, True
         self._failures = 0
-        sts = connection.registration.sts
-        if connection.secure and "duration" in sts:
-            self.settings.sts.remember(self.settings.host, connection.port, sts["duration"])
-            self._strict_port = None
         mapping = self.state.features.casemapping
         self.wanted.set_mapping(mapping)
         self._joining.set_mapping(mapping)
@@ -201,6 +209,7 @@ class Session:
     def _lose_connection(self) -> None:
         connection, self.connection = self.connection, None
         self.outbox.close()
+        self._regaining = False
         if connection is not None and connection.registration.sts.get("duration"):
             self.settings.sts.renew(self.settings.host)
 
@@ -212,7 +221,9 @@ class Session:
             return
         connection.send(line)
         command = line.split(b" ", 2)[1 if line[:1] == b"@" else 0]
-        if command in (b"PRIVMSG", b"NOTICE") and not self.is_enabled("echo-message"):
+        if command == b"NICK":
+            self._regaining = False
+        elif command in (b"PRIVMSG", b"NOTICE") and not self.is_enabled("echo-message"):
             message = parse(line)
             source = self.state.source or self.state.nick
             self._happened(
@@ -226,9 +237,18 @@ class Session:
             return False
         return capability in connection.registration.capabilities.enabled
 
+    def _remember(self, connection: Connection) -> None:
+        """Keep to what the server has told within TLS, if that is something else than before."""
+        policy = connection.registration.sts
+        if policy and policy is not self._policy:
+            self._policy = policy
+            self.settings.sts.remember(self.settings.host, connection.port, policy["duration"])
+            self._strict_port = None
+
     def connection_read(self, connection: Connection, message: Message) -> None:
         """See :class:`Owner`."""
         if message.command == "CAP" or message.command == "AUTHENTICATE":
+            self._remember(connection)
             return
         if not connection.registration.welcome:
             self.state.nick = connection.registration.nick
@@ -278,9 +298,10 @@ class Session:
         """A nick is free: it may be ours."""
         first = self.settings.identity.nicks[0]
         connection = self.connection
-        if connection is None or not connection.up:
+        if connection is None or not connection.up or self._regaining:
             return
         if self.state.same(free, first) and not self.state.same(self.state.nick, first):
+            self._regaining = True
             self.outbox.put(encode("NICK", first), lasting=False)
 
     # ------------------------------------------------------------------ channels

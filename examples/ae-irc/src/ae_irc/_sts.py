@@ -58,21 +58,20 @@ class StsStore:
             with open(self._path, encoding="utf-8") as file:
                 text = file.read()
             try:
-                self._policies = {
+                found = {
                     str(host): {name: float(each[name]) for name in ("port", "until", "duration")}
                     for host, each in json.loads(text).items()
                 }
             except (AttributeError, KeyError, TypeError, ValueError):
                 raise ValueError(f"expected policies in {self._path!r}") from None
+            now = clock()
+            self._policies = {host: each for host, each in found.items() if each["until"] > now}
 
     def port(self, host: str) -> int | None:
         """Return the port for *host* within TLS, which is a must; None if there is no policy."""
         policy = self._policies.get(host.lower())
-        if policy is None:
-            return None
-        if policy["until"] <= self._clock():
-            self.remember(host, 0, 0)
-            return None
+        if policy is None or policy["until"] <= self._clock():
+            return None  # what has run out may be renewed by a connection that still lasts
         return int(policy["port"])
 
     def remember(self, host: str, port: int, duration: int) -> None:
