@@ -50,8 +50,10 @@ class Events(ref[TlsConnection]):
         except OSError as error:
             h._receive_failed(error)
             return
-        # fast path: attributes of the sides instead of their methods: 45 ns each of 5.6 us
-        read.last_at = h._clock()
+        # fast path: attributes of the sides instead of their methods: 45 ns each of 5.6 us; a
+        # callable in a slot is read first: called as if it were a method it costs 4 times as much
+        clock = h._clock
+        read.last_at = clock()
         if not data:
             h._input_ended()
             return
@@ -88,8 +90,7 @@ class Events(ref[TlsConnection]):
                         return
                     # fast path: `_send`, written out for one answer: 50 ns of 5.6 us
                     data = pieces.pop()
-                    out = write.queue
-                    out._counted = 0
+                    write.queue._counted = 0
                     try:
                         sent = h._stream.send(data)
                     except OSError as error:
@@ -98,7 +99,7 @@ class Events(ref[TlsConnection]):
                         write.last_at = read.last_at
                         if sent == len(data):
                             return
-                        out.block = memoryview(data)[sent:]
+                        write.queue.block = memoryview(data)[sent:]
                         h._flush()
                     if h._work_due:
                         h._run_due_work()
