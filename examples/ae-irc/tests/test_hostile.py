@@ -313,7 +313,8 @@ def test_a_server_that_reads_our_answers_gets_each_of_them(backend: Backend) -> 
             await anna.registered()
             for number in range(100):  # more in all than what may be unsent
                 server.say(f"PING :{'x' * 800}{number}")
-                await until(lambda end=number: server.lines[-1].endswith(f"x{end}"))
+                end = f"x{number}"
+                await until(lambda end=end: server.lines[-1].endswith(end))  # type: ignore[misc]
             assert server.accepted == 1
 
     ae.run(main())

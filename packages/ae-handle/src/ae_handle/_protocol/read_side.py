@@ -503,8 +503,9 @@ class ReadSide(LineBatches):
             self.grew(size)
         self.may_batch = True
         self.dispatching = DISPATCHING
+        callback: Any = self.on_read
         try:
-            self.on_read(owner)
+            callback(owner)
         except BaseException as error:
             owner._callback_failed(error)
         self.dispatching = IDLE
