@@ -307,15 +307,40 @@ def test_what_waits_when_a_server_asks_for_tls_is_said_within_it(backend: Backen
 # ---------------------------------------------------------------------- floods
 
 
-def test_a_server_that_reads_our_answers_gets_each_of_them(backend: Backend) -> None:
+def test_a_server_that_reads_our_answers_gets_each_of_them(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ae_irc._connection._MAX_UNSENT", 1 << 16)
+
     async def main() -> None:
         with server_and_client({}) as (server, anna):
             await anna.registered()
-            for number in range(100):  # more in all than what may be unsent
-                server.say(f"PING :{'x' * 800}{number}")
-                end = f"x{number}"
-                await until(lambda end=end: server.lines[-1].endswith(end))  # type: ignore[misc]
+            for number in range(300):  # more in all than what may be unsent
+                server.say(f"PING :{'x' * 400}{number}")
+            await until(lambda: server.lines[-1].endswith("x299"))
+            pongs = [line for line in server.lines if line.startswith("PONG")]
+            assert pongs == [f"PONG {'x' * 400}{number}" for number in range(300)]
             assert server.accepted == 1
+
+    ae.run(main())
+
+
+def test_a_server_that_asks_and_reads_no_answer_loses_the_connection(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ae_irc._connection._MAX_UNSENT", 1 << 16)
+
+    async def main() -> None:
+        with server_and_client({}) as (server, anna):
+            await anna.registered()
+            (handle,) = server.clients
+            handle.stop_read()
+            handle.on_drain = lambda handle: server.send(handle, *[f"PING :{'x' * 400}"] * 100)
+            async with ae.timeout(60):
+                async for event in anna:
+                    if isinstance(event, irc.Disconnected):
+                        assert "unsent" in str(event.error)
+                        break
 
     ae.run(main())
 

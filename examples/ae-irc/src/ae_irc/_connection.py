@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 # The longest line there can be: 8191 octets of tags and 512 others (IRCv3), and what a server
 # with a LINELEN of its own may add. Half a line must be able to wait behind whole ones.
 _MAX_BUFFER: Final = 1 << 17
-#: So many octets are answered before the server has taken them; what then comes is not answered.
-_MAX_UNSENT: Final = 1 << 16
+#: A server that asks and asks, and reads none of the answers, loses the connection at so many
+#: octets: far more than a client has to say at a time that sends as fast as it likes.
+_MAX_UNSENT: Final = 1 << 24
 _SECRET: Final = {"PASS", "AUTHENTICATE", "OPER"}
 #: The end of the message of the day, or that there is none: all of the greeting has come.
 _GREETED: Final = {"376", "422"}
@@ -75,7 +76,6 @@ class Connection:
         self._is_traced = _LINES.enabled  # asked once: it costs as much as a line
         self.registration = Registration(settings.identity, secure=secure)
         self._asked = False  # for a sign of life
-        self._answered = 0  # octets, since all was sent
         self.is_paused = False
         self._said = ""  # in ERROR
         self._handle: Handle | None = None
@@ -87,9 +87,9 @@ class Connection:
                 on_tls_started=self._secured,
                 on_error=self._failed,
                 on_eof=self._eof,
-                on_drain=self._drained,
                 on_read_timeout=self._quiet,
                 max_read_buffer=_MAX_BUFFER,
+                max_write_buffer=_MAX_UNSENT,
                 no_delay=True,
                 keepalive=True,
                 linger=5.0,
@@ -150,9 +150,9 @@ class Connection:
         command = message.command
         if command == "PING":
             try:
-                self._answer(encode("PONG", *message.params[-1:]))
+                self.send(encode("PONG", *message.params[-1:]))
             except ValueError:  # what the server says cannot be said back: it has NUL or CR
-                self._answer(encode("PONG"))
+                self.send(encode("PONG"))
             return
         if command == "PONG":
             return
@@ -171,22 +171,13 @@ class Connection:
             self.end(error)
             return
         for words in lines:
-            self._answer(encode(*words))
+            self.send(encode(*words))
         self._owner.connection_read(self, message)
         if command in _GREETED and self.registration.welcome and not self.up and not self.ended:
             self.up = True
             self._deadline = None
             handle.read_timeout = self._settings.ping_interval
             self._owner.connection_up(self)
-
-    def _answer(self, line: bytes) -> None:
-        """Send what the server's line calls for, unless it reads nothing of that."""
-        self._answered += len(line)
-        if self._answered <= _MAX_UNSENT:
-            self.send(line)
-
-    def _drained(self, handle: Handle) -> None:
-        self._answered = 0
 
     def _quiet(self, handle: Handle) -> None:
         """Nothing has come for a while."""
