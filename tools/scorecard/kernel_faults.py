@@ -161,12 +161,16 @@ def _counts(program: Path, backend: str) -> dict[str, int]:
     return {call: len(re.findall(rf"\b{call}\(", text)) for call in FAULTS}
 
 
-def _struck_its_own(program: Path, backend: str, call: str) -> bool:
-    """Return whether the fault of the last run struck what the loop's library has for itself."""
+def _struck(program: Path) -> str:
+    """Return the calls of the last run that the fault struck, as strace shows them."""
+    lines = program.with_suffix(".trace").read_text().splitlines()
+    return "".join(line for line in lines if "(INJECTED)" in line)
+
+
+def _is_its_own(struck: str, backend: str, call: str) -> bool:
+    """Return whether the fault struck what the loop's library has for itself."""
     if backend not in ("asyncio", "trio"):
         return False
-    lines = program.with_suffix(".trace").read_text().splitlines()
-    struck = "".join(line for line in lines if "(INJECTED)" in line)
     return OWN_SOCKET in struck or (backend == "asyncio" and call == "epoll_create1")
 
 
@@ -191,13 +195,17 @@ def measure(length: Length, seed: int = 15) -> Finding:
         possible = len(faults)
         random.Random(seed).shuffle(faults)
         bad = []
-        done = own = 0
+        done = own = missed = 0
         for program, backend, call, error, k in faults:
             if done == wanted:
                 break
             inject = f"inject={call}:error={error}:when={k}"
             status, output = _run(program, backend, "-e", f"trace={','.join(FAULTS)}", "-e", inject)
-            if _struck_its_own(program, backend, call):
+            struck = _struck(program)
+            if not struck:  # the program did not make that call this time
+                missed += 1
+                continue
+            if _is_its_own(struck, backend, call):
                 own += 1
                 continue
             done += 1
@@ -214,7 +222,7 @@ def measure(length: Length, seed: int = 15) -> Finding:
                 )
                 print("    bad:", bad[-1], flush=True)
     figure = f"{done} runs of {possible} possible ones, {len(bad)} bad"
-    figure += f" ({own} more struck the loop's own wake-up)"
+    figure += f" ({own} more struck the loop's own wake-up, {missed} nothing)"
     if bad:
         figure += ": " + "; ".join(bad[:5])
     short = "" if done >= 1000 or length == "gate" else f"only {done} runs, 1,000 are stated"
