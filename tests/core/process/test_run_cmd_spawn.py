@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -399,3 +400,21 @@ def test_many_at_once_from_threads_leak_no_pipe_into_each_other() -> None:
     for thread in threads:
         thread.join(60)
     assert failures == []
+
+
+def test_a_warning_behind_the_fork_does_not_hide_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    fork = os.fork
+
+    def fork_and_warn() -> int:  # as CPython 3.15 does where there are threads
+        pid = fork()
+        if pid:
+            warnings.warn("use of fork() may lead to deadlocks", DeprecationWarning, stacklevel=1)
+        return pid
+
+    monkeypatch.setattr(os, "fork", fork_and_warn)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pid = spawn._fork(sh("exit 7"), None)
+        assert status_of(pid) == 7 << 8
+        with pytest.raises(DeprecationWarning):  # warnings are errors again
+            warnings.warn("another", DeprecationWarning, stacklevel=1)

@@ -12,6 +12,7 @@ import os
 import signal
 import stat
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -288,7 +289,11 @@ def _fork(plan: SpawnPlan, on_prepare: Callable[[], object] | None) -> int:
     # handler there, which writes to the wake-up descriptor that both processes share.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
-        pid = os.fork()
+        with warnings.catch_warnings():
+            # That there are threads is warned of when the child exists: where warnings are
+            # errors, CPython 3.15 raises instead of telling which child that is.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
         if pid:
             return pid
         try:
