@@ -358,10 +358,10 @@ def script(tmp_path: Path) -> Callable[..., str]:
 
 
 #: Runs "$@" on a virtual screen, and says and ends as that does: xvfb-run complains and ends
-#: otherwise where it cannot remove its folder, which happens.
+#: otherwise where it cannot remove its folder, which happens. It uses descriptor 3 itself.
 ON_A_SCREEN: Final = r"""
 file=$(mktemp)
-xvfb-run -a sh -c '"$@" 2>&3; echo $? >"$0"' "$file" "$@" 3>&2 2>"$file.said"
+xvfb-run -a sh -c '"$@" 2>&7; echo $? >"$0"' "$file" "$@" 7>&2 2>"$file.said"
 read -r status <"$file" || cat "$file.said" >&2
 rm "$file" "$file.said"
 exit "${status:-1}"
