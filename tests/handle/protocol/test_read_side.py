@@ -187,6 +187,35 @@ def test_a_callback_in_which_as_much_arrives_as_it_reads_is_called_again(
     assert not side.buffer
 
 
+def test_a_callback_that_takes_large_pieces_while_as_many_arrive_is_called_again(
+    owner: Recorder,
+) -> None:
+    size = 1 << 17
+    side = ReadSide()
+    arriving = [b"d" * size]
+
+    def read(o: object) -> None:
+        owner.see(o, side.buffer.take(size)[:1])
+        if arriving:
+            side.feed(arriving.pop())
+
+    side.on_read = read
+    for letter in (b"a", b"b", b"c"):
+        side.feed(letter * size)
+    side.dispatch(owner)
+    assert owner.seen == [b"a", b"b", b"c", b"d"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_callback_that_only_looks_is_called_once(owner: Recorder, count: int) -> None:
+    side = ReadSide()
+    side.on_read = lambda o: owner.see(o, side.buffer.peek(len(side.buffer))[:1])
+    for _ in range(count):
+        side.feed(b"x" * (1 << 17))
+    side.dispatch(owner)
+    assert owner.seen == [b"x"]
+
+
 def test_a_refused_item_is_reported_and_stays(owner: Recorder) -> None:
     side = ReadSide()
     side.add(NetString(), owner.see)

@@ -90,10 +90,12 @@ class ReadBuffer:
         "_pos",
         "_sought",
         "_start",
+        "fed",
         "searched",
         "state",
     )
 
+    fed: int  # how often something was appended
     searched: int
     state: Any
 
@@ -105,6 +107,7 @@ class ReadBuffer:
         self._sought: object = None
         self._start = 0
         self._others: dict[object, tuple[int, int]] | None = None
+        self.fed = 0
         self.searched = 0
         self.state = None
 
@@ -127,6 +130,7 @@ class ReadBuffer:
         size = len(data)
         if not size:
             return
+        self.fed += 1
         if type(data) is not bytes:
             data = bytes(data)
         old = self._data
@@ -161,6 +165,7 @@ class ReadBuffer:
             for piece in pieces:
                 self.feed(piece)
             return
+        self.fed += 1
         self._data = pieces.pop(0)
         if pieces:
             self._more = pieces

@@ -403,13 +403,13 @@ class ReadSide(LineBatches):
                 size = len(buf)
                 if not size:
                     return
-                data, pos = buf._data, buf._pos
+                fed = buf.fed
                 try:
                     self.on_read(owner)
                 except BaseException as error:
                     owner._callback_failed(error)
                 # a loop inside it may have received as much as it consumed
-                same = len(buf) == size and (buf._more or (buf._data is data and buf._pos == pos))
+                same = len(buf) == size and buf.fed == fed
                 if same and queue.reader is None and self.each_reader is None:
                     return
             else:
