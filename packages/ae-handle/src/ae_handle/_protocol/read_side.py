@@ -400,8 +400,7 @@ class ReadSide(LineBatches):
                 if not buf or not self._serve_each(owner):
                     return
             elif self.on_read is not None:
-                size = len(buf)
-                if not size:
+                if not (size := len(buf)):
                     return
                 fed = buf.fed
                 try:
