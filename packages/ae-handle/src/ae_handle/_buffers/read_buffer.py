@@ -84,18 +84,18 @@ class ReadBuffer:
 
     __slots__ = (
         "_data",
+        "_fed",
         "_more",
         "_more_size",
         "_others",
         "_pos",
         "_sought",
         "_start",
-        "fed",
         "searched",
         "state",
     )
 
-    fed: int  # how often something was appended
+    _fed: int  # how often something was appended
     searched: int
     state: Any
 
@@ -107,7 +107,7 @@ class ReadBuffer:
         self._sought: object = None
         self._start = 0
         self._others: dict[object, tuple[int, int]] | None = None
-        self.fed = 0
+        self._fed = 0
         self.searched = 0
         self.state = None
 
@@ -130,7 +130,7 @@ class ReadBuffer:
         size = len(data)
         if not size:
             return
-        self.fed += 1
+        self._fed += 1
         if type(data) is not bytes:
             data = bytes(data)
         old = self._data
@@ -165,7 +165,7 @@ class ReadBuffer:
             for piece in pieces:
                 self.feed(piece)
             return
-        self.fed += 1
+        self._fed += 1
         self._data = pieces.pop(0)
         if pieces:
             self._more = pieces

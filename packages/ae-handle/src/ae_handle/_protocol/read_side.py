@@ -402,13 +402,13 @@ class ReadSide(LineBatches):
             elif self.on_read is not None:
                 if not (size := len(buf)):
                     return
-                fed = buf.fed
+                fed = buf._fed
                 try:
                     self.on_read(owner)
                 except BaseException as error:
                     owner._callback_failed(error)
                 # a loop inside it may have received as much as it consumed
-                same = len(buf) == size and buf.fed == fed
+                same = len(buf) == size and buf._fed == fed
                 if same and queue.reader is None and self.each_reader is None:
                     return
             else:
