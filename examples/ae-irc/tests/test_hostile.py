@@ -307,11 +307,14 @@ def test_what_waits_when_a_server_asks_for_tls_is_said_within_it(backend: Backen
 # ---------------------------------------------------------------------- floods
 
 
-def test_a_server_that_reads_our_answers_gets_each_of_them(
-    backend: Backend, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def little_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let 64 KiB be unsent, and no more."""
     monkeypatch.setattr("ae_irc._connection._MAX_UNSENT", 1 << 16)
 
+
+@pytest.mark.usefixtures("little_room")
+def test_a_server_that_reads_our_answers_gets_each_of_them(backend: Backend) -> None:
     async def main() -> None:
         with server_and_client({}) as (server, anna):
             await anna.registered()
@@ -325,11 +328,8 @@ def test_a_server_that_reads_our_answers_gets_each_of_them(
     ae.run(main())
 
 
-def test_a_server_that_asks_and_reads_no_answer_loses_the_connection(
-    backend: Backend, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ae_irc._connection._MAX_UNSENT", 1 << 16)
-
+@pytest.mark.usefixtures("little_room")
+def test_a_server_that_asks_and_reads_no_answer_loses_the_connection(backend: Backend) -> None:
     async def main() -> None:
         with server_and_client({}) as (server, anna):
             await anna.registered()
@@ -341,6 +341,8 @@ def test_a_server_that_asks_and_reads_no_answer_loses_the_connection(
                     if isinstance(event, irc.Disconnected):
                         assert "unsent" in str(event.error)
                         break
+                else:
+                    pytest.fail("the client has ended")
 
     ae.run(main())
 
