@@ -202,19 +202,19 @@ def measure(length: Length, seed: int = 15) -> Finding:
             inject = f"inject={call}:error={error}:when={k}"
             status, output = _run(program, backend, "-e", f"trace={','.join(FAULTS)}", "-e", inject)
             struck = _struck(program)
-            if not struck:  # the program did not make that call this time
-                missed += 1
-                continue
             if _is_its_own(struck, backend, call):
                 own += 1
                 continue
-            done += 1
             why = (
                 "hangs" if status is None
                 else f"killed by {-status}" if status < 0
                 else "traceback" if re.search("^Traceback", output, re.MULTILINE)
                 else ""
             )  # fmt: skip
+            if not struck and not why:  # the program did not make that call this time
+                missed += 1
+                continue
+            done += 1
             if why:
                 last = output.strip().splitlines()[-1:] or [""]
                 bad.append(
