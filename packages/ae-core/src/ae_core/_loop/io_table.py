@@ -128,7 +128,7 @@ class IoRecord:
             token = self.token  # taken out before, by what an exception has broken off
         if token.__class__ is AlwaysReady:
             token.stop()
-        else:
+        elif token is not None:
             table.backend.io_stop(token)
         self.token = None
 
