@@ -343,6 +343,7 @@ def test_a_server_that_asks_and_reads_no_answer_loses_the_connection(backend: Ba
                         break
                 else:
                     pytest.fail("the client has ended")
+            assert await anna.registered() == "anna"  # on the next connection
 
     ae.run(main())
 
