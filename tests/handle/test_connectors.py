@@ -14,7 +14,7 @@ from ae_core.abc import Backend
 from ae_handle import Chunk, Handle, Regex, TransportError, ask_proxy, relay, serve
 from ae_handle.testing import end_lingering
 from ae_socket import ProxyConnector, ProxyRefused, http_connect, socks5
-from ae_socket.testing import ScriptedResolver, refused_address
+from ae_socket.testing import ScriptedResolver, refused_address, silent_address
 
 Main = Callable[[], Coroutine[Any, Any, None]]
 
@@ -68,6 +68,38 @@ async def greeter(handle: Handle) -> None:
     handle.push_write(b"220 hello\r\n")
     async for line in handle.each("line"):
         handle.push_write(line.upper() + b"\n")
+
+
+def test_the_end_of_the_loop_cancels_what_connects_and_closes_its_sockets(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would stay open until the collector finds them."""
+    opened: list[socket.socket] = []
+    errors: list[BaseException] = []
+    unfinished: ae.CondVar[socket.socket] = ae.CondVar(cancel=lambda: None)
+    monkeypatch.setattr(ae, "exception_hook", lambda error, watcher: errors.append(error))
+    create = socket.socket
+
+    def opening(*args: Any, **options: Any) -> socket.socket:
+        opened.append(create(*args, **options))
+        return opened[-1]
+
+    async def main(address: tuple[str, int], listening: tuple[str, int]) -> None:
+        with monkeypatch.context() as during:
+            during.setattr(socket, "socket", opening)
+            for connector in (None, socks5(address), socks5(listening), lambda *_: unfinished):
+                handle = Handle(connect=address, connector=connector, linger=60)
+                handle.push_write(b"never sent\n")
+                handle.destroy()
+            socks5(listening)("peer.test", 80)
+            await ae.sleep(0.05)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, silent_address() as silent:
+        ae.run(main(silent, listener.getsockname()))
+        ae.release()
+    assert unfinished.cancelled
+    assert [sock.fileno() for sock in opened] == [-1] * 4
+    assert [type(error) for error in errors] == [TransportError] * 4
 
 
 def test_through_either_proxy_to_a_server_that_speaks_first(backend: Backend) -> None:

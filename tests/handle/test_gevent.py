@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-pytest.importorskip("gevent", reason="needs gevent")
+# not imported here: it would be the loop that later tests without one find
+pytestmark = pytest.mark.skipif(find_spec("gevent") is None, reason="needs gevent")
 
 PROGRAM = """
 import socket, ssl, sys

@@ -97,6 +97,37 @@ def test_a_connect_whose_awaiter_is_cancelled_in_any_turn_leaves_nothing(
     ae.run(main())  # an open socket is an error of the test: a warning, and a leak
 
 
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("answers", [True, False])
+def test_the_end_of_the_loop_cancels_a_connect_and_closes_what_it_opened(
+    backend: Backend, turns: int, answers: bool
+) -> None:
+    """Whether the caller kept it or not, and whether or not an attempt had begun."""
+    opened: list[socket.socket] = []
+    kept: list[ae.CondVar[socket.socket]] = []
+
+    async def main(address: tuple[str, int]) -> None:
+        for keep in (kept.append, lambda _: None):
+            # on_connect is told of a socket: whatever is connected is the program's
+            keep(tcp_connect(*address, lambda *_: None, on_prepare=opened.append))
+        for _ in range(turns):
+            await ae.sleep(0)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, silent_address() as silent:
+        ae.run(main(listener.getsockname() if answers else silent))
+        ae.release()
+    (operation,) = kept
+    if operation.error is None and not operation.cancelled:
+        assert answers
+        operation.recv().close()
+        opened = [sock for sock in opened if sock.fileno() >= 0]
+        for sock in opened:  # the one that was forgotten
+            sock.close()
+    else:
+        assert operation.cancelled
+        assert [sock.fileno() for sock in opened] == [-1] * len(opened)
+
+
 def test_a_lookup_whose_only_awaiter_is_cancelled_is_cancelled(backend: Backend) -> None:
     async def lookup(resolver: ScriptedResolver) -> object:
         return await resolve("x.test", 80, resolver=resolver)

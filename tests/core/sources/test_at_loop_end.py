@@ -297,6 +297,7 @@ PROGRAMS = {
         from PyQt6.QtCore import QCoreApplication, QEventLoop, QTimer
         app = QCoreApplication([])
         watcher = at_loop_end(ended)
+        other = at_loop_end(lambda: print("the very end"), at_quit=False)
         kept = ae.timer(0.0, lambda: print("kept"))
         loop = QEventLoop()
         QTimer.singleShot(50, loop.quit)
@@ -306,7 +307,7 @@ PROGRAMS = {
         app.exec()
         print(ae.backend())
         """,
-        ["kept", "a loop has returned", "the end", "qt"],
+        ["kept", "a loop has returned", "the end", "qt", "the very end"],
     ),
     "twisted: the reactor is stopped": (
         "twisted",

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import ae_core as ae
+from ae_core.abc import at_loop_end
 
 from . import _windows
 from ._addresses import format_host_port
@@ -43,7 +44,9 @@ if TYPE_CHECKING:
 # The operation (`_Connect`) is kept alive by whatever it waits for: a postponed call, the
 # condvar of the lookup, a timer or an io watcher, each of which refers to it, while it
 # holds their guards. `_finish` cuts all of these. So a caller may forget the condvar, and
-# an operation that is done is freed without the help of the garbage collector.
+# an operation that is done is freed without the help of the garbage collector. A loop that ends
+# drops what it held: the operation hears of it first and is cancelled, or its sockets would stay
+# open until the collector finds them.
 #
 # An attempt ends in exactly one of two ways, `_Connect.lost(attempt, error)` or
 # `_Connect.won(attempt)`, and both come out of the loop, never out of tcp_connect().
@@ -92,9 +95,9 @@ def tcp_connect(
 
         **When**: nothing is called before the function returned. **Lifetime**: the
         operation goes on when the condvar is forgotten; ``cancel()`` ends it, closes
-        everything, and *on_connect* is not called. So does the cancellation of all coroutines
-        that await it; a socket that was sent and that none of them took is closed, unless
-        *on_connect* was told of it.
+        everything, and *on_connect* is not called. So do the end of the loop and the
+        cancellation of all coroutines that await it; a socket that was sent and that none of
+        them took is closed, unless *on_connect* was told of it.
 
     Raises:
         TypeError: At once, if an argument has the wrong type.
@@ -300,6 +303,7 @@ class _Connect:
         "_is_starting",
         "_local",
         "_lookup",
+        "_loop_end",
         "_on_connect",
         "_on_prepare",
         "_schedule",
@@ -328,6 +332,7 @@ class _Connect:
         self._lookup: ae.CondVar[list[AddressInfo]] | None = None
         self._deadline: ae.Watcher | None = None
         self._stagger: ae.Watcher | None = None
+        self._loop_end: ae.Watcher | None = None
         self._tried: list[AddressInfo] = []
         self._is_starting = False
         self.result: ae.CondVar[socket.socket]
@@ -340,6 +345,7 @@ class _Connect:
             untaken=close_socket if self._on_connect is None else None,
             describe=partial(_description, *self._asked, self._tried),
         )
+        self._loop_end = at_loop_end(self.result.cancel, at_quit=False)
         if self._timeout is not None:
             self._deadline = ae.timer(self._timeout, self._on_deadline)
 
@@ -481,6 +487,9 @@ class _Connect:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+        if self._loop_end is not None:
+            self._loop_end.cancel()
+            self._loop_end = None
         if self._lookup is not None:
             question, self._lookup = self._lookup, None
             question.cancel()

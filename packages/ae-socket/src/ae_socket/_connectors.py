@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import ae_core as ae
+from ae_core.abc import at_loop_end
 
 from ._addresses import format_host_port, parse_ipv4, parse_ipv6
 from ._arguments import check_target
@@ -232,6 +233,7 @@ class _Negotiation:
 
     __slots__ = (
         "_connecting",
+        "_loop_end",
         "_read",
         "_sock",
         "_steps",
@@ -249,6 +251,8 @@ class _Negotiation:
             untaken=close_socket,
             describe=partial("connect to {1} through {0}".format, *self._texts),
         )
+        # else its socket would stay open until the collector finds it
+        self._loop_end = at_loop_end(self.result.cancel, at_quit=False)
         self._steps = steps
         self._sock: socket.socket | None = None
         self._watch: ae.Watcher | None = None
@@ -354,6 +358,7 @@ class _Negotiation:
             self.result.throw(error)
 
     def _end(self) -> None:
+        self._loop_end.cancel()
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None

@@ -315,7 +315,7 @@ def bind(
     backend.reason = reason
     core.attach(backend)
     backend.on_ended = lambda idle: _unbind(core, idle)
-    backend.on_quit = core.call_ends
+    backend.on_quit = lambda: core.call_ends(quits=True)
     backend.on_run_ended = _release_signals
     _look_around(core)
     foreign = _foreign(core)

@@ -26,13 +26,15 @@ else:
 _at_exit_known = False
 
 
-def at_loop_end(callback: Callable[[], object]) -> Watcher:
+def at_loop_end(callback: Callable[[], object], *, at_quit: bool = True) -> Watcher:
     """Call *callback* once when the loop that serves this thread ends.
 
     For libraries that run something of their own in the loop, and have to end it before the loop.
 
     Args:
         callback: Called without arguments. What it raises goes to ``exception_hook``.
+        at_quit: Call it also when Qt's application emits ``aboutToQuit``: most programs are over
+            then, but ``exec()`` may be called again.
 
     **When**: as soon as the end is heard of: Tk's root is destroyed, Qt's application emits
     ``aboutToQuit`` or is deleted, Twisted has shut down, the loop of asyncio is closed, trio's run
@@ -51,7 +53,7 @@ def at_loop_end(callback: Callable[[], object]) -> Watcher:
     if not callable(callback):
         raise TypeError(f"expected a callable, got {callback!r}")
     context = copy_context()
-    record = EndRecord(current.current_loop(), callback, context if context else None)
+    record = EndRecord(current.current_loop(), callback, context if context else None, at_quit)
     watcher = RecordWatcher(record)
     if not _at_exit_known:
         _at_exit_known = True

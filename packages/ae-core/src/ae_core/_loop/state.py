@@ -97,7 +97,8 @@ class LoopState:
         self.armed = inf  # the time the backend is armed for; -inf: it need not be
         self.nests = True  # others may run the loop inside a callback
         self.operations: set[Any] = set()  # live signal, child, idle records; pending operations
-        self.ends: list[Any] = []  # those of others that wait for the end of the loop
+        # those of others that wait for the end of the loop, and whether a quit is one for them
+        self.ends: dict[Any, bool] = {}
         self.closers: list[Callable[[], object]] = []  # called by close()
         self.per_loop: dict[str, Any] = {}  # what other files keep per loop, by their own key
         self.task: object | None = None  # the coroutine of ours that runs right now
@@ -323,15 +324,21 @@ class LoopState:
         self.backend.after_fork()
         return kept
 
-    def call_ends(self) -> None:
+    def call_ends(self, quits: bool = False) -> None:
         """Make the calls that wait for the end of the loop, the youngest first.
 
-        An interrupt out of one leaves when the others have been made.
+        If the program *quits* only, the loop may run again, and not all of them are made. An
+        interrupt out of one leaves when the others have been made.
         """
         interrupt: BaseException | None = None
-        while self.ends and self.thread == get_ident():
+        ends = self.ends
+        while self.thread == get_ident():
+            due = (end for end, at_quit in reversed(ends.items()) if at_quit or not quits)
+            end = next(due, None)
+            if end is None:
+                break
             try:
-                self.ends[-1].fire()
+                end.fire()
             except (KeyboardInterrupt, SystemExit) as error:
                 interrupt = error
         if interrupt is not None:

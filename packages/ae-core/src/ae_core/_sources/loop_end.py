@@ -23,14 +23,18 @@ class EndRecord:
     passive: Final = True
 
     def __init__(
-        self, core: LoopState, callback: Callable[[], object], context: Context | None
+        self,
+        core: LoopState,
+        callback: Callable[[], object],
+        context: Context | None,
+        at_quit: bool,
     ) -> None:
         self.core = core
         self.callback = callback
         self.context = context
         self.active = True
         core.operations.add(self)
-        core.ends.append(self)
+        core.ends[self] = at_quit
 
     def fire(self) -> None:
         """Make the call; the watcher is inactive by then."""
@@ -41,7 +45,7 @@ class EndRecord:
         if self.active:
             self.active = False
             self.core.operations.discard(self)
-            self.core.ends.remove(self)
+            del self.core.ends[self]
 
     def describe(self) -> str:
         return ""

@@ -511,7 +511,8 @@ class Departing:
 
     def _loop_ended(self, mark: object) -> None:
         self._timer = self._mark = None
-        self.failed(_loop_has_ended())
+        self.close()
+        report_loss(self._count, self._peer, _loop_has_ended())
 
     def _forget(self) -> None:
         _all.discard(self)
