@@ -262,6 +262,37 @@ def test_an_endless_on_drain_lets_others_run(half: Half, until: Any) -> None:
     timer.cancel()
 
 
+def test_unsent_counts_what_the_kernel_has_not_taken(
+    counting: Any, trace: Trace, turns: Turns
+) -> None:
+    h, _, peer = counting(capacity=10)
+    assert h.unsent == 0
+    h.push_write(b"x" * 30)
+    assert h.unsent == 20
+    assert peer.recv(10) == b"x" * 10
+    turns()
+    assert h.unsent == 10
+    h.push_read("line", lambda h, line: (h.push_write(line), trace(h.unsent)))
+    peer.send(b"four\n")
+    turns()
+    assert trace == [14]  # what a callback has pushed counts before it is offered
+    peer.recv(10)
+    turns()
+    peer.recv(10)
+    turns()
+    assert h.unsent == 0
+
+
+def test_unsent_counts_what_waits_for_a_connection() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        h = Handle(connect=server.getsockname())
+        h.push_write(b"hello")
+        assert h.unsent == 5
+        h.drained().recv()
+        assert h.unsent == 0
+        h.destroy()
+
+
 def test_low_water_mark(counting: Any, trace: Trace, turns: Turns) -> None:
     h, _, peer = counting(
         capacity=10, low_water_mark=5, on_drain=lambda h: trace(h.statistics().unsent)

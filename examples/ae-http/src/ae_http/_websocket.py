@@ -241,7 +241,7 @@ class WebSocket(Scope):
         if answers := self._messages.answers:
             self._messages.answers = b""
             # a server that asks and never reads is not answered for ever
-            if self._messages.ended or self._handle.statistics().unsent < _HIGH:
+            if self._messages.ended or self._handle.unsent < _HIGH:
                 self._handle.push_write(answers)
 
     def _ponged(self, payload: bytes) -> None:

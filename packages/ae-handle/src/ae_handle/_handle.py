@@ -265,6 +265,14 @@ class Handle(Requests):
         """
         return None if self._tls is None else cast("TlsDetails", self._tls.session)
 
+    @property
+    def unsent(self) -> int:
+        """How many bytes the kernel has not taken; what a producer may want to wait for.
+
+        In TLS that counts ciphertext, too. :meth:`drained` waits, ``max_write_buffer`` limits it.
+        """
+        return len(self._write.queue)
+
     def statistics(self) -> HandleStatistics:
         """Return what the handle is about, in numbers."""
         read = self._read
@@ -274,7 +282,7 @@ class Handle(Requests):
             state_name(self._phase, read.eof),
             len(read.queue),
             len(read.buffer),
-            len(self._write.queue),
+            self.unsent,
             None if self._tls is None else self._tls.session.state,
         )
 

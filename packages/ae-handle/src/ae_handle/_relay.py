@@ -69,7 +69,7 @@ class _Relay:
         data = handle.read_buffer.take()
         side.count += len(data)
         destination.push_write(data)
-        if destination.statistics().unsent > _MOST_UNSENT:
+        if destination.unsent > _MOST_UNSENT:
             side.is_paused = True
             handle.stop_read()
 

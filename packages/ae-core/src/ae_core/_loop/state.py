@@ -324,6 +324,16 @@ class LoopState:
         self.backend.after_fork()
         return kept
 
+    def wait_for_end(self, end: Any, at_quit: bool) -> None:
+        """Have *end* fire when the loop ends, or also when the program quits."""
+        self.operations.add(end)
+        self.ends[end] = at_quit
+
+    def forget_end(self, end: Any) -> None:
+        """Take :meth:`wait_for_end` back."""
+        self.operations.discard(end)
+        self.ends.pop(end, None)
+
     def call_ends(self, quits: bool = False) -> None:
         """Make the calls that wait for the end of the loop, the youngest first.
 

@@ -33,8 +33,7 @@ class EndRecord:
         self.callback = callback
         self.context = context
         self.active = True
-        core.operations.add(self)
-        core.ends[self] = at_quit
+        core.wait_for_end(self, at_quit)
 
     def fire(self) -> None:
         """Make the call; the watcher is inactive by then."""
@@ -44,8 +43,7 @@ class EndRecord:
     def cancel(self) -> None:
         if self.active:
             self.active = False
-            self.core.operations.discard(self)
-            del self.core.ends[self]
+            self.core.forget_end(self)
 
     def describe(self) -> str:
         return ""

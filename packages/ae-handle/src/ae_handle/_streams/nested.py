@@ -56,7 +56,7 @@ class NestedStream:
         """Write as a socket does."""
         if self._broken is not None:
             raise self._broken
-        room = self._LIMIT - self._handle.statistics().unsent
+        room = self._LIMIT - self._handle.unsent
         if room <= 0:
             raise BlockingIOError
         part = bytes(data[:room])
