@@ -123,12 +123,12 @@ def test_after_a_dispatch_writes_come_before_the_end_and_the_watcher_last(work: 
     work._read.end_input()
     work._dispatch()
     assert work.seen == ["flush", "end of input", "interest"]
-    assert not work._write.deferred
+    assert work._write.deferred is None
 
 
 def test_writes_are_deferred_while_callbacks_run(work: Recorder) -> None:
     deferred = []
-    work._read.add(LINE, lambda o, line: deferred.append(work._write.deferred))
+    work._read.add(LINE, lambda o, line: deferred.append(work._write.deferred is not None))
     work._read.feed(b"x\n")
     work._dispatch()
     assert deferred == [True]
@@ -168,7 +168,7 @@ def test_a_callback_that_destroys_the_handle_leaves_nothing_to_do(work: Recorder
     work._read.feed(b"x\n")
     work._dispatch()
     assert work.seen == []
-    assert not work._write.deferred
+    assert work._write.deferred is None
 
 
 def test_work_is_done_in_the_order_of_its_urgency(work: Recorder) -> None:

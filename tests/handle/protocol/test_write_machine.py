@@ -43,7 +43,7 @@ class WriteMachine(RuleBasedStateMachine):
 
     def on_drain(self, owner: object) -> None:
         assert owner is self
-        assert self.side.deferred
+        assert self.side.deferred is self.side.pieces
         self.drained += 1
         if self.drained % 3 == 0:
             raise RuntimeError
@@ -105,7 +105,7 @@ class WriteMachine(RuleBasedStateMachine):
         assert full is refused
         assert full is bool(self.unsent)
         assert self.side.last_at == (self.now if len(self.unsent) < left else before)
-        assert self.side.deferred is (full and self.side.max_buffer is None)
+        assert (self.side.deferred is not None) is (full and self.side.max_buffer is None)
 
     @rule(records=st.integers(0, 3), size=st.integers(1, 40), fails=st.booleans())
     def flush_through_a_layer(self, records: int, size: int, fails: bool) -> None:
@@ -162,7 +162,7 @@ class WriteMachine(RuleBasedStateMachine):
         self.block = len(block) - size
         self.side.put_back(block[size:])
         self.pending = True
-        assert self.side.deferred is (self.side.max_buffer is None)
+        assert (self.side.deferred is not None) is (self.side.max_buffer is None)
 
     # who is told
 
@@ -233,11 +233,11 @@ class WriteMachine(RuleBasedStateMachine):
 
     @rule(dispatching=st.booleans())
     def shut_down(self, dispatching: bool) -> None:
-        deferred = self.side.deferred
+        deferred = self.side.deferred is not None
         self.side.want_shutdown(dispatching=dispatching)
         self.callback, self.ending = False, True
         assert self.side.low_water_mark == 0
-        assert self.side.deferred is (deferred and dispatching)
+        assert (self.side.deferred is not None) is (deferred and dispatching)
 
     @rule(more=st.binary(max_size=5))
     def break_off(self, more: bytes) -> None:
@@ -245,13 +245,13 @@ class WriteMachine(RuleBasedStateMachine):
         self.lost += len(self.unsent) + len(more)
         self.unsent, self.block = b"", 0
         assert self.side.error is GONE
-        assert not self.side.deferred
+        assert self.side.deferred is None
 
     @rule()
     def discard(self) -> None:
         self.side.discard()
         self.unsent, self.block = b"", 0
-        assert not self.side.deferred
+        assert self.side.deferred is None
 
     @rule()
     def restart(self) -> None:

@@ -67,19 +67,19 @@ def test_a_full_kernel_defers_what_is_pushed_behind_it() -> None:
     kernel = Kernel(3, 0)
     side.pieces.append(b"abcdef")
     assert side.flush(Owner(), kernel.send, None, clock)
-    assert side.deferred
+    assert side.deferred is side.pieces
     side.pieces.append(b"gh")
     assert side.flush(Owner(), kernel.send, None, clock)
     assert not side.flush(Owner(), kernel.send, None, clock)
     assert kernel.taken == b"abcdefgh"
-    assert not side.deferred
+    assert side.deferred is None
 
 
 def test_with_a_limit_nothing_is_deferred_so_that_each_write_is_compared_with_it() -> None:
     side = WriteSide(max_buffer=4)
     side.pieces.append(b"abcd")
     assert side.flush(Owner(), Kernel(0).send, None, clock)
-    assert not side.deferred
+    assert side.deferred is None
     assert side.check_level() == 0
     side.pieces.append(b"e")
     assert side.check_level() == DUE_FAIL
@@ -177,7 +177,7 @@ def test_a_layer_that_cannot_encrypt_ends_the_sending_and_the_owner_is_told() ->
     assert kernel.taken == b"one"
     assert owner.errors == [refusal]
     assert side.last_at == 7.0
-    assert not side.deferred
+    assert side.deferred is None
 
 
 def test_the_shutdown_comes_behind_what_was_pushed() -> None:

@@ -349,7 +349,7 @@ class Connection(Transport):
             self._set_error(error)
         if (
             self._read.eof < BROKEN
-            or self._write.deferred
+            or self._write.deferred is not None
             or self._write_watcher is not None
             or self._resume_timer is not None
         ):

@@ -75,14 +75,14 @@ class Events(ref[TlsConnection]):
                 else:
                     queue.reader = queue.callback = None
                 read.dispatching = DISPATCHING
-                write.deferred = True
+                write.deferred = write.pieces
                 try:
                     callback(h, line[:-1] if line and line[-1] == 13 else line)
                 except BaseException as error:
                     ae.report_error(error)
                 if queue.reader is LINE and h._fast_path and not buf._data:
                     read.dispatching = IDLE
-                    write.deferred = False
+                    write.deferred = None
                     pieces = write.pieces
                     if len(pieces) != 1:
                         if pieces:
@@ -110,7 +110,7 @@ class Events(ref[TlsConnection]):
         elif reader is AWAITED_LINE:
             if data.find(b"\n") == len(data) - 1:
                 # the same for a coroutine, who may give it back: `deliver_line`
-                h._write.deferred = True
+                h._write.defer()
                 read.deliver_line(h, data)
                 if buf._data:
                     h._run_dispatch()
@@ -122,21 +122,21 @@ class Events(ref[TlsConnection]):
             buf.feed(data)
         elif read.each_reader is LINE and b"\n" in data:
             read.may_batch = True
-            h._write.deferred = True
+            h._write.defer()
             if read.dispatch_lines(h, data) and h._fast_path and not buf._data:
                 read.dispatching = IDLE
-                h._write.deferred = False
+                h._write.deferred = None
                 if h._write.pieces:
                     self._send(h)
                 return
             h._run_dispatch()
             return
         elif read.on_read is not None:
-            h._write.deferred = True
+            h._write.defer()
             if h._work_due:
                 h._clear_due(DUE_READ)
             if read.dispatch_raw(h, data) and h._fast_path:
-                h._write.deferred = False
+                h._write.deferred = None
                 if h._write.pieces:
                     self._send(h)
             else:
@@ -150,7 +150,7 @@ class Events(ref[TlsConnection]):
             read.grew(size)
         if read.dispatching:
             return  # a loop inside a callback: the dispatch outside goes on with it
-        h._write.deferred = True
+        h._write.defer()
         if h._work_due:
             h._clear_due(DUE_READ)
         read.dispatch(h)

@@ -383,10 +383,10 @@ class Handle(Requests):
                     # fast path: `queue.push`, written out for the only request
                     queue.reader = LINE
                     queue.callback = callback
-                else:
-                    queue.push(LINE, callback)
-            else:
-                self._enqueue(LINE, callback, False)
+                    return None
+                queue.push(LINE, callback)
+                return None
+            self._enqueue(LINE, callback, False)
             return None
         frame = self._reader(reader)
         if callback is None or timeout is not None:
@@ -546,9 +546,9 @@ class Handle(Requests):
             data = self._encode(data, value)
         elif data.__class__ is not bytes:
             data = octets(data)
-        write = self._write
-        if write.deferred:
-            write.pieces.append(data)
+        pieces = self._write.deferred
+        if pieces is not None:
+            pieces.append(data)
             return
         self._push(data)
 

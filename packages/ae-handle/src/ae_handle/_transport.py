@@ -285,7 +285,7 @@ class Transport(Work):
             self._drop_resume_timer()
         if self._read.dispatching:
             self._write.defer()
-        elif self._write.deferred:
+        elif self._write.deferred is not None:
             self._write.stop_deferring()
         self._fast_path = False
 

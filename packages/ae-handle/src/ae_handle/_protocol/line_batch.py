@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ("LineBatches",)
 
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from .._phases import DISPATCHING, GUARDED
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
 # lines are then handed out one by one, so this cannot become quadratic.
 
 _LF = b"\n"
+
+
+def _without_cr(lines: Iterator[bytes]) -> Iterator[bytes]:
+    """Return the rest of *lines*, each without the CR at its end if it has one."""
+    return map(bytes.removesuffix, lines, repeat(b"\r"))
 
 
 class LineBatches:
@@ -73,12 +79,8 @@ class LineBatches:
         self.dispatching = GUARDED
         callback = self.each_callback
         try:
-            if 13 in data:
-                for line in rest:
-                    callback(owner, line[:-1] if line and line[-1] == 13 else line)
-            else:
-                for line in rest:
-                    callback(owner, line)
+            for line in _without_cr(rest) if 13 in data else rest:
+                callback(owner, line)
         except BaseException as error:
             owner._callback_failed(error)
             self.put_back_lines()
@@ -108,17 +110,16 @@ class LineBatches:
         else:
             buffer._pos = end + 1
         line = LINE
-        has_cr = 13 in data
         rest = iter(lines)
         self.line_batch = rest
         try:
-            for item in rest:
+            for item in _without_cr(rest) if 13 in data else rest:
                 callback: Any = queue.callback
                 if queue.more:
                     queue.reader, queue.callback = queue.more.popleft()
                 else:
                     queue.reader = queue.callback = None
-                callback(owner, item[:-1] if has_cr and item and item[-1] == 13 else item)
+                callback(owner, item)
                 if queue.reader is not line:
                     self.put_back_lines()
             self.line_batch = None

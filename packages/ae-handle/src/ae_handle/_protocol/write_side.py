@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 # Theory of operation
 # -------------------
-# `pieces` is the list inside the write queue. While `deferred` is set, push_write only appends to
-# it: a flush will follow, because a dispatch runs, the kernel is full, the handle is corked or not
-# connected yet. Otherwise it sends immediately.
+# `pieces` is the list inside the write queue. While `deferred` is that list, push_write only
+# appends to it: a flush will follow, because a dispatch runs, the kernel is full, the handle is
+# corked or not connected yet. Otherwise it sends immediately.
 #
 # Bytes that are pushed set `drain_pending`; when no more than `low_water_mark` is unsent, on_drain
 # is due, and it is reset. So on_drain is called once per emptying, however many writes that took.
@@ -44,7 +44,7 @@ class WriteSide:
     Attributes:
         queue: The unsent bytes.
         pieces: The list of those that were pushed last: ``queue.pieces``.
-        deferred: Whether ``push_write`` need only append to *pieces*.
+        deferred: *pieces* while ``push_write`` need only append to it, else None.
         drain_pending: Whether ``on_drain`` is to be called when the queue is empty.
         waiters: What waits for the queue to be empty, None if nothing does.
         on_drain: Called when the queue is empty, or None.
@@ -80,7 +80,7 @@ class WriteSide:
     ) -> None:
         self.queue = WriteQueue()
         self.pieces = self.queue.pieces
-        self.deferred = False
+        self.deferred: list[bytes] | None = None
         self.drain_pending = False
         self.waiters: list[PendingRequest] | None = None
         self.on_drain = on_drain
@@ -95,18 +95,18 @@ class WriteSide:
 
     def defer(self) -> None:
         """Let ``push_write`` only append: a flush follows."""
-        self.deferred = True
+        self.deferred = self.pieces
 
     def defer_within_limit(self, full: bool = True) -> None:
         """Go on deferring if the stream takes nothing now (*full*) and there is no limit.
 
         With ``max_buffer`` each write is to be compared with it.
         """
-        self.deferred = full and self.max_buffer is None
+        self.deferred = self.pieces if full and self.max_buffer is None else None
 
     def stop_deferring(self) -> None:
         """Let ``push_write`` send immediately."""
-        self.deferred = False
+        self.deferred = None
 
     # ------------------------------------------------------------------ sending
 
@@ -163,7 +163,7 @@ class WriteSide:
             queue.block = b""
         if progress:
             self.last_at = clock()
-        self.deferred = full and self.max_buffer is None
+        self.deferred = self.pieces if full and self.max_buffer is None else None
         return full
 
     def sent(self, size: int) -> None:
@@ -173,7 +173,7 @@ class WriteSide:
     def discard(self) -> None:
         """Drop what was pushed: nothing can be sent any more."""
         self.queue.clear()
-        self.deferred = False
+        self.deferred = None
 
     def put_back(self, data: bytes | memoryview) -> None:
         """Make *data*, which was taken off the queue and could not be sent, the block again.
@@ -183,11 +183,11 @@ class WriteSide:
         if data:
             self.queue.offer(data)
         self.drain_pending = True
-        self.deferred = self.max_buffer is None
+        self.deferred = self.pieces if self.max_buffer is None else None
 
     def start(self, now: float) -> None:
         """Begin to send, to a stream that is there since *now*."""
-        self.deferred = False
+        self.deferred = None
         self.last_at = now
 
     def check_level(self) -> int:
@@ -253,7 +253,7 @@ class WriteSide:
         """Call ``on_drain``, if there is one."""
         callback = self.on_drain
         if callback is not None:
-            self.deferred = True
+            self.deferred = self.pieces
             try:
                 callback(owner)
             except BaseException as error:
@@ -270,7 +270,8 @@ class WriteSide:
         self.shutdown = SHUTDOWN_WANTED
         self.low_water_mark = 0
         self.on_drain = None
-        self.deferred = self.deferred and dispatching
+        if not dispatching:
+            self.deferred = None
 
     def shutdown_closing(self) -> None:
         """Note that close_notify is queued."""
@@ -284,7 +285,7 @@ class WriteSide:
         """Send nothing more because of *error*; *data* was taken off the queue and is lost too."""
         self.queue.lose(len(data))
         self.error = error
-        self.deferred = False
+        self.deferred = None
 
     def refuse(self, error: HandleError) -> None:
         """Ignore what is pushed from now on, because of *error*."""
