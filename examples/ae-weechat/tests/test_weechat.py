@@ -102,6 +102,7 @@ def test_three_libraries_and_weechat_go_on_together(inside: Inside, tmp_path: Pa
         redis.wait()
     assert seen.pop("ticks") >= 5
     assert "would block" in seen.pop("blocking")
+    assert "WeeChat runs this loop" in seen.pop("blocking at the end")
     assert seen == {
         "page": "hello",
         "addresses": ["127.0.0.1"],
@@ -109,6 +110,7 @@ def test_three_libraries_and_weechat_go_on_together(inside: Inside, tmp_path: Pa
         "thread": 3,
         "signal": "RuntimeError",
         "result": "done",
+        "released": ["timer builtins.print"],
     }
 
 

@@ -82,6 +82,7 @@ class WeechatBackend(Backend):
         self._soon: deque[Call] = deque()
         self._remote: deque[Call] = deque()  # filled by other threads
         self._rung = False
+        self._calls = 0  # of hooks, which are on the stack
         self._closed = False
         self._bell, self._button = socket.socketpair()
         self._bell.setblocking(False)
@@ -91,16 +92,20 @@ class WeechatBackend(Backend):
 
     def _on_hook(self, data: str, value: Any) -> int:
         """Called by WeeChat, with the descriptor or the number of calls that are left."""
-        if not self._closed:
-            if data == "timer":
-                self._timer = ""  # it was for one call
-                self.on_deadline()
-            elif data == "threads":
-                time.sleep(0)  # gives the interpreter's lock away
-            else:
-                self._on_descriptor(int(data))
-        if not self._closed:
-            self._let_threads_run()
+        self._calls += 1
+        try:
+            if not self._closed:
+                if data == "timer":
+                    self._timer = ""  # it was for one call
+                    self.on_deadline()
+                elif data == "threads":
+                    time.sleep(0)  # gives the interpreter's lock away
+                else:
+                    self._on_descriptor(int(data))
+            if not self._closed:
+                self._let_threads_run()
+        finally:
+            self._calls -= 1
         return _OK
 
     def _let_threads_run(self) -> None:
@@ -193,7 +198,7 @@ class WeechatBackend(Backend):
     # ------------------------------------------------------------------ running
 
     def running(self) -> bool:
-        return True
+        return self._calls > 0  # elsewhere run_until() refuses, and release() is right
 
     def run_until(self, done: Callable[[], bool]) -> None:
         if not done():

@@ -14,6 +14,7 @@ import weechat
 import ae_core as ae
 
 seen = {"ticks": 0}
+kept = []
 
 
 def tick(data, left):
@@ -44,7 +45,7 @@ async def main():
     client.close()
     redis.close()
     try:
-        ae.sleep(1).recv()
+        ae.CondVar().recv()
     except ae.BlockingNotAllowed as error:
         seen["blocking"] = str(error)
     try:
@@ -62,13 +63,19 @@ def finished(task):
         seen["result"] = task.recv()
     except BaseException as error:
         seen["result"] = repr(error)
-    with open(settings["out"], "w") as out:
-        json.dump(seen, out)
+    kept.append(ae.timer(3600, print))
     weechat.command("", "/quit")
 
 
 def stop():
-    ae.release()
+    """Called by WeeChat when it unloads the script."""
+    try:
+        ae.CondVar().recv()
+    except ae.BlockingNotAllowed as error:
+        seen["blocking at the end"] = str(error)
+    seen["released"] = ae.release()
+    with open(settings["out"], "w") as out:
+        json.dump(seen, out)
     return weechat.WEECHAT_RC_OK
 
 
