@@ -14,16 +14,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import socket
-import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-README = Path(__file__).with_name("README.md")
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
+from turns import MISSING, medians, put_into_readme
+
 LINES = [
     b":anna!a@host.example.com PRIVMSG #ae :hello there, how is everybody today?",
     b"@time=2024-05-01T12:00:00.500Z;msgid=abc;account=bert :bert!b@h PRIVMSG #ae :fine, thanks",
@@ -156,13 +156,13 @@ CONTESTANTS: dict[str, tuple[str, str, Callable[[float], float]]] = {
 
 
 def one(name: str, seconds: float) -> int:
-    """Run one contestant, and print its rate; return 3 if its library is not installed."""
+    """Run one contestant, and print its rate; return MISSING if its library is not installed."""
     global PORT
     _, library, run = CONTESTANTS[name]
     try:
         __import__(library)
     except ImportError:
-        return 3
+        return MISSING
     with socket.create_server(("127.0.0.1", 0)) as listener:
         PORT = listener.getsockname()[1]
         if name.startswith("read"):
@@ -176,16 +176,6 @@ def one(name: str, seconds: float) -> int:
         else:
             print(run(seconds))
     return 0
-
-
-def measure(name: str, seconds: float) -> float | None:
-    command = [sys.executable, __file__, "--one", name, "--seconds", str(seconds)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode == 3:
-        return None
-    if done.returncode:
-        raise SystemExit(f"{name} failed with status {done.returncode}")
-    return float(done.stdout.split()[-1])
 
 
 def table(rates: dict[str, float]) -> str:
@@ -212,19 +202,12 @@ def main() -> int:
         return 0
     if options.one:
         return one(options.one, options.seconds)
-    rounds: dict[str, list[float]] = {}
-    for _ in range(options.rounds):
-        for name in CONTESTANTS:
-            found = measure(name, options.seconds)
-            if found is not None:
-                rounds.setdefault(name, []).append(found)
-    rates = {name: statistics.median(found) for name, found in rounds.items()}
+    command = [sys.executable, __file__, "--seconds", str(options.seconds), "--one"]
+    rates = medians(CONTESTANTS, options.rounds, command)
     text = table(rates)
     print(json.dumps(rates) if options.json else text)
     if options.readme:
-        old = README.read_text("utf-8")
-        new = re.sub(r"(?s)(<!-- bench -->\n).*?(?=<!-- /bench -->)", rf"\1{text}\n", old)
-        README.write_text(new, "utf-8")
+        put_into_readme(text, __file__)
     return 0
 
 

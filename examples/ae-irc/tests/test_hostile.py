@@ -15,7 +15,7 @@ import ae_irc as irc
 from ae_core.abc import Backend
 from ae_handle import Handle
 from ae_handle.testing import lingering
-from ae_irc import Client
+from ae_irc import Client, _connection
 from ae_irc.testing import FakeServer
 
 Make = Callable[..., Client]
@@ -244,9 +244,10 @@ def test_a_server_in_clear_that_wants_tls_is_not_spoken_to_in_clear_again(
 
     async def main() -> None:
         ask = f":s CAP * {verb} :sts=port={closed_port()},duration=100"
-        script: Script = {"CAP LS": () if late else (ask,)}
+        script: Script = {"CAP LS": (":s CAP * LS :a" if late else ask,)}
         sts = irc.StsStore()
         options = {"max_delay": 300.0 if late else 0.001, "attempts": 3, "sts": sts}
+        options["password"] = "secret"
         with server_and_client(script, **options) as (server, anna):
             downs: list[float | None] = []
             anna.on(irc.Disconnected, lambda _, event: downs.append(event.delay))
@@ -260,7 +261,23 @@ def test_a_server_in_clear_that_wants_tls_is_not_spoken_to_in_clear_again(
                     await anna.registered()
             assert not anna.is_registered
             assert server.accepted == 1
+            assert ("PASS secret" in server.lines) is late
             assert sts.port("127.0.0.1") is None  # a duration counts within TLS only
+
+    ae.run(main())
+
+
+def test_a_password_in_clear_waits_for_capabilities_but_not_for_ever(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_connection, "_PATIENCE", 0.01)
+
+    async def main() -> None:
+        silent: Script = {"CAP": ()}
+        with server_and_client(silent, password="secret") as (server, anna):
+            assert await anna.registered() == "anna"
+            said = ["CAP LS 302", "PASS secret", "NICK anna", "USER anna 0 * anna"]
+            assert [line.replace(":", "") for line in server.lines] == said
 
     ae.run(main())
 

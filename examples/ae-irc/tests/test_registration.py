@@ -36,6 +36,44 @@ def test_everything_is_sent_at_once() -> None:
     ]
 
 
+PASSWORD = [("PASS", "pw"), ("NICK", "anna"), ("USER", "u", "0", "*", "r")]
+
+
+def held() -> Registration:
+    greeting = begin(password="pw", secure=False, capabilities=("a",))
+    assert greeting.start() == [("CAP", "LS", "302")]
+    assert greeting.is_held
+    return greeting
+
+
+def test_in_clear_a_password_waits_for_the_whole_list_of_capabilities() -> None:
+    greeting = held()
+    assert feed(greeting, ":s NOTICE * :Looking up your hostname", ":s 020 * :Please wait") == []
+    assert feed(greeting, ":s CAP * LS * :a") == []
+    assert feed(greeting, ":s CAP * LS :b") == [*PASSWORD, ("CAP", "REQ", "a")]
+    assert not greeting.is_held
+    assert feed(greeting, ":s CAP anna ACK :a") == [("CAP", "END")]
+
+
+def test_a_password_is_never_sent_in_clear_to_a_server_that_wants_tls() -> None:
+    greeting = held()
+    with pytest.raises(StsUpgrade):
+        feed(greeting, ":s CAP * LS * :sts=port=6697", ":s CAP * LS :a")
+
+
+@pytest.mark.parametrize("numeric", ["421", "451", "410", "461"])
+def test_a_server_that_does_not_know_cap_is_told_the_password_then(numeric: str) -> None:
+    greeting = held()
+    assert feed(greeting, f":s {numeric} * CAP :?", ":s 001 anna :Welcome") == PASSWORD
+    assert greeting.welcome
+
+
+def test_a_server_that_says_nothing_to_cap_is_told_the_password_once() -> None:
+    greeting = held()
+    assert greeting.release() == PASSWORD
+    assert feed(greeting, ":s CAP * LS :a") == [("CAP", "REQ", "a")]
+
+
 def test_capabilities_are_asked_for_and_the_negotiation_is_ended() -> None:
     greeting = begin(capabilities=("server-time", "echo-message", "x"))
     assert feed(greeting, ":s CAP * LS * :server-time a=b") == []

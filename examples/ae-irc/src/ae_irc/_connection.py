@@ -25,6 +25,8 @@ _MAX_BUFFER: Final = 1 << 17
 #: A server that asks and asks, and reads none of the answers, loses the connection at so many
 #: octets: far more than a client has to say at a time that sends as fast as it likes.
 _MAX_UNSENT: Final = 1 << 24
+#: For so many seconds a password that would go in clear waits for the server's capabilities.
+_PATIENCE: Final = 5.0
 _SECRET: Final = {"PASS", "AUTHENTICATE", "OPER"}
 #: The end of the message of the day, or that there is none: all of the greeting has come.
 _GREETED: Final = {"376", "422"}
@@ -80,6 +82,7 @@ class Connection:
         self._said = ""  # in ERROR
         self._handle: Handle | None = None
         self._deadline: ae.Watcher | None = None
+        self._patience: ae.Watcher | None = None
         try:
             handle = Handle(
                 connect=(settings.host, port),
@@ -103,8 +106,7 @@ class Connection:
         self._deadline = ae.timer(settings.connect_timeout, self._too_late)
         self._handle = handle
         handle.read_each("line", self._line)
-        for line in self.registration.start():
-            self.send(encode(*line))
+        self._say(self.registration.start())
 
     def send(self, line: bytes) -> None:
         """Send an encoded line."""
@@ -112,6 +114,10 @@ class Connection:
             if self._is_traced:
                 _LINES("> %s", _shown(line))
             self._handle.push_write(line)
+
+    def _say(self, lines: list[tuple[str, ...]]) -> None:
+        for words in lines:
+            self.send(encode(*words))
 
     def pause(self) -> None:
         """Read nothing more until :meth:`go_on`."""
@@ -129,6 +135,8 @@ class Connection:
 
     def _connected(self, handle: Handle, host: str, port: Any, retry: Any) -> None:
         if not self.secure:
+            if self.registration.is_held:
+                self._patience = ae.timer(_PATIENCE, lambda: self._say(self.registration.release()))
             self._owner.connection_made(self)
 
     def _secured(self, handle: Handle, error: HandleError | None) -> None:
@@ -170,8 +178,7 @@ class Connection:
         except IrcError as error:
             self.end(error)
             return
-        for words in lines:
-            self.send(encode(*words))
+        self._say(lines)
         self._owner.connection_read(self, message)
         if command in _GREETED and self.registration.welcome and not self.up and not self.ended:
             self.up = True
@@ -206,7 +213,7 @@ class Connection:
         """End the connection, and tell nobody. What is unsent still goes, unless *at_once*."""
         self.ended = True
         self.up = False
-        self._deadline = None
+        self._deadline = self._patience = None
         handle, self._handle = self._handle, None
         if handle is not None:
             if at_once:

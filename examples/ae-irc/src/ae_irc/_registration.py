@@ -21,7 +21,10 @@ from ._sts import parse_sts
 # -------------------
 # Everything is sent at once: CAP LS, PASS, NICK, USER. A server that knows CAP then waits for
 # CAP END, and one that does not says 421, or nothing, and goes on with the welcome; so nothing
-# here waits for an answer to CAP as such.
+# here waits for an answer to CAP as such. But a password that would go in clear: the list may say
+# that the server is to be spoken to within TLS. What comes after CAP LS is then held back until
+# the whole list is there, or the server says that it does not know CAP, or, as some say nothing,
+# until the connection has waited long enough.
 #
 # SASL comes when `sasl` is acknowledged. What an account was asked for must not go wrong silently:
 # if there is none at the welcome, that is an error. A success counts only when the mechanism has
@@ -32,6 +35,8 @@ from ._sts import parse_sts
 # `sts` counts whenever it comes, in a list or by CAP NEW: in clear its port means to begin anew
 # within TLS, and within TLS its duration is noted.
 
+#: Answers to CAP LS: unknown command, not registered yet, invalid or incomplete.
+_NO_CAP: Final = {"421", "451", "410", "461"}
 _NICK_TAKEN: Final = {"433", "436", "437"}
 _NICK_BAD: Final = "432"
 _SASL_DONE: Final = {"903", "907"}
@@ -105,27 +110,49 @@ class Registration:
         self._conversation: Conversation | None = None
         self._spoken = False
         self._chunks: list[str] = []
+        self._held: list[Line] = []
 
     def start(self) -> list[Line]:
         """Return the first lines."""
-        lines = [self.capabilities.start()]
+        self._held = [
+            ("NICK", self.nick),
+            ("USER", self._identity.username, "0", "*", self._identity.realname),
+        ]
         if self._identity.password is not None:
-            lines.append(("PASS", self._identity.password))
-        lines.append(("NICK", self.nick))
-        lines.append(("USER", self._identity.username, "0", "*", self._identity.realname))
-        return lines
+            self._held.insert(0, ("PASS", self._identity.password))
+            if not self._secure:
+                return [self.capabilities.start()]
+        return [self.capabilities.start(), *self.release()]
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a password waits for the server's list of capabilities."""
+        return bool(self._held)
+
+    def release(self) -> list[Line]:
+        """Return the lines that were held back: there is no list to wait for."""
+        held, self._held = self._held, []
+        return held
 
     def handle(self, message: Message) -> list[Line]:
         """Take a message; return what to send.
 
         Raises:
-            StsUpgrade: It must be said within TLS. Nothing but the first lines was sent.
+            StsUpgrade: It must be said within TLS. Of a list of capabilities, before the welcome:
+                no password was sent.
             Refused: Not this time, and not the next.
             CannotConnect: Not this time.
         """
         command = message.command
         if command == "CAP":
-            return self._capability(message)
+            lines = self._capability(message)
+            return [*self.release(), *lines] if self.capabilities.listed else lines
+        if command in _NO_CAP and self._held:
+            return [*self.release(), *self._handle(message)]
+        return self._handle(message)
+
+    def _handle(self, message: Message) -> list[Line]:
+        command = message.command
         if command == "AUTHENTICATE":
             return self._authenticate(message.param(0))
         if command == "001":

@@ -24,7 +24,8 @@ _Answer: TypeAlias = Callable[[Handle, Message], object]
 class FakeServer:
     r"""A server on a free port of the loopback.
 
-    It lets everybody in, answers PING, lets everybody into every channel, and echoes nothing.
+    It lets everybody in, answers PING, lets everybody into every channel, echoes nothing, and has
+    no capabilities.
 
     Args:
         answer: Called with the handle of the client and each message; returns true if that has
@@ -101,6 +102,9 @@ class FakeServer:
             self.clients[client] = message.param(0)
         elif command == "USER":
             self.welcome(client)
+        elif command == "CAP":
+            if message.param(0) == "LS":
+                self.send(client, ":fake CAP * LS :")
         elif command == "PING":
             self.send(client, f":fake PONG fake :{message.param(0)}")
         elif command == "JOIN":
