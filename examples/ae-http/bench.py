@@ -1,10 +1,11 @@
 """Keep-alive GETs of 1 KiB from a local nginx: ae-http beside httpx and aiohttp.
 
-    python examples/ae-http/bench.py [--requests 1000] [--connections 10] [--rounds 7]
+    python examples/ae-http/bench.py [--requests 1000] [--connections 10] [--rounds 7] [--readme]
 
 Starts nginx on a free port, lets the clients take turns, round after round, and prints requests
 per second and processor time per request of each (median of the rounds), and the median of the
-ratios to ae-http within a round. A client that is not installed is left out.
+ratios to ae-http within a round. A client that is not installed is left out. ``--readme`` writes
+the table into the README.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from pathlib import Path
 import ae_core as ae
 from ae_core.testing import binding
 from ae_http import Client
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
+from turns import put_into_readme
 
 SIZE = 1024
 CONFIG = """
@@ -159,6 +163,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=1000, help="per client and round")
     parser.add_argument("--connections", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--readme", action="store_true", help="write the table into the README")
     options = parser.parse_args()
     peers = {name: peer for name, (module, peer) in PEERS.items() if find_spec(module)}
     walls: dict[str, list[float]] = {name: [] for name in peers}
@@ -176,20 +181,28 @@ def main() -> None:
         finally:
             process.terminate()
             process.wait()
-    versions = {name: metadata.version(PEERS[name][0].replace("_", "-")) for name in peers}
-    print(
-        f"{options.requests} GETs of {SIZE} octets, {options.connections} connections, median of "
-        f"{options.rounds} rounds; Python {sys.version.split()[0]}, {sys.platform}"
-    )
-    print(f"{'client':<26}{'requests/s':>12}{'CPU us/request':>16}{'ae-http is':>14}{'in CPU':>10}")
-    first = next(iter(peers))
-    for name in peers:
+    text = table(walls, cpus)
+    print(text)
+    if options.readme:
+        put_into_readme(text, __file__)
+
+
+def table(walls: dict[str, list[float]], cpus: dict[str, list[float]]) -> str:
+    """Return the table of the seconds for a request, by the clock and of the processor."""
+    ours = "ae-http"
+    rows = [
+        "| | requests/s | us of the processor for one | ae-http is | on the processor |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for name in walls:
+        version = metadata.version(PEERS[name][0].replace("_", "-"))
         rate = statistics.median(1 / wall for wall in walls[name])
         cpu = statistics.median(cpus[name]) * 1e6
-        faster = statistics.median(a / b for a, b in zip(walls[name], walls[first], strict=True))
-        less = statistics.median(a / b for a, b in zip(cpus[name], cpus[first], strict=True))
-        label = f"{name} {versions[name]}"
-        print(f"{label:<26}{rate:>12.0f}{cpu:>16.1f}{faster:>11.2f} x{less:>8.2f} x")
+        faster = statistics.median(a / b for a, b in zip(walls[name], walls[ours], strict=True))
+        less = statistics.median(a / b for a, b in zip(cpus[name], cpus[ours], strict=True))
+        label = f"{name} {version}"
+        rows.append(f"| {label} | {rate:,.0f} | {cpu:.0f} | {faster:.2f} x | {less:.2f} x |")
+    return "\n".join(rows)
 
 
 if __name__ == "__main__":

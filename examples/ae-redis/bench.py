@@ -1,10 +1,11 @@
 """ae-redis beside redis-py: 100-deep pipelines, SET and GET in turn, against one redis-server.
 
-    python bench.py [--seconds S] [--rounds N] [--depth D] [--json]
+    python bench.py [--seconds S] [--rounds N] [--depth D] [--json] [--readme]
 
 Needs redis-server, and ``redis[hiredis]`` for the others. The contestants take turns, each in a
-process of its own, and the medians of the rounds are compared: load on the machine hits all of
-them. On Linux the server has one processor and the client another, where there are two.
+process of its own, and the medians of the rounds are compared, commands per second of the client's
+processor: others may want the machine. On Linux the server has one processor and the client
+another, where there are two. ``--readme`` writes the table into the README.
 """
 
 from __future__ import annotations
@@ -14,13 +15,16 @@ import json
 import os
 import shutil
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
+from turns import MISSING, medians, put_into_readme
 
 VALUE = b"v" * 32
 
@@ -33,7 +37,7 @@ def ae_callback(port: int, depth: int, seconds: float) -> float:
     redis = Redis(port=port)
     keys = keys_for(depth)
     done = ae.CondVar[float]()
-    count, started = 0, time.perf_counter()
+    count, started = 0, time.process_time()
 
     def batch() -> None:
         last = None
@@ -47,7 +51,7 @@ def ae_callback(port: int, depth: int, seconds: float) -> float:
         nonlocal count
         assert reply.recv() == VALUE
         count += depth
-        elapsed = time.perf_counter() - started
+        elapsed = time.process_time() - started
         if elapsed < seconds:
             batch()
         else:
@@ -67,8 +71,8 @@ def ae_await(port: int, depth: int, seconds: float) -> float:
     async def main() -> float:
         with Redis(port=port) as redis:
             keys = keys_for(depth)
-            count, started = 0, time.perf_counter()
-            while time.perf_counter() - started < seconds:
+            count, started = 0, time.process_time()
+            while time.process_time() - started < seconds:
                 replies = []
                 for key in keys:
                     replies.append(redis.set(key, VALUE))
@@ -77,7 +81,7 @@ def ae_await(port: int, depth: int, seconds: float) -> float:
                     await reply
                 assert await replies[-1] == VALUE
                 count += depth
-            return count / (time.perf_counter() - started)
+            return count / (time.process_time() - started)
 
     return ae.run(main())
 
@@ -90,15 +94,15 @@ def ae_pipeline(port: int, depth: int, seconds: float) -> float:
     async def main() -> float:
         with Redis(port=port) as redis:
             keys = keys_for(depth)
-            count, started = 0, time.perf_counter()
-            while time.perf_counter() - started < seconds:
+            count, started = 0, time.process_time()
+            while time.process_time() - started < seconds:
                 pipeline = redis.pipeline()
                 for key in keys:
                     pipeline.set(key, VALUE)
                     pipeline.get(key)
                 assert (await pipeline.execute())[-1] == VALUE
                 count += depth
-            return count / (time.perf_counter() - started)
+            return count / (time.process_time() - started)
 
     return ae.run(main())
 
@@ -120,15 +124,15 @@ def redis_py_asyncio(port: int, depth: int, seconds: float) -> float:
     async def main() -> float:
         client = redis.asyncio.Redis(host="127.0.0.1", port=port)
         keys = keys_for(depth)
-        count, started = 0, time.perf_counter()
-        while time.perf_counter() - started < seconds:
+        count, started = 0, time.process_time()
+        while time.process_time() - started < seconds:
             pipeline = client.pipeline(transaction=False)
             for key in keys:
                 pipeline.set(key, VALUE)
                 pipeline.get(key)
             assert (await pipeline.execute())[-1] == VALUE
             count += depth
-        rate = count / (time.perf_counter() - started)
+        rate = count / (time.process_time() - started)
         await client.aclose()
         return rate
 
@@ -143,15 +147,15 @@ def redis_py_sync(port: int, depth: int, seconds: float) -> float:
     assert hiredis.Reader
     client = redis.Redis(host="127.0.0.1", port=port)
     keys = keys_for(depth)
-    count, started = 0, time.perf_counter()
-    while time.perf_counter() - started < seconds:
+    count, started = 0, time.process_time()
+    while time.process_time() - started < seconds:
         pipeline = client.pipeline(transaction=False)
         for key in keys:
             pipeline.set(key, VALUE)
             pipeline.get(key)
         assert pipeline.execute()[-1] == VALUE
         count += depth
-    rate = count / (time.perf_counter() - started)
+    rate = count / (time.process_time() - started)
     client.close()
     return rate
 
@@ -199,27 +203,17 @@ def start_server(directory: str) -> tuple[subprocess.Popen[str], int]:
     raise SystemExit("redis-server does not start")
 
 
-def measure(name: str, port: int, depth: int, seconds: float) -> float | None:
-    """Run one contestant in a process of its own; None if its library is not installed."""
-    command = [sys.executable, __file__, "--one", name, "--port", str(port)]
-    command += ["--depth", str(depth), "--seconds", str(seconds)]
-    done = subprocess.run(pinned(command, 0), stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode == 3:
-        return None
-    if done.returncode:
-        raise SystemExit(f"{name} failed with status {done.returncode}")
-    return float(done.stdout)
-
-
-def compare(rates: dict[str, float]) -> list[str]:
-    """Return lines of a table, with what we are in comparison to redis-py."""
-    theirs = {name: rates[name] for name in rates if name.startswith("redis-py")}
-    head = "".join(f"  {'x ' + name:>25}" for name in theirs)
-    lines = [f"{'':28}{'commands/s':>12}{head}"]
+def table(rates: dict[str, float]) -> str:
+    """Return a table, with what each is in comparison to redis-py."""
+    theirs = [name for name in rates if name.startswith("redis-py")]
+    rows = [
+        "".join(f"| {head} " for head in ("", "commands/s", *(f"x {name}" for name in theirs))),
+        "|---" + "|---:" * (1 + len(theirs)),
+    ]
     for name, rate in rates.items():
-        ratios = "".join(f"  {rate / other:25.2f}" for other in theirs.values())
-        lines.append(f"{name:28}{rate:12,.0f}{ratios}")
-    return lines
+        ratios = "".join(f" | {rate / rates[other]:.2f}" for other in theirs)
+        rows.append(f"| {name} | {rate:,.0f}{ratios} ")
+    return "\n".join(f"{row}|" for row in rows)
 
 
 def main() -> int:
@@ -228,6 +222,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--depth", type=int, default=100, help="commands in a pipeline, even")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--readme", action="store_true", help="write the table into the README")
     parser.add_argument("--one", choices=list(CONTESTANTS), help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -236,24 +231,23 @@ def main() -> int:
         try:
             __import__(library)
         except ImportError:
-            return 3
+            return MISSING
         run(options.port, options.depth, min(0.1, options.seconds))  # warm
         print(run(options.port, options.depth, options.seconds))
         return 0
-    rounds: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as directory:
         server, port = start_server(directory)
+        words = ["--port", port, "--depth", options.depth, "--seconds", options.seconds, "--one"]
+        command = [sys.executable, __file__, *map(str, words)]
         try:
-            for _ in range(options.rounds):
-                for name in CONTESTANTS:
-                    rate = measure(name, port, options.depth, options.seconds)
-                    if rate is not None:
-                        rounds.setdefault(name, []).append(rate)
+            rates = medians(CONTESTANTS, options.rounds, pinned(command, 0))
         finally:
             server.kill()
             server.communicate()
-    rates = {name: statistics.median(found) for name, found in rounds.items()}
-    print(json.dumps(rates) if options.json else "\n".join(compare(rates)))
+    text = table(rates)
+    print(json.dumps(rates) if options.json else text)
+    if options.readme:
+        put_into_readme(text, __file__)
     return 0
 
 
