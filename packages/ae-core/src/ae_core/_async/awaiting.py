@@ -125,7 +125,8 @@ def suspend(condvar: Waitable) -> Generator[Any, Any, None]:
         elif drives == "trio":
             from .._backends import _trio
 
-            yield from _trio.wait_in_task(condvar)
+            core = existing_loop()
+            yield from _trio.wait_in_task(condvar, None if core is None else core.backend)
         else:
             from .._backends import _twisted
 

@@ -10,6 +10,7 @@ __all__ = ("TrioBackend", "start_in_nursery", "wait_in_task")
 
 import math
 import time
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,15 @@ if not hasattr(trio.lowlevel, "in_trio_run"):
 # `_guard` takes these out by way of the main task if the run is ours. If it is the program's, the
 # main task is cancelled, and the run then ends as if that had raised them. (Raised in the main
 # task itself they would come out of its nurseries as a group.)
+#
+# run_sync_soon() writes to a socket, which trio reads a turn later. So what is called in the next
+# turn is called by one more task of ours. Who makes it ready reschedules it, but only from within a
+# step of another task: the host of a guest run calls us in between, and what the garbage collector
+# finalizes may do so at any moment, as while trio takes the tasks of a turn off its queue.
+#
+# A task that waits for a condition variable is not rescheduled at once when that is ready, but in
+# the next turn: a task that is rescheduled cannot be cancelled, and until then the value can still
+# go to somebody else.
 
 
 class _Watch:
@@ -64,6 +74,9 @@ class TrioBackend(Backend):
     def __init__(self, on_deadline: Callable[[], None]) -> None:
         super().__init__(on_deadline)
         self._token: TrioToken | None = None
+        self._soon: deque[Callable[[], None]] = deque()  # to be called in the next turn
+        self._caller: trio.lowlevel.Task | None = None  # who does that, while it waits
+        self._caller_ended = False
         self._deadline = math.inf  # on trio's clock
         self._sleep: trio.CancelScope | None = None
         self._main: trio.CancelScope | None = None  # of a run that is ours
@@ -76,6 +89,7 @@ class TrioBackend(Backend):
     def _enter(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
         trio.lowlevel.spawn_system_task(self._keep_time, name="ae_core deadline")
+        trio.lowlevel.spawn_system_task(self._make_calls, name="ae_core calls")
 
     def _inside(self) -> TrioToken:
         if self._token is None:
@@ -168,7 +182,47 @@ class TrioBackend(Backend):
         self._finished = True
 
     def call_soon(self, callback: Callable[[], None]) -> None:
-        self._inside().run_sync_soon(self._guard, callback)
+        token = self._inside()
+        if self._caller_ended:
+            token.run_sync_soon(self._guard, callback)
+            return
+        self._soon.append(callback)
+        if self._caller is not None:
+            lowlevel = trio.lowlevel
+            if lowlevel.in_trio_task() and lowlevel.current_task() is not self._caller:
+                self._wake_caller()
+            else:
+                token.run_sync_soon(self._wake_caller)
+
+    def serves(self, token: TrioToken) -> bool:
+        """Whether this is the run of that token, and makes calls."""
+        return self._token is token and not self._caller_ended
+
+    def _wake_caller(self) -> None:
+        caller, self._caller = self._caller, None
+        if caller is not None:
+            trio.lowlevel.reschedule(caller)
+
+    async def _make_calls(self) -> None:
+        """Make the calls of ``call_soon``."""
+        soon = self._soon
+        try:
+            while True:
+                for _ in range(len(soon)):  # what is added meanwhile is for the next turn
+                    self._guard(soon.popleft())
+                if soon:
+                    await trio.lowlevel.checkpoint()
+                else:
+                    self._caller = trio.lowlevel.current_task()
+                    await trio.lowlevel.wait_task_rescheduled(self._stop_calls)
+        finally:  # the run ends, and makes calls until its last moment
+            self._caller_ended = True
+            while soon:
+                self._inside().run_sync_soon(self._guard, soon.popleft())
+
+    def _stop_calls(self, _: object) -> trio.lowlevel.Abort:
+        self._caller = None
+        return trio.lowlevel.Abort.SUCCEEDED
 
     def call_threadsafe(self, callback: Callable[[], None]) -> None:
         token = self._token
@@ -292,8 +346,12 @@ def _split(
     return (error, None) if isinstance(error, trio.Cancelled) else (None, error)
 
 
-def wait_in_task(condvar: Waitable) -> Generator[Any, Any, None]:
-    """Wait in a task of trio, until *condvar* is ready or its scope is cancelled."""
+def wait_in_task(condvar: Waitable, backend: Backend | None) -> Generator[Any, Any, None]:
+    """Wait in a task of trio, until *condvar* is ready or its scope is cancelled.
+
+    Args:
+        backend: That of the thread's loop, which may be another one than the run of the task.
+    """
     if condvar.ready:
         yield from trio.lowlevel.checkpoint().__await__()
         return
@@ -308,9 +366,11 @@ def wait_in_task(condvar: Waitable) -> Generator[Any, Any, None]:
             trio.lowlevel.reschedule(task)
 
     def wake(_: Waitable) -> None:
-        # not reschedule(): as a guest, trio is not active when the host loop calls us
-        with suppress(trio.RunFinishedError):
-            token.run_sync_soon(resume)
+        if isinstance(backend, TrioBackend) and backend.serves(token):
+            backend.call_soon(resume)
+        else:
+            with suppress(trio.RunFinishedError):
+                token.run_sync_soon(resume)
 
     def abort(_: Any) -> trio.lowlevel.Abort:
         nonlocal waiting

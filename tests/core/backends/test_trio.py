@@ -1,0 +1,130 @@
+"""Turns of trio: how calls are made in the next one, and how tasks that wait are woken up."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import ae_core as ae
+from ae_core.testing import binding
+
+trio: Any = pytest.importorskip("trio", reason="trio is not installed")
+pytest.importorskip("trio.testing")
+
+
+@pytest.fixture
+def run() -> Any:
+    """Run a coroutine function in trio, for a minute at most."""
+
+    def run(function: Callable[[], Any]) -> None:
+        async def main() -> None:
+            with trio.fail_after(60):
+                await function()
+
+        with binding():
+            trio.run(main)
+
+    return run
+
+
+def test_a_postponed_call_and_the_task_that_it_wakes_take_no_socket(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = 0
+    pair = trio._core._wakeup_socketpair.WakeupSocketpair
+    write = pair.wakeup_thread_and_signal_safe
+
+    def count(self: Any) -> None:
+        nonlocal written
+        written += 1
+        write(self)
+
+    monkeypatch.setattr(pair, "wakeup_thread_and_signal_safe", count)
+
+    async def main() -> None:
+        for _ in range(3):
+            done: ae.CondVar[str] = ae.CondVar()
+            ae.postpone(lambda done=done: done.send("called"))
+            assert await done == "called"
+        assert written == 0  # trio itself writes to one when the run ends
+
+    run(main)
+
+
+def test_calls_are_made_in_order_and_those_that_a_call_adds_in_a_later_turn(run: Any) -> None:
+    async def main() -> None:
+        backend = ae.detect()
+        called: list[int] = []
+        most = 1000
+
+        def add_another() -> None:
+            called.append(len(called))
+            if len(called) < most:
+                backend.call_soon(add_another)
+
+        await trio.lowlevel.checkpoint()
+        for number in range(3):
+            backend.call_soon(lambda number=number: called.append(-number))
+        backend.call_soon(add_another)
+        for _ in range(5):
+            await trio.lowlevel.checkpoint()
+        assert called[:5] == [0, -1, -2, 3, 4]
+        assert len(called) < 20
+        most = 0
+
+    run(main)
+
+
+def test_what_is_called_while_trio_takes_tasks_off_its_queue_is_not_lost(run: Any) -> None:
+    """As by the garbage collector, which finalizes what it likes there."""
+
+    async def main() -> None:
+        calls: list[Callable[[], object]] = []
+
+        class Queue(deque[Any]):
+            def clear(self) -> None:
+                while calls:
+                    calls.pop()()
+                super().clear()
+
+        runner = trio._core._run.GLOBAL_RUN_CONTEXT.runner
+        postponed: ae.CondVar[None] = ae.CondVar()
+        sent: ae.CondVar[None] = ae.CondVar()
+        ae.postpone(int)
+        await trio.testing.wait_all_tasks_blocked()
+        runner.runq = Queue(runner.runq)
+        async with trio.open_nursery() as nursery:
+
+            async def wait() -> None:
+                await sent
+
+            nursery.start_soon(wait)
+            await trio.testing.wait_all_tasks_blocked()
+            calls += [sent.send, lambda: ae.postpone(postponed.send)]
+            await trio.lowlevel.checkpoint()
+            assert not calls
+            await postponed
+
+    run(main)
+
+
+def test_what_is_postponed_while_the_run_ends_is_called(run: Any) -> None:
+    called: list[str] = []
+
+    async def last() -> None:
+        backend = ae.detect()
+        try:
+            await trio.sleep_forever()
+        finally:
+            backend.call_soon(lambda: called.append("last"))
+
+    async def main() -> None:
+        ae.detect().call_soon(lambda: called.append("first"))
+        trio.lowlevel.spawn_system_task(last)
+        await trio.testing.wait_all_tasks_blocked()
+
+    run(main)
+    assert called == ["first", "last"]
