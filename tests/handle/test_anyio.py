@@ -80,6 +80,66 @@ def test_a_receive_that_is_cancelled_loses_nothing(run: Callable[..., Any]) -> N
     run(main)
 
 
+def test_each_call_lets_others_run_also_where_it_need_not_wait(run: Callable[..., Any]) -> None:
+    async def main() -> None:
+        turns = 0
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await anyio.sleep(0)
+
+        async with pair() as (one, two), anyio.create_task_group() as group:
+            group.start_soon(count)
+            await one.send(b"x" * 20)
+            assert await two.receive(1) == b"x"  # the others are in the buffer
+            for call in (lambda: one.send(b"y"), lambda: two.receive(1)):
+                before = turns
+                for _ in range(10):
+                    await call()
+                assert turns >= before + 9  # the tasks of a turn run in any order
+            group.cancel_scope.cancel()
+
+    run(main)
+
+
+def test_a_call_in_a_cancelled_scope_sends_nothing_and_takes_nothing(
+    run: Callable[..., Any],
+) -> None:
+    async def main() -> None:
+        async with pair() as (one, two):
+            await one.send(b"abc")
+            assert await two.receive(1) == b"a"
+            for call in (lambda: one.send(b"never"), two.receive):
+                with anyio.CancelScope() as scope:
+                    scope.cancel()
+                    await call()
+                assert scope.cancelled_caught
+            await one.send_eof()
+            got = b""
+            with pytest.raises(anyio.EndOfStream):
+                while True:
+                    got += await two.receive()
+            assert got == b"bc"
+
+    run(main)
+
+
+def test_a_send_that_does_not_leave_at_once_waits_for_the_system(run: Callable[..., Any]) -> None:
+    async def main() -> None:
+        async with pair() as (one, two), anyio.create_task_group() as group:
+            group.start_soon(one.send, b"x" * 4_000_000)
+            await anyio.wait_all_tasks_blocked()
+            assert one.handle.statistics().unsent > 0
+            got = 0
+            while got < 4_000_000:
+                got += len(await two.receive())
+        assert one.handle.statistics().unsent == 0
+
+    run(main)
+
+
 def test_two_tasks_cannot_receive_at_once(run: Callable[..., Any]) -> None:
     async def main() -> None:
         async with pair() as (one, two), anyio.create_task_group() as group:

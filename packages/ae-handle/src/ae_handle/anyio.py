@@ -14,10 +14,12 @@ from typing import Any
 
 import anyio
 import anyio.abc
+from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint, checkpoint_if_cancelled
 
 from ._buffers.read_buffer import NEED_MORE, NeedMore, ReadBuffer
 from ._errors import HandleDestroyed, HandleError
 from ._handle import Handle
+from ._phases import OPEN
 
 _SIZE = 65536
 
@@ -66,7 +68,13 @@ class HandleStream(anyio.abc.ByteStream):
         self._most = max_bytes
         self._receiving = True
         try:
-            return await anext(self._items)
+            if not self.handle.read_buffer:
+                return await anext(self._items)
+            # it is there already: the next one does not wait, and a checkpoint has to be made
+            await checkpoint_if_cancelled()
+            item = await anext(self._items)
+            await cancel_shielded_checkpoint()
+            return item
         except StopAsyncIteration:
             raise anyio.EndOfStream from None
         except HandleError as error:
@@ -81,7 +89,19 @@ class HandleStream(anyio.abc.ByteStream):
             anyio.ClosedResourceError, anyio.BrokenResourceError: The stream was closed, or broke.
         """
         self._check()
+        await checkpoint_if_cancelled()
         self.handle.push_write(item)
+        if self._has_sent_all():
+            await cancel_shielded_checkpoint()
+        else:
+            await self._drained()
+
+    def _has_sent_all(self) -> bool:
+        """Whether everything has left at once: to ask ``drained()`` takes two turns of the loop."""
+        write = self.handle._write
+        return self.handle._phase == OPEN and write.error is None and not self.handle.unsent
+
+    async def _drained(self) -> None:
         try:
             await self.handle.drained()
         except HandleError as error:
@@ -91,16 +111,13 @@ class HandleStream(anyio.abc.ByteStream):
         """Tell the peer that nothing more is sent; receiving goes on."""
         self._check()
         self.handle.push_shutdown()
-        try:
-            await self.handle.drained()
-        except HandleError as error:
-            raise self._failure(error) from error
+        await self._drained()
 
     async def aclose(self) -> None:
         """Close it. What waits in another task gets ``anyio.ClosedResourceError``."""
         self._closed = True
         self.handle.destroy()
-        await anyio.lowlevel.checkpoint()
+        await checkpoint()
 
     def _check(self) -> None:
         if self._closed:

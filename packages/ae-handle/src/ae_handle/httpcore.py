@@ -115,8 +115,7 @@ class _Stream(httpcore.AsyncNetworkStream):
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         if buffer:
             async with _translated(timeout, httpcore.WriteTimeout, httpcore.WriteError):
-                self._handle.push_write(buffer)
-                await self._handle.drained()
+                await self._stream.send(buffer)
 
     async def aclose(self) -> None:
         await self._stream.aclose()
