@@ -71,6 +71,25 @@ def descriptors() -> set[str]:
     return set(os.listdir("/proc/self/fd")) if sys.platform == "linux" else set()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a pair of sockets there, not a pipe")
+@pytest.mark.parametrize("call", [1, 2])
+def test_a_wake_up_pipe_that_cannot_be_made_non_blocking_is_closed(
+    call: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def refuse(fd: int, blocking: bool) -> None:
+        calls.append(fd)
+        if len(calls) == call:
+            raise OSError(errno.EINVAL, "refused")
+
+    before = descriptors()
+    monkeypatch.setattr(os, "set_blocking", refuse)
+    with pytest.raises(OSError, match="refused"):
+        Wakeup(one_byte=True)
+    assert descriptors() == before
+
+
 def test_a_thread_that_ends_closes_its_loop_and_its_watchers() -> None:
     before = descriptors()
     watchers: list[ae.Watcher] = []

@@ -104,8 +104,13 @@ if sys.platform == "win32":  # descriptors of sockets are handles there, which o
 
     def _make_pair() -> tuple[int, int]:
         ours, theirs = _socket.socketpair()
-        ours.setblocking(False)
-        theirs.setblocking(False)
+        try:
+            ours.setblocking(False)
+            theirs.setblocking(False)
+        except BaseException:
+            ours.close()
+            theirs.close()
+            raise
         return ours.detach(), theirs.detach()
 
     def _send(fd: int) -> None:
@@ -129,8 +134,13 @@ else:
 
     def _make_pair() -> tuple[int, int]:
         ours, theirs = os.pipe()
-        os.set_blocking(ours, False)
-        os.set_blocking(theirs, False)
+        try:
+            os.set_blocking(ours, False)
+            os.set_blocking(theirs, False)
+        except BaseException:
+            os.close(ours)
+            os.close(theirs)
+            raise
         return ours, theirs
 
     def _send(fd: int) -> None:
