@@ -43,6 +43,22 @@ def test_weight_zero_is_rare_but_not_impossible() -> None:
     assert 60 < first["light"] < 150
 
 
+def test_the_chosen_record_is_the_first_whose_running_sum_reaches_the_roll() -> None:
+    """RFC 2782, the algorithm on its page 3."""
+    records = [Srv(1, weight, 1, str(weight)) for weight in (0, 2, 3)]
+
+    class Rolls:
+        def __init__(self, roll: int) -> None:
+            self.rolls = [roll, 0]
+
+        def randint(self, a: int, b: int, /) -> int:
+            assert (a, b) == (0, 5) or not self.rolls[1:]
+            return self.rolls.pop(0)
+
+    first = [order_srv(records, Rolls(roll))[0].target for roll in range(6)]
+    assert first == ["0", "2", "2", "3", "3", "3"]
+
+
 def test_chances_follow_the_weights() -> None:
     records = [Srv(1, weight, 1, str(weight)) for weight in (10, 30, 60)]
     rng = random.Random(2)

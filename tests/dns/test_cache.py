@@ -67,6 +67,9 @@ def test_lifetimes(
     if lifetime:
         assert cache.get(reply.question, 1000.0 + lifetime - 0.01) is not None
     assert cache.get(reply.question, 1000.0 + lifetime) is None
+    cache.put(reply, 1000.0)
+    assert len(cache) == bool(lifetime)
+    assert cache.get(reply.question, 1000.0 + lifetime + 0.01) is None
 
 
 def test_the_age_is_known_and_expired_entries_are_gone() -> None:

@@ -363,6 +363,7 @@ class FakeName:
     [
         pytest.param(["a.test", "b.test"], "c.test", ("a.test", "b.test"), id="search"),
         pytest.param([], "c.test", ("c.test",), id="domain"),
+        pytest.param(["b.test", "a..b"], "c.test", ("b.test",), id="bad-suffix"),
         pytest.param([], None, (), id="neither"),
     ],
 )

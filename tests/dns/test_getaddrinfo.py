@@ -330,6 +330,20 @@ def test_what_goes_wrong_inside_is_the_outcome(
         resolver.getaddrinfo("www.demo.test", 80).recv(RECV)
 
 
+def test_what_raises_after_the_outcome_does_not_take_its_place(
+    resolver: ae_dns.Resolver,
+) -> None:
+    lookup = _getaddrinfo._HostLookup(resolver, "www.demo.test.", [4], lambda _: [])
+
+    def step() -> None:
+        lookup.result.send([])
+        raise RuntimeError("too late")
+
+    with pytest.raises(RuntimeError, match="too late"):
+        lookup.go_on(step)
+    assert lookup.result.recv(RECV) == []
+
+
 # ------------------------------------------------------------- failures
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 from collections.abc import Callable
 
 import pytest
@@ -466,6 +467,27 @@ def test_module_functions_ask_the_shared_resolver(
     assert ae_dns.reverse_lookup("192.0.2.80").recv(RECV)[0] == "www.demo.test"
     assert ae_dns.reverse_verify("192.0.2.80").recv(RECV) == ["www.demo.test"]
     assert ae_dns.resolve("www.demo.test", "A").recv(RECV).name == "www.demo.test"
+
+
+def test_a_resolver_of_another_make_is_shared_and_installed_as_well() -> None:
+    import ae_socket
+
+    class Own:
+        def resolve(self, *_: object, **__: object) -> None:
+            raise AssertionError("nobody asks for records")
+
+        def getaddrinfo(
+            self, host: str, service: str | int, **_: object
+        ) -> ae.CondVar[list[ae_socket.AddressInfo]]:
+            found: ae.CondVar[list[ae_socket.AddressInfo]] = ae.CondVar()
+            sockaddr = ("192.0.2.7", int(service))
+            found.send([ae_socket.AddressInfo(socket.AF_INET, socket.SOCK_STREAM, 6, sockaddr)])
+            return found
+
+    ae_dns.set_resolver(Own())  # type: ignore[arg-type]
+    ae_dns.install()
+    [info] = ae_socket.resolve("own.test", 80).recv(RECV)
+    assert info.sockaddr == ("192.0.2.7", 80)
 
 
 def test_installed_it_resolves_for_ae_socket(resolver: ae_dns.Resolver) -> None:

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 import ae_core as ae
+import ae_dns
 from ae_dns.__main__ import _endpoint, main
 from ae_dns.testing import DROP, TRUNCATE, NameServer, rcode
 
@@ -94,6 +95,25 @@ def test_trace_shows_every_step(server: NameServer, capsys: pytest.CaptureFixtur
     assert "udp), " in steps[3]
     assert "over TCP" in steps[3]
     assert "tcp), " in steps[5]
+
+
+def test_a_server_whose_name_cannot_be_resolved_is_a_failure(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ae_dns.install()  # knows without asking that nothing below "invalid" exists
+    assert run("www.demo.test", "@ns.invalid") == 1
+    assert "ns.invalid" in capsys.readouterr().err
+
+
+def test_json_says_of_servers_that_do_not_answer_that_there_is_no_code(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with NameServer() as gone:
+        endpoint = gone.endpoint
+    assert run("www.demo.test", f"@{endpoint}", "--json") == 1
+    found = json.loads(capsys.readouterr().out)
+    assert (found["rcode"], found["answers"], found["server"]) == (None, [], None)
+    assert "no server could be asked" in found["error"]
 
 
 def test_trace_shows_failures(capsys: pytest.CaptureFixture[str]) -> None:

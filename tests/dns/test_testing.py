@@ -12,7 +12,16 @@ import pytest
 
 import ae_core as ae
 import ae_dns
-from ae_dns.testing import DROP, TRUNCATE, NameServer, Query, Step, parse_records, rcode
+from ae_dns.testing import (
+    DROP,
+    TRUNCATE,
+    NameServer,
+    Query,
+    Step,
+    _Stream,
+    parse_records,
+    rcode,
+)
 
 RECV = 20
 
@@ -238,6 +247,96 @@ def test_errors_of_its_sockets_do_not_end_it(
         server._on_connection()
     assert len(server.queries) == 1
     assert resolver.a("www.demo.test").recv(RECV) == ["192.0.2.80", "192.0.2.81"]
+
+
+def test_a_flood_of_datagrams_does_not_keep_it_from_everything_else(
+    server: NameServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Endless(Failing):
+        def recvfrom(self, _: int) -> tuple[bytes, tuple[str, int]]:
+            self.calls += 1
+            return b"no query", ("127.0.0.1", 9)
+
+        def fileno(self) -> int:
+            return 99
+
+    flood = Endless()
+    with monkeypatch.context() as patch:
+        patch.setattr(server, "_udp", flood)
+        server._on_datagram()
+    assert flood.calls == 256
+
+
+def test_a_connection_that_was_called_readable_and_is_not_stays_open(
+    server: NameServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolver = ae_dns.Resolver(servers=[server.endpoint], tcp=True)
+    readable = _Stream._on_readable
+
+    def twice(stream: _Stream) -> None:
+        readable(stream)
+        readable(stream)  # nothing is left to be read
+
+    monkeypatch.setattr(_Stream, "_on_readable", twice)
+    assert resolver.a("www.demo.test").recv(RECV) == ["192.0.2.80", "192.0.2.81"]
+    assert server.asked() == ["www.demo.test A tcp"]
+
+
+def test_a_client_that_reads_late_gets_everything(client: Client) -> None:
+    server = client.server
+    server.add(*(f"big.test. TXT {'x' * 250}{i}" for i in range(200)))
+    query = dns.message.make_query("big.test", "TXT").to_wire()
+    with socket.create_connection(server.address) as late:
+        late.setblocking(False)
+        while not server._streams:
+            assert client.ask("www.demo.test").answer
+        for stream in server._streams:
+            stream._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        for count in (6, 12):
+            for _ in range(6):
+                late.send(len(query).to_bytes(2, "big") + query)
+            while sum(each.transport == "tcp" for each in server.queries) < count:
+                assert client.ask("www.demo.test").answer
+        got = bytearray()
+        arrived: ae.CondVar[None] = ae.CondVar()
+
+        def readable() -> None:
+            got.extend(late.recv(1 << 20))
+            size = 2 + int.from_bytes(got[:2], "big")
+            if len(got) == 12 * size:
+                arrived.send()
+
+        watcher = ae.io(late, "r", readable)
+        arrived.recv(RECV)
+        watcher.cancel()
+    assert client.ask("www.demo.test").answer
+
+
+def test_where_udp_has_not_the_port_that_tcp_was_given_it_takes_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refused: list[int] = []
+
+    class Socket(socket.socket):
+        def bind(self, address: tuple[str, int]) -> None:  # type: ignore[override]
+            if self.type == socket.SOCK_DGRAM and len(refused) < 2:
+                refused.append(address[1])
+                raise OSError("in use")
+            super().bind(address)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "socket", Socket)
+        server = NameServer("x.test. A 192.0.2.1")
+    with server:
+        assert len(refused) == 2
+        resolver = ae_dns.Resolver(servers=[server.endpoint])
+        assert resolver.a("x.test").recv(RECV) == ["192.0.2.1"]
+
+
+def test_a_query_cannot_be_changed(server: NameServer, resolver: ae_dns.Resolver) -> None:
+    resolver.a("www.demo.test").recv(RECV)
+    with pytest.raises(AttributeError):
+        server.queries[0].name = "other.test"  # type: ignore[misc]
 
 
 def test_where_no_watcher_can_be_made_nothing_stays_open(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -395,6 +395,47 @@ def test_anything_unusual_is_left_undecided(wire: bytes) -> None:
     assert _wire_fast.read_addresses(wire, QUESTION, A) is None
 
 
+@pytest.mark.parametrize("kind", [64, 65, 127, 128, 191])
+def test_labels_of_unknown_kinds_are_left_undecided(kind: int) -> None:
+    """RFC 1035 reserves them, RFC 6891 gives them up."""
+    wire = bytes((kind,)) + b"x" * kind + b"\0"
+    with pytest.raises(_wire_fast.Undecided):
+        _wire_fast.read_name(wire, 0)
+    with pytest.raises(_wire_fast.Undecided):
+        _wire_fast.skip_name(wire, 0, {_wire_fast.LEFT: 1000})
+    longest = b"\x3f" + b"x" * 63 + b"\0"
+    assert _wire_fast.read_name(longest, 0) == (longest, 65)
+    assert _wire_fast.skip_name(longest, 0, {_wire_fast.LEFT: 1000}) == 65
+
+
+def test_a_pointer_may_lead_into_a_name_but_not_past_its_own_beginning() -> None:
+    wire = b"\3www\4test\0\1a\xc0\4"
+    assert _wire_fast.read_name(wire, 10) == (b"\1a\4test\0", 14)
+    for target in (10, 11, 12):
+        with pytest.raises(_wire_fast.Undecided):
+            _wire_fast.read_name(wire[:13] + bytes((target,)) + bytes(5), 10)
+
+
+def test_an_opt_record_that_is_not_the_roots_makes_the_reply_malformed() -> None:
+    for owner, good in ((b"\0", True), (b"\1x\0", False), (b"\xc0\x0c", False)):
+        wire = answer(ADDRESS, additional=owner + OPT[1:])
+        if good:
+            assert _wire_full.parse(wire, QUESTION).rcode == 0
+        else:
+            with pytest.raises(_wire_full.MalformedReply, match="OPT"):
+                _wire_full.parse(wire, QUESTION)
+
+
+@pytest.mark.parametrize(("rdtype", "size"), [(A, 0x0104), (A, 5), (AAAA, 0x0200), (AAAA, 15)])
+def test_an_address_of_another_size_is_none(rdtype: int, size: int) -> None:
+    question = QUESTION[:-4] + bytes((0, rdtype, 0, 1))
+    record = b"\xc0\x0c" + bytes((0, rdtype, 0, 1, 0, 0, 0, 60)) + size.to_bytes(2, "big")
+    wire = answer()[:6] + b"\0\1\0\0\0\0" + question + record + bytes(size)
+    message = _wire_full.parse(wire, question)
+    assert _wire_full.addresses(message, question).values == []
+    assert _wire_full.read(message, question, (rdtype,)).values == []
+
+
 @pytest.mark.parametrize(
     ("wire", "at"),
     [

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 __all__ = ("Answer", "Srv", "name_text", "order_srv", "texts")
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast, overload
 
 from ._resolution import Reply
@@ -152,12 +154,8 @@ def order_srv(records: Iterable[Srv], rng: Rng | None = None) -> list[Srv]:
         # Weight 0 stands first, so that only a roll of exactly 0 selects it.
         group = sorted(groups[priority], key=lambda record: record.weight != 0)
         while len(group) > 1:
-            left = roll(0, sum(record.weight for record in group))
-            for i, record in enumerate(group):
-                left -= record.weight
-                if left <= 0:
-                    ordered.append(group.pop(i))
-                    break
+            sums = list(accumulate(record.weight for record in group))
+            ordered.append(group.pop(bisect_left(sums, roll(0, sums[-1]))))
         ordered += group
     return ordered
 

@@ -140,17 +140,13 @@ class Engine:
         self._delayed.clear()
         for bucket in self._buckets.values():
             for exchange in list(bucket):
-                if exchange.channel is not None:
-                    exchange.channel.forget(exchange)
-        for pool in self._pools.values():
-            pool.close()
+                self._release(exchange)
         for stream in self._streams.values():
             stream.close()
         self._buckets.clear()
         self._queue.clear()
         self._slot_waiters.clear()
         self._by_question.clear()
-        self.outstanding = 0
 
     def __del__(self) -> None:
         # Its thread has ended with lookups in flight, and with the thread all its watchers.
@@ -245,8 +241,11 @@ class Engine:
                 self.trace("failed", exchange, b"", None)
             self._in_next_turn(exchange)
         except BaseException as error:
-            # Not the network's doing. Who called learns of it, but the slot must not be lost.
+            # Not the network's doing. Who called learns of it, but the slot must not be lost, nor
+            # a channel wait for the reply to what is asked by another one next.
             exchange.failed(f"{server}: {error!r}")
+            if exchange.channel is not None:
+                exchange.channel.forget(exchange)
             self._in_next_turn(exchange)
             raise
         else:

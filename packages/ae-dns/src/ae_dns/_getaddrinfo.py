@@ -161,11 +161,7 @@ class _HostLookup:
             rdtypes = [A]
         self.one_by_one = config.single_request
         self.rdtypes = rdtypes
-        try:
-            self.names = candidate_names(host, config.search, config.ndots)
-        except ValueError as error:
-            self.names = []
-            self.error = ResolveError(str(error))
+        self.names = candidate_names(host, config.search, config.ndots)
         ae.postpone(partial(self.go_on, self.try_next))
 
     def go_on(self, step: Callable[[], None]) -> None:

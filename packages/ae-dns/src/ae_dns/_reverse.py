@@ -12,7 +12,6 @@ from ae_socket import parse_address
 from ._errors import ResolveError
 from ._lookup import in_next_turn
 
-_MAPPED: Final = bytes(10) + b"\xff\xff"
 _COMPATIBLE: Final = bytes(12)
 
 
@@ -112,10 +111,9 @@ def _packed(ip: str) -> bytes | None:
     packed = parse_address(ip.partition("%")[0])
     if packed is None or len(packed) not in (4, 16):
         return None
-    if len(packed) == 16 and packed[:12] in (_MAPPED, _COMPATIBLE):
-        # ::1 and :: look like "compatible" addresses, but are not.
-        if packed[:12] == _COMPATIBLE and packed[12:] in (bytes(4), b"\0\0\0\1"):
-            return packed
+    # A mapped address (::ffff:192.0.2.1) is four octets already. ::1 and :: look like "compatible"
+    # ones (::192.0.2.1), but are not.
+    if packed.startswith(_COMPATIBLE) and packed[12:] not in (bytes(4), b"\0\0\0\1"):
         return packed[12:]
     return packed
 

@@ -152,12 +152,6 @@ class UdpPool:
                 self.sharing.remove(channel)
                 channel.close()
 
-    def close(self) -> None:
-        """Close all sockets that can still be used; the others close when they are done."""
-        for channel in list(self.sharing):
-            channel.close()
-        self.sharing.clear()
-
 
 def close(sock: socket.socket) -> None:
     """Close a socket; an error is logged, and nobody's outcome."""

@@ -397,7 +397,8 @@ class _Stream:
 def _bind(host: str, port: int) -> tuple[socket.socket, socket.socket]:
     """Return a UDP and a listening TCP socket on the same port."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    for attempt in range(64):
+    attempts = 64
+    while True:
         tcp = socket.socket(family, socket.SOCK_STREAM)
         udp = socket.socket(family, socket.SOCK_DGRAM)
         try:
@@ -411,10 +412,10 @@ def _bind(host: str, port: int) -> tuple[socket.socket, socket.socket]:
             tcp.close()
             udp.close()
             # Somebody else may hold the UDP port of the number that TCP was given.
-            if port or attempt == 63:
+            attempts -= 1
+            if port or not attempts:
                 raise
             continue
         tcp.setblocking(False)
         udp.setblocking(False)
         return udp, tcp
-    raise AssertionError("unreachable")
