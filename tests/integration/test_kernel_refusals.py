@@ -177,6 +177,18 @@ def test_a_datagram_endpoint_tells_who_asked_for_errors(
         assert caught.value.errno == errno.EBADF
 
 
+def test_requests_for_datagrams_end_with_the_error(kernel: Kernel) -> None:
+    kernel.is_full = True
+    with udp_endpoint(local_address="127.0.0.1") as endpoint:
+        for request in (endpoint.receive(), endpoint.receive()):
+            with pytest.raises(OSError) as caught:
+                request.recv(PATIENCE)
+            assert caught.value.errno == errno.ENOSPC
+        with pytest.raises(OSError) as caught:
+            endpoint.receive()
+        assert caught.value.errno == errno.EBADF
+
+
 def test_a_query_is_a_failure_at_once(kernel: Kernel) -> None:
     with NameServer("www.demo.test. 60 IN A 192.0.2.80") as server:
         resolver = ae_dns.Resolver(servers=[server.endpoint], search=[], timeouts=(PATIENCE,))

@@ -6,6 +6,7 @@ import errno
 import pickle
 import re
 import socket
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -254,6 +255,80 @@ def test_a_proxy_that_hangs_up_in_between_is_named(connector: Callable[[Any], Co
         connector(proxy.address)("target.test", 25).recv(timeout=30)
     assert caught.value.errno == errno.ECONNRESET
     proxy.close()
+
+
+RESET = struct.pack("ii", 1, 0)
+
+
+@pytest.mark.parametrize("octets", [1, 5_000_000], ids=["reading", "writing"])
+def test_a_proxy_that_resets_the_connection_is_named(octets: int) -> None:
+    watchers: list[ae.Watcher] = []
+
+    def accepted(sock: socket.socket, *_: object) -> None:
+        def readable() -> None:
+            watchers.clear()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            sock.close()
+
+        watchers.append(ae.io(sock, "r", readable))
+
+    with tcp_server("127.0.0.1", 0, accepted) as server:
+        connect = http_connect(server.address, headers=[("X-Long", "x" * octets)])
+        with pytest.raises(ConnectFailed, match="the connection to the proxy") as caught:
+            connect("target.test", 25).recv(timeout=30)
+        assert caught.value.errno in (errno.ECONNRESET, errno.EPIPE)
+
+
+def test_what_a_proxy_does_not_take_at_once_is_sent_when_it_does() -> None:
+    size = 5_000_000
+    request = CONNECT[:-2] + b"X-Long: " + b"x" * size + b"\r\n\r\n"
+    heard = bytearray()
+    open_: list[Any] = []
+
+    def accepted(sock: socket.socket, *_: object) -> None:
+        def readable() -> None:
+            heard.extend(sock.recv(1 << 20))
+            if len(heard) == len(request):
+                sock.send(b"HTTP/1.1 200 OK\r\n\r\n")
+
+        open_.extend((sock, ae.io(sock, "r", readable)))
+
+    with tcp_server("127.0.0.1", 0, accepted) as server:
+        connect = http_connect(server.address, headers=[("X-Long", "x" * size)])
+        connect("target.test", 25).recv(timeout=30).close()
+    assert heard == request
+    sock, watcher = open_
+    watcher.cancel()
+    sock.close()
+
+
+@pytest.mark.parametrize("case", ["socks-name", "http"])
+def test_a_connection_to_a_proxy_that_was_called_readable_and_is_not_stays_open(
+    case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receive = _connectors._Negotiation._receive
+    again: list[bool] = []
+
+    def twice(negotiation: _connectors._Negotiation) -> None:
+        receive(negotiation)
+        if negotiation._watch is not None and not negotiation._unsent:
+            again.append(True)
+            receive(negotiation)  # the rest of the answer has not come yet
+
+    monkeypatch.setattr(_connectors._Negotiation, "_receive", twice)
+    make, target, script = SUCCESSES[case]
+    proxy = Proxy(script, piece=1)
+    make(proxy.address)(*target).recv(timeout=30).close()
+    proxy.close()
+    assert again
+
+
+def test_the_talk_with_a_proxy_can_be_had_without_a_connection() -> None:
+    steps = socks5(("proxy.test", 1080)).negotiate("target.test", 25)
+    assert next(steps).data == b"\5\1\0"
+    assert steps.send(b"\5\0").data == SOCKS_NAME
+    with pytest.raises(ConnectFailed):
+        steps.throw(EOFError())
 
 
 @pytest.mark.parametrize("connector", [socks5, http_connect])

@@ -121,6 +121,20 @@ def test_that_nobody_listens_is_told_to_who_asks(backend: Backend) -> None:
     ae.run(main())
 
 
+def test_what_a_datagram_met_with_is_told_to_one_request_and_the_next_one_waits_on() -> None:
+    with udp_endpoint(local_address="127.0.0.1") as gone:
+        address = gone.address
+    with udp_endpoint(remote_address=address) as client:
+        first, second = client.receive(), client.receive()
+        client.send(b"x")
+        with pytest.raises((ConnectionRefusedError, ConnectionResetError)):
+            first.recv(RECV)
+        assert not second.ready
+        with udp_endpoint(local_address=address) as there:
+            there.send(b"there", client.address)
+            assert second.recv(RECV) == (b"there", address)
+
+
 def test_without_requests_nothing_is_watched() -> None:
     here, there = pair()
     with here, there:

@@ -26,6 +26,7 @@ from ae_socket import (
     set_resolver,
 )
 from ae_socket import _getaddrinfo as room
+from ae_socket._lookup import AddressLookup
 from ae_socket.testing import ScriptedResolver, SrvRecord
 
 
@@ -620,6 +621,34 @@ def test_service_lookup_that_goes_wrong_in_an_unknown_way_is_the_outcome() -> No
     resolver.answer = []
     with pytest.raises(ZeroDivisionError):
         resolve("x.test", "http").recv()
+
+
+def test_what_raises_after_the_outcome_does_not_take_its_place() -> None:
+    lookup = AddressLookup("x.test 80", 0, "stream", ScriptedResolver(), alternate=False)
+
+    def step() -> None:
+        lookup.result.send([])
+        raise RuntimeError("too late")
+
+    with pytest.raises(RuntimeError, match="too late"):
+        lookup._step(step)
+    assert lookup.result.recv() == []
+
+
+def test_addresses_of_a_family_that_nobody_asked_for_are_left_out() -> None:
+    class Both(ScriptedResolver):
+        def getaddrinfo(self, host: str, service: str | int, **_: object) -> ae.CondVar[Any]:
+            found: ae.CondVar[Any] = ae.CondVar()
+            found.send(
+                [
+                    AddressInfo(socket.AF_INET6, socket.SOCK_STREAM, 6, ("2001:db8::1", 80, 0, 0)),
+                    AddressInfo(socket.AF_INET, socket.SOCK_STREAM, 6, ("192.0.2.1", 80)),
+                ]
+            )
+            return found
+
+    assert texts(resolve("x.test", 80, family=4, resolver=Both())) == [("192.0.2.1", 80)]
+    assert texts(resolve("x.test", 80, family=6, resolver=Both())) == [("2001:db8::1", 80)]
 
 
 def test_cancelled_lookup_ignores_what_comes_late() -> None:

@@ -274,6 +274,25 @@ def test_dead_socket_file_that_vanishes_meanwhile_is_no_obstacle(
 
 
 @pytest.mark.unix_sockets
+def test_dead_socket_file_that_vanishes_before_it_is_probed_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(path)
+
+    class Slow(socket.socket):
+        def connect_ex(self, address: Any) -> int:
+            os.unlink(path)
+            return super().connect_ex(address)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "socket", Slow)
+        with tcp_server("unix/", path, nobody) as server:
+            assert server.address == ("unix/", path)
+
+
+@pytest.mark.unix_sockets
 def test_socket_file_that_comes_back_meanwhile_is_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

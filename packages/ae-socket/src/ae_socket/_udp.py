@@ -70,6 +70,10 @@ class _Reader(SocketReader):
         if on_datagram is None:
             self.pause()
 
+    @property
+    def is_closed(self) -> bool:
+        return self._bound.sock.fileno() == -1
+
     def receive(self) -> ae.CondVar[Datagram]:
         """Return the request for the next datagram."""
         address = self._bound.address
@@ -152,7 +156,7 @@ class _Reader(SocketReader):
 
     def report(self, error: OSError) -> None:
         """Tell who can be told what an earlier datagram met with."""
-        if self._bound.sock.fileno() == -1:
+        if self.is_closed:
             return
         if self._on_error is not None:
             self._on_error(error)
@@ -242,11 +246,11 @@ class Endpoint(Closeable):
         """
         if self._is_called_back:
             raise RuntimeError("the datagrams of this endpoint go to on_datagram")
-        if not self._open:
-            raise OSError(errno.EBADF, "the endpoint is closed")
-        (reader,) = self._open
-        assert isinstance(reader, _Reader)
-        return reader.receive()
+        for reader in self._open:
+            assert isinstance(reader, _Reader)
+            if not reader.is_closed:  # as it is when the loop could not watch it
+                return reader.receive()
+        raise OSError(errno.EBADF, "the endpoint is closed")
 
     def _send(self, send: Callable[[], int]) -> bool:
         for is_second in (False, True):
