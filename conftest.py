@@ -181,20 +181,36 @@ def doubling(request: pytest.FixtureRequest, scale: int) -> Callable[..., None]:
     look worse when others want the machine. So where there is a doubt each size is measured as
     often as makes the amounts of work equal, again and again, and the least of each counts; it
     ends early where the growth is twice what is allowed.
+
+    ``doubling(make, size, base)``: where there is a doubt, *base*, made as *make* is and measured
+    in turn with it, is what Python itself takes for the same input. What it grows by beyond the
+    input is not the work's doing, and is divided out, twice the input's growth at most.
     """
 
-    def check(make: Callable[[int], Callable[[], object]], size: int) -> None:
+    def check(
+        make: Callable[[int], Callable[[], object]],
+        size: int,
+        base: Callable[[int], Callable[[], object]] | None = None,
+    ) -> None:
         if size >= LARGE and scale < 4:
             size //= 4
         sizes = [size >> 3, size >> 2, size >> 1, size]
         least = [cost(make, each, 1) for each in sizes]
+        own: list[float] = []
         for tries in range(MOST_TRIES):
             grown = least[3] / max(least[0], 0.001)  # less is the clock's own coarseness
+            if own:
+                grown /= min(2, max(1, own[3] / max(own[0], 0.001) / 8))
             if grown <= DOUBLING**3 or (tries >= LEAST_TRIES and grown > 2 * DOUBLING**3):
                 break
             again = [cost(make, each, size // each) for each in sizes]
             least = [min(pair) for pair in zip(least, again, strict=True)] if tries else again
+            if base is not None:
+                again = [cost(base, each, size // each) for each in sizes]
+                own = [min(pair) for pair in zip(own, again, strict=True)] if own else again
         row = "".join(f"{1000 * seconds:10.1f}" for seconds in least)
+        if own:
+            row += "; Python itself:" + "".join(f"{1000 * seconds:10.1f}" for seconds in own)
         request.config.stash[_costs].append(f"{request.node.name:60} {size:10,}{row}")
         request.node.user_properties.append(("grown", round((grown / 8) ** (1 / 3) * 2, 3)))
         assert grown <= DOUBLING**3, f"ms: {row}"

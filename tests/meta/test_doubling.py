@@ -16,7 +16,7 @@ import pytest
 
 from ae_handle import ReadBuffer
 
-Doubling = Callable[[Callable[[int], Callable[[], object]], int], None]
+Doubling = Callable[..., None]
 SIZE = 1 << 15
 
 
@@ -69,6 +69,26 @@ def test_a_linear_part_does_not_hide_a_quadratic_one_of_the_same_size(
 ) -> None:
     with pytest.raises(AssertionError, match="ms: "):
         doubling(lambda n: lambda: clock.work(n * 1e-6 + 2 * n * n * 1e-6 / SIZE), SIZE)
+
+
+def test_what_python_itself_grows_by_is_divided_out(clock: Clock, doubling: Doubling) -> None:
+    def grows(more: float) -> Callable[[int], Callable[[], object]]:
+        return lambda n: lambda: clock.work(more * 0.1 * (n / SIZE) ** 1.3)
+
+    with pytest.raises(AssertionError, match="ms: "):
+        doubling(grows(1), SIZE)
+    doubling(grows(1), SIZE, grows(0.5))
+
+
+def test_work_that_grows_faster_than_python_itself_is_found(
+    clock: Clock, doubling: Doubling
+) -> None:
+    def grows(power: float) -> Callable[[int], Callable[[], object]]:
+        return lambda n: lambda: clock.work(0.1 * (n / SIZE) ** power)
+
+    for base in (1.0, 1.2, 3.0):  # of the last one only a part counts
+        with pytest.raises(AssertionError, match="Python itself"):
+            doubling(grows(2), SIZE, grows(base))
 
 
 def test_a_reader_that_begins_at_the_first_octet_each_time_is_found(doubling: Doubling) -> None:
