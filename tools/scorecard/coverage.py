@@ -1,7 +1,7 @@
 """Row 1: what the suite runs of the packages, by lines and branches, child processes included.
 
-Left out, with the reason: what only Windows or a BSD can run; protocols' bodies and blocks for type
-checkers, which nothing runs.
+Left out, with the reason: what only Windows or a BSD can run, the branch past ``register_at_fork``
+among it; protocols' bodies and blocks for type checkers, which nothing runs.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ exclude_also =
     ^\\s*\\.\\.\\.$
     if sys\\.platform == "win32"
     raise NotImplementedError
+partial_also =
+    if hasattr\\(os, "register_at_fork"\\):
 omit =
     */_windows.py
     */children_windows.py
