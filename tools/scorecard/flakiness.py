@@ -1,8 +1,10 @@
-"""Row 35: the suite again and again, in random order, on a busy machine.
+"""Row 35: the whole suite again and again, in random order, on a busy machine.
 
-What fails is run once more, alone: passing then, it is flaky, and named. A run of the whole suite
-takes a quarter of an hour: twenty of them are for a night. Otherwise as many as ``SECONDS`` have
-room for are made of ``PARTS``, one after the other, and the row says that it falls short.
+A run takes a quarter of an hour: twenty of them are for no one sitting. So each whole run that is
+made, by ``.ci/run`` beside its other steps and here, is written into a ledger (``runs``), and the
+row is judged by the last twenty of these: it is green if all of them are there and nothing failed
+in any, not even what passed when it was repeated. ``--nightly`` adds runs for three hours, beside
+two busy processes.
 """
 
 from __future__ import annotations
@@ -10,17 +12,15 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import re
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
 
+from tools.scorecard import runs
 from tools.scorecard.finding import ROOT, Finding, Length, main
 
-FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+\[[^\n]*?\]|\S+)(?: - |$)", re.MULTILINE)
-PARTS = ("tests/dns", "tests/tls", "tests/socket", "tests/handle")
-SECONDS = 600.0
+NIGHT = 3 * 3600.0
 
 
 def spin() -> None:
@@ -28,56 +28,59 @@ def spin() -> None:
         pass
 
 
-def pytest(*arguments: str) -> str:
-    command = [sys.executable, "-m", "pytest", "-q", "-rfE", "-p", "no:cacheprovider"]
-    done = subprocess.run(
-        [*command, *arguments],
-        cwd=ROOT,
-        env={**os.environ, "QT_QPA_PLATFORM": "offscreen"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stdout
+def run_suite(seed: int) -> None:
+    """Run the whole suite once, and what failed once more; the ledger is written by both."""
+    with tempfile.TemporaryDirectory() as cache:
+        command = [sys.executable, "-m", "pytest", "-q", "-ptools.scorecard.runs"]
+        command += ["-o", f"cache_dir={cache}", f"--randomly-seed={seed}"]
+        for options in ([], ["--last-failed", "--last-failed-no-failures", "none"]):
+            done = subprocess.run(
+                [*command, *options],
+                cwd=ROOT,
+                env={**os.environ, "QT_QPA_PLATFORM": "offscreen"},
+                stdout=subprocess.DEVNULL,
+                check=False,
+            )
+            if done.returncode == 0:
+                return
 
 
-def runs(length: Length) -> Iterator[tuple[str, ...]]:
-    """Yield what each run is to be of: arguments for pytest, none for the whole suite."""
-    if length == "nightly":
-        yield from [()] * 20
-        return
-    end = time.monotonic() + (60 if length == "gate" else SECONDS)
-    while time.monotonic() < end:
-        yield from ((part,) for part in PARTS if time.monotonic() < end)
-
-
-def measure(length: Length, seed: int = 35) -> Finding:
+def add_runs(seconds: float) -> None:
+    """Add as many runs as begin within *seconds*, beside two busy processes."""
     busy = [multiprocessing.Process(target=spin, daemon=True) for _ in range(2)]
     for each in busy:
         each.start()
-    flaky: dict[str, None] = {}
-    broken: dict[str, None] = {}
-    made = 0
     try:
-        for what in runs(length):
-            order = f"--randomly-seed={seed + made}"
-            for name in FAILED.findall(pytest(order, *what)):
-                again = FAILED.findall(pytest(order, name))
-                (broken if again else flaky)[f"{name} (seed {seed + made})"] = None
-            made += 1
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            run_suite(time.time_ns() % (1 << 32))
     finally:
         for each in busy:
             each.kill()
             with contextlib.suppress(ValueError):
                 each.join()
-    of = "the whole suite" if length == "nightly" else f"one of {', '.join(PARTS)} each"
-    figure = (
-        f"{made} runs ({of}) beside two busy processes: {len(flaky)} flaky, {len(broken)} broken"
-    )
-    if broken:
-        figure += ": " + ", ".join(broken)
-    short = "" if length != "full" else "20 runs of the whole suite are stated"
-    return Finding(figure, not flaky and not broken, short, seed=seed, flaky=tuple(flaky))
+
+
+def judge(ledger: list[runs.Run]) -> Finding:
+    """Return what the runs in a ledger, oldest first, say about the row."""
+    last = [run for run in ledger if runs.counts(run)][-runs.WANTED :]
+    flaky = {name: None for run in last for name in run["flaky"]}
+    failed = {name: None for run in last for name in run["failed"] if name not in run["flaky"]}
+    unended = [f"seed {run['seed']}" for run in last if not run["ended"]]
+    figure = f"{len(last)} whole runs in random order on a busy machine"
+    if last:
+        figure += f", {last[0]['date'][:10]} to {last[-1]['date'][:10]}"
+    figure += f": {len(flaky)} tests flaky, {len(failed)} failed, {len(unended)} runs did not end"
+    if failed or unended:
+        figure += ": " + ", ".join([*failed, *unended][:5])
+    short = "" if len(last) == runs.WANTED else f"{runs.WANTED} runs are stated"
+    return Finding(figure, all(map(runs.is_clean, last)), short, "all", flaky=tuple(flaky))
+
+
+def measure(length: Length) -> Finding:
+    if length == "nightly":
+        add_runs(NIGHT)
+    return judge(runs.read(runs.ledger()))
 
 
 if __name__ == "__main__":
