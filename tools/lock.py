@@ -5,7 +5,9 @@
 Asks ``uv`` to resolve together what all environments of ``pyproject.toml`` ask for and what the
 distributions of this checkout require, for every Python from 3.11 on. ``lowest`` is left out, which
 is about other versions, and ``bench`` and ``guests``, which name theirs. With
-``UV_CONSTRAINT=tools/ci.lock`` in the environment ``hatch`` installs just these.
+``UV_CONSTRAINT=tools/ci.lock`` in the environment ``hatch env create`` installs just these, and
+refuses what has other hashes; ``.ci/run`` makes its environments so. One that is there already is
+left as it is.
 """
 
 from __future__ import annotations

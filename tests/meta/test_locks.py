@@ -46,6 +46,14 @@ def test_everything_that_is_locked_has_hashes(lock: Any) -> None:
     assert [name for name, _, rest in found if "--hash=sha256:" not in rest] == []
 
 
+def test_the_continuous_integration_makes_every_locked_environment_by_the_lock(lock: Any) -> None:
+    text = (ROOT / ".ci/run").read_text("utf-8")
+    [names] = re.findall(r'^LOCKED="(.*)"$', text, re.MULTILINE)
+    used = set(re.findall(r"hatch run ([\w-]+):", text))
+    assert used - lock.LEFT_OUT == {*names.split(), "loops"} - {"default"}
+    assert "UV_CONSTRAINT=tools/ci.lock hatch env create" in text
+
+
 def test_nothing_of_the_checkout_is_locked(lock: Any) -> None:
     ours = lock.distributions()
     assert {name for name, _, _ in blocks(lock)} & ours.keys() == set()
