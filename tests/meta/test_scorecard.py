@@ -214,6 +214,8 @@ def test_a_test_that_fails_and_passes_when_repeated_is_named(
     from tools.scorecard import finding
 
     monkeypatch.setattr(finding, "ROOT", tmp_path)
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # takes half the time
+    monkeypatch.setenv("PYTEST_PLUGINS", "pytest_randomly")
     (tmp_path / "pytest.ini").write_text("[pytest]\njunit_family = xunit1\n")
     (tmp_path / "test_it.py").write_text(
         "import pathlib\n"
