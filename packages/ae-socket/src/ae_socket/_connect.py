@@ -345,7 +345,6 @@ class _Connect:
             untaken=close_socket if self._on_connect is None else None,
             describe=partial(_description, *self._asked, self._tried),
         )
-        self._loop_end = at_loop_end(self.result.cancel, at_quit=False)
         if self._timeout is not None:
             self._deadline = ae.timer(self._timeout, self._on_deadline)
 
@@ -356,12 +355,16 @@ class _Connect:
             infos = known_infos(target)
         except (OSError, ValueError) as error:
             ae.postpone(partial(self._on_failure, error))
-            return
-        if infos is not None:
-            ae.postpone(partial(self._on_infos, infos))
         else:
-            self._lookup = lookup(target, resolver, alternate=True)
-            self._lookup.on_ready(self._on_answer)
+            if infos is not None:
+                ae.postpone(partial(self._on_infos, infos))
+            else:
+                self._lookup = lookup(target, resolver, alternate=True)
+                self._lookup.on_ready(self._on_answer)
+        self._end_with_loop()
+
+    def _end_with_loop(self) -> None:
+        self._loop_end = at_loop_end(self.result.cancel, at_quit=False)
 
     # ------------------------------------------------------------------ events
 
@@ -445,6 +448,7 @@ class _Connect:
             return self.result
         if self.result.ready:
             self._expect()
+            self._end_with_loop()
         text = "given up by retry()"
         self._errors[attempt.index] = _failure(errno.ECONNABORTED, attempt.info, text)
         self._schedule.failed(attempt.info)

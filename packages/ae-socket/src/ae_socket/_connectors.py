@@ -251,8 +251,6 @@ class _Negotiation:
             untaken=close_socket,
             describe=partial("connect to {1} through {0}".format, *self._texts),
         )
-        # else its socket would stay open until the collector finds it
-        self._loop_end = at_loop_end(self.result.cancel, at_quit=False)
         self._steps = steps
         self._sock: socket.socket | None = None
         self._watch: ae.Watcher | None = None
@@ -261,6 +259,8 @@ class _Negotiation:
         self._wanted = ProxyStep(b"", 0)
         self._connecting: ae.CondVar[socket.socket] | None = tcp_connect(*proxy)
         self._connecting.on_ready(self._connected)
+        # else its socket would stay open until the collector finds it
+        self._loop_end = at_loop_end(self.result.cancel, at_quit=False)
 
     def _connected(self, connecting: ae.CondVar[socket.socket]) -> None:
         self._connecting = None
