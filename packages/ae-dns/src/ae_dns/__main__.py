@@ -30,14 +30,14 @@ _TIMED_OUT = 124
 
 _EXIT_STATUS = """Exit status: 0 there is an answer; 1 the servers failed or cannot be asked, or the
 name is impossible; 2 for bad arguments; 3 the servers say that there is no such name or record; 74
-if the output cannot be written; 124 if nobody has answered in time."""
+if the output cannot be written; 124 if no server has answered in time."""
 
 
 class _Log:
-    """What happened on the way to the answer.
+    """Records what happened on the way to the answer.
 
-    Time counts from the first query to the last packet: what this process does before and
-    after that (it loads dnspython, which takes a hundred times longer) is no server's.
+    Time counts from the first query to the last packet. What this process does before and
+    after that does not count: loading dnspython takes a hundred times longer.
     """
 
     def __init__(self, show: bool) -> None:
@@ -68,7 +68,7 @@ class _Log:
                 self.server, self.transport = str(exchange.server), transport
                 self.wire = wire
         if self.show:
-            detail = f", {len(wire)} octets: {verdict.value}" if verdict is not None else ""
+            detail = f", {len(wire)} bytes: {verdict.value}" if verdict is not None else ""
             asked = _asked(exchange)
             _say(
                 f";; {self.milliseconds():8.1f} ms  {what} {asked} ({exchange.server} {transport})"
@@ -77,7 +77,7 @@ class _Log:
 
 
 def _say(line: str) -> None:
-    """Print a line, whatever a server put into it."""
+    """Print a line with the control characters in it, which a server may have sent, escaped."""
     print(console.printable(line))
 
 
@@ -199,7 +199,7 @@ def _show(log: _Log, reply: dns.message.Message | None, failure: ResolveError | 
         print()
     if failure is not None:
         _say(f";; {failure}")
-    source = f", {log.server} {log.transport}, {log.octets} octets" if log.server else ""
+    source = f", {log.server} {log.transport}, {log.octets} bytes" if log.server else ""
     plural = "query" if log.queries == 1 else "queries"
     print(f";; {log.queries} {plural}, {log.milliseconds():.1f} ms{source}")
 

@@ -54,7 +54,7 @@ class Answer(Sequence["dns.rdata.Rdata"]):
     __slots__ = ("_message", "_name", "_rdatas", "_rdtype", "_reply", "_ttl")
 
     def __init__(self, reading: Reading, reply: Reply, rdtype: int, ttl: int) -> None:
-        # Addresses become rdata when somebody looks at them: there may be thousands.
+        # Addresses become rdata when they are read: there may be thousands.
         self._rdatas = cast("list[dns.rdata.Rdata | int]", list(reading.values))
         self._name = decode_name(reading.name)
         self._rdtype = rdtype
@@ -116,7 +116,7 @@ class Answer(Sequence["dns.rdata.Rdata"]):
 def make_address(reply: Reply, start: int) -> dns.rdata.Rdata:
     """Return dnspython's object for the address whose bytes begin at *start* in *reply*."""
     rdata = make_rdata(reply.wire, start)
-    assert rdata is not None, "4 octets are an IPv4 address, 16 an IPv6 address"
+    assert rdata is not None, "4 bytes are an IPv4 address, 16 an IPv6 address"
     return rdata
 
 
@@ -170,7 +170,7 @@ def texts(kind: str, rdatas: Iterable[Any]) -> list[str]:
             for rdata in sorted(rdatas, key=lambda rdata: int(rdata.preference))
         ]
     if kind == "txt":
-        # A record is a list of strings of up to 255 bytes; who cut it meant one text.
+        # A record is a list of strings of up to 255 bytes, which together are one text.
         return [b"".join(rdata.strings).decode("utf-8", "surrogateescape") for rdata in rdatas]
     assert kind == "any"
     return [text for rdata in rdatas if (text := _text(rdata)) is not None]

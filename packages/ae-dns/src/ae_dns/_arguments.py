@@ -95,12 +95,12 @@ def check_timeouts(timeouts: Iterable[float]) -> tuple[float, ...]:
     checked = []
     for seconds in timeouts:
         if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-            raise TypeError(f"expected time-outs in seconds, got {seconds!r}")
+            raise TypeError(f"expected timeouts in seconds, got {seconds!r}")
         if not 0 < seconds <= float_info.max:  # an int may be above it
-            raise ValueError(f"expected time-outs above 0 seconds, got {seconds!r}")
+            raise ValueError(f"expected timeouts above 0 seconds, got {seconds!r}")
         checked.append(float(seconds))
     if not checked:
-        raise ValueError("expected at least one time-out, got none")
+        raise ValueError("expected at least one timeout, got none")
     return tuple(checked)
 
 

@@ -1,4 +1,4 @@
-"""Replies that are still valid: bounded in number and bytes, oldest use out first.
+"""Replies that are still valid: bounded in number and bytes, least recently used out first.
 
 Sans-I/O: the time comes as an argument. A reply answers exactly the question that it was
 a reply to, so nothing a server volunteers about other names is ever believed (RFC 2181).
@@ -14,7 +14,7 @@ from typing import Final
 
 from ._resolution import Reply
 
-# RFC 1035 and 2181 know TTLs of 68 years; no operator means them. RFC 2308, 5 has one
+# RFC 1035 and 2181 allow TTLs of 68 years; no operator intends them. RFC 2308, 5 has one
 # to three hours for the longest negative answer.
 _LONGEST: Final = 7 * 86400
 _LONGEST_NEGATIVE: Final = 3 * 3600
@@ -64,7 +64,7 @@ class Cache:
         return f"<Cache {len(self)} entries, {self.hits} hits, {self.misses} misses>"
 
     def clear(self) -> None:
-        """Forget everything, and what has been asked already but not answered."""
+        """Drop all replies, and store none to a question that is pending."""
         with self._lock:
             self._entries.clear()
             self._octets = 0

@@ -35,8 +35,8 @@ _MAX_SERVERS: Final = 3  # MAXNS
 _MAX_NDOTS: Final = 15  # RES_MAXNDOTS
 _MAX_TIMEOUT: Final = 30  # RES_MAXRETRANS
 _MAX_ATTEMPTS: Final = 5  # RES_MAXRETRY
-# A file changed so lately may change again without its stamp changing: clocks of file
-# systems tick, FAT's every other second.
+# A file changed so lately may change again without its stamp changing: file systems keep
+# times in coarse steps, FAT in steps of two seconds.
 _STAMP_GRAIN: Final = 2_000_000_000
 
 
@@ -65,7 +65,7 @@ class Config(NamedTuple):
     """Everything that decides how to ask.
 
     Attributes:
-        servers: Whom to ask, in this order.
+        servers: The name servers, in the order in which they are asked.
         search: Suffixes for names with few dots.
         ndots: A name with this many dots is first tried as it is.
         timeouts: Seconds to wait for a reply; one round over all servers per value.
@@ -312,7 +312,7 @@ class SystemConfig:
         return self._config
 
 
-# Whom resolv.conf(5) asks if it names nobody. There are no public fallbacks: they would
+# What resolv.conf(5) prescribes where it names no server. There are no public fallbacks: they would
 # be told every name that is looked up here.
 LOCAL_SERVER: Final = Server(socket.AF_INET, ("127.0.0.1", 53))
 

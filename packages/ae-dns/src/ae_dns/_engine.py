@@ -25,16 +25,16 @@ from ._transport import StreamChannel, UdpPool, close
 #
 # There is one timer for all of them, not one per query. Timeouts come from a short
 # list (2 and 5 seconds, say), so exchanges with the same timeout expire in the order in
-# which they were sent. A dict keeps that order and forgets an answered exchange at
-# once, for 0.1 us: `_buckets[timeout][exchange] = deadline`. The timer is armed for the
+# which they were sent. A dict keeps that order, and an answered exchange leaves it
+# in 0.1 us: `_buckets[timeout][exchange] = deadline`. The timer is armed for the
 # earliest deadline, and when it fires it looks at the front of each bucket. That an
 # exchange was answered meanwhile does not move the timer; it fires, finds nothing,
 # and is armed for the next. With nothing in flight there is no timer.
 #
-# A burst of queries sent without a look at what comes back overflows the buffers on the
+# A burst of queries sent without reading what comes back overflows the buffers on the
 # way (a few hundred packets, typically), and a thousand queries that were lost together
 # would be repeated, and lost, together. So at most BURST packets are sent until the next
-# packet arrives or the loop has turned.
+# packet arrives or the next turn of the loop begins.
 #
 # What fails inside a call of the user (no route to the server, no descriptor left) is
 # dealt with in the next turn: nothing is ever reported inside the call that asked.
@@ -47,7 +47,7 @@ Trace = Callable[[str, Exchange, bytes, "Verdict | None"], None]
 
 
 class Waiter(Protocol):
-    """Who is told when an exchange is over."""
+    """The object that is told when an exchange is over."""
 
     def exchange_over(self, exchange: Exchange) -> None:
         """*exchange* has its reply, or ended without."""
@@ -58,7 +58,7 @@ class Engine:
 
     Args:
         backend: The loop, as ``ae.detect()`` gives it.
-        max_outstanding: How many exchanges may be in flight at once.
+        max_outstanding: How many exchanges may be in flight at the same time.
         cache: Gets every reply.
     """
 
@@ -103,7 +103,7 @@ class Engine:
             self._queue.append(exchange)
 
     def leave(self, exchange: Exchange, waiter: Waiter) -> None:
-        """Tell *waiter* nothing more; without waiters the exchange itself ends."""
+        """Remove *waiter* from *exchange*, which is cancelled if it has no other."""
         exchange.waiters.remove(waiter)
         if exchange.waiters:
             return
@@ -130,7 +130,7 @@ class Engine:
         return len(self._queue)
 
     def abandon(self) -> None:
-        """Close everything: the loop is gone, nobody waits any more."""
+        """Close everything: the loop has ended, and with it all that waited."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -209,7 +209,7 @@ class Engine:
                 self._delay_timer = ae.timer(0, self._on_turn)
 
     def _on_turn(self) -> None:
-        """Send the delayed queries, as far as it has not been cancelled, or its time is up."""
+        """Send the delayed queries, except those that were cancelled or have timed out."""
         self._delay_timer = None
         self.burst = 0
         while self._delayed and self.burst < BURST:
@@ -241,7 +241,7 @@ class Engine:
                 self.trace("failed", exchange, b"", None)
             self._in_next_turn(exchange)
         except BaseException as error:
-            # Not the network's doing. Who called learns of it, but the slot must not be lost, nor
+            # No error of the network: the caller gets it, but the slot must not be lost, nor must
             # a channel wait for the reply to what is asked by another one next.
             exchange.failed(f"{server}: {error!r}")
             if exchange.channel is not None:
@@ -292,7 +292,7 @@ class Engine:
             try:
                 waiter.exchange_over(exchange)
             except BaseException as error:
-                ae.report_error(error)  # of a callback: the other waiters hear all the same
+                ae.report_error(error)  # of a callback: the other waiters are told all the same
         self._settle()
 
     def _start_queued(self) -> None:
@@ -303,7 +303,7 @@ class Engine:
             self._transmit(exchange)
 
     def _settle(self) -> None:
-        """Fill free slots, serve who waits for one, and clean up if nothing is left to do."""
+        """Fill free slots, call those that wait for one, and clean up if nothing is left to do."""
         if self._queue:
             self._start_queued()
         while self._slot_waiters and not self._queue and self.outstanding < self.max_outstanding:

@@ -62,7 +62,7 @@ class NoData(ResolveError):
 
 
 class ServerFailed(ResolveError):
-    """No server gave a usable answer, although time did not run out; the text names the trouble.
+    """No server gave a usable answer, although time did not run out; the text says why.
 
     They answered with a response code (``rcode`` is the last one's), or with replies that cannot
     be read, or none of them could be asked (``rcode`` is ``None``).
@@ -70,4 +70,4 @@ class ServerFailed(ResolveError):
 
 
 class QueryTimedOut(ResolveError):
-    """Time ran out: no server answered, and one at least had its timeouts."""
+    """Time ran out: no server answered, and one at least was waited for until its timeout."""

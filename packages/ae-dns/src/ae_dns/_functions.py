@@ -49,7 +49,7 @@ _shared = _Shared()
 def resolver() -> Resolver:
     """Return the resolver that the functions of this module use in this thread.
 
-    It is made on first use: the system's configuration, a cache, and as many queries at once as
+    It is made on first use: the system's configuration, a cache, and as many parallel queries as
     ``AE_MAX_OUTSTANDING_DNS`` says (default 10).
 
     Perl: ``AnyEvent::DNS::resolver``
@@ -173,8 +173,8 @@ def srv(service: str, proto: str, domain: str) -> ae.CondVar[list[Srv]]:
 def reverse_lookup(ip: str) -> ae.CondVar[list[str]]:
     """Look up the names of an address.
 
-    A v4-mapped IPv6 address is looked up as IPv4. What is no address gives ``[]`` and asks
-    nobody. Asks :func:`resolver`.
+    A v4-mapped IPv6 address is looked up as IPv4. What is no address gives ``[]`` without
+    a query. Asks :func:`resolver`.
 
     Perl: ``AnyEvent::DNS::reverse_lookup``
     """
@@ -217,7 +217,7 @@ def resolve(
         A condvar with an :class:`Answer`, which is never empty.
 
     Raises:
-        ValueError, TypeError: At once, if an argument makes no sense.
+        ValueError, TypeError: Immediately, if an argument makes no sense.
         NoSuchName, NoData, ServerFailed, QueryTimedOut: Through the condvar.
         ResolveError: Through the condvar: the name is impossible, or has an endless chain of
             aliases.

@@ -34,8 +34,8 @@ from ._wire_fast import AAAA, A
 #
 # Firewalls and home routers drop questions for AAAA records, which would cost every connection
 # the timeouts of a whole plan. So when one family has brought addresses, the other has 50 ms
-# more (RFC 8305, 3). Nothing is gained by hurrying while there is nothing to connect to: an
-# empty or failed family starts no clock.
+# more (RFC 8305, 3). A family that is empty or failed does not start these 50 ms: there is
+# nothing to connect to yet.
 #
 # `.local` belongs to multicast DNS (RFC 6762), which the system's resolver may know about
 # (nss-mdns) and which must not leak to name servers.
@@ -75,7 +75,7 @@ class Queries(Protocol):
 def getaddrinfo(
     queries: Queries, host: str, service: str | int, family: int, type: Type
 ) -> ae.CondVar[Infos]:
-    """Do ``Resolver.getaddrinfo``."""
+    """Implement ``Resolver.getaddrinfo``."""
     if not isinstance(host, str):
         raise TypeError(f"expected a host as str, got {host!r}")
     if family not in (0, 4, 6):
@@ -140,7 +140,7 @@ def _scope_id(scope: str) -> int:
 
 
 class _HostLookup:
-    """A and AAAA records of one host: candidate by candidate, both types at once."""
+    """A and AAAA records of one host: candidate by candidate, both types in parallel."""
 
     def __init__(
         self,
@@ -165,7 +165,7 @@ class _HostLookup:
         ae.postpone(partial(self.go_on, self.try_next))
 
     def go_on(self, step: Callable[[], None]) -> None:
-        """Take a step; whatever becomes of it, there is an outcome."""
+        """Run *step*; what it raises is the outcome."""
         if self.result.ready:
             return
         try:
@@ -191,7 +191,7 @@ class _HostLookup:
         self.go_on(self.on_one)
 
     def on_one(self) -> None:
-        """Take it that the lookup of one type is over."""
+        """Act on the end of the lookup of one type."""
         if len(self.lookups) < len(self.rdtypes):
             rdtype = self.rdtypes[len(self.lookups)]
             self.lookups.append(self.queries.start([self.name], rdtype, self.on_lookup))
@@ -210,7 +210,7 @@ class _HostLookup:
         ]
 
     def on_all(self) -> None:
-        """Finish with the addresses there are; if there are none, see what is left to try."""
+        """Finish with the addresses there are; if there are none, try the next candidate."""
         texts = self.texts()
         if texts:
             infos = self.infos_of(texts)
@@ -226,7 +226,7 @@ class _HostLookup:
         self.try_next()
 
     def end(self) -> None:
-        """Ask no more."""
+        """Cancel the lookups."""
         self.delay = None
         lookups, self.lookups = self.lookups, []  # they refer to this object
         for lookup in lookups:

@@ -1,6 +1,6 @@
 """Internationalized names: Unicode at the edge, ASCII inside (UTS 46, non-transitional).
 
-Sans-I/O. ``idna`` is imported when the first name that is not ASCII comes by. The one table for
+Sans-I/O. ``idna`` is imported when the first name that is not ASCII is converted. The one table for
 all packages is ``ae_socket.host_to_ascii``.
 
 >>> idn_to_ascii(idn_to_unicode("www.xn--bcher-kva.example"))
@@ -18,7 +18,7 @@ def idn_to_ascii(text: str) -> str:
     """Return a host name in the form that the DNS knows.
 
     A name that is ASCII already is returned untouched, and so is one that cannot be
-    converted: what it means is then for the lookup to find out. Other names are mapped as
+    converted: the lookup then fails or not. Other names are mapped as
     :func:`ae_socket.host_to_ascii` maps them, which raises an error instead; empty labels in
     front are dropped.
 

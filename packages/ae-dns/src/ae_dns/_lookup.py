@@ -1,4 +1,4 @@
-"""One lookup on its way: the shell around a ``Resolution``, between condvar and engine."""
+"""One running lookup: connects a ``Resolution`` with its condvar and its engine."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Lookup(Resolution):
         accept: Types that are answers; ``None`` accepts all.
         ask: Called with the lookup when there is a question to ask.
         engine: Of the loop that the lookup was made on.
-        deliver: Sends :attr:`condvar` what the lookup came to.
+        deliver: Sends the outcome to :attr:`condvar`.
     """
 
     __slots__ = ("_accept", "_ask", "_deliver", "condvar", "engine", "exchange", "wants_addresses")
@@ -66,7 +66,7 @@ class Lookup(Resolution):
         )
 
     def exchange_over(self, exchange: Exchange) -> None:
-        """Take what the exchange brought, and ask on or deliver."""
+        """Take the reply, or why there is none; then ask the next question or deliver."""
         self.exchange = None
         if self.condvar.ready:
             return  # cancelled by what another waiter of the same exchange called
@@ -87,7 +87,7 @@ class Lookup(Resolution):
             self._go_on(partial(self._take, reply, age))
 
     def _go_on(self, step: Callable[[], bool]) -> None:
-        """Take a step, and ask on or deliver; whatever is wrong with the reply, both end."""
+        """Run *step*, then ask the next question or deliver; an error in it ends the lookup."""
         try:
             if step():
                 self._deliver(self)
@@ -120,7 +120,7 @@ def _description(question: bytes) -> str:
 
 
 def deliver_addresses(lookup: Lookup) -> None:
-    """Send the address texts, ``[]`` if there are none, or throw why nobody can tell."""
+    """Send the address texts, ``[]`` if there are none, or throw why that is not known."""
     reading = lookup.reading
     if reading is None:
         _deliver_nothing(lookup)

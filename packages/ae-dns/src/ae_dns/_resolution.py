@@ -41,16 +41,16 @@ from ._wire_fast import (
 
 # Theory of operation
 # -------------------
-# Two machines, one inside the other.
+# Two state machines, one inside the other.
 #
 # An Exchange puts one question to the servers: a plan of (server, timeout) steps,
 # timeouts outer, servers inner. Each step is a datagram; the verdict on what comes
 # back is one of Verdict's. It ends with a Reply, or with the reason why there is none.
 #
-# Servers and boxes before them that stumble over EDNS say so by FORMERR, then the same
-# server is asked again without, or by SERVFAIL or NOTIMP, which may as well mean what they
-# say: then the next server is asked, and this one, when its turn comes again, without EDNS.
-# If the plan ends before that, one more step is added for each of them.
+# Servers and middleboxes that cannot handle EDNS answer FORMERR: then the same server is asked
+# again without EDNS. Or they answer SERVFAIL or NOTIMP, which may have other causes: then the
+# next server is asked, and later steps ask this one without EDNS. If the plan has no later step
+# for it, one more is added.
 #
 # A Resolution is one lookup: candidate names from the search list, and aliases that
 # lead out of a reply. It asks one question after the other until there is an
@@ -70,14 +70,14 @@ _NOTIMP: Final = 4
 _NXDOMAIN: Final = 3
 _BADVERS: Final = 16
 _IN: Final = b"\0\1"
-# So many packets that are no reply are no accident.
+# So many packets that are no reply are taken for an attack.
 _SUSPICIOUS: Final = 100
 
 QueryPlan = Sequence[tuple[Any, float]]
 
 
 class Verdict(enum.Enum):
-    """What the shell has to do about a packet."""
+    """What the caller has to do about a packet."""
 
     IGNORED = "not the reply; go on waiting"
     ANSWERED = "the exchange is over, see its reply"
@@ -86,7 +86,7 @@ class Verdict(enum.Enum):
 
 
 class Reply:
-    """A reply that was accepted, read as far as somebody needed it.
+    """A reply that was accepted; it is parsed when its records are needed.
 
     Attributes:
         wire: The bytes.
@@ -159,7 +159,7 @@ class Exchange:
         stream: Whether the present step goes over TCP.
         reply: The reply, once the verdict was ``ANSWERED``.
         rcode: The response code of the last server that answered with one, ``None`` if none did.
-        ident, channel, bucket, waiters, generation: The shell's; the machine does not touch them.
+        ident, channel, bucket, waiters, generation: The engine's; an exchange leaves them alone.
     """
 
     __slots__ = (
@@ -274,9 +274,9 @@ class Exchange:
 
         If a reply came that differed in the case of its name only, the server (or
         something on the way) does not keep the case. If many packets came that were no
-        reply, somebody is guessing, and his flood may have drowned the true one. Being less
-        strict from now on would be what a forger wants; TCP cannot be forged from
-        elsewhere, so that is what the following steps use.
+        reply, somebody is guessing, and the flood may have displaced the true one. Being less
+        strict from now on would help a forger; TCP cannot be forged from elsewhere, so the
+        following steps use it.
         """
         self._is_late = True
         if self._miscased or self._ignored + unexpected >= _SUSPICIOUS:
@@ -292,7 +292,7 @@ class Exchange:
         if not wire[5] and (code := bare_rcode(wire)) is not None:
             return self._refused(code)
         if wire[2] & 2:
-            # TC: whatever the rest holds is incomplete, so nobody looks at it.
+            # TC: whatever the rest holds is incomplete, so it is not read.
             if self.stream:
                 return self._useless("it is truncated, over TCP")
             self.stream = True
@@ -321,7 +321,7 @@ class Exchange:
         question = self.question
         rdtype = question[-4] << 8 | question[-3]
         if self._exact:
-            # Names in the records point to the question: nobody wants to see random case.
+            # Names in the records point to the question: the random case must not show in them.
             wire = wire[:12] + question + wire[12 + len(question) :]
         reading: Reading | None = None
         message: _wire_full.Message | None = None
@@ -420,7 +420,7 @@ class Resolution:
         return self._try_next(ServerFailed(text, rcode))
 
     def give_up(self, reason: str) -> bool:
-        """Take it that nothing usable can be had, because of *reason*; the lookup is over."""
+        """End the lookup without an answer, because of *reason*; always ``True``."""
         self.reading = None
         return self._end(ServerFailed(f"{reason}: {self._text('{}')}"))
 
@@ -433,8 +433,8 @@ class Resolution:
     def ends_search(self) -> bool:
         """Whether the failure is one after which no other candidate name is to be tried.
 
-        Because nobody gave a usable answer: a name further down the list must not win because
-        packets were lost. Or because the name is an alias: it exists, even if it leads nowhere.
+        Either no server gave a usable answer: a name further down the list must not win because
+        packets were lost. Or the name is an alias: it exists, even if it leads nowhere.
         """
         return self._hops > 0 or self._is_final
 
@@ -476,7 +476,7 @@ def candidate_names(
     """Return the names to try for *name*, in wire form (DNS-20).
 
     A name with a final dot is tried as it is. An *explicit* list of suffixes replaces
-    everything, and without the bare name unless it is empty. Otherwise the bare name
+    the search list, and the bare name is tried only if that list is empty. Otherwise the bare name
     comes first if it has at least *ndots* dots, and last if not. A suffix that makes
     the name too long is left out. A special name (``localhost``) is itself and no other.
 
@@ -496,7 +496,7 @@ def candidate_names(
             names.append(wire)
     if explicit is not None:
         if not names:
-            raise ValueError(f"name of more than 255 octets with any suffix: {name[:40]!r}...")
+            raise ValueError(f"name of more than 255 bytes with any suffix: {name[:40]!r}...")
         return names
     if name.count(".") >= ndots:
         return [bare, *names]

@@ -91,10 +91,10 @@ class Resolver:
     Raises:
         ValueError, TypeError: If an argument makes no sense; the text names it.
 
-    It may be used from several loops and threads; each has its own sockets. Nothing is open
-    while nothing is asked.
+    It may be used from several loops and threads; each has its own sockets. No socket is open
+    while no query is pending.
 
-    ``localhost`` and names below it are answered without asking anybody, in all types, and names
+    ``localhost`` and names below it are answered without a query, in all types, and names
     below ``invalid`` do not exist (RFC 6761).
 
     Every lookup returns a condvar. **When**: it is never ready inside the call, cached or
@@ -277,7 +277,7 @@ class Resolver:
         """Look up the names of an address.
 
         IPv6 addresses that stand for an IPv4 address (RFC 4291, 2.5.5) are looked up as that. What
-        is no address gives ``[]`` and asks nobody.
+        is no address gives ``[]`` without a query.
 
         Perl: ``AnyEvent::DNS::reverse_lookup``
         """
@@ -322,7 +322,7 @@ class Resolver:
             A condvar with an :class:`Answer`, which is never empty.
 
         Raises:
-            ValueError, TypeError: At once, if an argument makes no sense.
+            ValueError, TypeError: Immediately, if an argument makes no sense.
             NoSuchName, NoData, ServerFailed, QueryTimedOut: Through the condvar.
             ResolveError: Through the condvar: the name is impossible, or has an endless
                 chain of aliases.
@@ -397,7 +397,7 @@ class Resolver:
     # ------------------------------------------------------------- for this package
 
     def flush(self) -> None:
-        """Believe nothing that was said, or will be said to a question asked, before this call."""
+        """Empty the cache, and neither store nor share replies to questions that are pending."""
         if self._cache is not None:
             self._cache.clear()
         for engine in list(self._engines):
@@ -442,7 +442,7 @@ class Resolver:
         return lookup.condvar
 
     def start(self, names: list[bytes], rdtype: int, deliver: Deliver) -> Lookup:
-        """Start a lookup for ``getaddrinfo``: no condvar, *deliver* is all."""
+        """Start a lookup for ``getaddrinfo``: the outcome goes to *deliver*, without a condvar."""
         lookup = Lookup(names, rdtype, _IN, (rdtype,), self._ask, self._here(), deliver)
         lookup.wants_addresses = True
         self._ask(lookup)
@@ -498,9 +498,9 @@ class Resolver:
         if engine is not None:
             if engine.backend is backend:
                 return engine
-            # The thread's former loop has ended; what waited for it is dead.
+            # The thread's former loop has ended, and with it what waited.
             engine.abandon()
-        # With it come the sockets and `secrets`: 10 ms that no program pays for importing us.
+        # Imported late: with `socket` and `secrets` it takes 10 ms.
         from ._engine import Engine
 
         engine = self._local.engine = Engine(backend, self._max_outstanding, self._cache)
@@ -545,7 +545,7 @@ class Resolver:
 
 
 def _asking(config: Config) -> tuple[object, ...]:
-    """Return what of *config* decides who is asked, and so what the answer may be."""
+    """Return the part of *config* that decides which servers are asked, and how."""
     return set(config.servers), config.edns, config.trust_ad, config.use_vc
 
 

@@ -37,13 +37,13 @@ def reverse_name(ip: str) -> str | None:
 
 
 def reverse_lookup(queries: Queries, ip: str) -> ae.CondVar[list[str]]:
-    """Do ``Resolver.reverse_lookup``."""
+    """Implement ``Resolver.reverse_lookup``."""
     name = reverse_name(ip)
     return in_next_turn(_send_nothing) if name is None else queries.ptr(name)
 
 
 def reverse_verify(queries: Queries, ip: str) -> ae.CondVar[list[str]]:
-    """Do ``Resolver.reverse_verify``."""
+    """Implement ``Resolver.reverse_verify``."""
     packed = _packed(ip)
     if packed is None:
         return in_next_turn(_send_nothing)
@@ -88,7 +88,7 @@ def reverse_verify(queries: Queries, ip: str) -> ae.CondVar[list[str]]:
 def _deliver_verified(
     result: ae.CondVar[list[str]], packed: bytes, found: dict[str, ae.CondVar[list[str]]]
 ) -> None:
-    """Send the names whose addresses include *packed*; throw if nobody could tell of any."""
+    """Send the names whose addresses include *packed*; throw if a lookup failed and none does."""
     verified = []
     first_error: ResolveError | None = None
     for name, addresses in found.items():

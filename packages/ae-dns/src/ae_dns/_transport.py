@@ -59,7 +59,7 @@ _STREAM_READ: Final = 65536
 
 
 class Owner(Protocol):
-    """Who is told what happens on the channels.
+    """The object that is told what happens on the channels.
 
     ``burst`` is set to 0 when datagrams arrive; ``clock`` is the loop's.
     """
@@ -81,7 +81,7 @@ class Owner(Protocol):
 class Channel(Protocol):
     """One socket with the exchanges that wait for its packets, by identifier.
 
-    ``unexpected`` counts the packets that nobody waited for.
+    ``unexpected`` counts the packets that no exchange waited for.
     """
 
     transport: Literal["udp", "tcp"]
@@ -137,11 +137,11 @@ class UdpPool:
         try:
             channel.sock.send(exchange.packet())
         except (BlockingIOError, InterruptedError):
-            return  # as good as lost on the way: the timeout sees to it
+            return  # the same as lost on the way: the timeout handles it
         except OSError as error:
             channel.forget(exchange)
             if isinstance(error, ConnectionRefusedError) and channel.pending:
-                # The kernel reports the fate of an earlier datagram, once, to whoever comes next.
+                # The kernel reports an earlier datagram's error once, at the next call.
                 ae.postpone(partial(channel.refused, error))
             raise
 
@@ -154,7 +154,7 @@ class UdpPool:
 
 
 def close(sock: socket.socket) -> None:
-    """Close a socket; an error is logged, and nobody's outcome."""
+    """Close a socket; an error is logged and not raised."""
     try:
         sock.close()
     except OSError as error:
@@ -365,7 +365,7 @@ class StreamChannel:
                 self._writer = ae.io(sock, "w", self._flush, on_refused=self._on_refused)
             return
         except OSError:
-            # What the server said before it went may still be waiting to be read.
+            # What the server sent before it closed may still be unread.
             self._outgoing.clear()
         if self._writer is not None:
             self._writer.cancel()

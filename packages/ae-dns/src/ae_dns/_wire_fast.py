@@ -73,13 +73,13 @@ _NOTIMP: Final = 4
 _REFUSED: Final = 5
 _TROUBLES: Final = frozenset((_FORMERR, _SERVFAIL, _NOTIMP, _REFUSED))
 
-# So many names that nobody has read before are followed here; more are undecided.
+# So many names that have not been read before are followed here; more are undecided.
 _MAX_UNKNOWN: Final = 60
 # So many records may stand behind the answers; more make the reply malformed.
 MAX_EXTRA: Final = 2_000
 # The key under which the names of a packet keep what may yet be spent on following them.
 LEFT: Final = -1
-# A name that is followed costs its octets, which bound its labels, and this, for its pointers.
+# A name that is followed costs its bytes, which bound its labels, and this, for its pointers.
 NAME_COST: Final = 32
 # What may be spent on them here: on 60 names of the usual length; more is undecided.
 _MAX_SPENT: Final = 3_600
@@ -145,11 +145,11 @@ def encode_name(name: str) -> bytes:
     try:
         wire = b"".join([_LENGTHS[len(label)] + label for label in labels])
     except IndexError:
-        raise ValueError(f"label of more than 63 octets in name {name!r}") from None
+        raise ValueError(f"label of more than 63 bytes in name {name!r}") from None
     if not labels[0] or labels.count(b"") > 1:
         raise ValueError(f"empty label in name {name!r}")
     if len(wire) > 255:
-        raise ValueError(f"name of more than 255 octets: {name[:40]!r}...")
+        raise ValueError(f"name of more than 255 bytes: {name[:40]!r}...")
     return wire
 
 

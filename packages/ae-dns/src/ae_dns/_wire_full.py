@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 # contents matter for the few records that are the answer. So the structure is walked here,
 # under bounds that no honest reply comes near, and dnspython makes rdata of what is
 # handed out. Addresses are checked and shown without it: there may be as many of them as a
-# packet has room for, and they become rdata one by one, when somebody looks (`Answer`).
+# packet has room for, and they become rdata one by one, when they are read (`Answer`).
 #
 # A record is kept as the position of its contents, two bytes in an array: what else there is to
 # know stands in front of them. An object for each would take more than a MiB for a reply of
@@ -115,7 +115,7 @@ class Message(NamedTuple):
 def parse(wire: bytes, question: bytes) -> Message:
     """Walk the reply *wire*, which has *question* as its question section.
 
-    Bytes behind the last record are ignored, as everybody does.
+    Bytes behind the last record are ignored, as other resolvers do.
 
     Raises:
         MalformedReply: If the structure is broken, or beyond all bounds.

@@ -310,7 +310,7 @@ class NameServer:
                 empty = not found
                 break
             name = next(iter(alias)).target
-        # An alias to a name of somebody else's has no SOA: we do not know about that name.
+        # An alias to a name outside our records has no SOA: nothing is known of that name.
         if empty or not reply.answer:
             zone = question.name.parent() if len(question.name) > 1 else question.name
             soa = "ns.invalid. hostmaster.invalid. 1 3600 900 86400 30"
@@ -411,7 +411,7 @@ def _bind(host: str, port: int) -> tuple[socket.socket, socket.socket]:
         except OSError:
             tcp.close()
             udp.close()
-            # Somebody else may hold the UDP port of the number that TCP was given.
+            # Another process may hold the UDP port of the number that TCP was given.
             attempts -= 1
             if port or not attempts:
                 raise
