@@ -25,8 +25,8 @@ _CHUNK = 65_536
 class Relay:
     """Carries standard input into a socket and the socket's data to standard output.
 
-    ``done`` is sent when both have ended - with a terminal, whose end is a matter of somebody's
-    patience, when the peer has - and thrown when the connection broke.
+    ``done`` is sent when both have ended (if the input is a terminal, when the peer has), and
+    thrown when the connection broke.
     """
 
     def __init__(self, sock: socket.socket) -> None:

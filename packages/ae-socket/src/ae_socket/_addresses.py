@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 # Theory of operation
 # -------------------
-# `ipaddress` refuses what people type ("10.1", "0x7f.1") and `inet_aton` swallows
-# what nobody means ("1.2.3.4 junk"), so the grammar is written out here. It is the
+# `ipaddress` refuses what people type ("10.1", "0x7f.1") and `inet_aton` accepts
+# what is never meant ("1.2.3.4 junk"), so the grammar is written out here. It is the
 # grammar of inet_aton(3) without its looseness: one to four parts, decimal, octal
 # (leading 0) or hexadecimal (leading 0x), the last one filling the bytes that are
 # left over.
@@ -86,7 +86,7 @@ def parse_ipv4(text: str, /) -> bytes | None:
 
 
 def _plain_ipv4(text: str) -> bytes | None:
-    """Pack four decimal numbers: nearly all there is, 0.7 us instead of 4. Else None."""
+    """Pack four decimal numbers, the usual form, in 0.7 us instead of 4; anything else: None."""
     try:
         packed = socket.inet_pton(socket.AF_INET, text)
     except (OSError, ValueError):
@@ -330,7 +330,7 @@ def _patterns() -> tuple[_Patterns, _Patterns, _Patterns]:
         ),
         _Patterns(re.compile(r"\[([^\[\]]+)\]"), port, blanks),
         # "host " may be a "host 80" whose end was lost, so no default is put there; and '#'
-        # may be part of what somebody takes for a name.
+        # may be part of what is meant as a name.
         _Patterns(
             re.compile(r"([^\[\]:\s#]+)"),
             re.compile(r"(?:\s+|:)([^:\s#]+)\s*\Z"),

@@ -19,7 +19,7 @@ class Backoff:
 
     Args:
         first: The first pause.
-        factor: What each further pause is longer by.
+        factor: What each pause is multiplied by to give the next one.
         most: The longest pause. No pause is longer, not even the first.
         jitter: Take a random part of up to one half from each pause, so that a thousand clients
             of a server that was restarted do not come back at the same moment.

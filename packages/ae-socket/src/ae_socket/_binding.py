@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 # Theory of operation
 # -------------------
-# A UNIX socket leaves a file behind, and a file may be somebody else's. Before: only a
-# *socket* is ever removed, and only if a connect shows that nobody listens on it.
-# Afterwards: the file goes only if it is still the one we made (device and inode), and only
-# in the process that made it - a forked child that drops its copy must not take the parent's
+# A UNIX socket leaves a file behind, and a file may belong to another program. When binding,
+# only a *socket* is removed, and only if a connect shows that no process listens on it. When
+# closing, the file is removed only if it is still the one we made (device and inode), and only
+# in the process that made it: a forked child that drops its copy must not take the parent's
 # address away.
 #
 # "All families, any port" is one port number for all: the kernel picks it for the first
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 _WILDCARD: Final = {4: "0.0.0.0", 6: "::"}
 _PORT_TRIES: Final = 64
 
-# What a system without IPv6 (or without IPv4) says to a wildcard address of it.
+# The errors of a system without IPv6 (or without IPv4) for its wildcard address.
 _NO_FAMILY: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT, 10047, 10049)
 
 
@@ -87,7 +87,7 @@ def _unlink_same(path: str, device: int, inode: int) -> None:
         status = os.lstat(path)
         if (status.st_dev, status.st_ino) == (device, inode):
             os.unlink(path)
-    except OSError:  # gone already, or its directory is: what we want
+    except OSError:  # gone already, or its directory is
         return
 
 
@@ -124,7 +124,7 @@ def listening_infos(
 
 
 def _has_ipv6() -> bool:
-    """Return whether IPv6 is switched on; that Python knows it says nothing."""
+    """Return whether this system has IPv6 enabled; ``socket.has_ipv6`` does not tell."""
     try:
         with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
             probe.bind((_WILDCARD[6], 0))
@@ -138,7 +138,7 @@ def bind_addresses(
 ) -> list[Bound]:
     """Bind a socket for each of *infos*, all to the same port number.
 
-    A family that this system has not is left out if there is another one.
+    A family that this system does not have is left out if there is another one.
 
     Raises:
         OSError: If an address cannot be had; then none is bound.
@@ -237,7 +237,7 @@ def _bind_unix(sock: socket.socket, info: AddressInfo) -> Bound:
 
 
 def _remove_stale(info: AddressInfo) -> None:
-    """Remove the socket file of a server that is dead."""
+    """Remove the socket file of a server that no longer runs."""
     path = str(info.sockaddr)
     try:
         status = os.lstat(path)

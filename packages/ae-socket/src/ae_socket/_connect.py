@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 # condvar of the lookup, a timer or an io watcher, each of which refers to it, while it
 # holds their guards. `_finish` cuts all of these. So a caller may forget the condvar, and
 # an operation that is done is freed without the help of the garbage collector. A loop that ends
-# drops what it held: the operation hears of it first and is cancelled, or its sockets would stay
-# open until the collector finds them.
+# drops what it held: the operation is cancelled before, or its sockets would stay open until the
+# collector finds them.
 #
 # An attempt ends in exactly one of two ways, `_Connect.lost(attempt, error)` or
 # `_Connect.won(attempt)`, and both come out of the loop, never out of tcp_connect().
@@ -100,8 +100,8 @@ def tcp_connect(
         them took is closed, unless *on_connect* was told of it.
 
     Raises:
-        TypeError: At once, if an argument has the wrong type.
-        ValueError: At once for a *local_address* that is none, else through the condvar: an
+        TypeError: Immediately, if an argument has the wrong type.
+        ValueError: Immediately for a *local_address* that is none, else through the condvar: an
             unknown service, a bad port, a name that no host can have.
         ConnectFailed: Through the condvar. Its ``errors`` say what became of each attempt.
 
@@ -140,7 +140,7 @@ def _reason(error: Exception) -> tuple[int, str]:
 
 
 class _Attempt:
-    """One socket on its way to one target."""
+    """One attempt: a socket that connects to one target."""
 
     __slots__ = ("_pause", "_timer", "_watch", "index", "info", "operation", "sock")
 
@@ -339,7 +339,7 @@ class _Connect:
         self._expect()
 
     def _expect(self) -> None:
-        # What on_connect was told of is the program's, whatever becomes of those who await.
+        # A socket that on_connect was given is the program's, even if all awaiters are cancelled.
         self.result = ae.CondVar(
             cancel=self._finish,
             untaken=close_socket if self._on_connect is None else None,
@@ -390,7 +390,7 @@ class _Connect:
         self._advance()
 
     def _advance(self) -> None:
-        """Start what the schedule wants started, and see when to ask it again."""
+        """Start the attempts that the schedule says, and the timer for the next one."""
         self._stop_stagger()
         if self.result.ready:
             return
@@ -418,11 +418,11 @@ class _Connect:
         self._attempts.remove(attempt)
         self._errors[attempt.index] = error
         self._schedule.failed(attempt.info)
-        if not self._is_starting:  # else _advance() is at it
+        if not self._is_starting:  # else _advance() does it
             self._advance()
 
     def won(self, attempt: _Attempt, peer: Sockaddr) -> None:
-        """Take *attempt* as the one, and close the others."""
+        """Finish with *attempt* as the winner, and close the others."""
         sock = attempt.release()
         assert sock is not None
         self._attempts.remove(attempt)
@@ -466,7 +466,7 @@ class _Connect:
     # ------------------------------------------------------------------ the end
 
     def is_over(self) -> bool:
-        """Return whether nobody waits for an outcome (any more)."""
+        """Return whether the operation has its outcome, or was cancelled."""
         return self.result.ready
 
     def _errors_so_far(self) -> list[OSError]:

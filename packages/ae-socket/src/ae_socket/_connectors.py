@@ -2,8 +2,9 @@
 
 Each negotiation is a generator that does no I/O: it yields what to send and what to read, and is
 given that. `_Negotiation` does the I/O, on a bare socket, and reads no byte more than the proxy's
-answer has: the server behind it may speak first, and what it says belongs to whoever gets the
-socket. Who reaches the proxy in another way, by TLS, takes `ProxyConnector.negotiate`.
+answer has: the server behind it may speak first, and what it says stays in the socket for the
+program. A program that reaches the proxy in another way, by TLS say, uses
+`ProxyConnector.negotiate`.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Connector(Protocol):
 
 
 class ProxyStep(NamedTuple):
-    """What :meth:`ProxyConnector.negotiate` wants next.
+    """What to do next for :meth:`ProxyConnector.negotiate`: send, then read.
 
     Attributes:
         data: What to send first; it may be empty.
@@ -92,7 +93,7 @@ class ProxyConnector:
         return _Negotiation(self.proxy, target, self._negotiate(target)).result
 
     def negotiate(self, host: str, service: str | int, /) -> Steps:
-        """Return the talk with the proxy, for who has a connection to it already.
+        """Return the negotiation with the proxy, for callers that have a connection to it already.
 
         It does no I/O: a generator that yields a :class:`ProxyStep` and is sent what was read.
         It returns when *host* is at the other end. Throw :class:`EOFError` into it when the proxy
@@ -100,7 +101,7 @@ class ProxyConnector:
 
         Raises:
             ProxyRefused: While it runs: the proxy does not connect.
-            TypeError, ValueError: At once, if there can be no such host.
+            TypeError, ValueError: Immediately, if there can be no such host.
         """
         return self._negotiate(_destination(host, service))
 
@@ -175,7 +176,7 @@ def _socks_steps(host: str, port: int, login: tuple[bytes, bytes] | None) -> Ste
         size = _ADDRESS_SIZES[kind]
     else:
         raise _Refused(errno.EPROTO, f"its reply has an address of type {kind}")
-    yield ProxyStep(b"", size + 2)  # where it has bound; nobody needs that
+    yield ProxyStep(b"", size + 2)  # where it has bound; not needed
 
 
 def _check_version(version: int, expected: int) -> None:
@@ -387,8 +388,8 @@ def socks5(
 
     Args:
         proxy: ``(host, service)`` of the proxy.
-        user, password: With what to log in, if the proxy asks; both or none. They are sent in
-            clear.
+        user, password: With what to log in, if the proxy asks; both or none. They are sent as
+            plaintext.
 
     A name is resolved by the proxy, not here. The connection fails with
     :class:`ProxyRefused` if the proxy does not connect, and says why, else with
@@ -418,7 +419,7 @@ def http_connect(
 
     Args:
         proxy: ``(host, service)`` of the proxy.
-        user, password: With what to log in (Basic, RFC 7617); both or none. They are sent in clear.
+        user, password: With what to log in (Basic, RFC 7617); both or none. Sent as plaintext.
         headers: Further fields of the request, as pairs of name and value.
 
     A name is resolved by the proxy, not here. The connection fails with

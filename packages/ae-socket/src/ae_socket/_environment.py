@@ -1,6 +1,6 @@
 """``AE_PROTOCOLS``: which address families are used, and which of them first.
 
-Nothing here is remembered: the variable counts from the next call on.
+Nothing is cached: a change of the variable holds from the next call on.
 """
 
 from __future__ import annotations

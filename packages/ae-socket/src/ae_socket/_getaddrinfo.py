@@ -34,21 +34,20 @@ if TYPE_CHECKING:
 # Theory of operation
 # -------------------
 # getaddrinfo() blocks, for half a minute if a name server is dead, and cannot be
-# interrupted. So it runs on threads - ours, because a shared pool would be filled by
-# other people's work, and daemons, because a program must be able to end while a lookup
-# hangs.
+# interrupted. So it runs on threads: on our own, because a shared pool would be filled by
+# other work, and on daemons, because a program must be able to end while a lookup hangs.
 #
-# A thread lives as long as there is work: an idle pool is an empty one, and nobody who
-# counts threads, forks or unloads us finds one. The last job of a worker takes the
-# worker along: it is handed to the loop after the worker has decided to end, and the
-# loop joins it (microseconds) before it delivers. So when a program has its last answer
-# no thread of ours is left - not "soon", but then.
+# A thread lives as long as there is work, so an idle pool has no threads: a program that
+# counts threads, forks or unloads this module finds none. The last job of a worker carries
+# the worker: it is handed to the loop after the worker has decided to end, and the loop
+# joins it (microseconds) before it delivers. So when a program has its last answer, no
+# thread of ours is left.
 
 _FAMILIES: Final = {0: socket.AF_UNSPEC, 4: socket.AF_INET, 6: socket.AF_INET6}
 
 
 class _Job:
-    """One question on its way through the pool and back."""
+    """One lookup: runs in a worker, delivers its outcome in the loop."""
 
     __slots__ = (
         "answer",
@@ -106,8 +105,8 @@ class ThreadResolver:
     names a hosts file, that one is looked at first.
 
     Args:
-        max_threads: How many lookups may run at once; more wait their turn, first come
-            first served.
+        max_threads: How many lookups may run at the same time; more wait, first in, first
+            out.
 
     It may be used from any thread, by any number of loops.
     """
@@ -169,7 +168,7 @@ class ThreadResolver:
     def _work(self, job: _Job) -> None:
         worker = threading.current_thread()
         while True:
-            if not job.result.ready:  # a cancelled one is not worth asking for
+            if not job.result.ready:  # else it was cancelled
                 job.ask(self._hosts)
             with self._lock:
                 following = self._waiting.popleft() if self._waiting else None
@@ -179,7 +178,7 @@ class ThreadResolver:
             try:
                 job.backend.call_threadsafe(partial(done.deliver, last))
             except (RuntimeError, ae.AEError) as error:
-                # The loop that asked is gone, and its operations with it.
+                # The loop that asked has ended, and its operations with it.
                 ae.log("debug", "the answer for %r comes too late: %s", job.host, error)
             if following is None:
                 return

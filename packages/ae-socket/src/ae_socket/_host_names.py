@@ -1,7 +1,7 @@
 """The one form in which a host's name is looked up, sent and verified.
 
 Sans-I/O: imports nothing from ``ae_core``. ``idna`` is imported when the first name that is not
-ASCII comes by.
+ASCII is converted.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from ._addresses import parse_ipv4, parse_ipv6
 # A program gives a host once, and several layers use it: the resolver, the Host field of HTTP,
 # the server name of TLS, the comparison with a certificate. Where two of them translate a name
 # differently, one host is asked and another one is verified: the older mapping of the standard
-# library's codec (IDNA 2003) makes "fass" of "faß", which is somebody else's name. So every
+# library's codec (IDNA 2003) makes "fass" of "faß", which is another host's name. So every
 # package of ours asks this function and no other, and what it gives is used as it is.
 #
-# Refused is what no host can be called, rather than handed to whoever comes next: a NUL ends a
+# What no host can be called is refused here and not handed on: a NUL ends a
 # name for the system's resolver, a blank or CR ends a line of HTTP, "/", "@" and "%" have a
 # meaning in URLs, "*" in certificates. That holds for what a mapping turns out to be as well:
 # "℀" is mapped to "a/c", and "①.②.③.④" to an address.
@@ -45,7 +45,7 @@ def host_to_ascii(host: str, /) -> str:
       the ``idna`` package, the extra ``ae-socket[idna]``.
     - One final dot is kept: it makes a name complete, so that no search list applies to it. It is
       not part of the name that is sent in SNI and compared with certificates (RFC 6066 3):
-      who does that takes it off.
+      code that does that takes it off.
 
     Args:
         host: A name or an IP address; not ``"unix/"``.
@@ -98,13 +98,13 @@ def _why_no_name(name: str) -> str | None:
     """Say why the ASCII text *name* cannot be the name of a host; ``None`` if it can."""
     bare = name.removesuffix(".")
     if len(bare) > _LONGEST_NAME:
-        return f"more than {_LONGEST_NAME} octets"
+        return f"more than {_LONGEST_NAME} bytes"
     labels = bare.split(".")
     for label in labels:
         if not label:
             return "an empty label"
         if len(label) > 63:
-            return "a label of more than 63 octets"
+            return "a label of more than 63 bytes"
         if not _LABEL_OCTETS.issuperset(label):
             strange = next(octet for octet in label if octet not in _LABEL_OCTETS)
             return f"{strange!r} is in no host name"
@@ -118,7 +118,7 @@ def _mapped(host: str) -> str:
     """Return a name that is not ASCII as UTS 46 maps it, non-transitionally."""
     shown = repr(host) if len(host) < 100 else f"{host[:80]!r}..."
     if len(host) > _LONGEST_TEXT:
-        raise ValueError(f"expected the name of a host, got {shown}: more than 253 octets")
+        raise ValueError(f"expected the name of a host, got {shown}: more than 253 bytes")
     try:
         import idna
     except ImportError:

@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-# A file changed so lately may change again without its stamp changing: clocks of file
-# systems tick, FAT's every other second.
+# A file changed so lately may change again without its stamp changing: file systems keep
+# times in coarse steps, FAT in steps of two seconds.
 _STAMP_GRAIN: Final = 2_000_000_000
 
 
 def parse_hosts(lines: Iterable[str]) -> dict[str, list[str]]:
     """Read the lines of a hosts file: each name, in lower case, with its addresses in order.
 
-    A comment starts with ``#``; a line without a numeric address in front says nothing. The
+    A comment starts with ``#``; a line without a numeric address in front is skipped. The
     dot at the end of a name is dropped, a name that is not ASCII stands for the one that
     :func:`host_to_ascii` gives; an address may carry a scope.
 

@@ -99,7 +99,7 @@ def resolve(
         the condvar is forgotten; cancelling it ends it.
 
     Raises:
-        TypeError: At once, if an argument has the wrong type.
+        TypeError: Immediately, if an argument has the wrong type.
         ValueError: Through the condvar: an unknown service, a bad port, a name that no host
             can have (:func:`host_to_ascii`).
         ResolveFailed: Through the condvar: there is no such host.
@@ -140,10 +140,10 @@ class AddressLookup:
     """One call of :func:`resolve`: asks the resolver, and puts its answers together.
 
     Args:
-        asked: What is looked up, for people.
+        asked: What is looked up, for messages.
         family: 0, 4 or 6.
         kind: ``"stream"`` or ``"dgram"``.
-        resolver: Who is asked; ``None``: the default.
+        resolver: The resolver to ask; ``None``: the default.
         alternate: Whether the families alternate in the result.
 
     Attributes:
@@ -210,7 +210,7 @@ class AddressLookup:
         return value
 
     def _step(self, step: Callable[..., None], *arguments: object) -> None:
-        """Take a step, unless the lookup has ended; what it raises is the outcome."""
+        """Run *step*, unless the lookup has ended; what it raises is the outcome."""
         if self.result.ready:
             return
         try:
@@ -309,7 +309,7 @@ class AddressLookup:
         del self._pending[index]
         try:
             self._found[index] = self._usable(index, part.recv())
-        except BaseException as error:  # somebody may have cancelled it
+        except BaseException as error:  # it may have been cancelled
             error.__traceback__ = None  # it refers to this frame, and so to ourselves
             self._errors.setdefault(index, error)
         self._on_progress()
@@ -365,7 +365,7 @@ class AddressLookup:
     # ------------------------------------------------------------------ the end
 
     def _end(self) -> None:
-        """Ask no more: cancel what is pending."""
+        """Cancel what is pending."""
         self._stop_timer()
         records, self._records = self._records, None
         if records is not None:

@@ -35,16 +35,16 @@ if TYPE_CHECKING:
 
 # Theory of operation
 # -------------------
-# One turn of the loop accepts all that is there, but at most `_BATCH`, so that others have
-# their turn. To accept until it would block is the usual way, and wasteful here: the failing
+# One turn of the loop accepts all that is there, but at most `_BATCH`, so that other watchers
+# run, too. To accept until it would block is the usual way, and wasteful here: the failing
 # call makes an exception, 5.4 us against 6.3 us for one that succeeds. Linux tells how many
 # connections wait, for 0.8 us.
 #
 # A descriptor limit must neither end the server nor make the loop spin: the connection stays in
 # the backlog and the socket readable, so a level-triggered loop calls again, for ever.
-# Instead the listener does not look for `_PAUSE` seconds, five calls a second at the most.
-# It says so once a minute, because what goes wrong for hours must not fill the disk as well -
-# and logging is loaded when a server starts: without descriptors nothing can be imported.
+# Instead the listener stops watching for `_PAUSE` seconds: five calls a second at the most.
+# It logs that once a minute, because an error that lasts for hours must not fill the disk as
+# well. Logging is loaded when a server starts: without descriptors nothing can be imported.
 
 _BATCH: Final = 64
 _PAUSE: Final = 0.2
@@ -58,7 +58,7 @@ _BACKLOG: Final = slice(24, 28)
 
 
 def _waiting(sock: socket.socket) -> int:
-    """Return how many connections there are to accept, `_BATCH` if nobody knows."""
+    """Return how many connections there are to accept, `_BATCH` if that is not known."""
     assert _TCP_INFO is not None
     try:
         info = sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _BACKLOG.stop)
@@ -72,7 +72,7 @@ def _codes(*names: str) -> frozenset[int]:
     return frozenset(getattr(errno, name) for name in names if hasattr(errno, name))
 
 
-# No room in this process or this system. The bare number is WSAEMFILE.
+# No descriptor or memory is left in this process or this system. The bare number is WSAEMFILE.
 _EXHAUSTED: Final = _codes("EMFILE", "ENFILE", "ENOBUFS", "ENOMEM") | {10024}
 
 # The listening socket is not one, or not any more: it will never accept again.
@@ -80,7 +80,7 @@ _DEAD: Final = _codes("EBADF", "EINVAL", "ENOTSOCK", "EOPNOTSUPP", "EFAULT")
 
 _FAMILIES: Final = (socket.AF_INET, socket.AF_INET6, _windows.AF_UNIX)
 
-# Every other error is the fate of one connection that was about to be accepted: it is gone,
+# Every other error concerns one connection that was about to be accepted: it is gone,
 # the next one may be fine. accept(2) of Linux hands pending network errors over like this.
 
 
@@ -218,7 +218,7 @@ def tcp_server(
         backlog: How many connections may wait to be accepted.
         reuse_port: Let other processes listen on the same port (SO_REUSEPORT).
         dual_stack: Let an IPv6 socket accept IPv4 as well; otherwise each family has its own.
-        sock: Listen on this socket instead, which was bound by somebody else (see
+        sock: Listen on this socket instead, which is bound already (see
             :func:`inherited_sockets`); *host* and *service* are ``None`` then. It is closed
             with the server, but its file is never removed.
 
@@ -232,7 +232,7 @@ def tcp_server(
         ValueError: If *host* is no address, *service* unknown, or *sock* not a bound stream
             socket: closed, unbound, or connected.
         OSError: If the address cannot be had: EADDRINUSE, EADDRNOTAVAIL, EACCES; EEXIST if the
-            path is a file of another kind. A socket file nobody listens on is replaced.
+            path is a file of another kind. A socket file that nothing listens on is replaced.
 
     If the loop cannot watch the socket, which may be found out only later, it is closed and the
     error goes to ``ae_core.exception_hook``.

@@ -1,6 +1,6 @@
-"""Socket addresses as the ``socket`` module takes them, and what they look like to people.
+"""Socket addresses as the ``socket`` module takes them, and as users read them.
 
-No I/O but the question what an interface is called; imports nothing from ``ae_core``.
+No I/O but asking the system for names of interfaces; imports nothing from ``ae_core``.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def socket_type(kind: str) -> int:
 
 
 def checked_info(item: object) -> AddressInfo:
-    """Return what somebody else's resolver gave, in the form that the ``socket`` module takes.
+    """Return an item of a resolver's answer in the form that the ``socket`` module takes.
 
     A numeric host it must be: for a name ``connect()`` would ask the system, and block.
 
@@ -158,7 +158,7 @@ def unix_info(path: str, kind: SocketType) -> AddressInfo:
 
 
 def host_and_port(family: int, sockaddr: Any) -> tuple[str, int | str]:
-    """Return what people call an address: ``(host, port)`` or ``("unix/", path)``.
+    """Return an address as users read it: ``(host, port)`` or ``("unix/", path)``.
 
     A v4-mapped IPv6 address is shown as the IPv4 address it stands for; a scope is kept
     (``fe80::1%eth0``).

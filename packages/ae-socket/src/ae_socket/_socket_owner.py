@@ -1,7 +1,7 @@
 """What a server and a datagram endpoint have in common: their sockets and their end.
 
-The user holds a `Closeable`; the loop holds a `SocketReader`, which knows nothing of it, so that
-forgetting the one ends the other.
+The user holds a `Closeable`; the loop holds a `SocketReader`, which does not refer to it, so that
+dropping the one ends the other.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ class SocketReader:
         raise NotImplementedError
 
     def pause(self) -> None:
-        """Look no more until :meth:`resume`."""
+        """Stop watching until :meth:`resume`."""
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
 
     def resume(self) -> None:
-        """Look again, unless the socket has been closed meanwhile."""
+        """Watch again, unless the socket has been closed meanwhile."""
         if self._watch is None and self._bound.sock.fileno() != -1:
             self._look()
 

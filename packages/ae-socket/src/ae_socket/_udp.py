@@ -33,16 +33,16 @@ if TYPE_CHECKING:
     OnDatagram: TypeAlias = Callable[[bytes, Address], object]
     OnError: TypeAlias = Callable[[OSError], object]
 
-# Datagrams taken in one turn of the loop before the others have theirs.
+# The most datagrams taken in one turn of the loop, so that other watchers run, too.
 _BATCH: Final = 64
 _LARGEST: Final = 65_536
 
 _WILDCARD: Final = {4: "0.0.0.0", 6: "::"}
 
-# The kernel has no room at the moment: a datagram may be lost anywhere, so here as well.
+# The kernel's buffer is full. The datagram is dropped, as it may be anywhere on its way.
 _NO_ROOM: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS, 10055})
 
-# The fate of an earlier datagram, reported at the next call (ICMP): not of this one. The bare
+# The error of an earlier datagram (ICMP), reported at the next call. The bare
 # number is WSAECONNRESET, which Windows says even on a socket that is not connected.
 _LATE: Final = frozenset(
     {errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTUNREACH, errno.ENETUNREACH, 10054}
@@ -152,10 +152,11 @@ class _Reader(SocketReader):
         requests, self._requests = self._requests, deque()
         for request in requests:
             request.throw(error)
-            _ = request.error  # the program closed it: that nobody asks is no mistake
+            # Read, so that it is not reported as unseen: the program closed the endpoint.
+            _ = request.error
 
     def report(self, error: OSError) -> None:
-        """Tell who can be told what an earlier datagram met with."""
+        """Give *error*, of an earlier datagram, to *on_error*, a request or the log."""
         if self.is_closed:
             return
         if self._on_error is not None:
@@ -292,7 +293,7 @@ def udp_endpoint(
             is a UNIX socket. By default any address of the remote one's family (else of the
             first in ``AE_PROTOCOLS``) and a port chosen by the system.
         remote_address: Send to, and receive from, this ``(address, port)`` only. The kernel
-            then also reports when nobody listens there.
+            then also reports when nothing listens there.
         on_error: Called with an ``OSError`` that an earlier datagram met with (ECONNREFUSED).
             Without it the error goes to a pending :meth:`Endpoint.receive`, else it is logged at
             debug level. The endpoint stays open. Also called if the loop

@@ -116,7 +116,7 @@ class ScriptedResolver:
 def refused_address(host: str = "127.0.0.1") -> Iterator[tuple[str, int]]:
     """Reserve a port on which every connect is refused."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Bound, so that nobody else gets the port, but not listening.
+    # Bound, so that no other socket gets the port, but not listening.
     with socket.socket(family, socket.SOCK_STREAM) as sock:
         sock.bind((host, 0))
         yield host, sock.getsockname()[1]
