@@ -1,4 +1,4 @@
-"""``python -m ae_tls HOST[:PORT]``: shake hands with a server and show what came of it.
+"""``python -m ae_tls HOST[:PORT]``: shake hands with a server and show the result.
 
 Prints protocol, cipher, group, ALPN, resumption and the certificate chain. The exit status is
 the verdict: 0 if the server is who it should be, 1 with one line if not, 2 for a wrong command.
@@ -26,7 +26,7 @@ from ._verify import VerifyInfo, subject_of
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
-# A ticket of TLS 1.3 comes after the handshake, at the server's leisure.
+# A ticket of TLS 1.3 comes some time after the handshake.
 _TICKET_PATIENCE: Final = 10  # times 0.05 s
 _TIMEOUT: Final = 30.0
 
@@ -74,7 +74,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "for bad arguments; 74 if the output cannot be written; 124 if time has run out.",
     )
     parser.add_argument("target", metavar="HOST[:PORT]", type=_target, help="default port: 443")
-    parser.add_argument("--starttls", choices=sorted(PORTS), help="begin in clear")
+    parser.add_argument("--starttls", choices=sorted(PORTS), help="begin in plaintext")
     parser.add_argument(
         "--timeout",
         type=_seconds,
@@ -93,7 +93,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 class _Server(NamedTuple):
-    """Whom to shake hands with, and how."""
+    """The server to connect to, and how."""
 
     host: str
     port: str
@@ -127,7 +127,7 @@ def _target(text: str) -> tuple[str, str | None]:
 async def _report(
     context: Context, server: _Server, verdicts: dict[int, VerifyInfo]
 ) -> dict[str, Any]:
-    """Shake hands; return what came of it, as plain values."""
+    """Shake hands; return the result as plain values."""
     handle = await _connect(context, server)
     session = handle.tls
     assert isinstance(session, Session)
@@ -151,7 +151,7 @@ async def _report(
 
 
 async def _resumes(server: _Server) -> bool:
-    """Find out whether the server resumes sessions; whose it is was judged before.
+    """Find out whether the server resumes sessions; its identity was judged before.
 
     It takes a context of its own: with a ``verify_callback`` nothing is resumed.
     """
@@ -238,7 +238,7 @@ def _show(report: dict[str, Any]) -> None:
 
 
 def _say(line: str) -> None:
-    """Print a line, whatever the server put into it."""
+    """Print a line with the control characters in it, which the server may have sent, escaped."""
     print(printable(line))
 
 

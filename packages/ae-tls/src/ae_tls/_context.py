@@ -36,7 +36,7 @@ ServerNames: TypeAlias = "Mapping[str, Context] | Callable[[str | None], Context
 
 
 class Context:
-    """Everything that TLS connections of one kind share; secure if nothing is said.
+    """Everything that TLS connections of one kind share; secure by default.
 
     Without arguments it is what a client needs: TLS 1.2 or later, the certificate of the peer
     verified against the CAs of this machine, and its name compared with the peer's name.
@@ -85,7 +85,7 @@ class Context:
             this context. Case does not count, nor does a final dot; a function gets the name
             without them.
         session_cache: Whether sessions are resumed: an abbreviated handshake for a peer we
-            spoke to before, if all that was decided about it would be decided again. Tickets
+            spoke to before, if every check of the full one would pass again. Tickets
             on the server's side, a small store on the client's. No session leaves its context.
         ocsp: For ``connect``: ``True`` asks for a stapled OCSP response and refuses a bad one,
             ``"require"`` refuses a missing one too. For ``accept``: the response (DER), or a
@@ -313,7 +313,7 @@ class Context:
         return verification
 
     def _holds(self, verification: Verification) -> Callable[[Proof | None], bool]:
-        """Return what says whether a proof would convince the connection of *verification*, too."""
+        """Return a function that tells whether a proof is good for the connection, too."""
 
         def holds(proof: Proof | None) -> bool:
             if not verification.verifies:
@@ -334,12 +334,12 @@ class Context:
 
 
 def _session_name(peer_name: str) -> str:
-    """Return what sessions with *peer_name* are kept under: the host, however it is spelt."""
+    """Return the key of sessions with *peer_name*: the host in its one form."""
     return ascii_host(peer_name) or peer_name
 
 
 def _server_finder(names: ServerNames) -> Callable[[str | None], Server | None]:
-    """Return what finds the server for a name; it must not know the context it is for."""
+    """Return a function that finds the server for a name; it holds no reference to the context."""
 
     def find(name: str | None) -> Server | None:
         if callable(names):

@@ -1,6 +1,6 @@
 """What there is to know about a TLS connection beside its data.
 
-Sans-I/O: questions to OpenSSL, asked when somebody wants to know and never before.
+Sans-I/O: OpenSSL is asked when a property is read, and never before.
 """
 
 from __future__ import annotations

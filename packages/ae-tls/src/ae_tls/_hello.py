@@ -1,7 +1,7 @@
 """The ClientHello, read before OpenSSL sees it: which server does the client ask for?
 
-Sans-I/O: records in, one name out. Nothing is judged here; what cannot be read is OpenSSL's to
-refuse, with the alert that fits.
+Sans-I/O: records in, one name out. Nothing is judged here; what cannot be read is left to
+OpenSSL, which refuses it with the alert that fits.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 
 # Theory of operation
 # -------------------
-# OpenSSL decides about resumption before anybody can ask it for the server name, and by the
+# OpenSSL decides about resumption before it can be asked for the server name, and by the
 # settings of the context the connection was made with. So a server's session collects the
 # ClientHello, reads the name, and chooses the context then (RFC 6066 3, RFC 8446 4.1.2).
 #

@@ -50,7 +50,7 @@ class Identity:
 
 
 class CaSource:
-    """Where trust anchors come from; empty means that nobody would be trusted."""
+    """Where trust anchors come from; empty means that no certificate would be trusted."""
 
     __slots__ = ("certificates", "crls", "directories", "files")
 
@@ -159,7 +159,7 @@ def system_ca(environ: dict[str, str] | os._Environ[str] = os.environ) -> CaSour
     the operating system; the ``certifi`` package. Nothing is loaded here but on Windows.
 
     Returns:
-        The source; it is empty if there is none, and then nobody can be trusted.
+        The source; it is empty if there is none, and then no certificate can be trusted.
     """
     source = CaSource()
     if not sys.flags.ignore_environment:

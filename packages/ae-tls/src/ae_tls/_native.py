@@ -178,7 +178,7 @@ class Natives:
         """Whether sessions may be resumed at all.
 
         Not if a function has the last word about every certificate of the chain: there is no
-        chain in an abbreviated handshake, and what it would say now nobody knows.
+        chain in an abbreviated handshake, and what it would say now is not known.
         """
         return self._session_cache and not (self._callback is not None and self.verifies(role))
 
@@ -186,7 +186,7 @@ class Natives:
         """Return the trust store if it may judge a chain differently than before.
 
         None if that is a matter of the dates in the chain alone: whom we trust is fixed with
-        the context. CRLs come and expire, and who has seen OpenSSL's context may change it.
+        the context. CRLs come and expire, and code that has OpenSSL's context may change it.
         """
         if not self._check_crl and self._prepare is None and self.borrowed is None:
             return None
@@ -291,7 +291,7 @@ class Natives:
             source = system_ca()
             if not source:
                 raise TlsError(
-                    "no CA certificates found, so nobody can be trusted: install the system's CA "
+                    "no CA certificates found, so no peer can be trusted: install the system's CA "
                     "store or certifi, or give ca_file, ca_path or ca_cert",
                     reason="untrusted",
                 )
@@ -342,8 +342,8 @@ class Natives:
             native.set_ocsp_server_callback(server_callback(self._staple))
 
 
-# OpenSSL's callbacks. They are plain functions, and closures over plain data: a context that
-# OpenSSL's own context knew would be a cycle, and live until the garbage collector comes.
+# OpenSSL's callbacks. They are plain functions, and closures over plain data: a reference from
+# OpenSSL's context to ours would be a cycle, which only the garbage collector frees.
 
 
 def on_certificate(conn: SSL.Connection, x509: Any, code: int, depth: int, ok: int) -> bool:

@@ -1,6 +1,6 @@
 """Stapled OCSP responses: what a server hands out, and a client's verdict.
 
-Sans-I/O: nobody is asked; only what came inside the handshake is looked at.
+Sans-I/O: no responder is asked; only what came inside the handshake is looked at.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def alpn_list(value: Iterable[str] | None) -> list[bytes]:
             raise TypeError(f"alpn must be a list of protocol names, got {name!r} in it")
         protocol = name.encode("latin-1", "replace")
         if not 1 <= len(protocol) <= 255:
-            raise ValueError(f"alpn: a protocol name has 1 to 255 octets, got {name!r}")
+            raise ValueError(f"alpn: a protocol name has 1 to 255 bytes, got {name!r}")
         protocols.append(protocol)
     return protocols
 

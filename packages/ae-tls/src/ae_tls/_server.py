@@ -35,7 +35,7 @@ class Server:
         native: OpenSSL's contexts.
         check: A function that checks names.
         callback: The ``verify_callback``.
-        find: Returns who serves the name a client asks for; None: we do.
+        find: Returns the server for the name a client asks for; None: this one.
     """
 
     __slots__ = ("_callback", "_check", "_clients", "_find", "_native")
@@ -89,13 +89,13 @@ class Server:
         try:
             conn.do_handshake()
         except SSL.Error as error:
-            del error  # that is the point
+            del error  # the failure is what ends the session
         other, verification = self.begin(peer_name)
         other.set_options(SSL.OP_NO_TICKET)
         return other, verification
 
     def choose(self, name: str | None) -> Server:
-        """Return who serves the name that a client asks for, ourselves if nobody else does.
+        """Return the server for the name that a client asks for, by default this one.
 
         Raises:
             TlsError: The program's function failed, or gave a context that cannot serve.
@@ -117,9 +117,9 @@ class Server:
         return found
 
     def objection(self, conn: SSL.Connection, verification: Verification) -> TlsError | None:
-        """Say what is against an answer to a ClientHello that OpenSSL has made ready.
+        """Return why OpenSSL's answer to a ClientHello must not be sent; None if it may.
 
-        It is called before that answer leaves, and again for a second ClientHello.
+        It is called before that answer is sent, and again for a second ClientHello.
         """
         native = self._native
         found = conn.get_servername()

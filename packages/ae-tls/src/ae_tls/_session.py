@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 # -------------------
 # OpenSSL reads from one memory BIO and writes to another. Two things are done around it.
 #
-# 1. It is fed record by record. A TLS record says its length in clear, so we know when the
-#    BIO holds one whole record, and call SSL_read exactly once for it. That has two effects:
+# 1. It is fed record by record. The length of a TLS record is not encrypted, so we know when
+#    the BIO holds one whole record, and call SSL_read exactly once for it. This has two effects:
 #    * bytes behind a close_notify stay ours. OpenSSL would swallow them, and after
 #      `stop_tls` they are the plaintext of the next protocol (`unused_data`).
-#    * SSL_read is never asked in vain. An "I have nothing" is an exception in pyOpenSSL and
-#      costs 1.7 us, which is felt at one small line per call. It is only met for records
+#    * SSL_read is never called without data. "Want read" is an exception in pyOpenSSL and
+#      costs 1.7 us, which counts at one small line per call. It is only raised for records
 #      that carry no data (session tickets, key updates), and tells us about those for free.
 #    Nothing is copied for it: whole feeds and memoryview slices go to the BIO directly.
 #    Large records of data that are alike go there together (12 % of a large transfer), and are
@@ -66,7 +66,7 @@ _SLICE: Final = 65536
 _OVERHEAD: Final = 96
 _BOTH_SHUT: Final = 3  # OpenSSL's SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN
 _HANDSHAKE_READ: Final = 16384
-# Fatal alerts in clear.
+# Fatal alerts, not encrypted.
 _INTERNAL_ERROR: Final = b"\x15\x03\x03\x00\x02\x02\x50"
 _PROTOCOL_VERSION: Final = b"\x15\x03\x01\x00\x02\x02\x46"
 _ACCESS_DENIED: Final = b"\x15\x03\x03\x00\x02\x02\x31"
@@ -75,8 +75,8 @@ _ACCESS_DENIED: Final = b"\x15\x03\x03\x00\x02\x02\x31"
 class Session(Details):
     """One TLS connection as a byte machine: see :class:`ae_handle.abc.TlsSession`.
 
-    Made by :meth:`ae_tls.Context.new_session`. Nothing is ever sent or received by it; nobody
-    is called back but the functions given to the context, and those inside :meth:`feed`.
+    Made by :meth:`ae_tls.Context.new_session`. It never sends or receives anything. The only
+    callbacks are the functions given to the context, and they run inside :meth:`feed`.
 
     Attributes:
         state: ``"handshake"``, ``"established"``, ``"closing"`` (one close_notify was sent or
@@ -449,8 +449,8 @@ class Session(Details):
         if not self._failed:
             self._fail(TlsError("not a TLS record", reason="protocol"))
         if shaking and self._server is not None and data[0] & 0x80 and data[2] == 1:
-            # A ClientHello in the form of SSL 2. OpenSSL goes without a word, but who sends that
-            # understands an alert of TLS (RFC 8446 D.5).
+            # A ClientHello in the form of SSL 2. OpenSSL ends without an alert, but a client that
+            # sends it understands one of TLS (RFC 8446 D.5).
             self._held = self._fetch(_HANDSHAKE_READ) or _PROTOCOL_VERSION
 
     def _no_plaintext(self, error: SSL.Error) -> None:
@@ -482,13 +482,13 @@ class Session(Details):
             return
         refused = verification.judge_end(self._conn)
         if refused is not None:
-            self._conn.shutdown()  # too late for an alert in clear, and OpenSSL has no other
+            self._conn.shutdown()  # OpenSSL makes no fatal alert of ours any more
             self._fail(refused)
             return
         if self._server is not None:
             self._server.remember(verification)
         if self._conn.get_protocol_version() < 0x304:
-            # Up to TLS 1.2 whoever still has something to say now sends the last Finished.
+            # Up to TLS 1.2 the side that still has something to send sends the last Finished.
             self._held = self._fetch(_HANDSHAKE_READ)
             self._we_finished_last = bool(self._held)
             self._store()
@@ -590,7 +590,7 @@ class Session(Details):
         """Raise what ended the connection, once, when all data before it has been read."""
         error = self._pending_error
         if error is not None and not self._plain:
-            # Nobody keeps the error: its traceback knows us, and that would be a cycle.
+            # No reference is kept: the traceback refers to this session, which would be a cycle.
             self._pending_error = self._verification.error = None
             try:
                 raise error

@@ -1,4 +1,4 @@
-"""Which ciphers are on if nothing is said, and whether settings leave any at all.
+"""The default ciphers, and whether settings leave any cipher at all.
 
 No network, and no rules of our own: what can be agreed on is tried, between two connections in
 memory.
@@ -26,7 +26,7 @@ _SIZE: Final = 1 << 16
 
 
 def is_ordinary(key: object) -> bool:
-    """Whether the default ciphers are known to serve with *key*, so that nobody need try."""
+    """Whether the default ciphers are known to serve with *key*, so that no trial is needed."""
     from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
     if isinstance(key, ec.EllipticCurvePrivateKey):

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class Verification:
     """What the callbacks of OpenSSL must know and note about one connection.
 
-    It hangs on the OpenSSL connection, so it must not know the session: no cycle is made.
+    The OpenSSL connection refers to it, so it must not refer to the session: that would be a cycle.
 
     Attributes:
         error: What a callback had against the connection.
@@ -94,10 +94,10 @@ class Verification:
         return True
 
     def judge_end(self, conn: SSL.Connection) -> TlsError | None:
-        """Say what is against a handshake with a server that OpenSSL takes for done.
+        """Return why a handshake that OpenSSL takes for done is refused; None if it is good.
 
-        There may have been no certificate, because of a cipher without authentication; of
-        clients OpenSSL sees to that itself.
+        A server may have sent no certificate, because of a cipher without authentication; for
+        clients OpenSSL checks that itself.
         """
         if self.role == "accept" or not self.verifies or self.proved:
             return None

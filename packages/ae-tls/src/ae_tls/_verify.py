@@ -1,4 +1,4 @@
-"""Who is the peer? Reference identifiers, and whether a certificate presents one of them.
+"""The name of the peer: reference identifiers, and whether a certificate presents one of them.
 
 Sans-I/O: certificates and names in, a verdict out; the chain itself is OpenSSL's work. RFC 9525
 with service-identity's patterns: subjectAltName only, the common name is never looked at.
@@ -161,8 +161,8 @@ def ip_of(name: str) -> IPv4Address | IPv6Address | None:
 def ascii_host(name: str) -> str | None:
     """Return *name* as the lower-case A-labels that DNS and SNI carry, or None if it is no name.
 
-    What a name is called is :func:`ae_socket.host_to_ascii`'s business. Its final dot is dropped:
-    it makes a name absolute and is not part of it (RFC 6066 3).
+    :func:`ae_socket.host_to_ascii` decides what is a name. Its final dot is dropped: it makes a
+    name absolute and is not part of it (RFC 6066 3).
 
     Example:
         >>> ascii_host("WWW.Example.Org.")
@@ -295,7 +295,7 @@ def _srv_names(names: object) -> list[str]:
             try:
                 texts.append(asn1.decode_der(asn1.IA5String, other.value).as_str())
             except ValueError:
-                continue  # malformed, so it names nobody; the other entries still count
+                continue  # malformed, so it matches nothing; the other entries still count
     return texts
 
 

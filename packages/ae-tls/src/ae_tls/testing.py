@@ -69,7 +69,7 @@ class Leaf:
 
     @property
     def key_pem(self) -> str:
-        """The key as PEM text, in clear."""
+        """The key as PEM text, not encrypted."""
         return _key_pem(self.key)
 
 
@@ -176,7 +176,7 @@ class CertificateAuthority:
                 are *names*.
             purposes: What it may be used for (extended key usage); empty: no such extension.
             weak_hash: Sign it with SHA-1, which only an RSA CA can.
-            critical_unknown: Add a critical extension nobody understands.
+            critical_unknown: Add a critical extension that no program understands.
         """
         from cryptography import x509
 
@@ -277,10 +277,10 @@ class CertificateAuthority:
 
 
 def pump(a: TlsSession, b: TlsSession, *, limit: int = 100) -> None:
-    """Carry ciphertext between two sessions until neither has anything to say.
+    """Carry ciphertext between two sessions until neither has anything to send.
 
     No plaintext is read. What ``feed`` raises is raised here, after everything that both
-    sides had to say was carried.
+    sides had to send was carried.
 
     Args:
         limit: How many rounds at most; more mean that the two talk for ever.
