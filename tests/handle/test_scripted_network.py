@@ -128,5 +128,5 @@ def test_what_is_no_outcome_is_refused() -> None:
 
 def test_a_failure_is_told_as_that_of_a_connection() -> None:
     with ScriptedNetwork(), binding("loop"):
-        with pytest.raises(ConnectFailed, match=r"nobody listens at mail\.test:25"):
+        with pytest.raises(ConnectFailed, match=r"nothing listens at mail\.test:25"):
             ae_socket.tcp_connect("mail.test", 25).recv()

@@ -40,8 +40,8 @@ def wasteful(buf: ReadBuffer) -> Any:
 @pytest.mark.parametrize(
     ("reader", "complaint"),
     [
-        (eager, "after 0 of 4 octets"),
-        (greedy, "consumed 1 octets of an incomplete item"),
+        (eager, "after 0 of 4 bytes"),
+        (greedy, "consumed 1 bytes of an incomplete item"),
         (wasteful, "with trailing data"),
         (Chunk(3), "read b'abc', expected"),
         (Chunk(5), "NEED_MORE"),

@@ -24,7 +24,7 @@ pytest_plugins = ["ae_core_pytest"]
 def ae_network(ae_loop: Backend) -> Iterator[ScriptedNetwork]:
     """Have every ``Handle(connect=...)`` of the test talk to scripted peers in memory.
 
-    ``ae_network.add("mail.example.com", 25, ScriptedPeer()...)``; whom it was not told refuses.
+    ``ae_network.add("mail.example.com", 25, ScriptedPeer()...)``; hosts that were not added refuse.
     """
     from ae_handle.testing import ScriptedNetwork
 

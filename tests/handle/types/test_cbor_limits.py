@@ -184,9 +184,9 @@ def test_long_integers_are_read_up_to_a_limit() -> None:
         check_reader(Cbor(), b"\xc2" + content, 2 ** (8 * 4096) - 1)
         check_reader(Cbor(), b"\xc3" + content, -(2 ** (8 * 4096)))
     assert read(bytes.fromhex("c240")) == 0
-    refused(b"\xc2\x59\x10\x01" + b"\xff" * 4097, "more than 4096 octets")
-    refused(b"\xc3" + in_pieces[:-2] + b"\x41\0\xff", "more than 4096 octets")
-    refused(bytes.fromhex("c25bffffffffffffffff"), "more than 4096 octets")
+    refused(b"\xc2\x59\x10\x01" + b"\xff" * 4097, "more than 4096 bytes")
+    refused(b"\xc3" + in_pieces[:-2] + b"\x41\0\xff", "more than 4096 bytes")
+    refused(bytes.fromhex("c25bffffffffffffffff"), "more than 4096 bytes")
     # a limit of one is none of the next
     piece = b"\x5f" + (b"\x59\x0f\xff" + b"\xff" * 4095) + b"\xff"
     assert len(read(b"\x82\xc2" + piece + b"\x5f\x59\x20\x00" + b"x" * 8192 + b"\xff")[1]) == 8192

@@ -31,13 +31,13 @@ def test_a_negative_chunk_is_refused(size: int) -> None:
 
 @pytest.mark.parametrize("size", ["4", 4.0, None, True])
 def test_a_chunk_of_no_number_is_refused(size: object) -> None:
-    with pytest.raises(TypeError, match="number of octets"):
+    with pytest.raises(TypeError, match="number of bytes"):
         Chunk(size)  # type: ignore[arg-type]
 
 
 def test_a_chunk_is_written_if_it_has_the_size() -> None:
     assert Chunk(3).encode(bytearray(b"abc")) == b"abc"
-    with pytest.raises(ValueError, match="expected 3 octets, got 2"):
+    with pytest.raises(ValueError, match="expected 3 bytes, got 2"):
         Chunk(3).encode(b"ab")
     with pytest.raises(TypeError):
         Chunk(3).encode("abc")  # type: ignore[arg-type]
@@ -122,7 +122,7 @@ def test_a_compressed_length_has_seven_bits_per_octet() -> None:
 
 def test_a_compressed_length_is_bounded() -> None:
     assert PackString("w")(ReadBuffer(b"\x81" * 9)) is NEED_MORE
-    with pytest.raises(BadMessage, match="10 octets or fewer"):
+    with pytest.raises(BadMessage, match="10 bytes or fewer"):
         PackString("w")(ReadBuffer(b"\x81" * 10))
 
 

@@ -2,7 +2,7 @@
 
     python -m ae_handle HOST PORT            connect; with --tls, through --socks or --http-proxy
     python -m ae_handle HOST --starttls smtp     speak SMTP until the server is ready for TLS
-    python -m ae_handle --listen PORT --echo     send everybody back what they say
+    python -m ae_handle --listen PORT --echo     send back what each client says
     python -m ae_handle --listen PORT --relay HOST:PORT     pass connections on
 
 Exit status: see ``--help``.
@@ -59,7 +59,7 @@ class _Terminal:
                 self._outside.sendall(data)
             self._outside.shutdown(socket.SHUT_WR)
         except OSError:
-            return  # no input, or nobody who wants it
+            return  # no input, or the connection has ended
 
     def _write(self) -> None:
         while data := self._outside.recv(_CHUNK):
@@ -109,7 +109,7 @@ def _arguments(words: list[str]) -> argparse.Namespace:
         "--starttls",
         choices=sorted(PORTS),
         metavar="PROTOCOL",
-        help=f"begin in clear, and have the server start TLS: {', '.join(sorted(PORTS))}",
+        help=f"begin in plaintext, and have the server start TLS: {', '.join(sorted(PORTS))}",
     )
     client.add_argument("--name", help="whose certificate to expect, if not that of HOST")
     client.add_argument("--ca-file", metavar="FILE", help="whom to trust, instead of the system")

@@ -31,11 +31,11 @@ class Attempts:
 
     Attributes:
         where: Host and service.
-        operation: The operation; a :class:`Departing` when it outlives the handle; None when it
-            has ended.
+        operation: The operation; a :class:`Departing` when the handle was destroyed before its
+            end; None when it has ended.
         socket: That of this attempt, while ``on_prepare`` runs.
         left: How many seconds of ``connect_timeout`` are left, 0 for no limit.
-        timer: For those seconds, and when they are over.
+        timer: The timer for those seconds, and the time at which they are over.
         early: What was pushed before ``stop_tls()``, called while connecting.
     """
 

@@ -51,11 +51,11 @@ if TYPE_CHECKING:
 # limit, a timeout. From then on the input is *broken*: nothing more is read or sent, and the error
 # is reported when the readers have had everything that has arrived, by `_report_broken`:
 #
-# * Somebody waits for input that will not come: the error is reported now.
+# * A read is pending: the error is reported now.
 # * There is an on_error: it is called now, unless an iterator of `each` goes on with what is in
 #   the buffer, or the coroutine whose `await` was just answered is about to ask for more (how many
 #   turns of the loop that takes depends on the loop; all of them deliver the same).
-# * Nobody: the error is kept for the next read, behind what is in the buffer. The stream is
+# * Neither: the error is kept for the next read, behind what is in the buffer. The stream is
 #   closed. If there is no such read until the handle ends, the exception hook gets the error. But
 #   a timeout and a limit are events of their own: with nothing left to read they are reported
 #   when they occur.
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
 # Errors that say when something happened, not how the stream ended.
 _EVENTS: Final = (BufferLimitExceeded, HandleTimedOut)
 
-# How many reads deliver the peer's last words after a failed write: 16 MiB.
+# How many reads deliver what the peer sent before a write failed: 16 MiB.
 _LAST_READS: Final = 256
 
 
@@ -324,7 +324,7 @@ class Connection(Transport):
                 waiter.throw(error)
 
     def _end_with_error(self) -> None:
-        """Tell everybody about ``_error``, and destroy the handle."""
+        """Report ``_error`` to pending reads and to the callback, and destroy the handle."""
         error: Any = self._error
         callback: Any = self._on_error
         if self._phase == CONNECTING and self._rare.on_connect_error is not None:
@@ -431,7 +431,7 @@ class Connection(Transport):
                 on_end(self)
 
     def _notify_end(self, callback: Callable[[Any], object]) -> None:
-        """Have *callback* called at the end of ``destroy``, whoever calls it.
+        """Have *callback* called at the end of ``destroy``, wherever that is called from.
 
         For ``serve`` and ``relay``, which may both have the same handle.
         """

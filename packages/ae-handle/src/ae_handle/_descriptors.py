@@ -197,7 +197,7 @@ def check_size(name: str, value: object, least: int = 0) -> int:
         TypeError, ValueError: If it is not.
     """
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"expected {name} as a number of octets, got {value!r}")
+        raise TypeError(f"expected {name} as a number of bytes, got {value!r}")
     if value < least:
         raise ValueError(f"expected {name} of {least} or more, got {value!r}")
     return value

@@ -85,7 +85,7 @@ class HandleError(AEError, OSError):
 
 
 class UnexpectedEOF(HandleError):
-    """The peer closed the stream inside a request, or nobody handles the end of input."""
+    """The peer closed the stream inside a request, or the program does not handle the end."""
 
     default_errno: ClassVar[int] = _errno.EPIPE
     default_message: ClassVar[str] = "unexpected end-of-file"
@@ -122,7 +122,7 @@ class HandleTimedOut(HandleError, TimeoutError):
     """A timeout has passed: one of ``timeout`` and its kin without a callback, or the handshake.
 
     Attributes:
-        reason: ``"timed-out"``, always: as that of a :class:`TlsError`, for those who are told
+        reason: ``"timed-out"``, always: as that of a :class:`TlsError`, for code that is told
             how a handshake failed.
     """
 
@@ -175,7 +175,7 @@ class HandleDestroyed(HandleError):
     """The handle was destroyed while the operation was pending, or before it began.
 
     Attributes:
-        ended_by_program: True: not logged if nobody looks at it (``CondVar.throw``).
+        ended_by_program: True: not logged if it is never read (``CondVar.throw``).
     """
 
     ended_by_program: ClassVar[bool] = True

@@ -18,7 +18,7 @@ from ._tls_connection import TlsConnection
 
 # Theory of operation
 # -------------------
-# A handle is an interest: when its user forgets it, it has to go. So its watchers call a weak
+# A handle ends when the program drops it, so its watchers must not keep it alive: they call a weak
 # reference that carries the callbacks as methods: one C call (30 ns) to look whether the handle
 # still exists, no closure, no extra frame. For as long as a callback runs, the frame holds the
 # handle; while it connects or something waits for it, `keep_alive` does.
@@ -109,7 +109,7 @@ class Events(ref[TlsConnection]):
             buf.feed(data)
         elif reader is AWAITED_LINE:
             if data.find(b"\n") == len(data) - 1:
-                # the same for a coroutine, who may give it back: `deliver_line`
+                # the same for a coroutine, which may give it back: `deliver_line`
                 h._write.defer()
                 read.deliver_line(h, data)
                 if buf._data:
@@ -215,7 +215,7 @@ class Events(ref[TlsConnection]):
             h._receive_failed(error)
 
     def write_refused(self, error: OSError) -> None:
-        """The loop cannot watch the stream for room."""
+        """The loop cannot watch the stream for output."""
         h = self()
         if h is not None:
             h._send_failed(error)
@@ -223,13 +223,13 @@ class Events(ref[TlsConnection]):
                 h._run_due_work()
 
     def run_due_work(self) -> None:
-        """Do what was found to be due inside a call."""
+        """Do the work that a call has left to an event."""
         h = self()
         if h is not None:
             h._work_was_posted()
 
     def resume_work(self) -> None:
-        """Go on with what is due, after others had their turn."""
+        """Go on with the work that is due, after other events were handled."""
         h = self()
         if h is not None:
             h._work_resumed()
@@ -241,7 +241,7 @@ class Events(ref[TlsConnection]):
             h._work_resumed(DUE_READ)
 
     def on_inactivity_timer(self) -> None:
-        """Look which timeouts are due."""
+        """Check which timeouts have passed."""
         h = self()
         if h is not None:
             h._check_inactivity()

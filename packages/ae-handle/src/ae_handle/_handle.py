@@ -107,8 +107,8 @@ class Handle(Requests):
             the handle is destroyed.
         on_tls_started: ``(handle, error)``: the handshake is done, error is None; or it failed.
             Then the handle is not destroyed, and nothing can be done with it but that.
-        on_tls_stopped: ``(handle)``: TLS is over, clear text goes on, unless ``start_tls`` is
-            called here. Without it, the peer's wish to stop TLS is the end of its stream.
+        on_tls_stopped: ``(handle)``: TLS is over, plaintext goes on, unless ``start_tls`` is
+            called here. Without it, the peer's close_notify is the end of its stream.
         timeout, read_timeout, write_timeout: Seconds without any activity, without reading,
             without writing; 0 or None for no limit. Active even while nothing is queued.
             *timeout* counts while connecting, too, where nothing is activity; the others begin
@@ -122,10 +122,10 @@ class Handle(Requests):
         no_delay, keepalive, oob_inline: Socket options, where the stream has them.
         read_size: The most that is read in one call, at first; doubled when that much came.
         max_read_size: The most that is read in one call; with TLS, four times that while data
-            streams in and somebody reads it, but no more than 256 KiB.
+            streams in and is read by the program, but no more than 256 KiB.
         low_water_mark: See *on_drain*.
-        linger: For how many seconds unsent bytes may outlive the handle; 0 drops them. A
-            connection that is not there yet gets 30 seconds at most.
+        linger: For how many seconds unsent bytes are still sent when the handle has ended; 0 drops
+            them. A connection that is not there yet gets 30 seconds at most.
         connect_timeout: How many seconds the look-up, all attempts, what a *connector* does, and
             ``retry()`` may take together; None or 0 for no limit. Then a fatal
             :class:`HandleTimedOut`, which names what was tried, is raised in all that is awaited
@@ -136,13 +136,13 @@ class Handle(Requests):
         watch_eof: Notice that the peer has closed even while nothing is asked for, by reading
             ahead up to *max_read_buffer*. By default an idle handle reads nothing.
         allow_truncated: Take the end of the stream for a good end even without close_notify.
-        peer_name: Who the peer should be: for certificates, and for people. By default the
-            host of *connect*.
+        peer_name: The name that the peer has to prove by its certificate, and that texts show.
+            By default the host of *connect*.
         tls: ``"connect"`` or ``"accept"``: speak TLS from the start.
         tls_context: An ``ae_tls.Context``, an ``ssl.SSLContext`` or an object of that shape
             (:class:`ae_handle.abc.TlsContext`). None asks the installed engine.
         json, cbor: Objects with ``loads`` and ``dumps`` for the frame types of these names, used as
-            they are: how long they take is their matter.
+            they are: the time that they take is not bounded.
 
     All options are attributes, and can be changed.
 
@@ -274,7 +274,7 @@ class Handle(Requests):
         return len(self._write.queue)
 
     def statistics(self) -> HandleStatistics:
-        """Return what the handle is about, in numbers."""
+        """Return the state of the handle in numbers: requests, unread and unsent bytes."""
         read = self._read
         read.put_back_lines()
         return HandleStatistics(
@@ -507,7 +507,7 @@ class Handle(Requests):
             self._wake_reading()
 
     def stop_read(self) -> None:
-        """Read nothing more for now. What is buffered is still given out by a running drain.
+        """Read nothing more for now. A dispatch that is running still hands out what is buffered.
 
         Perl: ``$handle->stop_read``
         """
@@ -530,7 +530,7 @@ class Handle(Requests):
             value: The item.
 
         Sent immediately as far as the kernel takes it, the rest when it takes more; inside a read
-        callback, when the drain ends, together with everything else pushed by then; before the
+        callback, when the dispatch ends, together with everything else pushed by then; before the
         connection is there, when it is.
 
         On a destroyed or failed handle it is ignored.
@@ -631,8 +631,8 @@ class Handle(Requests):
             mode: ``"connect"`` or ``"accept"``.
             context: As ``tls_context``, which is the default.
 
-        What was pushed before leaves in clear text. What was read and not consumed goes to the
-        TLS engine, never to the application: an attacker who slips text in behind a STARTTLS
+        What was pushed before leaves in plaintext. What was read and not consumed goes to the
+        TLS engine, never to the application: an attacker who inserts text behind a STARTTLS
         command makes the handshake fail.
 
         **When**: the handshake begins immediately; ``on_tls_started`` is called before any data
@@ -664,7 +664,7 @@ class Handle(Requests):
             self._schedule_work()
 
     def stop_tls(self) -> None:
-        """End TLS, and go on in clear text when the peer agrees.
+        """End TLS, and go on in plaintext when the peer agrees.
 
         What was pushed before is encrypted, what is pushed afterwards waits for the peer's
         close_notify and is not. ``on_tls_stopped`` is called then, on both sides. A peer that

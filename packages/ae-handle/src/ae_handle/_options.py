@@ -228,7 +228,7 @@ class Options:
     )
     linger: Option[float] = Option(
         check_period,
-        "For how many seconds unsent bytes may outlive the handle.",
+        "For how many seconds unsent bytes are still sent when the handle has ended.",
         kept="_rare.linger",
     )
     connect_timeout: Option[float] = Option(
@@ -264,7 +264,7 @@ class Options:
         kept="_rare.oob_inline",
     )
     peer_name: Option[str | None] = Option(
-        check_name, "Who the peer should be.", kept="_rare.peer_name"
+        check_name, "The name that the peer has to prove.", kept="_rare.peer_name"
     )
     tls_context: Option[Any] = Option(
         _check_context, "The context for ``start_tls`` without one.", kept="_rare.tls_context"

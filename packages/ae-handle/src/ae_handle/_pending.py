@@ -51,7 +51,7 @@ class Awaited(PendingRequest):
 
     Args:
         handle: The handle, which lives until the operation has ended.
-        what: What it does, for people; the name of the peer follows.
+        what: What it does, for messages; the name of the peer follows.
     """
 
     __slots__ = ("condvar", "handle")
@@ -87,14 +87,14 @@ class Awaited(PendingRequest):
             ae.report_error(leaves)
 
     def _cancelled(self) -> None:
-        """Take the request back: nobody waits for it any more."""
+        """Take the request back: it was cancelled."""
         handle = self.handle
         if handle is not None:
             handle._withdraw(self)
             self._end()
 
     def _end(self) -> CondVar[Any] | None:
-        """Let go of the handle and of the condition variable, which is returned."""
+        """Drop the references to the handle and to the condition variable, which is returned."""
         condvar, self.condvar = self.condvar, None
         handle, self.handle = self.handle, None
         if handle is not None:

@@ -40,8 +40,8 @@ DESTROYED: Final = 4
 
 # `ReadSide.eof`: how the input ended
 NOT_ENDED: Final = 0
-ENDED: Final = 1  # well; nobody was told yet
-TOLD: Final = 2  # well, and somebody was told, by on_eof for example
+ENDED: Final = 1  # by the peer's end of the stream, which was not reported yet
+TOLD: Final = 2  # likewise, and that was reported, by on_eof for example
 BROKEN: Final = 3  # because of the handle's error, which is reported behind what has arrived
 BROKEN_TOLD: Final = 4  # and some operation has raised it
 

@@ -21,12 +21,12 @@ from ._handle import Handle
 # that its source is not read until its destination has sent everything. What the kernel buffers
 # meanwhile keeps the wire busy.
 #
-# A destroyed handle calls nobody back, and anybody may destroy it (a server that ends its clients,
+# A destroyed handle runs no callbacks, and any code may destroy it (a server that ends its clients,
 # say), so the relay is told by `Handle._notify_end`; without that the other side would stay open.
 
 _MOST_UNSENT: Final = 256 << 10
 
-# For how many seconds what is unsent may outlive a relay that was broken off. The peer of the side
+# For how many seconds unsent bytes linger after a relay that was broken off. The peer of the side
 # that did not break may wait for ever with its own end of the connection open.
 _LINGER: Final = 10.0
 
@@ -129,7 +129,7 @@ def relay(a: Handle, b: Handle) -> ae.CondVar[tuple[int, int]]:
         An operation for ``(bytes from a to b, bytes from b to a)``. It is ready when both sides
         have said everything and all of it is sent. The end of one direction is passed on
         (half-close), and the other goes on. An error of either side, also :class:`HandleDestroyed`
-        if somebody else destroys one, is thrown when both are closed. Cancelling it destroys both.
+        if other code destroys one, is thrown when both are closed. Cancelling it destroys both.
         It need not be held.
 
     A source is not read while its destination has more than 256 KiB unsent. A peer that neither

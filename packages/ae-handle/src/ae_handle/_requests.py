@@ -46,7 +46,7 @@ class Requests(ConnectingConnection):
         if not callable(reader):
             raise TypeError(f"expected a frame type, its name or a callable, got {reader!r}")
         if isinstance(reader, Line) and reader.eol is None:
-            return LINE  # the drain knows this one by identity
+            return LINE  # the dispatch recognises this one by identity
         return reader
 
     def _called_back(self, frame: Any, callback: Any) -> Any:
@@ -122,7 +122,7 @@ class Requests(ConnectingConnection):
         return returned is not None
 
     def _peer_text(self) -> str:
-        """Say who the peer is, for people."""
+        """Return the name of the peer, for messages."""
         return peer_text(self._rare.peer_name, self._stream)
 
     def _iterator_ended(self) -> None:

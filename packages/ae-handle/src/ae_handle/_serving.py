@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 # The user holds a `Served`, the loop holds a `_Server` (by the callback of the listening sockets,
 # and by what calls back at the end of handles and coroutines), so dropping the one ends the other.
 #
-# A client is there until its handle is destroyed *and* its coroutine has returned: both use up
+# A client counts until its handle is destroyed *and* its coroutine has returned: both use up
 # what max_clients is to bound. Whatever ends the handle - its user, an error, the peer - comes
 # through `Handle._notify_end`, and a coroutine through the condition variable of its task.
 
@@ -194,7 +194,7 @@ class _Server:
 
 
 def _report(error: BaseException, client: _Client) -> None:
-    """Report that a handler has ended with *error*, unless that is how its client has ended."""
+    """Report that a handler has ended with *error*, unless its client has ended with that."""
     if isinstance(error, HandleError) and (client.handle.is_destroyed or not error.fatal):
         ae.log("info", "client %s: %s", client.peer, error)
     else:
@@ -269,7 +269,7 @@ class Served(Cancellable):
             rest immediately. It need not be held. A coroutine that goes on after it was cancelled
             is waited for.
 
-        Connections in the backlog that nobody has accepted are reset by the kernel, unless other
+        Connections that are still in the backlog are reset by the kernel, unless other
         processes have the listening socket, too.
 
         Raises:
@@ -358,9 +358,9 @@ def serve(
         max_write_buffer: How many bytes may be unsent to a client that does not read; with more
             it is ended. None for no limit.
         on_prepare, backlog, reuse_port, dual_stack, sock: As for ``ae_socket.tcp_server``. *sock*
-            is a socket that somebody else has bound, such as a service manager
-            (``ae_socket.inherited_sockets``) or a parent process; *host* and *service* are None
-            then.
+            is a socket that is bound already, by a service manager
+            (``ae_socket.inherited_sockets``) or a parent process for example; *host* and *service*
+            are None then.
 
     Returns:
         The server, listening. **Lifetime**: hold it. The handles need not be held: the server
@@ -368,8 +368,8 @@ def serve(
 
         **When**: *handler* is never called inside this call.
 
-    An exception of a handler ends its client, goes to ``ae_core.exception_hook``, and harms nobody
-    else. A :class:`HandleError` by which the client itself has ended (it hung up, it was too slow,
+    An exception of a handler ends its client only, and goes to ``ae_core.exception_hook``.
+    A :class:`HandleError` by which the client itself has ended (it hung up, it was too slow,
     it sent nonsense) is no fault of the handler: it is logged at ``info``.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a handle is about, in numbers and in a line of text: for people who debug."""
+"""The state of a handle in numbers and in a line of text, for debugging."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Strict mode: handles in the wrong thread, and handles that nobody has kept.
+"""Strict mode: handles in the wrong thread, and handles that no variable has kept.
 
 A handle refuses to be used in another thread than the one that made it, and one that is collected
 while its peer is open is reported.
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-# What only looks, and may be wanted in a log message of any thread.
+# What only reads, and may be used in a log message of any thread.
 _HARMLESS: Final = {"statistics"}
 
 _classes: Final[dict[type[Any], type[Any]]] = {}

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 # callbacks have to say, in one go; then errors, and the peer's close_notify, are dealt with.
 #
 # The handle always reads while TLS is on: handshakes, key updates and close_notify arrive
-# unasked. While nobody wants data, it reads up to max_read_buffer and then stops.
+# unasked. While there is no reader, it reads up to max_read_buffer and then stops.
 #
 # When a read came back full, data is streaming in, and the next read takes several times as much
 # (about 10 % less for a large transfer). A fresh object of that size costs more than it gains,
@@ -80,7 +80,7 @@ _MOST_BUFFERS: Final = 2
 
 
 def leave_in_plaintext(out: WriteQueue) -> None:
-    """Have everything that was pushed so far leave as it is, before anything is encrypted."""
+    """Make everything that was pushed so far leave in plaintext, before what is encrypted."""
     while out.pieces:
         out.append_block(out.next())
 

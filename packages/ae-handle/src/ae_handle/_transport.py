@@ -343,7 +343,7 @@ class Transport(Work):
             self._timer = (ae.timer(left, self._events.on_inactivity_timer), at)
 
     def _timed_out(self, kind: int, error: HandleTimedOut) -> None:
-        """Tell whoever awaits what did not happen, then ``on_error``; with neither, end."""
+        """Raise *error* in the awaiters, then call ``on_error``; with neither, end the handle."""
         told: list[PendingRequest] = []
         if kind != WRITE:
             told += self._read.withdraw_pending()

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 # wrote is sent; the end of the input is dealt with; the limit is checked; the read watcher is
 # started or stopped; other work that is due is done.
 
-# How many things may become due within one event before other events get their turn.
+# How much work may become due within one event before other events are handled.
 _ROUNDS: Final = 32
 
 # How often on_drain may empty the queue anew within one event.
@@ -223,7 +223,7 @@ class Work(Options):
             ae.postpone(self._events.run_due_work)
 
     def _reschedule_work(self) -> None:
-        """Have ``_run_due_work`` called when all others have had their turn.
+        """Have ``_run_due_work`` called after the other events of this turn.
 
         Not by postponing: what is postponed by a postponed call belongs to the same turn.
         """
@@ -231,7 +231,7 @@ class Work(Options):
             self._resume_timer = ae.timer(0.0, self._events.resume_work)
 
     def _dispatch_later(self) -> None:
-        """Dispatch once more when all others have had their turn."""
+        """Dispatch once more, after the other events of this turn."""
         self._resume_timer = ae.timer(0.0, self._events.dispatch_again)
 
     def _work_was_posted(self) -> None:
@@ -282,9 +282,9 @@ class Work(Options):
             self._reschedule_work()
 
     def _notify_drained(self) -> bool:
-        """Tell everybody who waits for it that (nearly) everything is sent. In events only.
+        """Answer the waiters, and call ``on_drain``: (nearly) everything is sent. In events only.
 
-        Returns False if there is more to do, but others should have their turn first.
+        Returns False if there is more to do, but other events should be handled first.
         """
         write = self._write
         for _ in range(_DRAIN_ROUNDS):

@@ -113,7 +113,7 @@ class TlsSession(Protocol):
     check. After an error :meth:`drain` still yields the alert for the peer, and does not raise.
 
     A session may also have an attribute ``unused_data``: bytes that were fed but lie behind
-    the peer's close_notify, and so belong to whoever speaks clear text next. Reading the
+    the peer's close_notify, and so are plaintext of what follows TLS. Reading the
     attribute leaves them there. A session without it cannot hand them back; it is then fed
     records as TLS has them, one by one, once the handle has asked for the end.
 

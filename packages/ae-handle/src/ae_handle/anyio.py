@@ -28,7 +28,7 @@ class HandleStream(anyio.abc.ByteStream):
     """A handle as an ``anyio.abc.ByteStream``.
 
     Args:
-        handle: Who else reads or writes it competes with the stream. It may be connecting.
+        handle: It may be connecting. Other code that reads or writes it competes with the stream.
 
     What was sent when the handle is closed is still sent, for as long as its ``linger`` says.
 

@@ -40,7 +40,7 @@ class NetworkBackend(httpcore.AsyncNetworkBackend):
     Args:
         tls_context: An ``ae_tls.Context`` or what else a handle takes, instead of the
             ``ssl.SSLContext`` of the pool.
-        resolver: Who resolves names, as in :func:`ae_socket.tcp_connect`.
+        resolver: Resolves the names, as in :func:`ae_socket.tcp_connect`.
     """
 
     def __init__(self, *, tls_context: Any = None, resolver: Resolver | None = None) -> None:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from .abc import Reader, TlsContext
 
-    #: What becomes of one attempt to connect; None never comes to an end.
+    #: The outcome of one attempt to connect; None is one that never ends.
     Outcome: TypeAlias = "ScriptedPeer | MemoryStream | OSError | None"
 
 
@@ -59,11 +59,11 @@ def check_reader(read: Reader[Any], wire: bytes, expected: object) -> None:
     trickle = ReadBuffer()
     for i in range(len(wire)):
         value = read(trickle)
-        assert value is NEED_MORE, f"read {value!r} after {i} of {len(wire)} octets"
-        assert len(trickle) == i, f"consumed {i - len(trickle)} octets of an incomplete item"
+        assert value is NEED_MORE, f"read {value!r} after {i} of {len(wire)} bytes"
+        assert len(trickle) == i, f"consumed {i - len(trickle)} bytes of an incomplete item"
         trickle.feed(wire[i : i + 1])
-    _same(read(trickle), expected, "octet by octet")
-    assert not trickle, f"octet by octet: {bytes(trickle)!r} is left"
+    _same(read(trickle), expected, "byte by byte")
+    assert not trickle, f"byte by byte: {bytes(trickle)!r} is left"
 
     trailing = ReadBuffer(wire + b"next")
     _same(read(trailing), expected, "with trailing data")
@@ -201,7 +201,7 @@ class MemoryStream:
         self.wake()
 
     def wake(self) -> None:
-        """Something changed: look who is ready."""
+        """Check which watchers are ready: something has changed."""
         for watcher in self._watchers.copy():
             watcher.wake()
 
@@ -358,7 +358,7 @@ class ScriptedNetwork:
     """Hosts in memory, for programs that connect by themselves: ``Handle(connect=...)``.
 
     Args:
-        hosts: For each ``(host, service)``, as the program names them, what becomes of the
+        hosts: For each ``(host, service)``, as the program names them, the outcomes of the
             attempts to connect, in their order: a :class:`ScriptedPeer` or a
             :class:`MemoryStream` (of :func:`memory_pair`) to talk to, an ``OSError``, or None for
             an attempt that has no end. Further attempts, and other hosts, are refused.
@@ -387,7 +387,7 @@ class ScriptedNetwork:
             self.add(host, service, *outcomes)
 
     def add(self, host: str, service: str | int, *outcomes: Outcome) -> None:
-        """Add what becomes of further attempts to connect to *service* of *host*.
+        """Add the outcomes of further attempts to connect to *service* of *host*.
 
         Raises:
             TypeError: If an outcome is of the wrong kind.
@@ -432,7 +432,7 @@ class ScriptedNetwork:
         def fail(error: OSError) -> None:
             timers.clear()
             if not operation.ready:
-                where = f"nobody listens at {target}"
+                where = f"nothing listens at {target}"
                 operation.throw(ae_socket.ConnectFailed(where, [error]))
 
         def limit(seconds: float | None) -> None:

@@ -9,7 +9,7 @@ __all__ = ("not_a_class", "octets")
 
 
 def octets(value: object) -> bytes:
-    """Return bytes-like *value* as bytes that nobody can change.
+    """Return bytes-like *value* as ``bytes``, which cannot change.
 
     Raises:
         TypeError: If it is not bytes-like. A str is not: its author knows the encoding, we do

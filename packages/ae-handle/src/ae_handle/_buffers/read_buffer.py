@@ -394,7 +394,7 @@ class ReadBuffer:
         try:
             grown += data
         except BufferError:
-            # somebody keeps a match or a view of it: leave that one alone
+            # a match or a view of it exists: a bytearray cannot grow then
             self._data = bytearray(b"").join((grown, data))
 
     def _fold(self) -> bytes | bytearray:

@@ -30,7 +30,7 @@ class WriteQueue:
         self.block = b""
         self.lost = 0  # how many bytes of the program's cannot be sent any more
         self.overhead = False  # nothing in `block` is the program's: a handshake, an alert
-        self._counted = 0  # how many of `pieces` are in `_size`; whoever pops one resets it
+        self._counted = 0  # how many of `pieces` are in `_size`; code that pops one resets it
         self._size = 0
 
     def __len__(self) -> int:

@@ -1,6 +1,6 @@
 """The three inactivity timeouts of a handle: their periods and callbacks.
 
-Has no clock and no timer: it is given the time and answers when it wants to be asked again.
+Has no clock and no timer: it is given the time, and returns the time of the next deadline.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class PendingRequest:
 
 
 class PendingRead(PendingRequest):
-    """One that waits for an item, whose bytes can go back if nobody takes it."""
+    """A request for an item whose bytes can go back to the buffer if it is not taken."""
 
     __slots__ = ()
 

@@ -41,7 +41,7 @@ _GRACE: Final = 16
 
 
 class ReadSide(LineBatches):
-    """What has arrived, who reads it, and how the input ended.
+    """What has arrived, its readers, and how the input ended.
 
     Attributes:
         on_read: Called when something is unread and there is no request, or None.
@@ -141,7 +141,7 @@ class ReadSide(LineBatches):
         self.eof = BROKEN
 
     def note_eof_told(self, eof: int) -> None:
-        """Note who was told of the end: ``TOLD`` or ``BROKEN_TOLD``."""
+        """Note that the end was reported: ``TOLD`` or ``BROKEN_TOLD``."""
         self.eof = eof
 
     def touched(self, now: float) -> None:
@@ -157,7 +157,7 @@ class ReadSide(LineBatches):
         """Keep ``read_size`` within ``max_read_size``."""
         self.read_size = min(self.read_size, self.max_read_size)
 
-    # ------------------------------------------------------------------ who reads it
+    # ------------------------------------------------------------------ readers
 
     def has_reader(self) -> bool:
         """Whether there is a request, a standing reader or an ``on_read``."""
@@ -315,7 +315,7 @@ class ReadSide(LineBatches):
     # ------------------------------------------------------------------ dispatching
 
     def dispatch(self, owner: Owner) -> None:
-        """Answer requests and call callbacks until more input is needed, or nobody reads."""
+        """Answer requests and call callbacks until more input is needed, or there is no reader."""
         self.dispatching = DISPATCHING
         while True:
             try:
@@ -371,7 +371,7 @@ class ReadSide(LineBatches):
                     end = data.find(_LF, pos)
             elif reader is not None:
                 callback = queue.callback
-                # most are functions, for which isinstance() costs 60 ns
+                # most callbacks are functions, for which isinstance() costs 60 ns
                 awaited = callback.__class__ is not Function and isinstance(callback, PendingRead)
                 try:
                     value = self._read_item(reader, callback) if awaited else reader(buf)
@@ -531,7 +531,7 @@ class ReadSide(LineBatches):
     def finish(self, owner: Owner, report: bool) -> bool:
         """Take the next step at the end of the input; return whether there is another one.
 
-        The readers have had everything. With *report*, an end that nobody asks for is an error.
+        The readers have had everything. With *report*, an end is an error if no read is pending.
         """
         queue = self.queue
         buf = self.buffer
@@ -571,7 +571,7 @@ class ReadSide(LineBatches):
         else:
             if self.has_reader() or (report and self.watch_eof and not self.iterators):
                 owner._fail(UnexpectedEOF())
-            # else nobody has asked: whoever does will be told
+            # else no read is pending: the next one reports it
             return False
         return True
 

@@ -15,7 +15,7 @@ from ..types import Cbor, Json, Line, NetString, TlsDetect
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Built-in types without parameters: immutable, so one object serves everybody, and the name of
+# Built-in types without parameters: immutable, so one object serves all handles, and the name of
 # the most frequent one costs a dictionary lookup.
 SHARED: Final[dict[str, Any]] = {
     "line": Line(),
@@ -25,9 +25,9 @@ SHARED: Final[dict[str, Any]] = {
     "tls_detect": TlsDetect(),
 }
 
-#: The frame type that the drain knows by identity.
+#: The frame type that the dispatch recognises by identity.
 LINE: Final = SHARED["line"]
-#: The same for a coroutine: the drain has to remember where such a line was.
+#: The same for a coroutine: the dispatch has to note where such a line was.
 AWAITED_LINE: Final = Line()
 
 # Built-in types that mean nothing without their parameters: only the error message differs.

@@ -1,4 +1,4 @@
-"""The write side of a handle: what was pushed and is not sent yet, and who waits for that.
+"""The write side of a handle: what was pushed and is not sent yet, and what waits for that.
 
 Has no stream: it is told what was sent, and answers which work is due.
 """
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class WriteSide:
-    """What is to be sent, and who is told when it is sent.
+    """What is to be sent, and the requests that are answered when it is sent.
 
     Attributes:
         queue: The unsent bytes.
@@ -221,7 +221,7 @@ class WriteSide:
         return True
 
     def expect_drain(self) -> None:
-        """Call ``on_drain``, and whoever waits, when the queue is empty."""
+        """Call ``on_drain``, and answer the waiters, when the queue is empty."""
         self.drain_pending = True
 
     def due_when_empty(self) -> int:
@@ -229,23 +229,23 @@ class WriteSide:
         due = DUE_DRAINED if self.waiters or self.shutdown else 0
         return due if self.on_drain is None else due | DUE_DRAIN
 
-    # ------------------------------------------------------------------ who waits
+    # ------------------------------------------------------------------ waiters
 
     def wait(self, request: PendingRequest) -> None:
-        """Have *request* told when the queue is empty."""
+        """Answer *request* when the queue is empty."""
         if self.waiters is None:
             self.waiters = []
         self.waiters.append(request)
 
     def withdraw(self, request: PendingRequest) -> bool:
-        """Return whether *request* was waiting; it is not any more."""
+        """Remove *request* from the waiters; return whether it was one."""
         if self.waiters is None or request not in self.waiters:
             return False
         self.waiters.remove(request)
         return True
 
     def take_waiters(self) -> list[PendingRequest]:
-        """Return what waits, which waits no longer."""
+        """Remove all waiters and return them."""
         waiters, self.waiters = self.waiters, None
         return waiters or []
 

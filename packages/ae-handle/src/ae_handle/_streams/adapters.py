@@ -198,7 +198,7 @@ class DescriptorStream:
     def _checked(self) -> int:
         """Return the descriptor, if it is still that of the stream.
 
-        If somebody has closed that, another file may have its number by now (60 ns of 1 us).
+        If that was closed elsewhere, another file may have its number by now (60 ns of 1 us).
         """
         try:
             fd: int = self._stream.fileno()
@@ -209,7 +209,7 @@ class DescriptorStream:
         return fd
 
     def shutdown(self, how: int) -> None:
-        """Pass on to what has it; a pipe has not."""
+        """Call the stream's ``shutdown``; a pipe has none."""
         own = getattr(self._stream, "shutdown", None)
         if own is not None:
             own(how)

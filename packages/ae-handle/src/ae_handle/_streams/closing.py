@@ -1,6 +1,6 @@
-"""What outlives a handle: its unsent bytes, until the peer has them.
+"""Sending in the background what a handle had not sent when it ended, then closing its stream.
 
-Owned by the loop: nobody refers to a lingering stream, and it calls nobody back. What can no
+The loop alone refers to a lingering stream, and no callback of the program runs. What can no
 longer be sent is reported to the exception hook, once, unless the handle's own error has said it.
 """
 
@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 # for ever. A stream without unsent bytes only drops what has arrived, and is closed immediately.
 #
 # TLS that is to stop comes first: after our close_notify, what was pushed behind `stop_tls` waits
-# for the peer's, as on a live handle, and leaves in clear then; also when the peer does not answer
-# in time, or ends its side instead. What was to be encrypted never leaves in clear.
+# for the peer's, as on a live handle, and leaves in plaintext then; also when the peer does not
+# answer in time, or ends its side instead. What was to be encrypted never leaves in plaintext.
 #
 # `linger` bounds all of it. A handshake has its own bound besides, and so has the last step: a peer
 # that neither sends nor closes has nothing left that a reset could destroy.
@@ -54,17 +54,17 @@ if TYPE_CHECKING:
 _QUIET: Final = 5.0
 _PIECE: Final = 1 << 16
 
-# What has become of the write side
+# The states of the write side
 _OPEN: Final = 0
 _CLOSING: Final = 1  # close_notify is queued
 _SHUT: Final = 2
 
-# How long a connection that was under way may take after its handle has gone.
+# How long a connection that was under way may take after its handle has ended.
 _CONNECT: Final = 30.0
 
 # A lingering stream is held by its watchers, that is, by the loop. When the loop ends it is
-# closed immediately: of the mark that tells the loop about it (`ae.pending`) only the loop knows,
-# and a weak reference sees it go.
+# closed immediately: only the loop refers to the mark of it (`ae.pending`), and the callback of a
+# weak reference runs when the loop drops that.
 
 _all: Final[WeakSet[Linger | Departing]] = WeakSet()
 
@@ -106,7 +106,7 @@ def close_in_background(
     the program was *told* of an error already, the loss of bytes is not reported besides.
     """
     if tls is not None and (tls.over or tls.session.state == "closed"):
-        if not tls.stopping:  # else the pieces are clear text
+        if not tls.stopping:  # else the pieces are plaintext
             out.drop_pieces()
         tls = None
     if tls is None and not (out.pieces or out.block):
@@ -127,7 +127,7 @@ def close_in_background(
 
 
 def peer_text(name: str | None, io: Any) -> str:
-    """Say who the peer is, for people; *io* is None where it is not open."""
+    """Return the name of the peer, for messages; *io* is None where it is not open."""
     if io is None:
         return name or "a stream that is not open"
     address = peer_address(io)
@@ -146,7 +146,7 @@ def discard_input(io: Any) -> None:
 
 
 def close(io: Any) -> None:
-    """Close *io*, whatever it says to that."""
+    """Close *io*; an error is logged and not raised."""
     try:
         io.close()
     except OSError as error:
@@ -159,7 +159,7 @@ def _count(out: WriteQueue, tls: TlsLayer | None) -> int:
 
 
 def report_loss(count: int, peer: str, error: BaseException) -> None:
-    """Tell the exception hook that *count* bytes were not sent, because of *error*."""
+    """Report to the exception hook that *count* bytes were not sent, because of *error*."""
     if not count:
         return
     why = getattr(error, "strerror", None) or str(error)
@@ -183,7 +183,7 @@ def _loop_has_ended() -> HandleError:
 
 
 class Linger:
-    """A stream whose handle has gone."""
+    """A stream whose handle has ended, while its unsent bytes are sent."""
 
     __slots__ = (
         "__weakref__",
@@ -237,7 +237,7 @@ class Linger:
                 self._reading = watch(self._io, "r", self._readable, self._lose)
             self._set_bound()
         except (ae.WrongLoop, OSError, ValueError) as error:
-            # another loop runs in this thread by now; or the stream was closed behind our back,
+            # another loop runs in this thread by now; or the stream was closed by other code,
             # as the garbage collector does at the interpreter's end
             self._lose(error)
             return
@@ -338,7 +338,7 @@ class Linger:
                 return out.take_block()
             elif tls.stopping:
                 if session.state == "closed":
-                    self._go_on_in_clear()
+                    self._go_on_in_plaintext()
                     return self._next_block()
             elif out.pieces:
                 out.mark_block(overhead=False)
@@ -348,7 +348,7 @@ class Linger:
                 session.shutdown()
         return session.drain()
 
-    def _go_on_in_clear(self) -> None:
+    def _go_on_in_plaintext(self) -> None:
         self._tls = self._bound = None
 
     def _end_writes(self) -> None:
@@ -388,7 +388,7 @@ class Linger:
         if tls.in_handshake:
             self._lose(HandleTimedOut("the TLS handshake took too long"))
         else:
-            self._go_on_in_clear()
+            self._go_on_in_plaintext()
             self._writable()
 
     def _readable(self) -> None:
@@ -411,7 +411,7 @@ class Linger:
         assert tls is not None
         shaking = tls.in_handshake
         try:
-            tls.feed(data, [])  # nobody is there to read what it decrypts
+            tls.feed(data, [])  # what it decrypts is dropped
         except TlsError as error:
             self._refuse(error)
             return
@@ -444,13 +444,13 @@ class Linger:
             text = "the connection was closed during the TLS handshake"
             raise TlsError(text, reason="truncated")
         if tls is not None and tls.stopping:
-            self._go_on_in_clear()
+            self._go_on_in_plaintext()
 
 
 class Departing:
-    """A connection under way whose handle has gone: what was pushed is sent when it is there.
+    """A connection under way whose handle has ended: what was pushed is sent when it is there.
 
-    Held by the handle, which lives on unseen until the operation has ended.
+    Held by the handle, which the operation keeps alive until it has ended.
     """
 
     __slots__ = (

@@ -134,7 +134,7 @@ class _NestedWatcher:
         self._callback = callback
 
     def fire(self) -> None:
-        """Call back, if nobody cancelled meanwhile; as long as the end is there, again."""
+        """Call back unless it was cancelled; at the end of the stream, in each turn."""
         if self._stream is not None:
             self._callback()
         if self._stream is not None and self._stream.is_over(self._direction):

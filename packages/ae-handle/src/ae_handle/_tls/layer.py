@@ -175,7 +175,7 @@ class TlsLayer:
         self.kept = 0
 
     def begin_stop(self, out: WriteQueue, now: float) -> None:
-        """Close our side, to go on in clear when the peer has closed its own."""
+        """Close our side, to go on in plaintext when the peer has closed its own."""
         self.stopping = STOP_SENT
         self.until = now + ANSWER
         self.close(out)

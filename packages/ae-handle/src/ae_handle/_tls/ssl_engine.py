@@ -96,9 +96,9 @@ class SslSession:
 
     # Theory of operation
     # -------------------
-    # "I have nothing" is an exception of `ssl` that costs 4 us, in the handshake 15. So the
-    # engine is asked only if it can have something: `_readable` is set when bytes were fed, and
-    # cleared when it has taken them all, or has said so. Only bytes that are fed, and our first
+    # "Want read" is an exception of `ssl` that costs 4 us, in the handshake 15. So the engine is
+    # read only if it can have something: `_readable` is set when bytes were fed, and cleared when
+    # it has taken them all, or has raised that. Only bytes that are fed, and our first
     # flight, advance a handshake.
 
     state: TlsState
@@ -256,8 +256,8 @@ class SslSession:
         try:
             self._engine.unwrap()
         except self._ssl.SSLError:
-            # want-read: ours is on its way, the peer's not here; or the peer's data still waits
-            # to be read. Both are read()'s business.
+            # want-read: ours is sent, the peer's has not arrived; or data of the peer is still
+            # unread. read() handles both.
             self.state = "closed" if self._peer_closed else "closing"
         else:
             self._peer_closed = True

@@ -198,7 +198,7 @@ class _Scan:
         while True:
             while not left:
                 if keys is not None and collide(keys):
-                    raise BadMessage(f"CBOR {_KEY[kind]}s that collide, before octet {pos}")
+                    raise BadMessage(f"CBOR {_KEY[kind]}s that collide, before byte {pos}")
                 if not stack:
                     return pos
                 kind, left, keys = stack.pop()
@@ -207,7 +207,7 @@ class _Scan:
             head = data[pos]
             if head == _BREAK:
                 if left > 0 or (kind == _MAP and left & 1):
-                    raise BadMessage(f"CBOR break out of place at octet {pos}")
+                    raise BadMessage(f"CBOR break out of place at byte {pos}")
                 left = 0
                 pos += 1
                 continue
@@ -221,13 +221,13 @@ class _Scan:
                         break
                     argument = number = int.from_bytes(data[pos + 1 : after], "big")
                     if major == 7 and info == 24 and number < 32:
-                        raise BadMessage(f"CBOR simple value {number} in two octets at octet {pos}")
+                        raise BadMessage(f"CBOR simple value {number} in two bytes at byte {pos}")
                 elif info == 31 and 2 <= major <= 5:
                     argument = None
                 else:
-                    raise BadMessage(f"not a CBOR head at octet {pos}: {head:#04x}")
+                    raise BadMessage(f"not a CBOR head at byte {pos}: {head:#04x}")
             if kind >= _CHUNKS and (major != kind - _CHUNKS or argument is None):
-                raise BadMessage(f"CBOR string made of something else at octet {pos}")
+                raise BadMessage(f"CBOR string made of something else at byte {pos}")
             is_key = kind == _SET or (kind == _MAP and not left & 1)
             if checks and ((is_key and 4 <= major <= 6) or kind in (_BIG_NEXT, _BYTES)):
                 self._check(kind, major, argument, pos)
@@ -256,13 +256,13 @@ class _Scan:
         if kind in (_MAP, _SET):
             if not (self._tags and major == 6 and argument == _STRING_REFERENCE):
                 what = ("an array", "a map", "a tagged value")[major - 4]
-                raise BadMessage(f"CBOR {_KEY[kind]} that is {what}, at octet {pos}")
+                raise BadMessage(f"CBOR {_KEY[kind]} that is {what}, at byte {pos}")
             return
         if major != 2:
-            raise BadMessage(f"CBOR integer made of something else at octet {pos}")
+            raise BadMessage(f"CBOR integer made of something else at byte {pos}")
         room = _MAX_BIG if kind == _BIG_NEXT else self._room
         if argument is not None and argument > room:
-            raise BadMessage(f"CBOR integer of more than {_MAX_BIG} octets at octet {pos}")
+            raise BadMessage(f"CBOR integer of more than {_MAX_BIG} bytes at byte {pos}")
 
     def _inside(
         self, kind: int, major: int, argument: int | None

@@ -38,7 +38,7 @@ class Chunk(Immutable):
 
     def __init__(self, size: int) -> None:
         if size.__class__ is not int and (isinstance(size, bool) or not isinstance(size, int)):
-            raise TypeError(f"expected a number of octets, got {size!r}")
+            raise TypeError(f"expected a number of bytes, got {size!r}")
         if size < 0:
             raise ValueError(f"expected a size of 0 or more, got {size!r}")
         object.__setattr__(self, "size", size)  # `_set`, without a call: 10 % of such a read
@@ -57,5 +57,5 @@ class Chunk(Immutable):
         """
         data = octets(value)
         if len(data) != self.size:
-            raise ValueError(f"expected {self.size} octets, got {len(data)}")
+            raise ValueError(f"expected {self.size} bytes, got {len(data)}")
         return data

@@ -15,7 +15,7 @@ from .._errors import BadMessage
 from ._immutable import Immutable
 
 # A length is checked while it arrives, so nothing that begins wrongly is waited for. Ten digits
-# are ten gigabytes: whoever sends more digits is not sending a netstring.
+# are ten gigabytes: more digits are not those of a netstring.
 _DIGITS: Final = 10
 _COMMA: Final = 0x2C
 

@@ -110,7 +110,7 @@ class PackString(Immutable):
         data = octets(value)
         size = len(data)
         if size > self._limit:
-            raise ValueError(f"{size} octets are too many for format {self.fmt!r}: {self._limit}")
+            raise ValueError(f"{size} bytes are too many for format {self.fmt!r}: {self._limit}")
         head = _write_ber(size) if self._struct is None else self._struct.pack(size)
         return b"%b%b" % (head, data)
 
@@ -142,7 +142,7 @@ def _read_ber(head: bytes) -> tuple[int, int] | None:
         if octet < 0x80:
             return used, value
     if len(head) == _BER_OCTETS:
-        raise BadMessage(f"expected a compressed integer of 10 octets or fewer, got {head!r}")
+        raise BadMessage(f"expected a compressed integer of 10 bytes or fewer, got {head!r}")
     return None
 
 

@@ -60,8 +60,8 @@ class ProxyHeader(Immutable):
     Args:
         version: In which version to write one.
 
-    Reads a :class:`Proxied`. Nothing reads such a header unless it is asked for: whoever may
-    connect without the load balancer could claim to be anybody. Ask for it before ``start_tls``
+    Reads a :class:`Proxied`. Nothing reads such a header unless it is asked for: a client that
+    can connect without the load balancer could claim any address. Ask for it before ``start_tls``
     where the balancer passes on TLS.
 
     Raises:
@@ -101,7 +101,7 @@ class ProxyHeader(Immutable):
             end = line.find(b"\r\n")
             if end < 0:
                 if len(line) == _MAX_TEXT:
-                    raise BadMessage("a PROXY header of more than 107 octets")
+                    raise BadMessage("a PROXY header of more than 107 bytes")
                 return NEED_MORE
             value = _parse_text(line[len(_TEXT) : end])
             buf.take(end + 2)
@@ -179,7 +179,7 @@ def _check_fixed(command: int, family: int, size: int) -> None:
     if family not in _ADDRESS_SIZES:
         raise BadMessage(f"a PROXY header with addresses of family {family:#04x}")
     if size < _addresses_size(family):
-        raise BadMessage(f"a PROXY header of {size} octets, too few for its addresses")
+        raise BadMessage(f"a PROXY header of {size} bytes, too few for its addresses")
 
 
 def _addresses_size(family: int) -> int:
@@ -241,7 +241,7 @@ def _binary(value: Proxied) -> bytes:
     for kind, data in value.tlvs:
         body += bytes((kind,)) + len(data).to_bytes(2, "big") + data
     if len(body) > 0xFFFF:
-        raise ValueError(f"a PROXY header has room for 65535 octets, got {len(body)}")
+        raise ValueError(f"a PROXY header has room for 65535 bytes, got {len(body)}")
     return _SIGNATURE + bytes((_PROXY, family)) + len(body).to_bytes(2, "big") + body
 
 
@@ -250,7 +250,7 @@ def _path(path: object) -> bytes:
         raise ValueError(f"expected the path of a UNIX socket, got {path!r}")
     encoded = path.encode("utf-8", "surrogateescape")
     if len(encoded) > _UNIX_PATH or b"\0" in encoded[1:] or encoded == b"\0":
-        raise ValueError(f"expected a path of 108 octets or fewer, got {path!r}")
+        raise ValueError(f"expected a path of 108 bytes or fewer, got {path!r}")
     return encoded.ljust(_UNIX_PATH, b"\0")
 
 
@@ -259,11 +259,11 @@ def _path(path: object) -> bytes:
 
 def _packed(host: str, size: int) -> bytes:
     """Return the bytes of *host*, an address of *size* bytes."""
-    from ipaddress import ip_address  # 3 ms, which only those need who ask for such a header
+    from ipaddress import ip_address  # 3 ms, which only users of this header need
 
     address = ip_address(host)
     if len(address.packed) != size or "%" in host:
-        raise ValueError(f"expected an address of {size} octets, got {host!r}")
+        raise ValueError(f"expected an address of {size} bytes, got {host!r}")
     return address.packed
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 #                       at most 40 (RFC 8446 5.1: 2^14 bytes and no more)
 #     LL LL 01 03 VV    SSLv2's ClientHello, with the high bit of its length set, offering 3.VV
 #
-# The first byte that does not fit decides for clear text: nothing is waited for in vain.
+# The first byte that does not fit decides for plaintext, without waiting for more.
 
 
 def _shape(head: bytes) -> tuple[int, int] | NeedMore | None:
@@ -46,7 +46,7 @@ class TlsDetect(Immutable):
     """Whether the peer begins a TLS handshake. Consumes nothing.
 
     Reads ``(major, minor)``, the version of the first record, such as ``(3, 1)``; or None for
-    clear text.
+    plaintext.
 
     Example:
         >>> from ae_handle import ReadBuffer
@@ -66,7 +66,7 @@ class TlsDetect(Immutable):
 
 
 class TlsAutostart(Immutable):
-    """Start TLS if the peer does, else go on in clear text.
+    """Start TLS if the peer does, else go on in plaintext.
 
     Args:
         mode: ``"accept"``, or ``"connect"`` where the server is the one that speaks first.
