@@ -1,8 +1,8 @@
 """Refuse to start on an ``ae_core`` that is not this project's, or on versions that do not fit.
 
 The name ``ae-core`` on the public package index belongs to another project, so an installer that
-was not told where to look may have fetched that one. Ranges are what installers see to; a copied
-folder or ``--no-deps`` goes past them. The first import of ``ae_guests``.
+was not told where to look may have fetched that one. Installers check the ranges of versions; a
+copied folder or ``--no-deps`` avoids that check. ``ae_guests`` imports this module first.
 """
 
 from __future__ import annotations

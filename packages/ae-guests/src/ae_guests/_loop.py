@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 # nothing, whatever the host is; a watcher per descriptor costs 1.3 to 5.9 times as much.
 #
 # The host calls `_serve` when the selector is readable, when the guest's earliest timer is due,
-# and when somebody outside of the guest's turns has given it something to do. `_serve` makes
-# turns as long as there is work, 5 ms at most, and then lets the host in.
+# and when code outside of the guest's turns has given it something to do. `_serve` makes turns as
+# long as there is work, 5 ms at most, and then returns to the host.
 #
 # One turn is what asyncio's `_run_once` does, with two differences. It is divided: what is left of
 # a turn, after 5 ms or because a nested loop came between, is counted in `_left` and done before
@@ -49,12 +49,12 @@ if TYPE_CHECKING:
 # they have cleaned up (`_host_ends`), as it is of whatever this loop is to run afterwards. If the
 # end comes inside a callback of the guest, that one returns first.
 
-#: asyncio needs no guest of its own kind; trio's host loop lets nobody wait inside it.
+#: asyncio needs no guest of its own kind; trio's host loop does not allow others to wait inside it.
 NO_HOSTS: Final = ("asyncio", "trio")
 #: How long the guest keeps the host waiting, in seconds.
 LONGEST_SERVICE: Final = 0.005
 #: The host is not asked for a shorter wait, in seconds: asyncio's own loop rounds up to the same,
-#: and serves timers that are closer together at once.
+#: and serves timers that are closer together in one turn.
 SHORTEST_WAIT: Final = 0.001
 #: So many callbacks run between two looks at the clock.
 CALLS_PER_LOOK: Final = 32
@@ -68,7 +68,7 @@ _get_ident = threading.get_ident
 #: The guests of this process whose callbacks are on the stack, once for each call.
 _serving: list[GuestLoop] = []
 #: True in a child that was forked inside a guest's callback: the host is on the stack there and
-#: never comes back, so a loop of that child waits by itself, as asyncio's own does.
+#: is never returned to, so a loop of that child waits by itself, as asyncio's own does.
 _forked_inside = False
 
 
@@ -121,7 +121,7 @@ class GuestLoop(_Base):  # type: ignore[misc]
         self._soon: Any = None  # the watcher that begins the turn asked for
         self._watch: Any = None  # ends the watching of the selector
         self._on_stop: Callable[[], None] | None = None
-        self._end_watcher: Any = None  # tells of the host's end
+        self._end_watcher: Any = None  # calls back at the host's end
         self._host_ended = False
         self._leaving = False  # ... inside a callback of ours, which has to return first
         self._closing: asyncio.Task[None] | None = None  # cancels what is left and cleans up
@@ -338,7 +338,7 @@ class GuestLoop(_Base):  # type: ignore[misc]
         if self._wanted or self._on_stop is None:
             return
         if _get_ident() != self._thread_id:
-            self._write_to_self()  # another thread's mistake, as harmless as with asyncio
+            self._write_to_self()  # called in another thread by mistake: works, as in asyncio
             return
         self._wanted = True
         self._soon = ae.timer(0, self._serve)
@@ -498,7 +498,7 @@ class GuestLoop(_Base):  # type: ignore[misc]
             _tasks._enter_task(self, task)
 
     def _arm(self) -> None:
-        """Have the host come back when there is, or will be, something to do."""
+        """Have the host call ``_serve`` when there is, or will be, something to do."""
         if self._ready or self._stopping:
             self._ask()
         scheduled = self._scheduled
@@ -528,7 +528,7 @@ class GuestLoop(_Base):  # type: ignore[misc]
     # ------------------------------------------------------------------ signals, children
 
     def add_signal_handler(self, sig: int, callback: Any, *args: Any) -> None:
-        """Call *callback* in the loop when *sig* arrives; other watchers of it hear it, too."""
+        """Call *callback* in the loop when *sig* arrives; other watchers of it are called, too."""
         if asyncio.iscoroutine(callback) or asyncio.iscoroutinefunction(callback):
             raise TypeError("coroutines cannot be used with add_signal_handler()")
         self._check_signal(sig)
@@ -545,7 +545,7 @@ class GuestLoop(_Base):  # type: ignore[misc]
             raise RuntimeError(f"sig {sig} cannot be caught") from None
 
     def _watch_anew(self) -> None:
-        """Have the thread's loop, a new one, tell of signals and children."""
+        """Watch signals and children in the thread's loop, which is a new one."""
         for sig in self._signal_watchers:
             self._signal_watchers[sig] = ae.signal(sig, partial(self._handle_signal, sig))
         for _, transport in list(self._child_watchers.values()):
@@ -573,7 +573,7 @@ class GuestLoop(_Base):  # type: ignore[misc]
         extra: Any = None,
         **kwargs: Any,
     ) -> Any:
-        """As in asyncio, where the end of the program is told by ``ae_core.child``."""
+        """As in asyncio, with ``ae_core.child`` to watch for the end of the program."""
         if _has_own_child_watcher():
             return await super()._make_subprocess_transport(
                 protocol, args, shell, stdin, stdout, stderr, bufsize, extra, **kwargs
@@ -614,5 +614,5 @@ class GuestLoop(_Base):  # type: ignore[misc]
 
         try:
             self._child_watchers[pid] = (ae.child(pid, ended), transport)
-        except ChildProcessError:  # somebody else has waited for it; 255, as asyncio says
+        except ChildProcessError:  # other code has waited for it; 255, as asyncio says
             self.call_soon(transport._process_exited, 255)

@@ -58,7 +58,7 @@ class Operation(ae.CondVar[T]):
         else:
             self.throw(error)
             if isinstance(error, (KeyboardInterrupt, SystemExit)):
-                _ = self.error  # looked at: it has left by the host's loop, and need not be logged
+                _ = self.error  # read, so that it is not logged: it has left by the host's loop
 
 
 def _describe(task: asyncio.Task[Any]) -> str:
@@ -114,7 +114,7 @@ def start_asyncio(coroutine: Coroutine[Any, Any, T], *, debug: bool | None = Non
 
     Raises:
         TypeError: If *coroutine* is no coroutine object.
-        RuntimeError: In a program of trio, which has no turn for a guest.
+        RuntimeError: In a program of trio, which cannot be the host of a guest.
     """
     if not isinstance(coroutine, Coroutine):
         raise TypeError(f"expected a coroutine object, got {coroutine!r}")

@@ -50,7 +50,7 @@ class _Run(ae.CondVar[T]):
         self._calls: deque[Callable[[], object]] = deque()
         self._hooks: Any = None  # trio's, for asynchronous generators
         self._depth = 0  # how many calls are on the stack
-        self._leaving = False  # the host has ended, and nobody calls
+        self._leaving = False  # the host has ended, and nothing makes the calls
         self._lock = threading.Lock()
         self._soon: Any = None  # the timer that makes the calls for which trio needs no thread
 
@@ -60,7 +60,7 @@ class _Run(ae.CondVar[T]):
             self._cancel_main()
 
     def _begin(self) -> None:
-        """Have the host go on for us, and tell of its end."""
+        """Keep the host running for this run, and have it call back at its end."""
         self._guard = ae.pending(self)
         self._end_watcher = ae.abc.at_loop_end(self._host_ends)
 
@@ -70,7 +70,7 @@ class _Run(ae.CondVar[T]):
         if error is not None:
             self.throw(error)
             if isinstance(error, (KeyboardInterrupt, SystemExit)):
-                _ = self.error  # looked at: it leaves by the host's loop
+                _ = self.error  # read, so that it is not logged: it leaves by the host's loop
                 ae.report_error(error)
         elif outcome.value is _CANCELLED:
             super().cancel()
@@ -101,7 +101,7 @@ class _Run(ae.CondVar[T]):
                 try:
                     self._host.call_threadsafe(self._call_next)
                 except RuntimeError:
-                    return  # the host has just ended: who takes its place makes the call
+                    return  # the host has just ended: the loop that replaces it makes the call
 
     def _call_next(self) -> None:
         if not self._calls:
