@@ -80,6 +80,6 @@ def test_ae_core_shows_loops_limits_and_the_environment_in_force() -> None:
     done = run("ae_core", AE_BACKEND="loop", AE_MAX_FORKS="3")
     lines = done.stdout.splitlines()
     assert any(line.startswith("loop ") and "chosen: AE_BACKEND" in line for line in lines)
-    assert "fork_call at once: 3" in lines
+    assert "parallel fork_call: 3" in lines
     assert lines[-3:] == ["environment:", "  AE_BACKEND='loop'", "  AE_MAX_FORKS='3'"]
     assert run("ae_core").stdout.endswith("environment:\n  no AE_* variable\n")

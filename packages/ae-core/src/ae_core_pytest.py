@@ -199,7 +199,7 @@ def loop_parameters(
 
 @pytest.fixture
 def ae_errors() -> list[BaseException]:
-    """What callbacks raised and nobody heard of. A test that asks for it looks itself."""
+    """What callbacks raised and nothing handled. A test that asks for it checks it itself."""
     return []
 
 
@@ -208,7 +208,7 @@ def ae_loop(request: pytest.FixtureRequest, ae_errors: list[BaseException]) -> I
     """Bind the test to a fresh loop, one test for each that is wanted.
 
     At the end the test fails if it has left a watcher, an operation, a descriptor, a thread or a
-    child process behind, or if a callback raised something that nobody heard of.
+    child process behind, or if a callback raised something that nothing handled.
     """
     import ae_core as ae
     from ae_core.testing import LeakCheck, VirtualBackend, binding
@@ -243,12 +243,12 @@ def ae_loop(request: pytest.FixtureRequest, ae_errors: list[BaseException]) -> I
     if left:
         pytest.fail("left behind: " + "; ".join(left), pytrace=False)
     if ae_errors and "ae_errors" not in inspect.signature(request.function).parameters:
-        raise BaseExceptionGroup("raised in callbacks, and nobody heard of it", ae_errors)
+        raise BaseExceptionGroup("raised in callbacks, and not handled", ae_errors)
 
 
 @pytest.fixture
 def ae_virtual_time(ae_loop: VirtualBackend) -> VirtualBackend:
-    """Bind the test to a loop on virtual time: an hour's time-outs take a millisecond."""
+    """Bind the test to a loop on virtual time: an hour's timeouts take a millisecond."""
     return ae_loop
 
 

@@ -349,7 +349,7 @@ def test_an_error_of_the_operation_that_is_a_time_out_is_told_from_ours() -> Non
 
 @pytest.mark.parametrize("bad", ["1", True, [1], 1j])
 def test_a_bad_time_out_is_a_type_error(bad: Any) -> None:
-    with pytest.raises(TypeError, match="time-out"):
+    with pytest.raises(TypeError, match="timeout"):
         ae.CondVar[None]().recv(bad)
 
 
@@ -367,7 +367,7 @@ def test_a_time_out_below_zero_has_passed_already(late: float) -> None:
     "bad", [10**400, -(10**400), float("nan"), -float("inf")], ids=["big", "small", "nan", "-inf"]
 )
 def test_an_impossible_time_out_is_a_value_error(bad: float) -> None:
-    with pytest.raises(ValueError, match="time-out"):
+    with pytest.raises(ValueError, match="timeout"):
         ae.CondVar[None]().recv(bad)
 
 

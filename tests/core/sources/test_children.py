@@ -119,7 +119,7 @@ def test_one_that_somebody_else_waited_for_is_reported_as_unknown(
     assert os.waitpid(pid, 0) == (pid, 4 << 8)  # the mistake
     trace.run_until(1)
     assert trace == [(pid, 255 << 8)]
-    assert "waited for by somebody else" in caplog.text
+    assert "waited for by other code" in caplog.text
     del watcher
 
 

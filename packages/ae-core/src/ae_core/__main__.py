@@ -124,7 +124,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def limits() -> list[tuple[str, str]]:
     """Return what bounds the programs of this process: names and texts."""
-    found = [("fork_call at once", environ.get("AE_MAX_FORKS") or "10")]
+    found = [("parallel fork_call", environ.get("AE_MAX_FORKS") or "10")]
     if find_spec("resource") is not None:
         import resource
 

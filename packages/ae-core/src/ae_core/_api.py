@@ -155,9 +155,9 @@ def io(
         TypeError, ValueError: If an argument is of the wrong kind, *fd* is a closed object, or no
             descriptor has such a number.
         OSError: Without *on_refused*, if the loop finds out immediately that it cannot watch *fd*:
-            EBADF, it is not open; ENOSPC or ENOMEM, the kernel has no room; EMFILE, the number is
-            too high for this loop. If it finds out only later, it ends the watcher and gives this
-            error to ``exception_hook``.
+            EBADF, it is not open; ENOSPC or ENOMEM, the kernel's tables are full; EMFILE, the
+            number is too high for this loop. If it finds out only later, it ends the watcher and
+            gives this error to ``exception_hook``.
         WrongLoop: If another loop runs in this thread.
 
     Perl: ``AnyEvent->io``, ``AE::io``
@@ -256,13 +256,13 @@ def child(pid: int, callback: Callable[[int, int], object]) -> Watcher:
         The watcher. Any number may watch the same process; all are called.
 
     **When**: from the loop, also if the child ended before this call; never inside it. If
-    somebody else waited for the child first, its status is lost: a warning is logged and the
+    other code waited for the child first, its status is lost: a warning is logged and the
     callback gets status 255 * 256.
 
     **Lifetime**: dropping the watcher cancels it; the child then becomes a zombie when it ends.
 
-    Windows knows no owners of processes and no signals that end them: there any process that we
-    may look at will do, 0 is refused, and the status is the exit code times 256.
+    Windows has no owners of processes and no signals that end them: there any process that this
+    one may open will do, 0 is refused, and the status is the exit code times 256.
 
     Raises:
         TypeError, ValueError: If *pid* is no process id.

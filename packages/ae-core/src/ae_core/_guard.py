@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from typing import Self
 
 # Objects that are still alive when the interpreter ends are not always finalized, and those that
-# are find half of their modules gone. So the guards that still have something to do are known
-# here, and run, youngest first, while everything else is still there.
+# are find half of their modules gone. So the guards that still have something to do are registered
+# here, and run, youngest first, while the modules are complete.
 _armed: dict[int, ref[Guard]] = {}
 
 

@@ -1,7 +1,7 @@
 """What the command lines of these packages have in common: how they end, and what they may print.
 
-For programs like ``python -m ae_core``: standard output may be a full disk or a pipe that nobody
-reads any more, and what a peer sent must not reach the terminal as it is.
+For programs like ``python -m ae_core``: standard output may be a full disk or a pipe without
+a reader, and what a peer sent must not reach the terminal as it is.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _NOT_WRITTEN = 74  # EX_IOERR of sysexits.h
 
 
 def run(name: str, main: Callable[[], int | None]) -> NoReturn:
-    """Call *main*, end the process with the status that it returns, and see to its output.
+    """Call *main*, and end the process with the status that it returns; guard its output.
 
     Args:
-        name: Of the command, for what has to be said about standard output.
+        name: Of the command, for messages about standard output.
         main: The command. It prints to ``sys.stdout`` as usual and need not catch anything; it
             returns its status, or None for 0, or calls :func:`sys.exit`.
 
@@ -39,8 +39,8 @@ def run(name: str, main: Callable[[], int | None]) -> NoReturn:
     ``except OSError`` on the way, so a full disk is not taken for an error of a connection:
 
     * status 74 and one line on standard error if the disk is full or standard output is closed;
-    * status 141 and not a word if nobody reads the pipe any more (``| head``);
-    * status 130 and not a word after Ctrl-C.
+    * status 141 without a message if the pipe has no reader any more (``| head``);
+    * status 130 without a message after Ctrl-C.
 
     Characters that the output's encoding lacks are written as escapes.
 

@@ -383,5 +383,5 @@ def _at(target: File | Path, function: Callable[[int | str | bytes], T]) -> Cond
 
 
 def _call(function: Callable[[int], T], fd: int, owner: object) -> T:
-    # the owner comes along so that nobody's finalizer closes the descriptor meanwhile
+    # the owner comes along so that its finalizer does not close the descriptor meanwhile
     return function(fd)

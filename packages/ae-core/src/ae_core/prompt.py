@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 # The prompt of Python 3.13 and later calls it before each key, and has often read further keys
 # already, which the terminal does not show as something to read.
 #
-# An exception has nowhere to go from there, so Ctrl-C cannot simply be raised: the prompt wants to
+# An exception has nowhere to go from there, so Ctrl-C cannot simply be raised: the prompt has to
 # be interrupted in its own wait. So the hook returns, and the signal is sent once more, a moment
 # later, from a thread. readline calls the hook between its being interrupted and its asking for
 # signals, where one line of Python would take the signal away from it: for that moment the hook is

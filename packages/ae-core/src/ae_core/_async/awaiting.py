@@ -42,8 +42,8 @@ def we_drive(step: CodeType) -> None:
 def _is_ours() -> bool:
     """Return whether our driver drives the coroutine that runs, while one of ours does.
 
-    It may have begun a loop in which somebody else's runs now. The driver is the first frame up
-    the stack, above that coroutine, that belongs to no generator or coroutine.
+    It may have begun a loop in which another driver's coroutine runs now. The driver is the first
+    frame up the stack, above that coroutine, that belongs to no generator or coroutine.
     """
     if (
         "asyncio" not in _modules

@@ -30,10 +30,10 @@ class Channel(Generic[T]):
     """A queue of items between callbacks, coroutines and ``recv()`` of one thread.
 
     Args:
-        maxsize: How many items may lie in it; more are held back with those who put them. None is
-            no limit.
+        maxsize: How many items it holds; beyond that :meth:`put` is pending until there is room.
+            None is no limit.
 
-    First-in first-out, also among those who wait. ``async for item in channel`` ends when it is
+    First-in first-out, also among waiters. ``async for item in channel`` ends when it is
     closed and empty.
 
     Raises:
@@ -109,11 +109,11 @@ class Channel(Generic[T]):
         putters, self._putters = self._putters, deque()
         for done, _ in putters:
             done.throw(ChannelClosed("the channel is closed"))
-            done._seen()  # nobody need await a put
+            done._seen()  # a put need not be awaited
         self._serve()
 
     def _serve(self) -> None:
-        """Bring items and those who wait for them together."""
+        """Hand items to the waiters, and answer pending ``put``."""
         while self._getters and self._items:
             self._getters.popleft().send(self._next())
         if self._closed and not self._items:
@@ -191,7 +191,7 @@ class Semaphore:
         return permit
 
     def release(self) -> None:
-        """Give a permit back; who waits longest gets it.
+        """Give a permit back; the longest waiter gets it.
 
         Raises:
             ValueError: All permits are free.

@@ -76,7 +76,7 @@ def gather(*items: Item[Any]) -> CondVar[list[Any]]:
             :func:`~ae_core.spawn`.
 
     The first that fails is its error, and it leaves the others, as when it is cancelled: those in
-    which nobody else is interested are cancelled. A member that is cancelled cancels it. Without
+    which nothing else is interested are cancelled. A member that is cancelled cancels it. Without
     items it is ``[]``, in the next turn. It need not be held.
 
     Raises:
@@ -135,7 +135,7 @@ def first(*items: Item[Any]) -> CondVar[Any]:
     Args:
         items: As for :func:`gather`.
 
-    The others are left: those in which nobody else is interested are cancelled, and a value that
+    The others are left: those in which nothing else is interested are cancelled, and a value that
     comes in the same turn is given back. If all fail, its error is an ``ExceptionGroup`` with
     theirs, in the order given; a member that is cancelled has failed with ``CancelledError``. It
     need not be held.

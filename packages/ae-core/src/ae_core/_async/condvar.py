@@ -49,7 +49,7 @@ _ERROR: Final = 2
 _CANCELLED: Final = 3
 _STATES: Final = ("pending", "value", "error", "cancelled")
 
-#: Instead of a number of awaiters: no operation, so nobody counts them.
+#: Instead of a number of awaiters: no operation, so they are not counted.
 _MEETING_POINT: Final = -1
 
 _UNITS: Final = ("bytes", "characters")
@@ -64,7 +64,7 @@ def no_bridges() -> Any:
 load_bridges: Callable[[], Any] = no_bridges
 
 
-#: Set by ``sites`` while somebody wants to know where operations are made; and what tells it.
+#: Set by ``sites`` while it is noted where operations are made; and the function that tells it.
 note_site: Callable[[CondVar[Any]], object] | None = None
 site_of: Callable[[CondVar[Any]], str | None] | None = None
 
@@ -86,8 +86,8 @@ class CondVar(Notifier, Generic[T]):
     ``send`` or ``throw`` makes it ready; ``recv`` runs the loop until it is, ``await`` suspends
     a coroutine until it is. Any number may wait.
 
-    Without *cancel* and *untaken* it is a meeting point: a waiter that gives up, by time-out or
-    cancellation, leaves it as it is. An *operation* is cancelled when the last of those who are
+    Without *cancel* and *untaken* it is a meeting point: a waiter that gives up, by timeout or
+    cancellation, leaves it as it is. An *operation* is cancelled when the last of all that are
     interested in it is cancelled. Interested are: coroutines that ``await`` it (of asyncio, trio,
     Twisted or :func:`~ae_core.spawn`), a ``recv()`` in progress, an :meth:`on_ready` callback, and
     a :func:`~ae_core.shield` of it. Cancelled is an awaiter whose task is cancelled, or whose
@@ -97,7 +97,7 @@ class CondVar(Notifier, Generic[T]):
     A value is *taken* when ``await`` or ``recv`` returns it, or when an :meth:`on_ready` callback
     is told of it. What *cancel* and *untaken* raise goes to ``exception_hook``.
 
-    An error that nobody looked at (by ``recv``, ``await`` or :attr:`error`) is logged when the
+    An error that was never read (by ``recv``, ``await`` or :attr:`error`) is logged when the
     condition variable is collected.
 
     Perl: ``AnyEvent->condvar``, ``AE::cv``
@@ -166,7 +166,7 @@ class CondVar(Notifier, Generic[T]):
         self._describe = describe
 
     def _be_operation(self, cancel: Any = None, untaken: Any = None) -> None:
-        """Have it cancelled when nobody is interested in it any more."""
+        """Make it an operation: cancelled when nothing is interested in it any more."""
         self._awaiters = 0
         self._cancel = cancel
         self._untaken = untaken
@@ -174,7 +174,7 @@ class CondVar(Notifier, Generic[T]):
             note_site(self)
 
     def _be_meeting_point(self) -> None:
-        """Have it not cancelled by those who wait for it."""
+        """Make it a meeting point: the cancellation of waiters leaves it as it is."""
         self._awaiters = _MEETING_POINT
 
     # ------------------------------------------------------------------ becoming ready
@@ -185,7 +185,7 @@ class CondVar(Notifier, Generic[T]):
         The callbacks run inside this call, before it returns. (In a chain of more than fifty sends,
         each in a callback of the one before, those further down return first; the fiftieth does
         not before all have been called.) A later ``send`` replaces the
-        value and calls nobody; it never replaces an error or a cancellation.
+        value without a call; it never replaces an error or a cancellation.
 
         Raises:
             RuntimeError: In another thread than the one that made the condition variable.
@@ -226,7 +226,7 @@ class CondVar(Notifier, Generic[T]):
         Sticky: a later ``send`` does not hide it, and the first error stays. After a ``send``,
         the error takes the value's place.
 
-        If nobody looks at the error it is logged, unless its class says that the program itself
+        If the error is never read it is logged, unless its class says that the program itself
         ended the operation (``ended_by_program = True``).
 
         Raises:
@@ -259,7 +259,7 @@ class CondVar(Notifier, Generic[T]):
                     raise
 
     def cancel(self) -> None:
-        """Cancel the operation behind it: nobody is interested in the result any more.
+        """Cancel the operation behind it: its result is not needed any more.
 
         Does nothing when it is ready. Otherwise it becomes ready and :attr:`cancelled`, the
         callbacks run, ``recv`` and ``await`` raise :class:`CancelledError`, and the operation,
@@ -312,7 +312,7 @@ class CondVar(Notifier, Generic[T]):
     def error(self) -> BaseException | None:
         """The error given to :meth:`throw`, or None.
 
-        Asking counts as looking at it: it is then not logged when the condition variable is
+        Asking counts as reading it: it is then not logged when the condition variable is
         collected. This is how one failure of a connection can end a hundred operations, of
         which the user watches one, without a hundred lines in the log.
         """
@@ -504,12 +504,12 @@ class CondVar(Notifier, Generic[T]):
     # that goes on calls `_result` instead, by which the value is taken.
 
     def _enter(self) -> None:
-        """One more will take the value: a coroutine, or a ``recv()``."""
+        """Count one more awaiter that will take the value: a coroutine, or a ``recv()``."""
         if self._awaiters >= 0:
             self._awaiters += 1
 
     def _leave(self, cancelled: bool = True) -> None:
-        """One of those will not; an operation that nobody else is interested in is cancelled."""
+        """Count one awaiter less; an operation in which nothing else is interested is cancelled."""
         if self._awaiters < 0 or self._thread != get_ident():
             return  # a coroutine of another thread is collected in this one
         self._awaiters -= 1
@@ -528,12 +528,12 @@ class CondVar(Notifier, Generic[T]):
                 callback_failed(error)
 
     def _take_over(self) -> tuple[T, Callable[[T], object] | None]:
-        """Return the value, and who gets it back if it is not taken; for one who passes it on."""
+        """Return the value, and the function that gets it back if it is passed on and not taken."""
         untaken = self._untaken if self._awaiters == 1 else None
         return self._result(), untaken
 
     def _pass_on(self, operation: CondVar[T]) -> None:
-        """Give the outcome to *operation*, with the duty to give back what nobody takes there."""
+        """Give the outcome to *operation*, which gives the value back if it is not taken there."""
         if self._state == _CANCELLED:
             operation.cancel()
         elif self._state == _ERROR:
@@ -592,4 +592,4 @@ def _check_timeout(timeout: float) -> float:
     """Return for how long to wait: below zero there is no time left, infinity is for ever."""
     if timeout == inf:
         return 1e9
-    return min(max(check_seconds(timeout, "time-out"), 0.0), 1e9)
+    return min(max(check_seconds(timeout, "timeout"), 0.0), 1e9)

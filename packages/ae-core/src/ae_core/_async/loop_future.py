@@ -19,7 +19,7 @@ _LOOP: Final = "loop"  # not the future itself: it must not refer to itself, see
 # Theory of operation
 # -------------------
 # A thread may cancel the future at the moment at which the loop makes its call or completes it.
-# Who comes first has it: `setdefault` of a dict is one step, which no other thread and no signal
+# The first one wins: `setdefault` of a dict is one step, which no other thread and no signal
 # handler divides. The state RUNNING of `Future` would not do: there is no way back from it, and
 # what a call returns may take its time, and be cancelled meanwhile.
 

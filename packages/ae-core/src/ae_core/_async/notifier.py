@@ -33,7 +33,7 @@ else:
 #
 # A callback may also run the loop inside itself, and a signal handler may raise between any two
 # calls. So each callback is taken out of `_callbacks` just before it is called, and where there are
-# several, the loop is told of them (`CallQueue.owe`): whoever comes next goes on with the rest.
+# several, the rest is queued in the loop (`CallQueue.owe`), whose next turn makes it.
 
 DEEPEST: Final = 50
 
@@ -95,7 +95,7 @@ class Notifier:
                 del _depths[stack]
 
     def _call_back_in_turn(self, stack: int) -> None:
-        """Call the callbacks, and those of whoever leaves them to this call meanwhile."""
+        """Call the callbacks, and those that other sends leave to this call meanwhile."""
         chain = _left.get(stack)
         if chain is not None:
             chain.append(self)

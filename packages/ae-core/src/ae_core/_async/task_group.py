@@ -60,7 +60,7 @@ class TaskGroup:
         """Start *coroutine* as a task of the group.
 
         Like :func:`~ae_core.spawn`: it begins in a later turn, and the result is its outcome, which
-        nobody needs to look at. In a group that is being cancelled it never runs, and the result is
+        need not be read. In a group that is being cancelled it never runs, and the result is
         cancelled.
 
         Raises:

@@ -52,7 +52,7 @@ _modules = sys.modules
 class Task(CondVar[T]):
     """A coroutine in progress; ready when it has returned or raised.
 
-    Runs whether or not anybody holds it.
+    Runs whether or not it is held.
     """
 
     __slots__ = (
@@ -120,7 +120,7 @@ class Task(CondVar[T]):
         """Take one request back, after its exception has come out; or before it was raised.
 
         Returns:
-            Whether nobody else has asked, since there were *before* requests.
+            Whether there is no other request since there were *before*.
         """
         self.asked -= 1
         is_last = self.asked <= before
@@ -141,7 +141,7 @@ class Task(CondVar[T]):
 
     # ------------------------------------------------------------------ the driver
 
-    # A signal handler may raise between any two calls here, and a task that nobody resumes would
+    # A signal handler may raise between any two calls here, and a task that is never resumed would
     # wait for ever. So there may be a step too many, which does nothing, but never one too few.
 
     def _cancel_unstarted(self) -> None:
@@ -151,7 +151,7 @@ class Task(CondVar[T]):
         super().cancel()
 
     def _close(self) -> None:
-        """Close the coroutine: nobody drives it any more."""
+        """Close the coroutine, which is not driven any more."""
         if self._host is None:
             if self._waiting_for is not None:
                 self._waiting_for._forget_wake(self._resume)
@@ -402,7 +402,7 @@ def _drain(task: CondVar[Any]) -> None:
     try:
         task.recv()
     except (CancelledError, Exception):
-        return  # the interrupt is what the caller hears of
+        return  # the caller gets the interrupt instead
 
 
 def running_task() -> Task[Any]:

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 # Theory of operation
 # -------------------
-# Threads are made when there is work and nobody idle, and go away when they found none for a
+# Threads are made when there is work and no idle thread, and end when they found none for a
 # moment; a program that does no file operations has no threads. They are daemons, because a
 # thread that waits for work must not keep the interpreter alive; an `atexit` hook takes care
 # that what was started is finished all the same (IO-10).
@@ -36,7 +36,7 @@ T = TypeVar("T")
 # calls share a key, and at most one call of a key is in the queue or at work; the others wait
 # in its lane.
 
-#: Disks and kernels like a few requests at once, and a few may hang on a dead file server.
+#: Disks and kernels are faster with a few parallel requests, and a few may hang on a file server.
 MOST_THREADS: Final = 16
 
 #: For functions of the program's, which may block for any reason.
@@ -92,7 +92,7 @@ class _Job:
         return f"file call {name}({', '.join(map(repr, self.args[:1]))})"
 
     def over(self) -> None:
-        """In the loop: there is a result, or nobody wants it any more."""
+        """In the loop: there is a result, or it is not wanted any more."""
         self.condvar = None  # with what it holds, it must not hang on a traceback of ours
         self.dropped = True
         self.mark.cancel()
@@ -136,10 +136,10 @@ class _Job:
         elif self.undo is not None:
             try:
                 self.undo(self.result)
-            except Exception as error:  # nobody asks for it any more, and the thread goes on
+            except Exception as error:  # there is no awaiter for it, and the thread goes on
                 from .._base.log import log
 
-                log("warn", "a result that nobody takes", context="ae_core", error=error)
+                log("warn", "a result that is not taken", context="ae_core", error=error)
 
 
 class _Pool:
@@ -260,7 +260,7 @@ def submit_ordered(
 
     Args:
         key: Anything hashable; None for no order.
-        undo: Called with a result that nobody takes any more, in whatever thread finds that out.
+        undo: Called with a result that is not taken, in whatever thread finds that out.
     """
     return _add(_pool, _Job(function, args, key, undo))
 

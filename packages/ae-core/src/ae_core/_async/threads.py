@@ -28,9 +28,9 @@ T = TypeVar("T")
 def to_thread(function: Callable[..., T], /, *args: Any) -> CondVar[T]:
     """Call ``function(*args)`` in a thread, with the context variables that are set here.
 
-    For functions that block. At most 40 run at once, the others wait in order. The function must
-    not use watchers or condition variables of this thread: from there :func:`call_threadsafe` is
-    the way in.
+    For functions that block. At most 40 run in parallel, the others wait in order. The function
+    must not use watchers or condition variables of this thread: from there
+    :func:`call_threadsafe` is the way in.
 
     Returns:
         An operation with the function's result or exception. Cancelling it drops the call if it
@@ -54,7 +54,7 @@ _ROOM = "answers"
 
 
 class _Answer(LoopFuture[Any]):
-    """The future of a call; an error that nobody asks for goes to the exception hook."""
+    """The future of a call; an error that is never read goes to the exception hook."""
 
     asked = False
 
@@ -89,9 +89,9 @@ def call_threadsafe(
         A future, for any thread, with the function's result or exception. If the function returns
         a condition variable or a coroutine, it gets the outcome of that. ``cancel()`` before the
         call was made has it not made; later it gives up what the function returned, as an awaiter
-        that is cancelled does. It is cancelled if the loop ends first. An exception that nobody
-        asks the future for goes to ``exception_hook`` when the future is collected. It need not be
-        held.
+        that is cancelled does. It is cancelled if the loop ends first. An exception that is
+        never read from the future goes to ``exception_hook`` when the future is collected. It need
+        not be held.
 
     Do not wait for the future in the loop's own thread.
 
@@ -111,8 +111,8 @@ def call_threadsafe(
             core.closers.append(lambda kept=answers: _cancel_all(kept))  # type: ignore[misc]
         answers.add(answer)
 
-    # The traceback of an error keeps the frame of the call: if that kept the future, nobody would
-    # collect it, and the error would not be told.
+    # The traceback of an error keeps the frame of the call: if that kept the future, it would not
+    # be collected, and the error not reported.
     held = [answer]
 
     def call() -> None:

@@ -1,4 +1,4 @@
-"""Errors that nobody looked at: they are logged when their condition variable is collected."""
+"""Errors that were never read: they are logged when their condition variable is collected."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _generation = 0  # how many forks lie between this process and the one that impo
 
 
 class Unseen:
-    """Logs an error when it is collected, unless somebody has looked at the error.
+    """Logs an error when it is collected, unless the error was read.
 
     A separate object, so that the common condition variable, which never has an error, needs no
     finalizer. A child made by ``fork`` logs none of its parent's.
@@ -18,7 +18,7 @@ class Unseen:
 
     __slots__ = ("_error", "_generation", "_what")
 
-    _error: BaseException | None  # None: somebody has looked at it
+    _error: BaseException | None  # None: it was read
 
     def __init__(self, error: BaseException, what: str) -> None:
         self._error = error
@@ -26,7 +26,7 @@ class Unseen:
         self._generation = _generation
 
     def looked_at(self) -> None:
-        """Log nothing: somebody has looked at the error."""
+        """Log nothing: the error was read."""
         self._error = None
 
     def __del__(self) -> None:

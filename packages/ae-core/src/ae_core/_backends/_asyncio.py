@@ -262,7 +262,7 @@ class AsyncioBackend(Backend):
             host = self._loop.create_task(_translate(coroutine), context=task._context)
         else:
             # An eager one would begin inside this call, one of the old form takes no context:
-            # the task copies ours, which nobody else has.
+            # the task copies ours, which nothing else has.
             host = task._context.run(self._loop.create_task, _in_a_later_turn(coroutine))
         _follow(task, host)
         return True
@@ -285,7 +285,7 @@ class Cancelled(asyncio.CancelledError, CancelledError):
 Cancelled.__name__ = Cancelled.__qualname__ = "CancelledError"
 
 # asyncio carries the message of Task.cancel() to where the task waits, so it tells our cancel()
-# from that of asyncio.timeout(), of a TaskGroup or of whoever else. Those compare classes by
+# from that of asyncio.timeout(), of a TaskGroup or of other code. Those compare classes by
 # identity before 3.13: what they have raised must come back to them unchanged.
 _BY_US = "the task was cancelled"
 _BY_IDENTITY = sys.version_info < (3, 13)

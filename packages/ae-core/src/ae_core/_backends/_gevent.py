@@ -53,7 +53,7 @@ class GeventLoop(Backend):
         super().__init__(on_deadline)
         self._loop = loop
         self._timer: Any = None
-        # with their callbacks; the hub outlives us, and would keep them
+        # with their callbacks; the hub goes on after us, and would keep them
         self._watchers: dict[Any, Callable[[int], None]] = {}
         self._torn = False  # something escaped a callback: gevent has stopped that watcher
         self._closed = False
@@ -213,7 +213,7 @@ class GeventBackend(GeventLoop):
         self._hub.handle_error(context, kind, error, traceback)
 
     def _keep_alive(self, pause: float | None) -> None:
-        """Have the hub wait for another thread, which it does not count as a reason to."""
+        """Keep the hub waiting for another thread for *pause* seconds, None: no longer."""
         if self._keeper is not None:
             self._keeper.stop()
             self._keeper.close()

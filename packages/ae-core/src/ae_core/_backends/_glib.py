@@ -22,8 +22,8 @@ def _guard(callback: Callable[..., None], *arguments: Any) -> None:
     try:
         callback(*arguments)
     except KeyboardInterrupt:
-        # Raised here it would be printed. Whoever runs the loop listens for the signal, leaves it
-        # and raises what he is to raise. (SystemExit ends the process in GLib's binding.)
+        # Raised here it would be printed. The code that runs the loop handles the signal: it leaves
+        # the loop and raises the exception. (SystemExit ends the process in GLib's binding.)
         signal.raise_signal(signal.SIGINT)
 
 
@@ -160,7 +160,7 @@ class GlibBackend(Backend):
         return int(GLib.main_depth()) > 0
 
     def close(self) -> None:
-        # the context goes on without us: it must not watch what nobody waits for any more
+        # the context goes on without us: it must not watch what is not waited for any more
         self.arm(None)
         for source in tuple(self._sources):
             self.io_stop(source)

@@ -33,16 +33,16 @@ else:
 # Many watchers wait for a single event: a connection to be made, an answer, room for the rest of
 # a message. To add those to epoll's set and to delete them again costs more than all else about
 # them. So a descriptor that the kernel does not know is part of one wait only, and is added
-# only if somebody still watches it at the next one. A watcher that is made, called once and
+# only if it is still watched at the next one. A watcher that is made, called once and
 # cancelled takes 2.1 us instead of 3.6 (a bare epoll loop: 2.5, asyncio: 9).
 #
 # A deletion cannot wait. The caller may close the descriptor right after cancel(); if a duplicate
 # of it is alive, the kernel then keeps it in the set under a number that can no longer be used
 # to delete it, and reports it for ever.
 #
-# For the same reason an event may arrive for a descriptor that nobody watches. It is deleted; if
-# the kernel does not let us, the set is rebuilt from what is watched. It is rebuilt without trying
-# if somebody watches the same number in the other direction: it is another file by now. Cancelling
+# For the same reason an event may arrive for a descriptor that is not watched. It is deleted; if
+# the kernel refuses that, the set is rebuilt from what is watched. It is rebuilt without trying
+# if the same number is watched in the other direction: it is another file by now. Cancelling
 # a watcher in the turn in which it is ready must not lead there: so a turn first finds out what is
 # to be called, before it calls anything.
 
@@ -82,7 +82,7 @@ class LoopBackend(Backend):
         self._signalled = False
         self._idle: dict[object, Callable[[], None]] = {}
         self._batch: list[Callable[[], None]] = []  # what is ready in this turn
-        self._now: float | None = None  # wall-clock time of this turn, once somebody asked
+        self._now: float | None = None  # wall-clock time of this turn, once it was asked for
         self._closed = False
         self._wakeup = Wakeup()
         try:
@@ -158,7 +158,7 @@ class LoopBackend(Backend):
                 if error.errno == errno.EBADF or not can_poll_extra:
                     refused.append((fd, error))
                 else:
-                    # No room in the kernel (max_user_watches), or a file that a set cannot hold:
+                    # The kernel's limit (max_user_watches), or a file that a set cannot hold:
                     # it stays one-shot, and is asked about again before each wait.
                     one_shot[fd] = wanted
                     try:
@@ -195,7 +195,7 @@ class LoopBackend(Backend):
         self._give_up(fd, OSError(errno.EBADF, os.strerror(errno.EBADF)))
 
     def _unwatched(self, fd: int) -> None:
-        """The kernel reported a descriptor, or a direction, that nobody watches."""
+        """The kernel reported a descriptor, or a direction, that is not watched."""
         if fd not in self._readers and fd not in self._writers:
             try:
                 self._unregister(fd)
@@ -271,7 +271,7 @@ class LoopBackend(Backend):
         self._turn(block)
 
     def _ready(self, events: list[tuple[int, int]]) -> list[Callable[[], None]]:
-        """Return what is to be called. A watcher made by one of them has its turn in the next."""
+        """Return what is to be called; a watcher that one of them makes is called a turn later."""
         readers, writers = self._readers, self._writers
         try:
             ready = [readers[fd] for fd, mask in events if mask == READ]

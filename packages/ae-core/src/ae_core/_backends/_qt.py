@@ -210,7 +210,7 @@ class QtBackend(Backend):
         )
 
     def running(self) -> bool:
-        # somebody's exec() is below us; the core looks at its own waits first
+        # another exec() is on the stack; the core looks at its own waits first
         return int(self._qt.QThread.currentThread().loopLevel()) > 0
 
     def usable(self) -> bool:
@@ -230,7 +230,7 @@ class QtBackend(Backend):
         self._receiver.queue.clear()
         if self.usable():
             # Qt deletes it, in a turn of its own: while an event is delivered, or by the garbage
-            # collector, it would be deleted under the feet of Qt, which crashes.
+            # collector, Qt would crash, which still uses it.
             self._receiver.destroyed.disconnect()
             self._receiver.parent().aboutToQuit.disconnect(self._quitting)
             self._receiver.deleteLater()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # it watched again: so one event is one call, however late the loop comes to it.
 
 
-_PATIENCE: Final = 1.0  # seconds for the thread to leave the system call, which takes it a moment
+_PATIENCE: Final = 1.0  # seconds for the thread to leave the system call
 
 
 class SelectThread:
@@ -129,7 +129,7 @@ class SelectThread:
     def _wait(self, wakeup: Wakeup) -> None:
         mux = Select()
         mux.change(wakeup.fd, 0, READ)
-        numbers: dict[tuple[int, bool], int] = {}  # what is watched, and for whom
+        numbers: dict[tuple[int, bool], int] = {}  # what is watched, and the number of its watcher
 
         def mask(fd: int) -> int:
             read = READ if (fd, False) in numbers else 0

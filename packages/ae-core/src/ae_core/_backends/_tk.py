@@ -69,7 +69,7 @@ class TkBackend(Backend):
         self._depth = 0  # how many of our handlers are on the stack
         self._closed = False
         self._destroyed = False
-        if self._tk.eval("info commands bind"):  # not Tcl alone, which nobody destroys
+        if self._tk.eval("info commands bind"):  # not Tcl alone, which is never destroyed
             root.bind("<Destroy>", self._on_destroy, add="+")
         # another thread must not call Tcl: it would wait for a main loop that may not run
         self._wakeup = Wakeup()
@@ -214,7 +214,7 @@ class TkBackend(Backend):
         self._writers.clear()
         self._wakeup.close()
         # An interpreter must end in its own thread: Tcl aborts the process otherwise. So it is
-        # let go here, and not left to the garbage collector, which runs in any thread.
+        # dropped here, and not left to the garbage collector, which runs in any thread.
         self._timer = self._soon = self._root = self._tk = None
 
     def after_fork(self) -> None:

@@ -1,7 +1,7 @@
 """Twisted: the reactor that the program has installed, of any kind.
 
-``recv()`` runs it turn by turn while nobody else does, and leaves it as if it had not run:
-``run()`` and ``stop()`` stay the program's. The asyncio reactor is asyncio's business.
+``recv()`` runs it turn by turn while the program does not, and leaves it as if it had not run:
+``run()`` and ``stop()`` stay the program's. The asyncio reactor is served by ``_asyncio``.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ class _Descriptor:
 
 
 class _Leaving:
-    """An observer of the log that lets *error* out of whoever catches and logs it.
+    """An observer of the log that raises *error* again where the reactor catches and logs it.
 
-    It stays: the reactor catches and logs twice, and other errors are nothing to it.
+    It stays installed: the reactor catches and logs twice. Other errors are ignored.
     """
 
     def __init__(self, error: BaseException) -> None:

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 from weakref import ref
 
-# That uvloop has forgotten a callback is seen by a weak reference to it, which costs nothing per
+# A weak reference to each callback tells when uvloop has forgotten it, which costs nothing per
 # event. It is given back in the next turn, when uvloop has closed what it watched with.
 
 
@@ -60,7 +60,7 @@ class UvloopPolls:
         self._given.clear()
 
     def _forgotten(self, fd: int, write: bool, callback: Callable[[], None], given: Any) -> None:
-        """Uvloop has let go of a callback: because we told it so, or because of an error."""
+        """Uvloop has dropped a callback: because it was stopped, or because of an error."""
         if self._given.get((fd, write)) is given and not self._loop.is_closed():
             self._loop.call_soon(self._give_back, fd, write, callback, given)
 

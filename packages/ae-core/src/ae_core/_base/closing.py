@@ -1,4 +1,4 @@
-"""Closing what is ours, so that an error of it ends nothing else."""
+"""Closing descriptors and sockets of ours; errors are logged and not raised."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
 
-# An error of close() is news for who has written: something did not arrive. Nobody waits for that
-# news here, and there are others to be told of the end: so it is logged, and the descriptor is
-# gone. POSIX leaves open whether it is; where it is not, a second close() does it, and without one
-# the program at the other end of a pipe would wait for its end for ever.
+# An error of close() matters only for data that was written: some of it did not arrive. Nothing
+# was written here that is waited for, and the rest of the clean-up must still run: so it is logged,
+# and the descriptor counts as closed. POSIX does not say whether it is; where it is not, a second
+# close() closes it, or the program at the other end of a pipe would wait for its end for ever.
 
 
 def close_descriptor(fd: int) -> None:

@@ -15,7 +15,7 @@ from typing import Final
 
 from .escape import printable
 
-# Frames of these packages are ours: a watcher is made by whoever called them.
+# Frames of these packages are skipped: a watcher is made by the code that called them.
 _OURS: Final = frozenset({"ae_core", "ae_dns", "ae_guests", "ae_handle", "ae_socket", "ae_tls"})
 _LONGEST: Final = 100
 

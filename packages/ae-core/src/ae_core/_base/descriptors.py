@@ -58,4 +58,4 @@ def check_waitable(fd: int) -> None:
         except PermissionError:
             raise
         except OSError:
-            return  # no room to ask: the loop will see
+            return  # no descriptor left to check with: the loop finds out

@@ -84,8 +84,8 @@ def log(
         level: ``"fatal"`` (1), ``"alert"``, ``"critical"``, ``"error"``, ``"warn"``, ``"note"``,
             ``"info"``, ``"debug"`` or ``"trace"`` (9), an alias of syslog's, or the number.
         message: With ``args`` a ``%`` format, without them literal text. A callable is called
-            once, without arguments, if somebody is going to see the result. One trailing newline
-            is removed.
+            once, without arguments, if a target takes the result. One trailing newline is
+            removed.
         context: The name of another context, or the object itself.
         error: An exception whose traceback belongs to the message.
 
@@ -111,7 +111,7 @@ def log(
 
 
 def logger(level: int | str, name: str | Context | None = None) -> Logger:
-    """Return a function that logs at one level, and knows whether anybody listens.
+    """Return a function that logs at one level, and knows whether a target takes its messages.
 
     Args:
         level: As for :func:`log`.

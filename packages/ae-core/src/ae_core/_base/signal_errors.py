@@ -41,9 +41,9 @@ def is_ours(error: BaseException) -> bool:
 
 
 class hearing_printed:
-    """While active, what a C loop would print because it escaped a callback of ours is heard of.
+    """While active, pass on exceptions that escaped a callback of ours and a C loop would print.
 
-    Such a loop (GLib, Qt) gives it to ``sys.excepthook``, and goes on.
+    Such a loop (GLib, Qt) gives them to ``sys.excepthook``, and goes on.
     """
 
     __slots__ = ("_escaped", "_previous")

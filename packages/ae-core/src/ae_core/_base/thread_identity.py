@@ -51,8 +51,8 @@ def in_main_thread() -> bool:
 #: Which stack runs, where one thread has several (gevent's greenlets); set by such a backend.
 stack_ident: Callable[[], int] | None = None
 
-#: The threads of ours from which no answer can come that nothing else announces: a worker that
-#: rests, a guard that looks at others. A wait does not count on them.
+#: The threads of ours that never end a wait by themselves: an idle worker, a watchdog. A wait
+#: does not count on them.
 bystanders: set[int] = set()
 
 

@@ -42,7 +42,7 @@ class Wakeup:
         # held by a variable, it stays open until we are done, whatever another thread closes
         ends = self._ends
         if ends is None:
-            return  # closed: the number may be somebody else's by now
+            return  # closed: the number may be another file's by now
         try:
             if len(ends.fds) == 1:
                 os.eventfd_write(ends.fds[0], 1)

@@ -83,7 +83,7 @@ class _Slot:
                 _inherited.append(core)  # of another thread of the parent, which a fork ends here
             else:
                 core.close()
-                thread_state.__dict__.pop("slot", None)  # set aside: nobody else drops it
+                thread_state.__dict__.pop("slot", None)  # set aside: nothing else drops it
 
 
 # `slot`, once it was asked for, and `core`, the same as slot.core, one attribute nearer; both are
@@ -120,7 +120,7 @@ def current_loop(blocking: bool = False) -> LoopState:
         if core.is_own_loop:
             size = len(_modules)
             if core.known == size:
-                return core  # nobody has imported another loop
+                return core  # no other loop was imported
             if core.hostless != size:
                 _look_around(core)
             # 200 ns instead of 900 for a program that has imported asyncio without running it
@@ -134,7 +134,7 @@ def current_loop(blocking: bool = False) -> LoopState:
                 return core
             _leave_for(foreign, core, blocking)
         elif core.backend.ended():
-            core.close()  # its watchers are dead
+            core.close()  # its watchers have ended
         elif not core.closed:
             thread_slot().resting.append(core)
     return _wake() or _bind(blocking)
@@ -153,7 +153,7 @@ _HOSTS = (
 def _look_around(core: LoopState) -> None:
     """Note how many modules there are, if none of them is another loop that may run here.
 
-    As long as there are no more, nobody needs to ask whether one runs.
+    As long as there are no more, it need not be asked whether one runs.
     """
     size = len(_modules)
     asks = core.is_own_loop and not core.aside
@@ -365,7 +365,7 @@ def cached_time() -> float | None:
 
 
 def leave(core: LoopState) -> None:
-    """End the binding to a loop that nobody needs; services of our own follow to the next."""
+    """End the binding to a loop that nothing needs; services of our own move to the next."""
     from .needs import services_of
 
     services = services_of(core)

@@ -1,4 +1,4 @@
-"""The end of a thread's loop, for libraries: hearing of it, and having a loop after it."""
+"""The end of a thread's loop, for libraries: a callback at it, and a loop after it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def at_loop_end(callback: Callable[[], object], *, at_quit: bool = True) -> Watc
         at_quit: Call it also when Qt's application emits ``aboutToQuit``: most programs are over
             then, but ``exec()`` may be called again.
 
-    **When**: as soon as the end is heard of: Tk's root is destroyed, Qt's application emits
+    **When**: as soon as the end is known: Tk's root is destroyed, Qt's application emits
     ``aboutToQuit`` or is deleted, Twisted has shut down, the loop of asyncio is closed, trio's run
     is over, the binding is released, the thread ends, or the interpreter exits (for the main
     thread's loop). A main loop that returns is no end, nor is ``recv()``: it may be called again.

@@ -138,7 +138,7 @@ def _gevent() -> str | None:
         return None
     if hub() is not None:
         return "hub exists"
-    # as with GLib: a program waits by it in the main thread. Another thread may be anybody's.
+    # as with GLib: a program waits by it in the main thread, other threads may not use it
     return "loaded" if in_main_thread() and "gevent" not in LOADED_BY_US else None
 
 

@@ -71,7 +71,7 @@ def fork_call(function: Callable[..., T], *args: Any) -> CondVar[T]:
         function: Defined at the top of a module, because it travels by name.
         args: What can be pickled, as must be the result. They are pickled now.
 
-    At most ``AE_MAX_FORKS`` (10) calls run at once in a loop, the others wait in order. The child
+    At most ``AE_MAX_FORKS`` (10) calls of a loop run in parallel, others wait in order. The child
     is a fresh interpreter, not a copy of this process: it imports the module again, and does not
     see what was assigned to its variables here. It may have served other calls before, and what
     these assigned to variables of modules is still there; but each call finds the working
@@ -157,7 +157,7 @@ class _Call:
         return not self.condvar.ready
 
     def over(self) -> None:
-        """There is an outcome, or nobody waits for it any more."""
+        """There is an outcome, or it is not wanted any more."""
         self.core.operations.discard(self)
         if self.worker is not None:
             self.worker.kill()  # cancelled; its end frees the place

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # Upstream forks for every call. In Python a fork of a process with threads may deadlock in the
 # child, so a worker here is a fresh interpreter, started like any program, that takes pickled
 # calls from a socket. Starting one costs about as much as starting Python, so it serves one call
-# after the other, and goes when it found none for a moment.
+# after the other, and ends when it found none for a moment.
 #
 # A worker belongs to the loop (the core) whose call started it, ends with it, and is watched by it
 # only while it is busy: an idle one counts neither as a watcher nor as an operation. If it dies
@@ -198,7 +198,7 @@ class Worker:
                 # no other than ours: it need not be named, and perhaps could not be
                 None if directory in (None, _directory()) else os.fsencode(directory),
                 moves=[(0, theirs.fileno())],
-                close_all=True,  # or it would keep open what somebody waits for to be closed
+                close_all=True,  # or it would keep open what is to be seen closed
             )
             self.pid = spawn(plan)
         finally:
@@ -326,11 +326,11 @@ class Worker:
             try:
                 self.alive = os.waitpid(self.pid, os.WNOHANG)[0] == 0
             except ChildProcessError:
-                self.alive = False  # somebody waits for every child
+                self.alive = False  # other code waits for every child
         return not self.alive
 
     def end(self) -> None:
-        """End the process, and see it off. It waits for us: so that takes no time."""
+        """End the process and reap it; being idle, it ends without delay."""
         self.kill()
         self.close()
         if self.alive and self.owner == os.getpid():

@@ -26,8 +26,8 @@ from typing import Any, NoReturn
 # stands under `if __name__ == "__main__"` is left out; multiprocessing does the same, by the same
 # name), and modules that the parent loaded from a path that is not on sys.path, as test runners do.
 
-#: The parent's loop ends us when we are idle. If that loop itself has ended and nobody has noticed,
-#: we go by ourselves after this many seconds.
+#: The parent's loop ends an idle worker. If that loop itself has ended unnoticed, the worker ends
+#: by itself after this many seconds.
 FORGOTTEN = 10.0
 
 _loading_main = False
@@ -218,8 +218,8 @@ def main(duplex: bool) -> NoReturn:
             _flush()
             _write(writer, struct.pack("<Q", len(reply)) + reply)
     except OSError:
-        # the parent is gone, or has lost interest; or its directory is out of reach, and the call
-        # is better off in a worker that begins there
+        # the parent has ended or cancelled the call; or its directory cannot be entered, and the
+        # call needs a worker that is started there
         os._exit(0)
     _flush()
     os._exit(0)

@@ -57,16 +57,16 @@ class Backend(ABC):
     name: ClassVar[str]
     #: True if :meth:`idle_start` really runs below I/O; False: the core emulates with timers.
     strict_idle: ClassVar[bool] = False
-    #: True if nobody but us runs this loop, so that a wait without watchers can never end.
+    #: True if only this package runs the loop, so that a wait without watchers can never end.
     owns_wait: ClassVar[bool] = False
     #: True if the loop, which the program runs too, ends by itself when it waits for nothing any
-    #: more: what we do not need may not stay armed in it.
+    #: more: what is not needed may not stay armed in it.
     ends_by_itself: ClassVar[bool] = False
-    #: True if several :meth:`run_until` may be active at once, each on a stack of its own.
+    #: True if several :meth:`run_until` may be active in parallel, each on a stack of its own.
     many_waits: ClassVar[bool] = False
     #: True if :meth:`poll` may be called inside a callback, which then runs a loop in the loop.
     nests: ClassVar[bool] = False
-    #: False if descriptors are watched by another thread, which comes to its turn when it does.
+    #: False if descriptors are watched by another thread: events may come some turns later.
     prompt_io: bool = True
     #: True if :meth:`run` is how a main coroutine has to be started on this loop.
     own_run: ClassVar[bool] = False
@@ -77,8 +77,8 @@ class Backend(ABC):
     #: Set by the core. A backend that finds out after :meth:`io_start` that it cannot watch a
     #: descriptor calls it with the descriptor, the direction and the error, and forgets both.
     on_refused: Callable[[int, bool, OSError], None] | None = None
-    #: Set by detection. A backend calls it, in its own thread, when its loop ends, or at a moment
-    #: of which it hears (a window is closed, an application deleted): the next watcher detects
+    #: Set by detection. A backend calls it, in its own thread, when its loop ends, or when
+    #: that is announced (a window is closed, an application deleted): the next watcher detects
     #: again, and what is process-wide (signal handlers, the wake-up descriptor) is given back there
     #: and then. Called with True if none of our callbacks is on the stack. The backend may not be
     #: usable any more.
@@ -97,7 +97,7 @@ class Backend(ABC):
     #: Why this backend was chosen; set by detection.
     reason: str = ""
     #: Made by the core: weak references to what needs this loop although it may have no watcher,
-    #: such as an idle connection. Whoever adds one takes it out at its end. The built-in loop is
+    #: such as an idle connection. Code that adds one takes it out at its end. The built-in loop is
     #: not left for another one while there are any, and the error names them. The keys of a
     #: dictionary, because a set takes up to 105 bytes for each, and this 30 to 54.
     holders: dict[Callable[[], Any], None]
@@ -168,7 +168,7 @@ class Backend(ABC):
         after each turn in which something was called, or at the latest after :meth:`wake`.
 
         Raises:
-            BlockingNotAllowed: If the loop is already run by somebody else.
+            BlockingNotAllowed: If other code runs the loop already.
         """
 
     @abstractmethod
@@ -219,14 +219,14 @@ class Backend(ABC):
         return True
 
     def ended(self) -> bool:
-        """Return whether the loop is gone for good; asked while it is not :meth:`usable`.
+        """Return whether the loop will never run again; asked while it is not :meth:`usable`.
 
         False if another loop of its kind runs right now, and this one may run again.
         """
         return True
 
     def running(self) -> bool:
-        """Return whether somebody else than :meth:`run_until` runs this loop right now."""
+        """Return whether the loop runs right now other than by :meth:`run_until`."""
         return False
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:

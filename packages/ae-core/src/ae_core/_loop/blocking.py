@@ -1,6 +1,6 @@
 """How a thread waits: it runs its loop until a condition variable is ready.
 
-Who may wait, how long, and when a wait can never end: for every backend alike.
+It decides what may wait, how long, and when a wait can never end: for every backend alike.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 def check_may_block(core: LoopState) -> None:
-    """Refuse to block inside another wait, or inside a loop that somebody else runs.
+    """Refuse to block inside another wait, or inside a loop that other code runs.
 
     Raises:
-        RecursiveWait, BlockingNotAllowed: Just that.
+        RecursiveWait, BlockingNotAllowed: In these two cases.
     """
     backend = core.backend
     if core.runner.blocked and not backend.many_waits:
@@ -42,7 +42,7 @@ def check_may_block(core: LoopState) -> None:
 
 def _forget_broken_off(core: LoopState) -> None:
     """Forget waits that are over: a signal handler raised while one of them ended."""
-    frame = sys._getframe(2)  # who wants to wait, which may be block() itself
+    frame = sys._getframe(2)  # the caller that waits, which may be block() itself
     while frame.f_back is not None:
         frame = frame.f_back
         if frame.f_code is block.__code__:
@@ -104,7 +104,7 @@ def block(core: LoopState, condvar: Waitable, timeout: float | None) -> None:
         waits = True
         condvar._add_waker(on_ready)
         with catching_sigint(core):
-            core.resume()  # whatever was broken off by what a signal handler raised goes on here
+            core.resume()  # what a signal handler's exception broke off goes on here
             backend.run_until(done)
         interrupted = runner.interrupt is not None
     except AEError:

@@ -1,6 +1,6 @@
 """Calls that are still to be made: postponed ones, those from threads, the rest of an event's.
 
-Who makes them is the loop, through :meth:`CallQueue.run_postponed`, or a turn inside a callback.
+The loop makes them, through :meth:`CallQueue.run_postponed`, or a turn inside a callback.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ else:  # the C modules themselves: their wrappers cost 2 ms
 # One event of the loop may owe many calls. A callback may run a loop inside itself (a modal
 # dialog, nest_asyncio), and a signal handler may raise between any two calls of ours. So what is
 # still to be called is never in a local variable: it is in `owed`, `threadsafe` and `postponed`,
-# each is taken out just before it is called, and whoever comes next goes on. Where others may run
-# the loop inside a callback (`nests`), the loop is told before each call that there are more.
+# each is taken out just before it is called, and the next turn, of any kind, goes on. Where others
+# may run the loop inside a callback (`nests`), it is asked before each call to make the rest.
 
 # How many postponed callbacks one turn runs. Callbacks that are postponed meanwhile belong to
 # the same turn (upstream's rule), but an endless chain of them must not starve I/O.
@@ -88,7 +88,7 @@ class CallQueue:
     # ------------------------------------------------------------------ the rest of an event
 
     def owe(self, call: Callable[[], object]) -> None:
-        """Have *call* made by whoever comes next: a loop inside a callback, or the next turn."""
+        """Have *call* made by what runs first: a loop inside a callback, or the next turn."""
         self.owed.append(call)
         if self.loop.nests:
             self.expect()
@@ -162,7 +162,7 @@ class CallQueue:
                 self.expected = False
             # for what came from a thread the loop calls anyway
             if (postponed or self.owed) and not self.expected:
-                # a timer, not call_soon: other events get their chance in between on every loop
+                # a timer, not call_soon: on every loop other events are handled in between
                 if not loop.has_timer(self.rest):
                     self.rest = loop.timer(0.0, self.run_postponed)
                 self.expected = True

@@ -72,7 +72,7 @@ class catching_sigint:
             return
         _waits.append(self)
         if previous != -1:
-            # somebody's loop is woken already: that of a signal watcher, or of asyncio
+            # a loop is woken already: that of a signal watcher, or of asyncio
             _signal.set_wakeup_fd(previous, warn_on_full_buffer=False)
 
     def __exit__(
@@ -83,8 +83,7 @@ class catching_sigint:
     ) -> None:
         if self in _waits:
             _waits.remove(self)
-        # fast path: no other wait goes on, and nobody is asked for one: a twentieth of what a wait
-        # costs
+        # fast path: no other wait goes on, so none is looked for: a twentieth of what a wait costs
         is_last = not _waits
         if self._catches and _signal.getsignal(_signal.SIGINT) == self.on_sigint:
             handler = _signal.default_int_handler if is_last else handler_in_force()
@@ -95,7 +94,7 @@ class catching_sigint:
             else:
                 current = _signal.set_wakeup_fd(wakeup_in_force(), warn_on_full_buffer=False)
             if current not in (-1, self.fd):
-                # it is somebody else's: a signal watcher was made meanwhile
+                # it is another one: a signal watcher was made meanwhile
                 _signal.set_wakeup_fd(current, warn_on_full_buffer=False)
 
     def on_sigint(self, number: int, frame: FrameType | None) -> None:
@@ -153,7 +152,7 @@ def _watched_wakeup(core: LoopState) -> Wakeup:
 
     # refused: then a signal ends no wait early, and its handler runs when something else does
     record = core.io.watch_own(wakeup.fd, on_readable, _refused, counts=False)
-    # some loops outlive the core, and would watch what is closed
+    # some loops go on after the core, and would watch what is closed
     core.closers.append(lambda: core.io.close_own(record))
     return wakeup
 

@@ -171,7 +171,7 @@ class AlwaysReady:
     def __init__(self, core: Loop, fire: Callable[[], object]) -> None:
         self.core = core
         self.fire = fire
-        # a timer, not call_soon: other events get their chance in between on every loop
+        # a timer, not call_soon: on every loop other events are handled in between
         self.timer = core.timer(0.0, self.turn)
 
     @repeatable
@@ -263,7 +263,7 @@ class IoTable:
             if first.peers is None:
                 first.peers = [first]
             first.peers.append(record)
-            # The number may be that of another file by now: who connects again closes the old
+            # The number may be that of another file by now: code that connects again closes the old
             # socket and watches the new one, with the same number, before the old watcher goes.
             # The loop goes by the file it knew, for both directions.
             other = (self.readers if write else self.writers).get(fd)

@@ -1,7 +1,7 @@
-"""Running a callback: in its context variables, and what becomes of what it raises.
+"""Running a callback in its context variables, and dealing with what it raises.
 
-No loop and no clock here. What an exception comes to is one decision for all kinds of callbacks:
-the exception hook, or out of the ``recv()`` that blocks, or out of whoever runs the loop.
+No loop and no clock here. Where an exception goes is decided here for all kinds of callbacks:
+to the exception hook, or out of the ``recv()`` that blocks, or out of the code that runs the loop.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ else:  # the C module itself: its wrapper costs 2 ms
 #
 # KeyboardInterrupt and SystemExit leave recv() exactly once: if they come out of a callback while
 # recv() blocks, they are kept in `interrupt`, the others are called, and recv() raises them. If
-# nobody blocks, they leave through whoever runs the loop, and the others are called in a later
+# nothing blocks, they leave through the code that runs the loop; the others are called in a later
 # turn; or before, if they belong to the same event, which may not be reported again.
 
 

@@ -36,16 +36,16 @@ else:  # the C module itself: its wrapper costs 2 ms
 # refers to the record and cancels it when it is dropped. Nothing in here refers to a guard.
 #
 # What is still to be done is always in one of the parts, never in a local variable: see `calls`
-# and `timers`. Whether anybody comes for it is the other half:
+# and `timers`. That the loop comes back for it is the other half:
 #
-# * Where others may run the loop inside a callback (`nests`), the loop is told of what is still
-#   owed before each call: `rearm` for timers, `CallQueue.expect` for the rest. It then finds
-#   nothing left to do in the common case; "nothing twice" follows from the queues, not from who
-#   is told.
-# * Everything else begins in `resume`, which tells the loop of all that there is: each wait, and
+# * Where others may run the loop inside a callback (`nests`), the loop is asked before each call to
+#   come back for the rest: by `rearm` for timers, by `CallQueue.expect` for the others. It then
+#   finds nothing left to do in the common case; that nothing is called twice follows from the
+#   queues, not from the requests.
+# * Everything else begins in `resume`, which asks the loop for all that there is: each wait, and
 #   each `poll`, which is how a loop of our own is run inside a callback.
 
-# Waiting longer than this at once buys nothing, and some loops refuse it.
+# A single wait longer than this has no use, and some loops refuse it.
 LONGEST_WAIT: Final = 86_400.0
 
 
@@ -104,7 +104,7 @@ class LoopState:
         self.task: object | None = None  # the coroutine of ours that runs right now
         self.thread = get_ident()
         self.closed = False
-        self.is_own_loop = False  # on a loop that nobody else runs, and that does not end by itself
+        self.is_own_loop = False  # on a loop that only we run, and that does not end by itself
         self.chosen = chosen  # by the program: it is not left for another
         self.aside = aside  # it may run inside another loop, which is not asked for
         # how many modules there were, none of them another loop: see `_detection.current`
@@ -146,7 +146,7 @@ class LoopState:
         """Have the backend armed for the earliest timer, whatever it is armed for."""
         timers = self.timers
         at = -inf if timers.has_due() else timers.next_at()
-        # without a timer it may be armed all the same, to look whether anybody can answer
+        # without a timer it may be armed all the same, to check for a deadlock
         if at is not None and not self.clock() < self.armed <= at:
             self.rearm(at if at > -inf else self.clock())
 
@@ -359,7 +359,7 @@ class LoopState:
         return self.closed
 
     def close(self) -> None:
-        """End the binding: every watcher of this core is dead from now on."""
+        """End the binding: every watcher of this core has ended from now on."""
         if self.closed:
             return
         interrupt: BaseException | None = None

@@ -30,15 +30,15 @@ else:
 # is made of numbers, which it does not walk: timer `n` is `live[n]`, its callback itself in the
 # common case. Cancelling is `live.pop(n)`; the due time stays behind and is skipped when met.
 #
-# Most timers are time-outs that are cancelled long before they are due. So a new due time only goes
+# Most timers are timeouts that are cancelled long before they are due. So a new due time only goes
 # into `incoming`, a dict by number. It enters the heap, as (due time, number), when the queue is
 # next asked what is due; what was cancelled by then never costs a heap operation, and a timer of
 # zero delay never enters it. Numbers grow, so those due at the same instant run in the order they
 # were made.
 #
 # What is due leaves all of these for `batch`, an iterator. It is part of the queue, and not of
-# whoever runs it: a loop inside a callback goes on with the rest of it, and so does the next turn
-# if an exception ends this one.
+# the code that runs it: a loop inside a callback goes on with the rest of it, and so does the
+# next turn if an exception ends this one.
 #
 # A signal handler may raise after any call of ours. So a due time is always added to where it goes
 # before it is taken from where it was, and may be met twice after that: what runs once is no longer

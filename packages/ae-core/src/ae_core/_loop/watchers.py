@@ -131,8 +131,8 @@ class Watcher(Cancellable):
         raise NotImplementedError
 
 
-# A guard is collected when nobody needs it any more, and Python then calls its `__del__`. For a
-# time-out that is moved at every request that is a tenth of all that the loop does. So an I/O
+# A guard is collected when nothing refers to it any more, and Python then calls its `__del__`. For
+# a timeout that is moved at every request that is a tenth of all that the loop does. So an I/O
 # watcher or a timer that was cancelled becomes an object of another class, which has none.
 
 

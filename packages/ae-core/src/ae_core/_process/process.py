@@ -231,7 +231,7 @@ class Process(CondVar[int]):
 
     def _signal(self, number: int) -> None:
         if hasattr(os, "waitid"):
-            # reaped, and its end not yet told to us: the number may be somebody else's by now
+            # reaped, and its end not yet told to us: the number may be another process's by now
             try:
                 os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
@@ -488,10 +488,10 @@ def _start(
             close_descriptor(fd)
     try:
         process._child = watch_child(process._core, process._pid, process._ended, None)
-    except ChildProcessError:  # SIGCHLD is ignored, or somebody waits for every child
+    except ChildProcessError:  # SIGCHLD is ignored, or other code waits for every child
         from .._base.log import log
 
-        log("warn", "process %d was waited for by somebody else", process._pid, context="ae_core")
+        log("warn", "process %d was waited for by other code", process._pid, context="ae_core")
         process._core.postpone(lambda: process._ended(process._pid, 255 << 8))
     except BaseException:
         process._close_streams()

@@ -35,8 +35,8 @@ from .spawn_helper import DUP2_FAILED, DUP_FAILED, EXEC_FAILED, SpawnPlan, becom
 # is an exception, and so is what can be seen beforehand to fail in the helper or behind a fork:
 # no such program, no such directory. What fails there all the same is an exit status.
 #
-# File names are opened here if that cannot block. A FIFO blocks until somebody opens the other
-# end, and must do so in the child.
+# File names are opened here if that cannot block. A FIFO blocks until its other end is
+# opened, and must do so in the child.
 
 #: Ignored by every Python process, and an ignored signal stays ignored across exec.
 IGNORED_SIGNALS: Final = tuple(
@@ -100,7 +100,7 @@ _abandoned: list[int] = []
 
 
 def abandon(pid: int) -> None:
-    """Leave it to the next :func:`spawn` to reap *pid*, which no loop will."""
+    """Note *pid*, which no loop waits for, to be reaped by the next :func:`spawn`."""
     _abandoned.append(pid)
 
 
@@ -110,7 +110,7 @@ def reap_abandoned() -> list[int]:
         try:
             ended = os.waitpid(pid, os.WNOHANG)[0] == pid
         except ChildProcessError:
-            ended = True  # somebody waits for every child
+            ended = True  # other code waits for every child
         if ended:
             _abandoned.remove(pid)
     return _abandoned.copy()
@@ -262,8 +262,8 @@ def _duplicate(fd: int, unwanted: set[int]) -> int:
 
 
 def _anonymous_file(plan: SpawnPlan) -> int:
-    # Not the arguments (everybody can read those, and an environment may hold secrets), and not
-    # a pipe (a plan can be larger than one holds, and nobody would be reading yet).
+    # Not the arguments (every user can read those, and an environment may hold secrets), and not
+    # a pipe (a plan can be larger than one holds, and there is no reader yet).
     import marshal
 
     if hasattr(os, "memfd_create"):

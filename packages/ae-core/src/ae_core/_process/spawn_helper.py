@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 # Theory of operation
 # -------------------
 # A redirection is "the program's number T is our descriptor S". Done one after the other, 3 = 4
-# and 4 = 3 would make both the same file; so every S that is also somebody's T is duplicated to
-# a number nobody wants first. That leaves no dup2 of a descriptor onto itself either, which
+# and 4 = 3 would make both the same file; so every S that is also the T of another is first
+# duplicated to a free number. That leaves no dup2 of a descriptor onto itself either, which
 # would keep its close-on-exec flag and close it for the program.
 #
 # The order is AnyEvent's: open, move away, dup2, close the others, on_prepare, exec. File names

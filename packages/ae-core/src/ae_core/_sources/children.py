@@ -1,4 +1,4 @@
-"""Child watchers: who ended, with which status; never anyone else's child.
+"""Child watchers: which child ended, with which status; other code's children are left alone.
 
 A pidfd where the system has one, else one waiting thread per child, which on Windows waits for the
 process's handle. ``waitpid(-1)`` is never used: ``subprocess`` and others keep their children.
@@ -214,7 +214,7 @@ class Exit:
 
     @repeatable
     def on_end(self) -> None:
-        """The child has ended: reap it and tell everybody."""
+        """The child has ended: reap it and call all its watchers."""
         if self.waiter is not None and self.waiter.handle is not None:
             self.finish(self.waiter.handle.status())  # Windows has nothing to be reaped
             return
@@ -234,7 +234,7 @@ class Exit:
 
             why = f"cannot be waited for ({error})"
             if isinstance(error, ChildProcessError):
-                why = "was waited for by somebody else"
+                why = "was waited for by other code"
             text = "child %d %s; its status is unknown"
             log("warn", text, self.pid, why, context="ae_core")
             status = 255 << 8
@@ -245,7 +245,7 @@ class Exit:
         self.core.calls.serve()
 
     def tell(self, status: int) -> None:
-        """Have everybody called who waits for this child."""
+        """Have the watchers of this child called."""
         self.core.calls.owed.extend(
             [partial(record.deliver, self.pid, status) for record in self.records]
         )
@@ -298,7 +298,7 @@ class _Waiter:
         if self.handle is not None:
             self.handle.wait()
         else:
-            # suppressed: somebody else reaped it; on_end() finds that out and says so
+            # suppressed: other code reaped it; on_end() finds that out and logs it
             with bystander(), suppress(ChildProcessError):
                 os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         if not self._stopped:

@@ -1,7 +1,7 @@
 """The end of a process on Windows, where a handle tells it instead of ``waitpid``.
 
-Whoever has a handle of a process learns how it ended, any number of times. So nobody can take a
-status from somebody else, and there are no zombies; but nobody can tell whose child it was either.
+A handle of a process tells how it ended, any number of times. So no code can take a status from
+other code, and there are no zombies; but it cannot be told whose child it was either.
 """
 
 from __future__ import annotations

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 # Theory of operation
 # -------------------
-# Two things happen when a signal arrives. At once, in C, Python writes the signal's number to the
-# wake-up descriptor: that ends the wait of any loop, also of one that waits in C and would not
+# Two things happen when a signal arrives. Immediately, in C, Python writes the signal's number to
+# the wake-up descriptor: that ends the wait of any loop, also of one that waits in C and would not
 # return to the interpreter. Then, between two instructions of the main thread, our handler notes
 # the number in `_pending` and writes a zero byte, in case another library has taken the wake-up
 # descriptor over. The loop sees the descriptor readable and calls the watchers of what is pending;
@@ -95,10 +95,10 @@ class _Hub:
                 self._detach_if_unused()
                 raise
             if previous == self._on_signal:
-                previous = self._past.get(number)  # somebody has put ours back, after our time
+                previous = self._past.get(number)  # other code has put ours back later
             self._previous[number] = previous
             if number != _signal.SIGINT and hasattr(_signal, "siginterrupt"):
-                # system calls of C libraries are restarted: nobody sees a spurious EINTR
+                # system calls of C libraries are restarted: they get no spurious EINTR
                 _signal.siginterrupt(number, False)
             self._records[number] = [record]
         else:
@@ -158,13 +158,13 @@ class _Hub:
         self.release_wakeup()
 
     def release_wakeup(self) -> None:
-        """Give the wake-up descriptor back if nobody needs it any more."""
+        """Give the wake-up descriptor back if it is not needed any more."""
         if self._records or self._wakeup is None:
             return
         try:
             wanted = wakeup_in_force() if self._forward == -1 else self._forward
             current = _signal.set_wakeup_fd(wanted, warn_on_full_buffer=False)
-        except OSError:  # whoever had set it has closed it meanwhile
+        except OSError:  # the one that was set before has been closed meanwhile
             current = _signal.set_wakeup_fd(wakeup_in_force(), warn_on_full_buffer=False)
         if current in (-1, self._wakeup.sender):  # -1: uvloop, after a run, leaves it unset
             self._close()
@@ -181,7 +181,7 @@ class _Hub:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if number not in self._records:
-            # somebody has put our handler back, after our time: do what would happen without us
+            # other code has put our handler back later: do what would happen without it
             past = _to_restore(self._past.get(number))
             _signal.signal(number, past)
             if callable(past):
@@ -236,7 +236,7 @@ def _to_restore(previous: Any) -> Any:
     task = (getattr(previous, "keywords", None) or {}).get("main_task")
     if task is not None and task.done():
         # asyncio.Runner's own, for a run that is over. It puts back what it had found, unless it
-        # meets a handler of somebody else, ours, when the run ends.
+        # finds another handler, such as ours, when the run ends.
         return _signal.default_int_handler
     return previous
 
@@ -254,7 +254,7 @@ def _forward(fd: int, data: bytes) -> None:
         else:
             os.write(fd, data)
     except OSError:
-        # full, so its reader will wake anyway; or closed, and then nobody listens there
+        # full, so its reader will wake anyway; or closed, and then it has no reader
         return
 
 

@@ -107,7 +107,7 @@ def _run_one(sock: socket.socket, line: str) -> str:
 
 
 def _text(data: bytes) -> str:
-    """Return what was received as text for the terminal, whoever it is that speaks there."""
+    """Return what was received as text that is safe to show on a terminal."""
     return visible(data.decode(errors="replace").replace("\r\n", "\n"))
 
 
@@ -188,11 +188,11 @@ class _Terminal:
             self._copy()
         except OSError as error:
             print(error, file=sys.stderr)
-        except SystemExit as end:  # what it said cannot be shown, and a thread ends nobody else
+        except SystemExit as end:  # its output failed; a thread cannot end the process
             self._status = int(end.code or 0)
         self._closed = True
         self._asked.put(None)
-        # Away from the keyboard: again and again, because readline misses a signal that comes
+        # Interrupt input(): again and again, because readline misses a signal that comes
         # between its prompt and its wait. Where there are no signals the next Enter does it.
         main = threading.main_thread().ident
         while self._typing and main is not None and hasattr(signal, "pthread_kill"):

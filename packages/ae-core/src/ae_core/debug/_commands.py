@@ -31,7 +31,7 @@ v [level]     show log messages here, up to that level; toggles between 0 and 9 
 st            the loop: backend, why it was chosen, how much it has to do
 io            what descriptors are watched
 timers        the timers that are due next
-cv            condition variables somebody waits for
+cv            condition variables that are waited for
 tasks         coroutines started by spawn
 h             the handles of ae_handle
 bt            where every thread is now
@@ -83,7 +83,7 @@ class Interpreter:
             with output:
                 output.show(self._evaluate(line))
         except KeyboardInterrupt:
-            raise  # somebody wants to end the program, not this line
+            raise  # meant to end the program, not this line
         except BaseException as error:
             output.error(error)
         return output.text()

@@ -98,10 +98,10 @@ def _timers(core: LoopState) -> Iterator[tuple[float, object, str]]:
 
 
 def condvars() -> str:
-    """Return the condition variables that are not ready and that somebody waits for."""
+    """Return the condition variables that are not ready and are waited for."""
     rows = []
     for thing in gc.get_objects():
-        # type(), not isinstance(): a proxy of somebody's may do anything when asked for its class
+        # type(), not isinstance(): a proxy may do anything when asked for its class
         if issubclass(type(thing), CondVar) and not thing.ready and thing._callbacks:
             waiting = ", ".join(map(_waiter, thing._callbacks))
             rows.append(f"{type(thing).__name__} at {id(thing):#x}  waited for by {waiting}\n")

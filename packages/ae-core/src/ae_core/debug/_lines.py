@@ -1,6 +1,6 @@
-"""Which lines the debug shell takes: text that somebody typed, and nothing of another protocol.
+"""Which lines the debug shell takes: typed text, and nothing of another protocol.
 
-Octets in, a verdict out; no sockets. The shell asks for each line before it is run, and its client
+Bytes in, a verdict out; no sockets. The shell asks for each line before it is run, and its client
 before it is sent.
 """
 

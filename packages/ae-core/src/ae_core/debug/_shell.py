@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 # Theory of operation
 # -------------------
-# Whoever can connect can run code in this process. So: a UNIX socket that only its owner may open
-# (connecting is refused before listen(), so the mode is right before anybody can come in), or a
-# loopback address, and nothing else. What other protocols say, a browser's above all, is thrown out
-# at its first line (`_lines`).
+# Every client can run code in this process. So: a UNIX socket that only its owner may open
+# (connecting is refused before listen(), so the mode is right before any client can connect), or a
+# loopback address, and nothing else. Other protocols, a browser's above all, are refused at their
+# first line (`_lines`).
 #
 # Output is queued and sent as fast as the client reads. A client that does not read is not read
 # from either, and loses log messages, so the queue is bounded.
@@ -68,10 +68,10 @@ def shell(host: str, service: str | int) -> Shell:
 
     Raises:
         ValueError: If the address is neither; a shell is not offered to other machines.
-        OSError: If it cannot be listened on. A stale UNIX socket, on which nobody listens, is
+        OSError: If it cannot be listened on. A stale UNIX socket, on which nothing listens, is
             replaced; any other file is left alone.
 
-    Everybody who can connect can do in this process what its owner can: on a UNIX socket its
+    Every user who can connect can do in this process what its owner can: on a UNIX socket its
     owner, on a port every user of the machine.
 
     Perl: ``AnyEvent::Debug::shell``
@@ -152,7 +152,7 @@ def _listen_tcp(host: str, service: str | int) -> _Listener:
     # Not by is_loopback alone: to newer Pythons ::ffff:127.0.0.1 is one, too.
     if not address.is_loopback or (address.version == 6 and str(address) != "::1"):
         raise ValueError(
-            f"expected a loopback address, got {host!r}: whoever can connect can run code here, "
+            f"expected a loopback address, got {host!r}: every client can run code here, "
             "so a debug shell is not offered to other machines"
         )
     try:

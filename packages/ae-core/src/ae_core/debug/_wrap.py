@@ -1,4 +1,4 @@
-"""Wrapped watchers: who made it, when, with what, how often it was called and how long it took.
+"""Wrapped watchers: where and when each was made, how often it was called and how long it took.
 
 A layer between the watcher functions and their watchers. What is kept is text and numbers only,
 so that looking at a watcher, or forgetting to, never keeps anything else alive.
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # The core gets a Probe instead of the callback; it counts, measures and traces, and calls. The
 # user gets a WrappedWatcher instead of the plain one, which it holds. The two share a
 # WatcherInfo, and nothing else: dropping the WrappedWatcher drops the plain one, as ever, and the
-# callback is let go when the core lets it go, even if the WrappedWatcher is held. The registry is
+# callback is dropped when the core drops it, even if the WrappedWatcher is held. The registry is
 # weak.
 
 MOST_ERRORS: Final = 10
@@ -333,7 +333,7 @@ def _strict_comes_last() -> None:
 
 
 def watchers() -> list[WrappedWatcher]:
-    """Return the wrapped watchers that somebody holds, oldest first."""
+    """Return the wrapped watchers that are held, oldest first."""
     return [watcher for _, watcher in sorted(_registry.items())]
 
 

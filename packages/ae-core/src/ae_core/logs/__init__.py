@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 # of the program's: what is logged inside it comes from a signal handler or a finalizer, and would
 # be lost.
 #
-# FILTER starts *implicit*. Without AE_VERBOSE and without a word from the program it stops what
+# FILTER starts *implicit*. Unless AE_VERBOSE or the program sets its level it stops what
 # is less important than an error, but only for our own stderr output: a program that has put
 # handlers on stdlib's root logger has said there what it wants to see.
 
@@ -274,7 +274,7 @@ class Context:
     def log_to_syslog(self, facility: str = "user") -> Self:
         """Send messages to the system's log; ``trace`` arrives there as ``debug``.
 
-        They are sent by a thread of its own, so a daemon that does not answer stops nobody.
+        They are sent by a thread of its own, so a daemon that does not answer blocks no caller.
 
         Raises:
             ValueError: If there is no such facility.
@@ -368,7 +368,7 @@ def _named(name: str) -> Context:
         context = Context()
         context._title = name
         context._slaves = (_parent(name),)
-        # Two threads may get here at once: the first to store wins.
+        # Two threads may get here at the same time: the first to store wins.
         context = _contexts.setdefault(name, context)
     return context
 
@@ -589,7 +589,7 @@ def _configure() -> None:
 
 
 def _complain(text: str) -> None:
-    """Warn about the environment, past FILTER: at its default level nobody would see it."""
+    """Warn about the environment, past FILTER, which hides warnings at its default level."""
     if FILTER._mask:
         _walk(LOG, _named("ae_core"), 5, text, (), None, sys._getframe())
 

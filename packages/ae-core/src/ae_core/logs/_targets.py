@@ -79,7 +79,7 @@ class Stderr(Target):
             except UnicodeEncodeError as error:  # a stream of the program's own
                 stderr.write(text.encode(error.encoding, "backslashreplace").decode(error.encoding))
             stderr.flush()
-        except (OSError, ValueError):  # gone, or closed: there is nobody left to tell
+        except (OSError, ValueError):  # gone, or closed: the message cannot be shown
             return False, False
         return True, False
 
@@ -137,7 +137,7 @@ def default_takes(name: str, levels: Iterable[int], as_stderr: bool) -> bool:
 def stdlib_logger(name: str) -> logging.Logger | None:
     """Return stdlib's logger called *name* if a handler stands behind it, else None.
 
-    Makes no logger as long as nobody configured logging: asking must not fill stdlib's table.
+    Makes no logger as long as logging is not configured: asking must not fill stdlib's table.
     """
     module = sys.modules.get("logging")
     root: logging.Logger | None = getattr(module, "root", None)
@@ -191,7 +191,7 @@ def _register_level_names() -> None:
 
 def _complain(text: str) -> None:
     if not log("error", text, context="ae_core.logs"):
-        last_words("ae_core.logs", 4, text)  # messages are being lost: not in silence
+        last_words("ae_core.logs", 4, text)  # messages are being lost, which must be shown
 
 
 # Files
@@ -205,7 +205,7 @@ _OPENING: Final = (
     os.O_WRONLY
     | os.O_CREAT
     | os.O_APPEND
-    # A FIFO that nobody reads is an error, not a wait; a terminal does not become ours.
+    # A FIFO without a reader is an error, not a wait; a terminal does not become ours.
     | getattr(os, "O_NONBLOCK", 0)
     | getattr(os, "O_NOCTTY", 0)
 )
@@ -271,7 +271,7 @@ class File(Target):
         return fd
 
     def _kept(self) -> int:
-        """Return the descriptor, anew if somebody closed it: a daemon, all that it inherited."""
+        """Return the descriptor, anew if it was closed: a daemon closes all that it inherited."""
         if self._fd is None or _identity(self._fd) != self._id:
             self._fd = self._open()
             self._id = _identity(self._fd)

@@ -1,7 +1,7 @@
 """Strict mode: mistakes in the use of watchers are found, and named, where they are made.
 
 Switched on by ``AE_STRICT=1`` or :func:`enable`; costs nothing while it is off. This is the
-door; the checks are in ``_checks``, the search for blocking callbacks is in ``_watchdog``.
+public part; the checks are in ``_checks``, the search for blocking callbacks is in ``_watchdog``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .._base.errors import StrictWarning as StrictWarning
 # reused while watched     every 4 seconds
 # a callback that blocks   error log message with the stack, while it blocks, once it has run for
 #                          AE_STRICT_SLOW (0.5) seconds; another with the time when it is over
-# an error not looked at   the log line about it says by which line its operation was made
+# an error never read      the log line about it says by which line its operation was made
 
 
 def enable() -> None:

@@ -1,7 +1,7 @@
 """The checks of strict mode, as a layer between the watcher functions and their watchers.
 
-See ``strict`` for what they find. Imported by nobody unless strict mode is asked for; then all
-that is needed is imported immediately, so that it also works without a descriptor to spare.
+See ``strict`` for what they find. Imported only where strict mode is on; then all that is needed
+is imported immediately, so that it also works when no descriptor is left.
 """
 
 from __future__ import annotations

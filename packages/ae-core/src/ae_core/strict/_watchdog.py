@@ -1,6 +1,6 @@
-"""Strict mode's second pair of eyes: a thread that looks while the loop cannot.
+"""Strict mode's watchdog: a thread that checks while the loop cannot.
 
-It sees callbacks that block, and descriptors that were closed while they are watched. It runs
+It finds callbacks that block, and descriptors that were closed while they are watched. It runs
 only while strict mode is on and something was watched, and never touches a loop.
 """
 
@@ -217,7 +217,7 @@ def register_fd(
 
 
 def _hear_refusals(core: LoopState) -> None:
-    """Some loops (poll, select) find a closed descriptor before we do, and give it up."""
+    """Report also a closed descriptor that the loop (poll, select) finds first and gives up."""
     backend = core.backend
     refuse = backend.on_refused
 

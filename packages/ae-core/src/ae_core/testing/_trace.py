@@ -1,6 +1,6 @@
 """An order recorder: what happened, in which order, as a list of strings.
 
-A failed comparison of such a list reads like a story, where counters only say that something
+A failed comparison of such a list shows what happened, where counters only say that something
 is wrong.
 """
 

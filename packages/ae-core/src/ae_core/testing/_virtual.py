@@ -1,6 +1,6 @@
 """Virtual time: a loop whose clock stands still while there is work and jumps when there is none.
 
-A test of an hour's time-outs takes a millisecond, and always takes the same course. Descriptors
+A test of an hour's timeouts takes a millisecond, and always takes the same course. Descriptors
 are real ones, or scripted ones whose readiness the test decides.
 """
 

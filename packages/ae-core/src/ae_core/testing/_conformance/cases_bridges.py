@@ -188,7 +188,7 @@ async def a_concurrent_future_that_a_thread_cancels_gives_the_operation_up(scene
     future = operation.as_concurrent_future()
     _in_thread(scene, future.cancel)
     await scene.wait(over)
-    expect(operation.cancelled, "nobody else awaits it")
+    expect(operation.cancelled, "it has no other awaiter")
     shared: CondVar[str] = CondVar(cancel=lambda: scene.trace("cancelled"))
     shared.on_ready(lambda ended: scene.trace(ended.recv()))
     shared.as_concurrent_future().cancel()
@@ -227,7 +227,7 @@ async def cancelling_the_operation_cancels_the_future(scene: Scene) -> None:
     running = Future[str]()
     running.set_running_or_notify_cancel()
     operation = as_condvar(running)
-    operation.cancel()  # a running one goes on, and nobody takes its value
+    operation.cancel()  # a running one goes on, and its value is dropped
     running.set_result("late")
     await scene.turns(3)
     expect(operation.cancelled, "it stays cancelled")

@@ -1,4 +1,4 @@
-"""Demands on descriptors: who is called, how often, and who is not called any more."""
+"""Demands on descriptors: which watchers are called, how often, and which not any more."""
 
 from __future__ import annotations
 
@@ -361,7 +361,7 @@ async def a_reused_number_belongs_to_its_new_watcher_alone(scene: Scene) -> None
 
 @case("io", "posix")
 async def a_duplicate_that_lives_on_is_not_reported(scene: Scene) -> None:
-    """What a kernel keeps of a closed descriptor must neither call anybody nor spin the loop."""
+    """What a kernel keeps of a closed descriptor must neither call a watcher nor spin the loop."""
     left, right = scene.pair()
     left.send(b"x")
     number = right.fileno()

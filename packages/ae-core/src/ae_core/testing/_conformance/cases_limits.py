@@ -1,4 +1,4 @@
-"""Demands on time limits: when the time is up, and who is told."""
+"""Demands on time limits: when the time is up, and where the error is raised."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class _Inner:
             raise CaseSkipped(f"{scene.backend.name} is not run inside a callback")
         core = current_loop()
         self.virtual = isinstance(scene.backend, VirtualBackend)
-        # As somebody else would run it, if that is possible: the core does not hear of it.
+        # As other code would run it, if that is possible: the core is not told of it.
         self.poll = core.raw_poll if core.nests else scene.backend.poll
         self.patience = scene.patience
 
@@ -215,7 +215,7 @@ _IN_MAIN_THREAD = {"watchers of one signal": _signal}
 # In which order these come is not promised.
 _UNORDERED = {"descriptors", "idle", "any child"}
 
-# What happens here is heard of by all watchers of the kind.
+# An event here is reported to all watchers of the kind.
 _FOR_ALL = {"any child", "watchers of one signal"}
 
 
@@ -267,7 +267,7 @@ async def a_loop_inside_any_callback_does_whatever_a_loop_does(scene: Scene) -> 
         ) -> None:
             for kind, make in _here().items():
                 if kind == outer and kind in _FOR_ALL:
-                    continue  # the outer watcher would hear of it, too
+                    continue  # the outer watcher would be called, too
                 called: list[int] = []
                 calls = [partial(called.append, n) for n in range(3)]
                 held = make(scene, calls)

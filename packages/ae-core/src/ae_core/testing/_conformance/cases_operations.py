@@ -1,4 +1,4 @@
-"""Demands on operations: who is interested in one, and what happens to a value nobody took."""
+"""Demands on operations: what counts as interested, and where a value goes that is not taken."""
 
 from __future__ import annotations
 

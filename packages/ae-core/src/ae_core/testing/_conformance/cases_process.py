@@ -24,7 +24,7 @@ def _child(script: str, stdin: int = 0) -> int:
     return os.posix_spawn("/bin/sh", ["sh", "-c", script], os.environ, file_actions=actions)
 
 
-# Two signals that nobody else wants. Windows has none for users.
+# Two signals that have no other use here. Windows has none for users.
 _ONE, _TWO = ("USR1", "USR2") if hasattr(signal, "SIGUSR1") else ("TERM", "BREAK")
 _SIGONE = signal.Signals[f"SIG{_ONE}"]
 

@@ -110,7 +110,7 @@ def _reopened(scene: Scene, number: int) -> tuple[Any, int]:
 
 @case("refusal", "posix", "lax")
 async def a_number_watched_again_after_its_socket_was_closed_is_the_new_one(scene: Scene) -> None:
-    # who connects again forgets the old watcher only when the new one is there
+    # code that connects again drops the old watcher only when the new one is made
     for turn in (False, True):
         for old, new in (("r", "r"), ("r", "w"), ("w", "r"), ("w", "w")):
             left, right = scene.pair()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def _needs_deadlock(scene: Scene) -> None:
     backend = scene.backend
     if not backend.owns_wait and not backend.ends_by_itself:
-        raise CaseSkipped(f"the {backend.name} loop may have work of which it tells nobody")
+        raise CaseSkipped(f"the {backend.name} loop may have work that it does not report")
 
 
 @case("wait", ways=(BLOCKING,))
@@ -148,7 +148,7 @@ async def any_thread_that_will_answer_ends_it(scene: Scene) -> None:
         def work(
             go: Any = go, gone: Any = gone, done: CondVar[str] = done, name: str = start.__name__
         ) -> None:
-            go.acquire(timeout=0.05)  # nobody lets it go: it is at work for a while
+            go.acquire(timeout=0.05)  # never released: the thread works for a while
             backend.call_threadsafe(lambda: done.send(name))
             gone.release()
 
@@ -193,7 +193,7 @@ async def a_signal_handler_of_the_program_may_end_it(scene: Scene) -> None:
 
         before_sigint = signal.signal(signal.SIGINT, of_sigint)
         before = signal.signal(signal.SIGUSR1, answer)
-        # another process: a thread would count as somebody who may answer
+        # another process: a thread would count as one that may answer
         sender = Popen(["sh", "-c", f"sleep 0.05; kill -USR1 {os.getpid()}"])
         try:
             expect_equal(done.recv(), "by the handler")

@@ -169,7 +169,7 @@ def _check(
     except _Hang as hang:
         outcome, text = "failed", f"hangs here:\n{hang}"
     except (Exception, KeyboardInterrupt) as error:
-        if type(error) is KeyboardInterrupt and entry.room != "signal":
+        if type(error) is KeyboardInterrupt and entry.topic != "signal":
             raise
         outcome, text = "failed", _where(error)
     return Result(repr(entry), way, outcome, text)

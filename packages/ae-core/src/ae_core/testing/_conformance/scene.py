@@ -63,30 +63,30 @@ class Case:
     """One demand on a backend.
 
     Args:
-        room: What it is about: ``"timer"``, ``"io"`` ...
+        topic: What it is about: ``"timer"``, ``"io"`` ...
         function: What to do; raises :class:`CaseFailed`.
         ways: The ways in which it can be run; None for all.
         needs: What it needs besides: ``"main thread"``, ``"posix"``, ``"lax"`` (strict mode
             refuses what it is about).
     """
 
-    __slots__ = ("function", "name", "needs", "room", "ways")
+    __slots__ = ("function", "name", "needs", "topic", "ways")
 
     def __init__(
         self,
-        room: str,
+        topic: str,
         function: Callable[[Scene], Coroutine[Any, Any, None]],
         ways: tuple[str, ...] | None,
         needs: tuple[str, ...],
     ) -> None:
-        self.room = room
+        self.topic = topic
         self.function = function
         self.name = function.__name__
         self.ways = ways
         self.needs = needs
 
     def __repr__(self) -> str:
-        return f"{self.room}: {self.name.replace('_', ' ')}"
+        return f"{self.topic}: {self.name.replace('_', ' ')}"
 
     def obstacle(self, way: str) -> str | None:
         """Return why it cannot be run here, or None."""
@@ -107,12 +107,12 @@ CASES: list[Case] = []
 
 
 def case(
-    room: str, *needs: str, ways: tuple[str, ...] | None = None
+    topic: str, *needs: str, ways: tuple[str, ...] | None = None
 ) -> Callable[[Callable[[Scene], Coroutine[Any, Any, None]]], Case]:
     """Enter a function into the list of cases."""
 
     def enter(function: Callable[[Scene], Coroutine[Any, Any, None]]) -> Case:
-        entry = Case(room, function, ways, needs)
+        entry = Case(topic, function, ways, needs)
         CASES.append(entry)
         return entry
 
