@@ -113,7 +113,7 @@ def _arguments(words: list[str]) -> argparse.Namespace:
     )
     client.add_argument("--name", help="whose certificate to expect, if not that of HOST")
     client.add_argument("--ca-file", metavar="FILE", help="whom to trust, instead of the system")
-    client.add_argument("--insecure", action="store_true", help="trust anybody")
+    client.add_argument("--insecure", action="store_true", help="trust any certificate")
     client.add_argument("--socks", metavar="HOST:PORT", help="through a SOCKS 5 proxy")
     client.add_argument("--http-proxy", metavar="HOST:PORT", help="through an HTTP proxy")
     parser.add_argument(

@@ -86,7 +86,7 @@ class Connection(Transport):
     # ------------------------------------------------------------------ the beginning
 
     def _start(self, stream: Any, tls: TlsLayer | None) -> None:
-        """Begin to work on *stream*, in TLS if there is a session. Calls nobody back."""
+        """Begin to work on *stream*, in TLS if there is a session. Runs no callback."""
         self._phase = OPEN
         self._loop.holders[self._events] = None
         self._set_stream(stream)

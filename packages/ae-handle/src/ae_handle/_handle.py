@@ -348,7 +348,7 @@ class Handle(Requests):
             timeout: How many seconds the item may take, counted from this call, also while
                 connecting and behind other requests. Then the request is taken back, with
                 nothing consumed, and a :class:`HandleTimedOut` that is not fatal is raised in
-                whoever awaits it; for a callback it goes to ``on_error``, as other errors that
+                its awaiter; for a callback it goes to ``on_error``, as other errors that
                 are not fatal. 0 reads what has arrived already. None for no limit.
 
         Returns:

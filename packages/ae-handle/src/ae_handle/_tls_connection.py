@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 # When a read came back full, data is streaming in, and the next read takes several times as much
 # (about 10 % less for a large transfer). A fresh object of that size costs more than it gains,
 # because glibc gives such memory back to the system each time; so it goes into a buffer that is
-# used again, by whoever reads next, and only to sessions that copy what they are fed. The buffer
+# used again by the next read, and only to sessions that copy what they are fed. The buffer
 # is free as soon as the session was fed, but given back in the end only: callbacks may read, too.
 #
 # With TLS the pieces of the write queue are plaintext. They are encrypted a block at a time, when
@@ -108,7 +108,7 @@ class TlsConnection(Connection):
         return TlsLayer(settings.new_session(role, self._rare.peer_name), role)
 
     def _start_tls(self, tls: TlsLayer) -> None:
-        """Begin TLS on an open connection. Calls nobody back."""
+        """Begin TLS on an open connection. Runs no callback."""
         read = self._read
         read.put_back_lines()
         leave_in_plaintext(self._write.queue)
@@ -366,7 +366,7 @@ class TlsConnection(Connection):
         self._fail(UnexpectedEOF(_TRUNCATED))
 
     def _stop_tls(self) -> None:
-        """Send close_notify; plaintext goes on after the peer's. Calls nobody back."""
+        """Send close_notify; plaintext goes on after the peer's. Runs no callback."""
         tls = self._tls
         if (
             tls is None

@@ -142,7 +142,7 @@ class Transport(Work):
     # ------------------------------------------------------------------ hooks of TlsConnection
 
     def _encryption_failed(self, error: TlsError) -> None:
-        """Hook: the session cannot encrypt what is to be sent. Calls nobody back."""
+        """Hook: the session cannot encrypt what is to be sent. Runs no callback."""
         raise NotImplementedError
 
     def _wants_input(self) -> bool:
@@ -179,7 +179,7 @@ class Transport(Work):
             write.defer_within_limit(self._write_watcher is not None)
 
     def _flush(self) -> None:
-        """Send as much as the kernel takes; note what is due then. Calls nobody back."""
+        """Send as much as the kernel takes; note what is due then. Runs no callback."""
         if self._phase != OPEN:
             return
         write = self._write

@@ -164,7 +164,7 @@ async def as_handle(stream: anyio.abc.ByteStream, **options: Any) -> AsyncIterat
         options: Those of :class:`Handle`.
 
     The handle stands on one end of a pair of sockets, and two tasks pass on what comes at the
-    other end, so it may be given to whoever wants a handle, and have TLS of its own.
+    other end, so it may be given to any code that takes a handle, and have TLS of its own.
 
     When the block is left what was pushed is sent first; then the handle is destroyed.
     """

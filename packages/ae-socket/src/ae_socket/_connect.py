@@ -233,7 +233,7 @@ class _Attempt:
         code = 0
         try:
             peer = sock.getpeername()
-            # A connect to a local port nobody listens on can be given that very port as its own,
+            # A connect to a local port without a listener can be given that very port as its own,
             # and then TCP's simultaneous open connects the socket to itself. On Linux one in
             # 28,000 connects that should be refused ends so.
             if self.info.family != _windows.AF_UNIX and sock.getsockname() == peer:
