@@ -229,7 +229,7 @@ def test_response_before_the_upload_ends(serve: Any, reply: Any, until: Until) -
 @pytest.mark.parametrize(
     ("body", "length", "text"),
     [
-        ([b"abc"], "4", "has 3 octets, announced were 4"),
+        ([b"abc"], "4", "has 3 bytes, announced were 4"),
         ([b"abc", b"de"], "4", "has more than 4"),
         (["text"], None, "pieces of the body as bytes"),
         ((1 // each for each in (1, 0)), None, "ended with ZeroDivisionError"),

@@ -166,7 +166,7 @@ def test_a_damaged_or_incomplete_member_behind_the_first_is_refused() -> None:
 def test_what_is_packed_twice_must_be_worth_unpacking() -> None:
     nothing = gzip.compress(gzip.compress(b"") * 400_000 + gzip.compress(b"x"))
     assert len(nothing) < 40_000
-    with pytest.raises(BadResponse, match=r"unpacks to .* octets, and those to 0 only"):
+    with pytest.raises(BadResponse, match=r"unpacks to .* bytes, and those to 0 only"):
         unpacked(nothing, "gzip, gzip", step=1 << 20)
     much = gzip.compress(gzip.compress(bytes(30_000_000)))
     assert unpacked(much, "gzip, gzip", step=1 << 20) == bytes(30_000_000)

@@ -170,7 +170,7 @@ class _Bar:
         self._shown = False
 
     def advance(self, size: int) -> None:
-        """*size* more octets have come."""
+        """*size* more bytes have come."""
         self._done += size
         if monotonic() - self._drawn >= _REDRAW:
             self._draw()

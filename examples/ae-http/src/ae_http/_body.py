@@ -16,11 +16,11 @@ from ._errors import BadResponse, ResponseTooLarge
 # Theory of operation
 # -------------------
 # `feed(data, pos)` returns (payload, next position). Payload is one slice of *data* where that is
-# possible, so the octets of a body are copied once. Only the lines between chunks may have to
+# possible, so the bytes of a body are copied once. Only the lines between chunks may have to
 # wait for their rest; they are kept here, and are short: more than `_MAX_LINE` is an error. While
 # one is incomplete, it is looked at when it is twice as long as at the last time. Chunk extensions
-# mean nothing to us and are dropped. A line ends in CRLF and nothing else: whoever takes a bare LF
-# for one sees other chunks than a proxy in between (RFC 9112 11.2).
+# mean nothing to us and are dropped. A line ends in CRLF and nothing else: a reader that takes a
+# bare LF for one sees other chunks than a proxy in between (RFC 9112 11.2).
 
 _MAX_LINE: Final = 4096
 _CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[\t -~\x80-\xff]*)?\r\n")
@@ -32,7 +32,7 @@ class Body(Protocol):
 
     Attributes:
         done: Whether the end was seen.
-        trailers: The octets of the trailer section, without the line that ends it.
+        trailers: The bytes of the trailer section, without the line that ends it.
     """
 
     done: bool
@@ -55,7 +55,7 @@ class LengthBody:
     """A body of a known length.
 
     Args:
-        length: How many octets.
+        length: How many bytes.
     """
 
     __slots__ = ("done", "left", "trailers")
@@ -105,13 +105,13 @@ class ChunkedBody:
     """A body in chunks, and the trailer section behind them.
 
     Args:
-        max_trailers: The most octets in the trailer section.
+        max_trailers: The most bytes in the trailer section.
     """
 
     __slots__ = ("_left", "_line", "_looked_at", "_max_trailers", "_state", "_trailers", "done")
 
     _SIZE: Final = 0  # a line with a size comes next
-    _DATA: Final = 1  # _left octets of a chunk
+    _DATA: Final = 1  # _left bytes of a chunk
     _END: Final = 2  # the CRLF behind a chunk
     _TRAILERS: Final = 3  # lines, the empty one ends it all
 
@@ -213,7 +213,7 @@ class ChunkedBody:
     def _check_trailers(self, more: int) -> None:
         if len(self._trailers) + more > self._max_trailers:
             raise ResponseTooLarge(
-                f"the trailer section has more than {self._max_trailers} octets", phase="body"
+                f"the trailer section has more than {self._max_trailers} bytes", phase="body"
             )
 
     def eof(self) -> bool:
@@ -231,5 +231,5 @@ def _check_size(line: bytes) -> None:
 
 def _long_line() -> ResponseTooLarge:
     return ResponseTooLarge(
-        f"the line before a chunk has more than {_MAX_LINE} octets", phase="body"
+        f"the line before a chunk has more than {_MAX_LINE} bytes", phase="body"
     )

@@ -82,8 +82,8 @@ class Client(Scope):
         connect_timeout: Seconds for a connection: resolving, proxy and TLS included.
         read_timeout: Seconds in which nothing is sent or received.
         max_redirects: How many redirects are followed; 0 gives them to you.
-        max_body: How many octets a body may have that is collected for you, packed and unpacked.
-        max_head: How many octets a head may have.
+        max_body: How many bytes a body may have that is collected for you, packed and unpacked.
+        max_head: How many bytes a head may have.
         decode: Ask for the content codings gzip and deflate, and undo them. For one request: undo
             them; what is asked for is in its headers.
         max_connections: How many connections to one host there may be.
@@ -100,7 +100,7 @@ class Client(Scope):
         expect_continue: Send the head of a request with a body first, with ``Expect:
             100-continue``, and the body when the server asks for it, or after so many seconds
             (many servers say nothing). A final response instead of that ends the request: the
-            body is not sent, not even begun. None: the body is sent at once.
+            body is not sent, not even begun. None: the body is sent immediately.
         tls_context: Whom to trust for https: an ``ae_tls.Context``, an ``ssl.SSLContext``, or
             None for the default of the installed engine.
         connector: ``(host, port) -> CondVar[stream]``, to make the streams some other way.
@@ -210,7 +210,7 @@ class Client(Scope):
         **When**: it becomes ready, and the callbacks are called, from the loop, never inside this
         call. When it is ready, the connection is free for the next request.
 
-        **Lifetime**: the request goes on whoever forgets it.
+        **Lifetime**: the request goes on even if the result is not held.
 
         A response of any status is a result; see ``raise_for_status``. If a connection that was
         kept turns out to be closed, the request is sent once more on a new one, if the method
@@ -218,7 +218,7 @@ class Client(Scope):
         bytes.
 
         Raises:
-            InvalidRequest, TypeError, ValueError: At once, if this cannot be sent.
+            InvalidRequest, TypeError, ValueError: Immediately, if this cannot be sent.
             HttpError: Through the condition variable, for everything else.
 
         Perl: ``http_request``
@@ -299,7 +299,7 @@ class Client(Scope):
             subprotocols: What messages may mean, what we like best first.
             headers: Fields of the handshake, an ``Origin``, say.
             timeout: Seconds for the handshake; the client's for a whole request otherwise.
-            max_message: How many octets, or characters, a message may have; a server that sends
+            max_message: How many bytes, or characters, a message may have; a server that sends
                 more is told so (1009), and that is the end.
             ping_interval: After so many seconds in which nothing came the server is asked whether
                 it is there; after as many more without an answer the connection is lost. None:
@@ -313,8 +313,8 @@ class Client(Scope):
         compressed.
 
         Raises:
-            InvalidRequest, TypeError, ValueError: At once, if this cannot be sent.
-            ImportError: At once, if wsproto is not installed.
+            InvalidRequest, TypeError, ValueError: Immediately, if this cannot be sent.
+            ImportError: Immediately, if wsproto is not installed.
             WebSocketRefused: Through the condition variable, with the server's response.
             HttpError: Through the condition variable, for everything else.
         """

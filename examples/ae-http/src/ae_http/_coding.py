@@ -1,7 +1,7 @@
 """Content codings: gzip and deflate undone, a bounded piece at a time (RFC 9110 8.4).
 
-Sans-I/O. A kilobyte can unpack to a megabyte, so the unpacked side is what is bounded: nobody gets
-more than one piece before asking for the next, and ``decode_all`` stops at its limit.
+Sans-I/O. A kilobyte can unpack to a megabyte, so the unpacked side is what is bounded: a caller
+gets one piece before it asks for the next, and ``decode_all`` stops at its limit.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # Theory of operation
 # -------------------
-# zlib gives back what it has not used as a copy. A member of a gzip body may be 20 octets, so
+# zlib gives back what it has not used as a copy. A member of a gzip body may be 20 bytes, so
 # giving it all that is there each time would copy a body of 1 MB 50,000 times; it gets a window
 # of a few KiB, which grows as the member does.
 #
@@ -34,7 +34,7 @@ _ZLIB_WINDOW: Final = 15
 _GZIP_MAGIC: Final = b"\x1f\x8b\x08"
 
 _NAMES: Final = {"gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate"}
-# How many codings may lie above each other; nobody needs more than one
+# How many codings may lie above each other; one is enough in practice
 _MOST: Final = 5
 # What may pass between two codings without a result. Packing makes nothing longer than this says.
 _IDLE: Final = 1 << 20
@@ -186,7 +186,7 @@ class Decoder:
         return True
 
     def _head(self, size: int) -> bytes:
-        """Return the next *size* octets, or fewer if there are fewer."""
+        """Return the next *size* bytes, or fewer if there are fewer."""
         inputs = self._inputs
         while len(inputs) > 1 and len(inputs[0]) - self._pos < size:
             first = inputs.popleft()[self._pos :]
@@ -228,7 +228,7 @@ class Chain:
             self._between += len(packed)
             if self._between > 2 * self._given + _IDLE:
                 raise BadResponse(
-                    f"the body unpacks to {self._between} octets, and those to {self._given} only",
+                    f"the body unpacks to {self._between} bytes, and those to {self._given} only",
                     phase="body",
                 )
             self._inner.feed(packed)
@@ -291,7 +291,7 @@ def decode_all(decoder: Decoding, data: bytes, limit: int | None) -> bytes:
         size += len(piece)
         if limit is not None and size > limit:
             raise ResponseTooLarge(
-                f"the body of the response unpacks to more than {limit} octets", phase="body"
+                f"the body of the response unpacks to more than {limit} bytes", phase="body"
             )
     decoder.finish()
     return b"".join(pieces)

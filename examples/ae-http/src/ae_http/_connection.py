@@ -1,6 +1,6 @@
 """One connection: requests go out, responses come in, in the same order.
 
-What the octets mean is ``_message``'s business; whom a connection serves next is ``_pool``'s.
+``_message`` knows what the bytes mean; ``_pool`` decides which request a connection serves next.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ if TYPE_CHECKING:
 # -------------------
 # `_exchanges` are the requests that were sent and not answered completely; the first one gets what
 # arrives. Usually there is one; with pipelining several. Between requests there is none, and then
-# anything that happens - octets, the end, an error - ends the connection: that is how a server
+# anything that happens - bytes, the end, an error - ends the connection: that is how a server
 # says that it does not want to keep it.
 #
 # A connection that has served before may have been closed by the server, which may have said that
 # it waited too long (408): it is looked at before it serves again. And it may be closed at the
-# moment in which we send the next request. If it ends before an octet of the response has come, the
+# moment in which we send the next request. If it ends before a byte of the response has come, the
 # request is called *stale*, and its owner may ask again elsewhere, if asking twice does no harm.
 #
-# The connection is given back before the owner of the response hears of its end: what the owner
+# The connection is given back before the owner of the response is told of its end: what the owner
 # asks for next, in its callback, can use it.
 
 
 class Exchange(Protocol):
-    """A request and whoever waits for its response."""
+    """A request and the operation that waits for its response."""
 
     request: Request
     read_timeout: float | None
@@ -84,7 +84,7 @@ class Discard:
     Args:
         exchange: Whose place it takes.
         connection: Where.
-        limit: How many octets of body are worth waiting for, to keep the connection.
+        limit: How many bytes of body are worth waiting for, to keep the connection.
     """
 
     switching = False
@@ -237,7 +237,7 @@ class Connection:
         self._reader.expect(request.method, may_switch=exchange.switching)
         if exchange.read_timeout != self._period:
             handle.timeout = self._period = exchange.read_timeout
-        handle.push_write(request.wire)  # which is activity: the time-out starts again
+        handle.push_write(request.wire)  # which is activity: the timeout starts again
         if request.body is not None:
             if request.expect is None:
                 self._send_body()
@@ -265,7 +265,7 @@ class Connection:
 
     def _uploaded(self, uploading: ae.CondVar[None]) -> None:
         if uploading is not self._uploading:
-            # given up; whatever it raised then is nobody's business
+            # given up; an error of it does not matter any more
             _ = uploading.error
             return
         self._uploading = None
@@ -339,7 +339,7 @@ class Connection:
         if not sent or not head.keep_alive or not self._host.pool.keeps or self.keep_for == 0:
             # the server has answered without reading everything, or closes
             if exchange.request.body is not None:
-                handle.linger = 0  # the rest of it helps nobody
+                handle.linger = 0  # the rest of it is useless
             self._close()
         elif self._exchanges:
             handle.timeout_reset()
@@ -350,7 +350,7 @@ class Connection:
         exchange.got_end(trailers)
 
     def _on_eof(self, handle: Handle) -> None:
-        handle.linger = 0  # nobody reads what might not have been sent
+        handle.linger = 0  # what is unsent would not be read
         self._deliver(self._reader.eof())
         if self._handle is handle:
             self._close()
@@ -410,7 +410,7 @@ class Connection:
 
     def end(self, error: HttpError) -> None:
         """End it for good: all that are under way fail with *error*."""
-        self._fail(error, stale=False, everybody=True)
+        self._fail(error, stale=False, to_all=True)
 
     def _close(self) -> None:
         """End it; what is under way, behind a response that was the last one, is stale."""
@@ -423,7 +423,7 @@ class Connection:
         *,
         stale: bool | None = None,
         blamed: bool = True,
-        everybody: bool = False,
+        to_all: bool = False,
     ) -> None:
         """End it because of *error*, of which all that are under way are told.
 
@@ -431,7 +431,7 @@ class Connection:
             stale: Whether the first one may be asked again; None: if nothing of its response
                 has come on a connection that has served before.
             blamed: Whether that may be its fault.
-            everybody: Tell all of them the same; else only the first one.
+            to_all: Tell all of them the same; else only the first one.
         """
         if self._opening is not None:
             self._opening.cancel()
@@ -441,7 +441,7 @@ class Connection:
         self._let_go()
         if handle is not None:
             if self._exchanges or uploading is not None:
-                handle.linger = 0  # who asked is told; the rest of the request helps nobody
+                handle.linger = 0  # the caller is told; the rest of the request is useless
             handle.destroy()
         if uploading is not None:
             uploading.cancel()
@@ -456,14 +456,14 @@ class Connection:
         self._host.gone(self)
         for exchange in left:
             exchange.failed(error, stale=stale, blamed=blamed)
-            if not everybody:  # nothing can have come for those behind the first one
+            if not to_all:  # nothing can have come for those behind the first one
                 stale = True
                 blamed = False
                 error = ConnectionLost("the connection was lost before the response")
 
 
 def _keep_for(value: str) -> float | None:
-    """Return the time-out in a Keep-Alive field."""
+    """Return the timeout in a Keep-Alive field."""
     for part in value.split(","):
         name, _, seconds = part.partition("=")
         seconds = seconds.strip(' \t"')

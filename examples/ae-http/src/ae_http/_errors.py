@@ -17,7 +17,7 @@ Sans-I/O: definitions only::
     │   ├── ClientClosed          the client was closed meanwhile
     │   ├── WebSocketRefused      the server does not speak WebSocket there; .response
     │   └── WebSocketClosed       it has ended; .code and .reason
-    └── InvalidRequest            the caller's mistake, raised at once; a ValueError
+    └── InvalidRequest            the caller's mistake, raised immediately; a ValueError
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class ResponseTooLarge(BadResponse):
 
 
 class RequestTimedOut(HttpError, TimeoutError):
-    """A time-out of the request has passed; ``phase`` says in which."""
+    """A timeout of the request has passed; ``phase`` says in which."""
 
     def __init__(self, message: str, *, phase: Phase = "head") -> None:
         HttpError.__init__(self, message, phase=phase)
@@ -163,7 +163,7 @@ class ClientClosed(HttpError):
     """The client was closed while the request was under way.
 
     Attributes:
-        ended_by_program: True: not logged if nobody looks at it.
+        ended_by_program: True: not logged if it is never read.
     """
 
     ended_by_program: ClassVar[bool] = True

@@ -16,7 +16,7 @@ from ._errors import InvalidRequest
 # RFC 9110 5.6.2: what a field name, and a method, may consist of
 TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # RFC 9110 5.5: visible characters, blanks and tabs inside, obs-text. No CR, LF or NUL: with those
-# whoever controls a value could add fields, or a second request.
+# a stranger who controls a value could add fields, or a second request.
 _VALUE: Final = re.compile(r"[\t -~\x80-\xff]*")
 
 
@@ -93,7 +93,7 @@ def encode_fields(fields: HeadersInput) -> list[tuple[str, str]]:
     """Return checked (name, value) pairs for a request.
 
     Raises:
-        InvalidRequest: If a name or value is not what RFC 9110 allows, whoever wrote it.
+        InvalidRequest: If a name or value is not what RFC 9110 allows.
         TypeError: If one is not a str.
     """
     pairs: Iterable[Any]  # a caller without a type checker may give anything

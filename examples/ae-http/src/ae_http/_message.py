@@ -19,13 +19,13 @@ from ._headers import Headers, make_headers
 # Theory of operation
 # -------------------
 # A response that arrives in one piece, by far the most frequent case, costs one match of `_HEAD`,
-# which finds the end of the head and checks every octet of it, one split into lines, and one slice
+# which finds the end of the head and checks every byte of it, one split into lines, and one slice
 # for the body. Only if that fails do we look more closely: is the head incomplete, does it use the
 # old line folding, or what exactly is wrong with it?
 #
 # The quantifiers are possessive: nothing is ever tried twice, so the match is linear however a
 # server may try. An incomplete head is kept, and only its new part is searched for the end, so a
-# head that arrives octet by octet is linear, too.
+# head that arrives byte by byte is linear, too.
 #
 # Which framing a body has is RFC 9112 6.3, and stands in `_framing` in the same order. What
 # contradicts itself is refused, since guessing wrong means to take one response for another's.
@@ -83,16 +83,16 @@ class Head:
         return f"<Head {self.status} {self.reason!r}>"
 
 
-# What a ResponseReader finds: a head, octets of its body, the trailers if there were some, the end
+# What a ResponseReader finds: a head, bytes of its body, the trailers if there were some, the end
 # of the message, or that it is no message. Nothing follows an error.
 Event: TypeAlias = "Head | bytes | Headers | Literal[End.END] | HttpError"
 
 
 class ResponseReader:
-    """Takes the octets of one connection apart into the responses to what was asked.
+    """Takes the bytes of one connection apart into the responses to what was asked.
 
     Args:
-        max_head: The most octets in a head, or in a trailer section.
+        max_head: The most bytes in a head, or in a trailer section.
 
     Attributes:
         rest: What follows behind the last response expected, or behind the head of one that
@@ -146,7 +146,7 @@ class ResponseReader:
 
     @property
     def started(self) -> bool:
-        """Whether any octet of the next response has arrived."""
+        """Whether any byte of the next response has arrived."""
         return self._body is not None or self._partial is not None or self._interim > 0
 
     def feed(self, data: bytes) -> list[Event]:
@@ -288,7 +288,7 @@ class ResponseReader:
         return _head_of(match)
 
     def _too_large(self) -> ResponseTooLarge:
-        return ResponseTooLarge(f"the head of the response has more than {self._max_head} octets")
+        return ResponseTooLarge(f"the head of the response has more than {self._max_head} bytes")
 
 
 def _check_status_line(head: bytes) -> None:

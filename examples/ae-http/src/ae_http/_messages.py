@@ -1,4 +1,4 @@
-"""WebSocket messages (RFC 6455): octets of the server in, messages out, and what is to be answered.
+"""WebSocket messages (RFC 6455): bytes of the server in, messages out, and what is to be answered.
 
 Sans-I/O. The frames are wsproto's; here they become whole messages, of a bounded size.
 """
@@ -55,7 +55,7 @@ class Messages:
     After :meth:`close`, and after a :class:`Closing`, there is nothing more to be sent.
 
     Args:
-        most: How many octets, or characters, a message may have.
+        most: How many bytes, or characters, a message may have.
 
     Attributes:
         answers: What is to be sent because of what was received. The caller clears it.

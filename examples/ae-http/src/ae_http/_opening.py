@@ -116,7 +116,7 @@ class Opening:
             ae.postpone(lambda: self._fail(failure))
 
     def cancel(self) -> None:
-        """Give up; nobody is called back."""
+        """Give up; no callback runs."""
         self._opened = None
         if self._timer is not None:
             self._timer.cancel()
@@ -282,6 +282,6 @@ def _ask_tells(handle: Handle, error: HandleError) -> None:
 
 
 def _close_stream(connecting: ae.CondVar[Any]) -> None:
-    """Close the stream that a connector has made and nobody wants."""
+    """Close the stream that a connector has made and that is not wanted any more."""
     if not connecting.cancelled and connecting.error is None:
         connecting.recv().close()

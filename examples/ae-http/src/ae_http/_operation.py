@@ -39,12 +39,12 @@ if TYPE_CHECKING:
 
 # Theory of operation
 # -------------------
-# An operation lives until it is done, whoever forgets it: it is pending, so the loop holds it. It
+# An operation lives until it is done, held or not: it is pending, so the loop holds it. It
 # ends by `_finish` or `_fail`, once. Its condition variable may be cancelled at any time, also by
-# its last awaiter's being cancelled; then its connection is given up, and nobody hears of it again.
+# its last awaiter's being cancelled; then its connection is given up, and no callback runs.
 #
 # A stream is an interest: the operation does not hold it, and ends when it is forgotten. Pieces
-# that were not taken wait here, still packed; with more than `_HIGH` octets the connection is told
+# that were not taken wait here, still packed; with more than `_HIGH` bytes the connection is told
 # to pause.
 
 _HIGH: Final = 262_144
@@ -175,7 +175,7 @@ class Operation:
         self._mark = ae.pending(self)  # the loop keeps us until we have ended
 
     def start(self) -> None:
-        """Begin; not before somebody has the condition variable."""
+        """Begin; not before the caller has the condition variable."""
         self._pool.acquire(self)
 
     @property
@@ -222,7 +222,7 @@ class Operation:
         ):
             self._give_up(
                 ResponseTooLarge(
-                    f"the body of the response has {length} octets, max_body is {options.max_body}",
+                    f"the body of the response has {length} bytes, max_body is {options.max_body}",
                     phase="body",
                 )
             )
@@ -281,7 +281,7 @@ class Operation:
             self._give_up(error)
 
     def got_end(self, trailers: Headers | None) -> None:
-        """The response is complete, and the connection is somebody else's."""
+        """The response is complete, and the connection serves another request."""
         self.connection = None
         if self._redirect is not None:
             self._follow()
@@ -326,7 +326,7 @@ class Operation:
         if self._done:
             return
         if self._redirect is not None and isinstance(error, ConnectionLost):
-            self._follow()  # where to go was said; the rest was only for people
+            self._follow()  # where to go was said; the rest was only a text to read
             return
         if stale and self._may_repeat():
             self._retries += blamed  # else there was progress for others: it will end, too
@@ -426,7 +426,7 @@ class Operation:
             if not piece and self._ended and self._error is None and self._decoder is not None:
                 self._decoder.finish()
         except HttpError as error:
-            self._pieces.clear()  # nobody can read these
+            self._pieces.clear()  # these cannot be decoded
             self._decoder = None
             self._give_up(error)
             return
@@ -551,7 +551,7 @@ def _close_untaken(value: ResponseStream | tuple[Response, Handle | None]) -> No
 
 def _too_large(what: str, limit: int) -> ResponseTooLarge:
     return ResponseTooLarge(
-        f"the body of the response {what} more than {limit} octets", phase="body"
+        f"the body of the response {what} more than {limit} bytes", phase="body"
     )
 
 

@@ -94,7 +94,7 @@ class Host:
         """Return the connection with the fewest requests that can take one more."""
         depth = self.pool.pipeline
         if depth <= 1 or self.waiting or not _harmless(operation):
-            return None  # nobody overtakes those that wait
+            return None  # none overtakes those that wait
         best = None
         for connection in self.connections:
             if connection.depth < depth and connection.can_pipeline:

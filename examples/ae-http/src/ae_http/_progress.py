@@ -11,7 +11,7 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def size_text(size: float) -> str:
-    """Return *size* octets for people, in at most nine characters.
+    """Return *size* bytes for people, in at most nine characters.
 
     Example:
         >>> size_text(1023), size_text(1536), size_text(5 << 30)
@@ -28,7 +28,7 @@ def render(done: int, total: int | None, seconds: float, width: int) -> str:
     """Return the line that says how far a download is, at most *width* characters long.
 
     Args:
-        done: How many octets are here.
+        done: How many bytes are here.
         total: How many there will be, if that is known.
         seconds: Since it began.
 

@@ -150,7 +150,7 @@ def _in_network(host: str, network: str) -> bool:
 
 
 def _address(text: str) -> bytes | None:
-    """Return the octets of an IP address; a zone, which only this machine knows, is left out."""
+    """Return the bytes of an IP address; a zone, which only this machine knows, is left out."""
     return parse_ipv4(text) or parse_ipv6(text.partition("%")[0])
 
 

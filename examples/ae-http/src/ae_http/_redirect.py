@@ -63,5 +63,5 @@ def follow(
 
 
 def public(fields: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return those of a client's own *fields* that everybody may see."""
+    """Return those of a client's own *fields* that every host may see."""
     return [pair for pair in fields if pair[0].lower() not in _OF_ORIGIN]

@@ -37,7 +37,7 @@ _OURS: Final = frozenset(
         "transfer-encoding",
     }
 )
-# Whoever gets one of these twice may heed the first or the last
+# A server that gets one of these twice may heed the first or the last
 _ONCE: Final = frozenset({"authorization", "content-length", "host"})
 _PROTOCOL: Final = re.compile(f"{TOKEN.pattern}(?:/{TOKEN.pattern})?")
 _EXPECT: Final = b"\r\nExpect: 100-continue\r\n"
@@ -51,7 +51,7 @@ class Request:
         method: The method.
         target: The URL, taken apart.
         fields: The caller's header fields, checked.
-        body: Octets, an upload, or None.
+        body: Bytes, an upload, or None.
         wire: The head, and the body behind it if that is small; for a server.
         expect: For how many seconds the body waits for the server to say that it wants it; None
             if it does not wait.
@@ -79,7 +79,7 @@ class Request:
 
     @property
     def large_body(self) -> bytes:
-        """The octets that follow ``wire``."""
+        """The bytes that follow ``wire``."""
         body = self.body
         if not isinstance(body, bytes) or (len(body) <= _JOIN and self.expect is None):
             return b""

@@ -1,4 +1,4 @@
-"""Request bodies: octets, or what an iterable gives, at the pace of the connection."""
+"""Request bodies: bytes, or what an iterable gives, at the pace of the connection."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _PIECE: Final = 65536
 
 
 def make_upload(body: Any, length: int | None) -> bytes | Upload | None:
-    """Return what is to be sent for *body*: octets, which can be sent again, or an upload.
+    """Return what is to be sent for *body*: bytes, which can be sent again, or an upload.
 
     Args:
         length: What the caller has announced as Content-Length.
 
     Raises:
-        TypeError: If *body* is of another kind; text has no octets before it is encoded.
+        TypeError: If *body* is of another kind; text has no bytes before it is encoded.
         InvalidRequest: If it is not as long as announced.
     """
     if body is None or isinstance(body, bytes):
@@ -55,7 +55,7 @@ class Upload:
     Args:
         source: An iterable or asynchronous iterable of bytes, a file open for binary reading, or
             a handle, which is read to its end.
-        length: How many octets it will give; None sends it in chunks.
+        length: How many bytes it will give; None sends it in chunks.
     """
 
     __slots__ = ("_complete", "_length", "_source", "_started")
@@ -68,7 +68,7 @@ class Upload:
 
     @property
     def length(self) -> int | None:
-        """How many octets were announced."""
+        """How many bytes were announced."""
         return self._length
 
     @property
@@ -78,7 +78,7 @@ class Upload:
 
     @property
     def complete(self) -> bool:
-        """Whether all octets were handed to the connection."""
+        """Whether all bytes were handed to the connection."""
         return self._complete
 
     async def send(self, handle: Handle) -> None:
@@ -109,7 +109,7 @@ class Upload:
                     handle.push_write(b"".join((b"%x\r\n" % size, piece, b"\r\n")))
                 elif sent > self._length:
                     raise UploadFailed(
-                        f"the body has more than {self._length} octets, which were announced"
+                        f"the body has more than {self._length} bytes, which were announced"
                     )
                 else:
                     handle.push_write(piece)
@@ -121,7 +121,7 @@ class Upload:
             handle.push_write(b"0\r\n\r\n")
             self._complete = True
         elif sent < self._length:
-            raise UploadFailed(f"the body has {sent} octets, announced were {self._length}")
+            raise UploadFailed(f"the body has {sent} bytes, announced were {self._length}")
 
     async def _pieces(self) -> AsyncGenerator[Any, None]:
         source: Any = self._source
@@ -132,7 +132,7 @@ class Upload:
                 async for piece in source:
                     yield piece
             finally:
-                # when it is given up half-way, a generator has to hear of it now
+                # when it is given up half-way, a generator has to be closed now
                 close = getattr(source, "aclose", None)
                 if close is not None:
                     await close()

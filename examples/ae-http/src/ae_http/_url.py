@@ -149,11 +149,11 @@ def join(base: str, location: str) -> str:
 
     Args:
         base: The URL that was asked for.
-        location: A Location, its octets as Latin-1: UTF-8 if they can be that.
+        location: A Location, its bytes as Latin-1: UTF-8 if they can be that.
 
     Raises:
-        InvalidRequest: If it is for another scheme, or has user information: who gives us that
-            would have us prove to somebody that we are somebody else.
+        InvalidRequest: If it is for another scheme, or has user information: a server must not
+            choose as which user the client logs in.
     """
     text = _as_text(location).strip(" ").replace("\t", "")
     match = _URL.fullmatch(base)
@@ -186,7 +186,7 @@ def join(base: str, location: str) -> str:
 
 
 def _as_text(location: str) -> str:
-    """Return the text of which *location* has the octets."""
+    """Return the text of which *location* has the bytes."""
     try:
         return location.encode("latin-1").decode("utf-8")
     except UnicodeDecodeError:

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 # Theory of operation
 # -------------------
 # A WebSocket is an interest: the handle does not hold it, and it ends when it is forgotten. While
-# somebody waits for a message, a pong or the end, the loop holds it.
+# a message, a pong or the end is waited for, the loop holds it.
 #
-# Messages that nobody has taken wait here; when they are more than `_HIGH` the handle is told to
+# Messages that are not taken wait here; when they are more than `_HIGH` the handle is told to
 # stop reading, so a server is read no faster than its messages are taken. An end, whatever its
 # reason, is told to those who wait behind the messages that came before.
 
@@ -228,7 +228,7 @@ class WebSocket(Scope):
             elif isinstance(event, Closing):
                 text = f"the server broke the protocol: {event.reason}" if event.failed else ""
                 self._end(event.code, event.reason, text)
-            elif self._limit is None:  # else nobody wants it any more
+            elif self._limit is None:  # else it is not wanted any more
                 self._received.append(event)
                 self._size += len(event) + _OVERHEAD
         self._serve()
@@ -312,7 +312,7 @@ class WebSocket(Scope):
 
         Args:
             code: Why: 1000 to 1014, as far as RFC 6455 lets an endpoint say it, or 3000 to 4999.
-            reason: The same for people, of at most 123 octets in UTF-8.
+            reason: The same for people, of at most 123 bytes in UTF-8.
 
         Raises:
             ValueError: If one of these cannot be sent.
@@ -320,7 +320,7 @@ class WebSocket(Scope):
         if code not in _MAY_SEND:
             raise ValueError(f"expected a code that may be sent, such as 1000, got {code!r}")
         if len(reason.encode()) > 123:
-            raise ValueError(f"expected a reason of at most 123 octets, got {reason!r}")
+            raise ValueError(f"expected a reason of at most 123 bytes, got {reason!r}")
         closed: CondVar[None] = ae.CondVar()
         if self._error is not None:
             ae.postpone(closed.send)
@@ -386,7 +386,7 @@ class WebSocket(Scope):
         return copy
 
     def _hold(self) -> None:
-        """Have the loop keep us while somebody waits."""
+        """Have the loop keep this object while something waits."""
         if self._mark is None:
             self._mark = ae.pending(self)
 
