@@ -34,7 +34,7 @@ def test_text_is_split(text: str, room: int, pieces: list[str]) -> None:
 
 
 def test_room_for_no_character_is_refused() -> None:
-    with pytest.raises(ValueError, match="4 octets"):
+    with pytest.raises(ValueError, match="4 bytes"):
         split_text("a", 3)
 
 

@@ -28,7 +28,7 @@ DEFAULT_CAPABILITIES: Final = (
     "setname",
     "userhost-in-names",
 )
-# Octets of names in one request: with its command it must stay below 512.
+# Bytes of names in one request: with its command it must stay below 512.
 _ROOM: Final = 400
 
 Line = tuple[str, ...]

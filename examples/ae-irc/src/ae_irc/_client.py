@@ -59,7 +59,7 @@ class Client:
         tls_context: An ``ae_tls.Context`` or an ``ssl.SSLContext``; None for the installed engine,
             which needs ae-tls. A certificate in it is what EXTERNAL shows.
         capabilities: What to ask the server for, if it has it.
-        burst, rate: How many lines may be sent at once, and how many further ones in a second;
+        burst, rate: How many lines may be sent together, and how many further ones in a second;
             what is more waits. None as *rate*: no limit.
         ping_interval: After so many seconds of silence the server is asked for a sign of life,
             after twice as many the connection is given up.
@@ -326,7 +326,7 @@ class Client:
         return len(lines)
 
     def _room(self, command: str, target: str) -> int:
-        """How many octets of text arrive, when the server has put our source before it."""
+        """How many bytes of text arrive, when the server has put our source before it."""
         state = self._session.state
         number = state.features.number
         if state.source is None or not self.is_registered:
@@ -352,7 +352,7 @@ class Client:
         if tags:
             plain = encode(command, *params)
             if len(line) - len(plain) > MAX_TAGS:
-                raise ValueError(f"expected tags of {MAX_TAGS} octets at most")
+                raise ValueError(f"expected tags of {MAX_TAGS} bytes at most")
             if self.is_registered and not session.is_enabled("message-tags"):
                 line = plain
         if session.closed:
@@ -371,7 +371,7 @@ class Client:
         return self._session.quit(reason)
 
     def close(self) -> None:
-        """End it, at once. Idempotent. Who waits gets :class:`ClientClosed`, iterators end."""
+        """End it immediately. Idempotent. Waiters get :class:`ClientClosed`, iterators end."""
         self._session.close()
 
     def _check_thread(self) -> None:
@@ -422,7 +422,7 @@ class Events:
         return condvar
 
     def _forget(self) -> None:
-        """Somebody does not wait any more."""
+        """Drop the waiters that are ready, as a cancelled one is."""
         self._waiting = deque(each for each in self._waiting if not each.ready)
 
     def _put_back(self, event: Event) -> None:

@@ -1,6 +1,6 @@
 """One connection, from the attempt to make it until its end.
 
-A connection is never made anew: whoever wants another one makes another one.
+A connection is never made anew: another one takes another object.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from ._registration import Registration, StsUpgrade
 if TYPE_CHECKING:
     from ._settings import Settings
 
-# The longest line there can be: 8191 octets of tags and 512 others (IRCv3), and what a server
+# The longest line there can be: 8191 bytes of tags and 512 others (IRCv3), and what a server
 # with a LINELEN of its own may add. Half a line must be able to wait behind whole ones.
 _MAX_BUFFER: Final = 1 << 17
 #: A server that asks and asks, and reads none of the answers, loses the connection at so many
-#: octets: far more than a client has to say at a time that sends as fast as it likes.
+#: bytes: far more than a client has to say at a time that sends as fast as it likes.
 _MAX_UNSENT: Final = 1 << 24
 #: For so many seconds a password that would go in clear waits for the server's capabilities.
 _PATIENCE: Final = 5.0
@@ -210,7 +210,7 @@ class Connection:
             self._owner.connection_down(self, error)
 
     def close(self, *, at_once: bool = False) -> None:
-        """End the connection, and tell nobody. What is unsent still goes, unless *at_once*."""
+        """End the connection without a callback. What is unsent is still sent, unless *at_once*."""
         self.ended = True
         self.up = False
         self._deadline = self._patience = None

@@ -96,7 +96,7 @@ class ClientClosed(IrcError):
     """The program has closed the client.
 
     Attributes:
-        ended_by_program: True: not logged if nobody looks at it.
+        ended_by_program: True: not logged if it is never read.
     """
 
     ended_by_program: ClassVar[bool] = True

@@ -1,7 +1,7 @@
 """What happens on a connection, one class for each kind of event.
 
 Plain data: ``match event: case Text(nick=nick, text=text): ...``. All listeners are given the same
-object, so nobody changes it. (It is not frozen: that takes twice as long to make.)
+object, so it must not be changed. (It is not frozen: that takes twice as long to make.)
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Disconnected(Event):
 
 @dataclass(kw_only=True)
 class Text(Event):
-    """Somebody has said something.
+    """A user has said something.
 
     Attributes:
         nick: Who.
@@ -147,7 +147,7 @@ class Ctcp(Event):
 
 @dataclass(kw_only=True)
 class Joined(Event):
-    """Somebody has come into a channel."""
+    """A user has come into a channel."""
 
     nick: str
     channel: str
@@ -162,7 +162,7 @@ class Listed(Event):
 
 @dataclass(kw_only=True)
 class Left(Event):
-    """Somebody has left a channel."""
+    """A user has left a channel."""
 
     nick: str
     channel: str
@@ -171,7 +171,7 @@ class Left(Event):
 
 @dataclass(kw_only=True)
 class Kicked(Event):
-    """Somebody was put out of a channel, *by* somebody else."""
+    """A user was put out of a channel, *by* another one."""
 
     nick: str
     channel: str
@@ -181,7 +181,7 @@ class Kicked(Event):
 
 @dataclass(kw_only=True)
 class Quit(Event):
-    """Somebody has left the network.
+    """A user has left the network.
 
     Attributes:
         channels: Those in which we have seen it.
@@ -194,7 +194,7 @@ class Quit(Event):
 
 @dataclass(kw_only=True)
 class NickChanged(Event):
-    """Somebody has another nick."""
+    """A user has another nick."""
 
     old: str
     new: str
@@ -220,7 +220,7 @@ class ModesChanged(Event):
 
 @dataclass(kw_only=True)
 class Invited(Event):
-    """Somebody was invited to a channel: we, or *nick* (invite-notify)."""
+    """A user was invited to a channel: we, or *nick* (invite-notify)."""
 
     nick: str
     channel: str
@@ -229,7 +229,7 @@ class Invited(Event):
 
 @dataclass(kw_only=True)
 class AwayChanged(Event):
-    """Somebody is away, with a *text*, or back, without (away-notify)."""
+    """A user is away, with a *text*, or back, without (away-notify)."""
 
     nick: str
     text: str
@@ -237,7 +237,7 @@ class AwayChanged(Event):
 
 @dataclass(kw_only=True)
 class AccountChanged(Event):
-    """Somebody has logged in to an *account*, or out: None (account-notify)."""
+    """A user has logged in to an *account*, or out: None (account-notify)."""
 
     nick: str
     account: str | None
@@ -245,7 +245,7 @@ class AccountChanged(Event):
 
 @dataclass(kw_only=True)
 class HostChanged(Event):
-    """Somebody has another user name and host (chghost)."""
+    """A user has another user name and host (chghost)."""
 
     nick: str
     user: str

@@ -1,4 +1,4 @@
-r"""One line of IRC: ``@tags :source COMMAND parameters``, to and from octets.
+r"""One line of IRC: ``@tags :source COMMAND parameters``, to and from bytes.
 
 Sans-I/O. RFC 2812 section 2.3.1, and the message tags of IRCv3.
 """
@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 
 # Theory of operation
 # -------------------
-# A line is octets, most of the time UTF-8. What is not is kept with surrogate escapes, so that
+# A line is bytes, most of the time UTF-8. What is not is kept with surrogate escapes, so that
 # encode(parse(line)) is the same line whatever a peer sends, and a nick in another encoding can be
 # answered; `readable` makes text for people of it.
 #
@@ -31,9 +31,9 @@ from typing import Final, NamedTuple
 # is too much, a missing carriage return) and encoding is strict: a parameter that would become two,
 # or another command, is refused. Every step looks at each character a fixed number of times.
 
-#: Octets of a line without its tags, CR LF included (RFC 2812).
+#: Bytes of a line without its tags, CR LF included (RFC 2812).
 MAX_LINE: Final = 512
-#: Octets of the tags that a client may send, ``@`` and space included (IRCv3: 4094 and those two).
+#: Bytes of the tags that a client may send, ``@`` and space included (IRCv3: 4094 and those two).
 MAX_TAGS: Final = 4096
 
 _COMMAND: Final = re.compile(r"[A-Za-z]+|[0-9]{3}")
@@ -56,7 +56,7 @@ class Message(NamedTuple):
 
     Attributes:
         command: In capitals, or three digits.
-        params: The parameters. Octets that are no UTF-8 are surrogate escapes.
+        params: The parameters. Bytes that are no UTF-8 are surrogate escapes.
         source: Who sent it: ``nick!user@host`` or the name of a server; None if it does not say.
         tags: Names and values; a tag without a value has an empty one.
     """
@@ -95,7 +95,7 @@ def split_source(source: str | None) -> tuple[str, str, str]:
 
 
 def readable(text: str) -> str:
-    """Return *text* with octets that are no UTF-8 read as Windows-1252, as old clients send.
+    """Return *text* with bytes that are no UTF-8 read as Windows-1252, as old clients send.
 
     Example:
         >>> readable(parse(b"PRIVMSG #a :caf\\xe9").params[1])

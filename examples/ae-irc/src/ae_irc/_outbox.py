@@ -19,7 +19,7 @@ class Outbox:
     """A queue of lines.
 
     Args:
-        burst, rate: Of the token bucket; without a rate everything goes at once.
+        burst, rate: Of the token bucket; without a rate everything is sent immediately.
         send: Sends a line.
         emptied: Called when the last one was sent.
     """

@@ -19,7 +19,7 @@ from ._sts import parse_sts
 
 # Theory of operation
 # -------------------
-# Everything is sent at once: CAP LS, PASS, NICK, USER. A server that knows CAP then waits for
+# Everything is sent together: CAP LS, PASS, NICK, USER. A server that knows CAP then waits for
 # CAP END, and one that does not says 421, or nothing, and goes on with the welcome; so nothing
 # here waits for an answer to CAP as such. But a password that would go in clear: the list may say
 # that the server is to be spoken to within TLS. What comes after CAP LS is then held back until
@@ -32,7 +32,7 @@ from ._sts import parse_sts
 #
 # A server may shorten a nick before it refuses it. What it refuses tells how much it takes.
 #
-# `sts` counts whenever it comes, in a list or by CAP NEW: in clear its port means to begin anew
+# `sts` counts whenever it comes, in a list or by CAP NEW: in plaintext its port means to begin anew
 # within TLS, and within TLS its duration is noted.
 
 #: Answers to CAP LS: unknown command, not registered yet, invalid or incomplete.
@@ -44,7 +44,7 @@ _SASL_FAILED: Final = {"902", "904", "905", "906"}
 _FOR_GOOD: Final = {"464": "a password is wrong or missing", "465": "banned", "466": "banned"}
 _CHUNK: Final = 400
 _MAX_SASL: Final = 1 << 16
-#: How many octets of a nick each server takes (RFC 2812).
+#: How many bytes of a nick each server takes (RFC 2812).
 _SHORTEST: Final = 9
 
 
@@ -103,7 +103,7 @@ class Registration:
         self.sts: dict[str, int] = {}
         self.nick = identity.nicks[0]
         self._tried = 0
-        self._room: int | None = None  # octets of a nick, where the server has shown it
+        self._room: int | None = None  # bytes of a nick, where the server has shown it
         self._ended = False  # CAP END was sent
         self._begun = False  # SASL was
         self._mechanisms: list[str] = []
@@ -297,7 +297,7 @@ def next_nick(nick: str, number: int, room: int | None = None) -> str:
     Args:
         nick: The one that is taken.
         number: Which other one, from 0 on.
-        room: How many octets it may have. None: as many as *nick*, or 9, which each server takes.
+        room: How many bytes it may have. None: as many as *nick*, or 9, which each server takes.
 
     Example:
         >>> [next_nick("anna", n) for n in range(4)], next_nick("hildegard", 1)

@@ -1,4 +1,4 @@
-"""SASL: PLAIN, EXTERNAL and SCRAM-SHA-256, as conversations of octets, and AUTHENTICATE's lines.
+"""SASL: PLAIN, EXTERNAL and SCRAM-SHA-256, as conversations of bytes, and AUTHENTICATE's lines.
 
 Sans-I/O: a mechanism is a generator that yields what the client says, and is sent what the server
 says. RFC 4616, RFC 4422 appendix A, RFC 5802 and 7677, IRCv3 "sasl-3.1" and "sasl-3.2".

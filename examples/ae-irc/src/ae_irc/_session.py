@@ -257,7 +257,7 @@ class Session:
     def _happened(self, event: Event | None) -> None:
         if event is None:
             return
-        if event.__class__ is Text:  # most events are, and concern nobody here
+        if event.__class__ is Text:  # most events are, and change nothing here
             self._tell(event)
             return
         match event:
@@ -391,7 +391,7 @@ class Session:
             self._hold()
 
     def _forget(self) -> None:
-        """Somebody does not wait any more."""
+        """Drop the waiters that are ready, as a cancelled one is."""
         self._registering = [each for each in self._registering if not each.ready]
         self._draining = [each for each in self._draining if not each.ready]
         self._ending = [each for each in self._ending if not each.ready]
@@ -402,7 +402,7 @@ class Session:
         self._hold()
 
     def _hold(self) -> None:
-        """Keep the client alive while somebody waits."""
+        """Keep the client alive while something waits."""
         waits = self._joining or self._registering or self._draining or self._ending
         self._held = self._client() if waits and not self.closed else None
 
@@ -460,7 +460,7 @@ class Session:
         self._end(ClientClosed("the client has quit"))
 
     def close(self) -> None:
-        """End everything, at once; no callback runs any more."""
+        """End everything immediately; no callback runs any more."""
         if not self.closed:
             self.callbacks.clear()
             self._end(ClientClosed("the client was closed"), silent=True)

@@ -26,7 +26,7 @@ from ._text import parse_ctcp
 
 
 class User:
-    """Somebody who shares a channel with us. What the server has not said is None.
+    """A user who shares a channel with us. What the server has not said is None.
 
     Attributes:
         nick: The nick.

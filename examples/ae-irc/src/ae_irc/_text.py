@@ -16,21 +16,21 @@ _SEARCHED: Final = 80
 
 
 def split_text(text: str, room: int) -> list[str]:
-    r"""Split *text* into pieces of at most *room* octets of UTF-8.
+    r"""Split *text* into pieces of at most *room* bytes of UTF-8.
 
     Each line is a piece of its own, empty ones are left out. A line that is too long is divided at
-    a space if there is one within the last 80 octets (the space is left out), else between two
+    a space if there is one within the last 80 bytes (the space is left out), else between two
     characters.
 
     Raises:
-        ValueError: There is no room for a character (4 octets).
+        ValueError: There is no room for a character (4 bytes).
 
     Example:
         >>> split_text("one two three\nfour", 8)
         ['one two', 'three', 'four']
     """
     if room < 4:
-        raise ValueError(f"expected room for a character, 4 octets, got {room!r}")
+        raise ValueError(f"expected room for a character, 4 bytes, got {room!r}")
     pieces: list[str] = []
     for line in _ENDS.split(text):
         rest = line.encode("utf-8", "surrogateescape")

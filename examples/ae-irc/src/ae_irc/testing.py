@@ -24,8 +24,8 @@ _Answer: TypeAlias = Callable[[Handle, Message], object]
 class FakeServer:
     r"""A server on a free port of the loopback.
 
-    It lets everybody in, answers PING, lets everybody into every channel, echoes nothing, and has
-    no capabilities.
+    It lets every client in, answers PING, lets all into every channel, echoes nothing, and has no
+    capabilities.
 
     Args:
         answer: Called with the handle of the client and each message; returns true if that has
@@ -34,7 +34,7 @@ class FakeServer:
     Attributes:
         answer: The function; may be changed at any time.
         features: The tokens of its 005.
-        refuses: Whether new connections are closed at once.
+        refuses: Whether new connections are closed immediately.
         lines: All lines that came, as text, without their ends.
         accepted: How many connections were made.
         clients: The handles of those that are open.
@@ -131,7 +131,7 @@ class FakeServer:
         client.push_write(b"".join(line.encode() + b"\r\n" for line in lines))
 
     def say(self, *lines: str) -> None:
-        """Send lines to everybody."""
+        """Send lines to all clients."""
         for client in list(self.clients):
             self.send(client, *lines)
 
