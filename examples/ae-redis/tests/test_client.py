@@ -371,9 +371,9 @@ def test_a_blocking_command_may_wait_longer_than_the_others(fake: FakeServer, cl
     ("timeout", "kind"), [(0, ValueError), (-1, ValueError), ("1", TypeError), (True, TypeError)]
 )
 def test_what_is_no_time_out_is_refused(timeout: Any, kind: type[Exception], client: Make) -> None:
-    with pytest.raises(kind, match="expected a time-out"):
+    with pytest.raises(kind, match="expected a timeout"):
         client().command("GET", "a", timeout=timeout)
-    with pytest.raises(kind, match="expected a time-out"):
+    with pytest.raises(kind, match="expected a timeout"):
         client().pipeline().get("a").execute(timeout=timeout)
 
 

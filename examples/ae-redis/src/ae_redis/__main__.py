@@ -34,7 +34,7 @@ def shown(value: bytes) -> bytes:
 
 
 def show(reply: Any, indent: str = "") -> bytes:
-    """Return a reply as octets for people."""
+    """Return a reply as bytes for people."""
     if reply is None:
         return b"(nil)\n"
     if isinstance(reply, bytes):
@@ -55,7 +55,7 @@ def show(reply: Any, indent: str = "") -> bytes:
 
 
 def write(data: bytes) -> None:
-    """Write to standard output, at once."""
+    """Write to standard output and flush it."""
     sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
 

@@ -13,7 +13,7 @@ from ae_socket import Backoff
 class Attempts:
     """Attempts that failed in a row, with pauses between them that grow.
 
-    The first attempt after a connection that has lasted is made at once.
+    The first attempt after a connection that has lasted is made immediately.
 
     Args:
         limit: The longest pause, in seconds.
@@ -44,7 +44,7 @@ class Attempts:
         return 0.0
 
     def reset(self) -> None:
-        """Somebody else decides when the next attempt is made."""
+        """Begin anew: the caller decides when the next attempt is made."""
         self.failures = 0
         self._pause = 0.0
         self._backoff.reset()

@@ -1,4 +1,4 @@
-"""What a client does between its user and the connection: the queue, connecting, time-outs.
+"""What a client does between its user and the connection: the queue, connecting, timeouts.
 
 The record behind :class:`Redis`. The user owns the client, the loop owns this: for as long as a
 command waits, even if the client was dropped.
@@ -45,14 +45,14 @@ if TYPE_CHECKING:
 # Everything queued within one turn leaves in one write: the first command posts a flush. While
 # replies are given out none is needed, the link says when that is over.
 #
-# One timer serves all time-outs. What is measured is how long there was no progress, that is, no
-# complete reply, while somebody waited; so neither a reply that drips in octet by octet nor a
+# One timer serves all timeouts. What is measured is how long there was no progress, that is, no
+# complete reply, while one was waited for; so neither a reply that drips in byte by byte nor a
 # connection that is never made can exceed it, and a reply costs no more than reading the clock
 # once per read. While it is armed the loop owns the channel through it. A timer that comes late
 # was kept from coming by this process: replies may be there and just not be read. That is no
 # fault of the server's, so it gets its time once more.
 
-#: How often to look when there is no time-out: the timer is still what keeps the channel alive.
+#: How often to look when there is no timeout: the timer is still what keeps the channel alive.
 _NO_LIMIT: Final = 3600.0
 #: Commands from this size on are not copied together with others.
 _BIG: Final = 1 << 16
@@ -314,7 +314,7 @@ class Channel:
         return self.loop.clock()
 
     def _arm(self) -> None:
-        """Have somebody look whether there is progress."""
+        """Start the timer that checks for progress."""
         if self._timer is None:
             self._arm_for(self._period)
 
@@ -403,7 +403,7 @@ def _again(error: RedisError, *, maybe_executed: bool) -> RedisError:
 
 
 def _throw(replies: Sequence[Reply], error: Callable[[], RedisError]) -> None:
-    """End all *replies*. One failure that nobody looks at is logged once, not a hundred times."""
+    """End all *replies*. One failure that is never read is logged once, not a hundred times."""
     for reply in replies:
         reply.throw(error())
     for reply in replies[:-1]:

@@ -61,7 +61,7 @@ class Redis(Commands[ae.CondVar[Any]], Scope):
             default context of ae-tls is used, which verifies the server.
         username, password, db, client_name: Said in the greeting on each connection.
         protocol: 3 or 2; None speaks 3 if the server knows it.
-        encoding: Decode all strings of replies (undecodable octets become surrogates). By
+        encoding: Decode all strings of replies (undecodable bytes become surrogates). By
             default they are bytes.
         timeout: For how many seconds a command may wait while no reply at all is completed, be
             it for the connection or for its reply; None for no limit.
@@ -69,10 +69,10 @@ class Redis(Commands[ae.CondVar[Any]], Scope):
         attempts: How many attempts to connect may fail in a row until what waits for the
             connection fails; the next command then begins anew.
         max_delay: The longest pause between attempts, in seconds.
-        max_reply: The longest reply, in octets of memory, roughly; more ends the connection.
+        max_reply: The longest reply, in bytes of memory, roughly; more ends the connection.
         keepalive: Have the system look after an idle connection.
 
-    A command returns a condition variable at once: use ``on_ready``, ``recv()`` or ``await``.
+    A command returns a condition variable immediately: use ``on_ready``, ``recv()`` or ``await``.
     All commands of one turn of the loop leave in one write, and replies come in order.
 
     **The fate of a command** whose connection is lost: if it was not sent yet, it is sent on
@@ -165,7 +165,7 @@ class Redis(Commands[ae.CondVar[Any]], Scope):
     def watch(self, *keys: Argument) -> ae.CondVar[Any]:
         """Have the next transaction aborted if one of *keys* changes until then.
 
-        The watch is the connection's, and so everybody's who uses this client. Where several
+        The watch is the connection's, and so shared by all users of this client. Where several
         tasks share one, use a :meth:`clone` for it::
 
             with redis.clone() as own:

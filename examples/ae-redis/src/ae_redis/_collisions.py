@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
 # Theory of operation
 # -------------------
-# Python salts the hashes of text and bytes, so nobody can choose those that collide. Numbers it
-# does not: the hash of a number is its value modulo 2**61 - 1, and where a dict looks for a free
-# slot follows from that. Few 64-bit numbers share one hash, but many share a *path*: a hundred
-# thousand of them in 1 MiB, each looked for behind all the others, keep CPython busy for 41 s.
+# Python salts the hashes of text and bytes, so a peer cannot choose some that collide. Those of
+# numbers are not salted: the hash of a number is its value modulo 2**61 - 1, and where a dict
+# looks for a free slot follows from that. Few 64-bit numbers share one hash, but many share a
+# *path*: a hundred thousand of them in 1 MiB, each looked for behind all the others, keep CPython
+# busy for 41 s.
 #
 # So, before a dict is made of them, the numbers are put into a table as a dict does it, and the
 # steps are counted. How large the table will be depends on the other keys, too: each size that it

@@ -1,4 +1,4 @@
-r"""Commands to octets: what a server reads is always an array of strings.
+r"""Commands to bytes: what a server reads is always an array of strings.
 
 Sans-I/O.
 """
@@ -42,8 +42,8 @@ _REFUSED: Final = {
 }
 
 
-# Commands that the server may answer when something happens, not at once. Cancelled, they must not
-# go on waiting: what they would take off a list then, nobody gets.
+# Commands that the server may answer when something happens, not immediately. Cancelled, they must
+# not go on waiting: what they would take off a list then would be lost.
 _BLOCKING: Final = frozenset(
     {
         "BLMOVE", "BLMPOP", "BLPOP", "BRPOP", "BRPOPLPUSH", "BZMPOP", "BZPOPMAX", "BZPOPMIN",
@@ -53,7 +53,7 @@ _BLOCKING: Final = frozenset(
 
 
 def octets(value: object) -> bytes | bytearray | memoryview:
-    """Return the octets of one argument."""
+    """Return the bytes of one argument."""
     if isinstance(value, (bytes, bytearray)):
         return value
     if isinstance(value, str):
@@ -65,7 +65,7 @@ def octets(value: object) -> bytes | bytearray | memoryview:
     if isinstance(value, float):
         return repr(value).encode()
     if isinstance(value, memoryview):
-        # len() would count items, not octets
+        # len() would count items, not bytes
         return (
             value if value.format == "B" and value.ndim == 1 and value.contiguous else bytes(value)
         )
@@ -73,7 +73,7 @@ def octets(value: object) -> bytes | bytearray | memoryview:
 
 
 def encode(*arguments: Argument) -> bytes:
-    r"""Return a command as octets.
+    r"""Return a command as bytes.
 
     Raises:
         TypeError: If an argument is neither bytes-like nor text nor a number.
@@ -106,7 +106,7 @@ class MayBlock(bytes):
 
 
 def encode_command(name: str | bytes, arguments: tuple[Argument, ...]) -> bytes:
-    """Return a command of a user as octets; :class:`MayBlock` if it may.
+    """Return a command of a user as bytes; :class:`MayBlock` if it may.
 
     Raises:
         TypeError: If the name is not text, or an argument cannot be one.

@@ -7,7 +7,7 @@ Sans-I/O: definitions only::
         ├── ReplyError               the server refused the command: .code, str()
         │   └── AuthenticationFailed   it refused the password, or wants one
         ├── TransactionAborted       a watched key has changed, or may have: nothing was executed
-        ├── CannotConnect, an OSError          nobody answers: nothing was sent
+        ├── CannotConnect, an OSError          no server answers: nothing was sent
         ├── ConnectionLost, an OSError         the connection ended: .maybe_executed
         │   ├── ProtocolError                    because the server sent nonsense
         │   └── ReplyTimedOut, a TimeoutError    because the server did not answer
@@ -56,8 +56,8 @@ class ReplyError(RedisError):
 
     Args:
         text: What the server said, code and all: ``WRONGTYPE Operation against a key ...``. What
-            is not printable in it becomes escapes: it may be somebody else's, and meant for a
-            terminal or a log.
+            is not printable in it becomes escapes: it may come from a stranger, and be meant
+            for a terminal or a log.
 
     Attributes:
         code: Its first word, ``ERR`` for most.
@@ -120,7 +120,7 @@ class ProtocolError(ConnectionLost):
 
 
 class ReplyTimedOut(ConnectionLost, TimeoutError):
-    """The time-out has passed; the connection was given up, for its next reply came too late."""
+    """The timeout has passed; the connection was given up, for its next reply came too late."""
 
     def __init__(self, text: str, *, errno: int = _errno.ETIMEDOUT, maybe_executed: bool = False):
         super().__init__(text, errno=errno, maybe_executed=maybe_executed)
@@ -130,7 +130,7 @@ class ClientClosed(RedisError):
     """The client was closed before the reply, or before the command.
 
     Attributes:
-        ended_by_program: True: not logged if nobody looks at it.
+        ended_by_program: True: not logged if it is never read.
     """
 
     ended_by_program: ClassVar[bool] = True

@@ -1,6 +1,6 @@
-"""One connection, from the attempt to make it until its end: what is sent, and who waits for it.
+"""One connection, from the attempt to make it until its end: what is sent, and what waits for it.
 
-A link is never made anew: whoever wants another connection makes another link.
+A link is never made anew: another connection takes another link.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Link:
     Args:
         settings: Where, and as whom.
         owner: Who is told.
-        messages: It is for messages: everything goes to the owner as it comes, nobody waits.
+        messages: It is for messages: everything goes to the owner as it comes.
 
     Attributes:
         up: Whether the greeting is over, and the link has not ended.
@@ -182,9 +182,9 @@ class Link:
             try:
                 entry = waiting.popleft()
             except IndexError:
-                # a callback has closed the link, or nobody has asked for this
+                # a callback has closed the link, or this was not asked for
                 if not self.ended:
-                    self.end(ProtocolError("the server sent a reply that nobody has asked for"))
+                    self.end(ProtocolError("the server sent a reply that was not asked for"))
                 return
             if entry.__class__ is Reply or not isinstance(entry, Batch):
                 if value.__class__ is ReplyError:
@@ -203,7 +203,7 @@ class Link:
                 command = self._greeting.send(reply)
             except StopIteration as done:
                 if count != len(replies):
-                    self.end(ProtocolError("the server sent a reply that nobody has asked for"))
+                    self.end(ProtocolError("the server sent a reply that was not asked for"))
                     return
                 self.protocol = done.value
                 self.up = self.was_up = True
@@ -237,7 +237,7 @@ class Link:
             ae.postpone(lambda: self.end(error))
 
     def close(self, *, at_once: bool = False) -> None:
-        """End the connection, and tell nobody. What is unsent still goes, unless *at_once*."""
+        """End the connection without a callback. What is unsent is still sent, unless *at_once*."""
         self.ended = True
         self.up = False
         self._deadline = None
@@ -281,7 +281,7 @@ class Link:
 
 
 def _decoded(value: Any, encoding: str) -> Any:
-    """Return *value* with text instead of octets."""
+    """Return *value* with text instead of bytes."""
     if isinstance(value, bytes):
         return value.decode(encoding, "surrogateescape")
     if isinstance(value, Push):

@@ -127,14 +127,14 @@ def patience(timeout: float | Literal["default"] | None) -> float | None:
     """Return what a reply keeps of a *timeout*: None is the client's own, 0 none at all.
 
     Raises:
-        TypeError, ValueError: If it is no time-out.
+        TypeError, ValueError: If it is no timeout.
     """
     if timeout == "default":
         return None
     if timeout is None:
         return 0.0
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-        raise TypeError(f"expected a time-out in seconds or None, got {timeout!r}")
+        raise TypeError(f"expected a timeout in seconds or None, got {timeout!r}")
     if not 0 < timeout <= float_info.max:  # an int may be above it
-        raise ValueError(f"expected a time-out above 0 s, or None, got {timeout!r}")
+        raise ValueError(f"expected a timeout above 0 s, or None, got {timeout!r}")
     return float(timeout)

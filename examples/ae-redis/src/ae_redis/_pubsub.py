@@ -47,8 +47,8 @@ class Subscription(Scope):
         on_reconnect: ``(subscription)``: the connection was lost and is there again; what was
             published in between is lost.
         on_error: ``(subscription, error)``: it has ended; or, a :class:`ReplyError`, the server
-            refuses one of the channels and nobody waits for it to be confirmed: then that one has
-            ended, the others go on. Without it the error goes to whoever waits, or else to
+            refuses one of the channels, whose confirmation is not waited for: then that one has
+            ended, the others go on. Without it the error goes to the waiters, or else to
             ``ae_core.exception_hook``.
         max_unread: How many messages are kept at most; then the server is read no further until
             half of them are taken. (A server closes connections that fall behind too far.)

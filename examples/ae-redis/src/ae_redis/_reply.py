@@ -23,10 +23,10 @@ class Reply(CondVar[Any]):
 
     ``cancel()`` of a command that was not sent yet takes it back; of one that was sent, its
     reply is read and dropped when it comes, so that the others get theirs; but if the server may
-    wait before it answers, the connection is given up, or it would do something later for nobody.
+    wait before it answers, the connection is given up, or it would act later in vain.
 
     Attributes:
-        patience: The time-out of this command, if it has one of its own; 0 is none at all.
+        patience: The timeout of this command, if it has one of its own; 0 is none at all.
         may_block: Whether the server may wait before it answers.
     """
 
@@ -46,7 +46,7 @@ class Reply(CondVar[Any]):
 
 
 class Patient(Reply):
-    """The reply to a command that may block, or has a time-out of its own."""
+    """The reply to a command that may block, or has a timeout of its own."""
 
     may_block = True
 
@@ -78,7 +78,7 @@ class Batch(Reply):
         want: How many there will be.
         return_errors: Whether error replies are results like others.
         patience: See :class:`Reply`.
-        may_block: One of the commands may; and it may be one if the time-out is not the client's.
+        may_block: One of the commands may; and it may be one if the timeout is not the client's.
     """
 
     __slots__ = ("_results", "_return_errors", "_want", "may_block", "patience", "watching")

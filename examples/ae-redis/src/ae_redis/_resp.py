@@ -1,4 +1,4 @@
-r"""The parser: octets of RESP2 and RESP3 in, replies out.
+r"""The parser: bytes of RESP2 and RESP3 in, replies out.
 
 Sans-I/O: fed with whatever one read returned, it gives all replies that are complete by then.
 It never raises for what the server sent: :attr:`Parser.error` says that the rest is nonsense,
@@ -28,11 +28,11 @@ from ._errors import ProtocolError, ReplyError
 # of a length that the server *announced*.
 #
 # Nested replies are built without recursion: `_stack` holds the outer ones. What a reply may
-# cost in memory is bounded by `max_reply`: octets of strings, and so much for each item that
+# cost in memory is bounded by `max_reply`: bytes of strings, and so much for each item that
 # was announced, so that many tiny items cannot cost more than one big string.
 
 _CRLF: Final = b"\r\n"
-_ITEM: Final = 16  # the least an item costs, in octets
+_ITEM: Final = 16  # the least an item costs, in bytes
 _SMALL: Final = 4096
 
 #: The longest line: a header, a number, a simple string or error.
@@ -49,7 +49,7 @@ _size_of: Final = _SIZES.get
 _PLUS, _MINUS, _COLON, _DOLLAR, _STAR = b"+-:$*"
 _PERCENT, _TILDE, _GREATER, _BAR = b"%~>|"
 _BANG, _EQUALS, _UNDERSCORE, _COMMA, _HASH, _OPEN = b"!=_,#("
-# What may be a key: of these nobody can choose the hash, or few have the same
+# What may be a key: the hashes of these cannot be chosen, or few have the same
 _SALTED: Final = frozenset({bytes, type(None)})
 _HASHED: Final = _SALTED | {int, float, bool}
 _BULKS: Final = frozenset(b"$!=")
@@ -77,7 +77,7 @@ class Parser:
     r"""An incremental parser.
 
     Args:
-        max_reply: How many octets one reply may need at most, roughly; not below 65536.
+        max_reply: How many bytes one reply may need at most, roughly; not below 65536.
 
     Strings become :class:`bytes`, numbers :class:`int` and :class:`float`, null None, maps
     :class:`dict` and sets :class:`set`, errors :class:`ReplyError` instances (they are not

@@ -210,7 +210,7 @@ class Subscriber:
         return condvar
 
     def _forget(self) -> None:
-        """Somebody does not wait any more."""
+        """Drop the waiters that are ready, as a cancelled one is."""
         self.readers = deque(each for each in self.readers if not each.ready)
         self._confirming = [each for each in self._confirming if not each[0].ready]
         self._hold()
@@ -240,7 +240,7 @@ class Subscriber:
         self._hold()
 
     def _hold(self) -> None:
-        """Keep the subscription alive while somebody waits."""
+        """Keep the subscription alive while something waits."""
         waits = not self._closed and (self.readers or self._confirming)
         self._held = self._subscription() if waits else None
 

@@ -29,12 +29,12 @@ class FakeServer:
 
     Args:
         answer: Called with the handle of the client and the words of each command; returns
-            octets to send, or None for nothing. HELLO is answered by itself.
+            bytes to send, or None for nothing. HELLO is answered by itself.
 
     Attributes:
         answer: The function; may be changed at any time.
         greets: Whether HELLO is answered by itself.
-        refuses: Whether new connections are closed at once.
+        refuses: Whether new connections are closed immediately.
         commands: All commands that came, as text, HELLO included.
         accepted: How many connections were made.
         clients: The handles of those that are open.
