@@ -26,9 +26,9 @@ from ae_core.abc import Backend
 # function for each backend stands there, and finds by its data what to call.
 #
 # There may be one hook for a descriptor, which does not say what has happened; and WeeChat, which
-# asks for all descriptors at once, calls it also if the number has become another file's meanwhile.
+# asks for all descriptors together, calls it also if the number is another file's by now.
 # So poll() is asked once more. A timer waits for a millisecond at least, so what is due in the next
-# turn rings a bell: a socket that is readable at once.
+# turn is announced by a socket that is readable immediately.
 #
 # While WeeChat itself works or waits it keeps the interpreter's lock, so no thread of Python runs:
 # none that looks up a name or reads a file for us either. So while there are threads we come back
