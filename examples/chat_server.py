@@ -40,8 +40,8 @@ class Limits:
     Attributes:
         clients: Connections at a time; more are turned away.
         per_host: Those of them that may come from one address.
-        line: Octets in a line.
-        unsent: Octets that wait because a client does not read; one more and it is dropped.
+        line: Bytes in a line.
+        unsent: Bytes that wait because a client does not read; one more and it is dropped.
         burst: Lines that a client may say at once ...
         rate: ... and lines a second after that.
         tries: How often a client may say a name that is not accepted.
@@ -70,7 +70,7 @@ class _Leave(Exception):
 
 
 class _ShortLine:
-    """A reader of our own: a line, and no more than *limit* octets until its end.
+    """A reader of our own: a line, and no more than *limit* bytes until its end.
 
     ``max_read_buffer`` of the handle would not do: it bounds what is *buffered*, and ten short
     lines that came in one packet are no crime.
@@ -82,7 +82,7 @@ class _ShortLine:
     def __call__(self, buffer: ReadBuffer) -> bytes | NeedMore:
         end = buffer.find(b"\n")
         if end > self._limit or (end < 0 and len(buffer) > self._limit):
-            raise BadMessage(f"a line of more than {self._limit} octets")
+            raise BadMessage(f"a line of more than {self._limit} bytes")
         return NEED_MORE if end < 0 else buffer.take(end + 1).rstrip(b"\r\n")
 
 

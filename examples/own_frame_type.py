@@ -2,7 +2,7 @@
 
     python examples/own_frame_type.py [HOST PORT]
 
-Many binary protocols speak in such records: an octet that says what it is, two octets of length,
+Many binary protocols speak in such records: a byte that says what it is, two bytes of length,
 then the value. A frame type is a class with two methods, and nothing else has to be known about
 it: ``push_read``, ``push_write``, ``read_each`` and ``each`` take it like those of ae_handle.
 
@@ -35,7 +35,7 @@ class Record(NamedTuple):
 
 
 class Tlv:
-    """Records of a tag (one octet), a length (two, network order) and a value.
+    """Records of a tag (one byte), a length (two, network order) and a value.
 
     It keeps nothing between calls, so one object serves any number of handles.
 
@@ -63,14 +63,14 @@ class Tlv:
         return Record(head[0], buffer.take(_HEAD + size)[_HEAD:])
 
     def encode(self, value: Record) -> bytes:
-        """Return *value* as octets.
+        """Return *value* as bytes.
 
         Raises:
             ValueError: The tag is not one of 1 to 255, or the value is longer than 65535.
         """
         tag, octets = value
         if not 1 <= tag <= 255 or len(octets) > 65535:
-            raise ValueError(f"expected a tag of 1 to 255 and at most 65535 octets, got {value!r}")
+            raise ValueError(f"expected a tag of 1 to 255 and at most 65535 bytes, got {value!r}")
         return bytes([tag]) + len(octets).to_bytes(2, "big") + octets
 
 

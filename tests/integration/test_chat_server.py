@@ -204,7 +204,7 @@ def test_a_line_that_is_too_long_ends_the_conversation(
         alice.say("x" * 20)
         await mallory.hears(f"<alice> {'x' * 20}")
         mallory.handle.push_write(b"y" * 21 + end.encode())
-        await mallory.hears("! a line of more than 20 octets")
+        await mallory.hears("! a line of more than 20 bytes")
         await mallory.hears_the_end()
         await alice.hears("* mallory has left")
 
