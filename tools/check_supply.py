@@ -1,10 +1,10 @@
-"""Check where the wheels come from: locked build tools, the same octets twice, an SBOM of each.
+"""Check where the wheels come from: locked build tools, the same bytes twice, an SBOM of each.
 
     python -m tools.check_supply [DIRECTORY]
 
 The tools of ``tools/build.lock`` are installed by their hashes. They build each wheel twice, from
 two copies of what is committed here or about to be, in places, times and settings that differ. Both
-must be the same, octet by octet, and have the contents of the wheel in DIRECTORY. Beside that one
+must be the same, byte by byte, and have the contents of the wheel in DIRECTORY. Beside that one
 an SBOM is written (CycloneDX), which must name what the wheel requires.
 """
 

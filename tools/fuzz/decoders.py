@@ -60,7 +60,7 @@ class Target:
 
 @dataclass
 class Result:
-    """What a run found: the slowest input in seconds of processor, the largest in octets."""
+    """What a run found: the slowest input in seconds of processor, the largest in bytes."""
 
     count: int = 0
     slowest: float = 0.0

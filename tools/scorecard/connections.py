@@ -17,7 +17,7 @@ from tools.scorecard.finding import Finding, Length, main
 FILES = 20_000
 #: So many connections are made at once.
 PORTION = 100
-#: Octets of memory that a plain idle handle may take.
+#: Bytes of memory that a plain idle handle may take.
 TARGET = 6 * 1024
 
 
@@ -66,7 +66,7 @@ def serve(pipe: Connection, certificate: Any) -> None:
 
 
 def play(count: int, certificate: Any, authority: Any) -> tuple[int, int, float]:
-    """Return how many were echoed, how many errors there were, and octets per handle."""
+    """Return how many were echoed, how many errors there were, and bytes per handle."""
     import ae_core as ae
     from ae_handle import Handle, HandleError
 

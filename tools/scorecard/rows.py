@@ -125,13 +125,13 @@ ROWS = (
     Row(
         10,
         "JSON",
-        "95 documents read, 188 refused, 35 open ones as documented, one octet at a time",
+        "95 documents read, 188 refused, 35 open ones as documented, one byte at a time",
         by_tests("tests/handle/types/test_json_documents.py", scale=2, least=600),
     ),
     Row(
         11,
         "CBOR",
-        "what appendix A of RFC 8949 has, one octet at a time, depth and lengths bounded",
+        "what appendix A of RFC 8949 has, one byte at a time, depth and lengths bounded",
         by_tests(
             "tests/handle/types/test_cbor_encodings.py",
             "tests/handle/types/test_json_cbor.py",
@@ -235,7 +235,7 @@ ROWS = (
     Row(
         23,
         "STARTTLS injection",
-        "what came in clear is never delivered",
+        "what came in plaintext is never delivered",
         by_tests("tests/handle/test_starttls.py", "tests/handle/test_tls.py", least=10),
     ),
     Row(

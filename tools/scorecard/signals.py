@@ -91,7 +91,7 @@ def measure(length: Length) -> Finding:
     os.close(statistics)
     wall, p99 = (1000 * sorted(each)[int(len(each) * 0.99)] for each in (late, own))
     figure = (
-        f"{count} signals at {RATE}/s: {calls} calls, the last one told; {echoed} octets echoed "
+        f"{count} signals at {RATE}/s: {calls} calls, the last one told; {echoed} bytes echoed "
         f"beside them; timers late by {p99:.1f} ms (p99 of {len(late)}), by {wall:.1f} ms with "
         "the time that the system gave to other processes"
     )

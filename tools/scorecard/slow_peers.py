@@ -1,7 +1,7 @@
 """Row 17: slow peers cost the honest ones nothing.
 
 A server of lines with a read time-out in a process of its own. First a hundred honest clients alone
-ask again and again, then beside 2,000 that say one octet a while and never end a line. The 99th
+ask again and again, then beside 2,000 that say one byte a while and never end a line. The 99th
 percentile of the honest ones' answers, unloaded and loaded, and when the slow ones are shown out.
 
 Clients of both kinds begin at times of their own: all at once they would wait for each other, in
@@ -24,7 +24,7 @@ from multiprocessing.connection import Connection
 
 from tools.scorecard.finding import Finding, Length, main
 
-#: Seconds that a client has for a line, and that are between two octets of a slow one.
+#: Seconds that a client has for a line, and that are between two bytes of a slow one.
 LIMIT = 8.0
 DRIP = 1.25
 #: Seconds within which all the slow ones come, and seconds between two questions of an honest one.
@@ -166,7 +166,7 @@ def measure(length: Length, seed: int = 17) -> Finding:
     ratio = beside / alone
     figure = (
         f"{honest} honest, {slow} slow: p99 {1000 * alone:.1f} ms alone, "
-        f"{1000 * beside:.1f} ms beside them ({ratio:.2f} x); an octet of a slow one costs the "
+        f"{1000 * beside:.1f} ms beside them ({ratio:.2f} x); a byte of a slow one costs the "
         f"server {1e6 * each:.0f} us of processor; {len(ended)} shown out after "
         f"{min(ended):.2f} to {max(ended):.2f} s (limit {LIMIT})"
     )
