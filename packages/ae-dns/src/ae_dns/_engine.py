@@ -285,7 +285,7 @@ class Engine:
             if self.cache is not None and exchange.reply is not None:
                 self.cache.put(exchange.reply, self.clock(), exchange.generation)
         except Exception as error:
-            ae.report_error(error)  # of a cache that somebody made: the answer is there
+            ae.report_error(error)  # of a cache of the program's: the answer is there
         if self._queue:
             self._start_queued()
         for waiter in exchange.waiters.copy():

@@ -184,7 +184,7 @@ def reverse_lookup(ip: str) -> ae.CondVar[list[str]]:
 def reverse_verify(ip: str) -> ae.CondVar[list[str]]:
     """Look up those names of an address that in turn have this address.
 
-    Anybody can give his addresses any name; only the owner of a name can point it back. Asks
+    The owner of an address can give it any name; only the owner of a name can point it back. Asks
     :func:`resolver`.
 
     Perl: ``AnyEvent::DNS::reverse_verify``

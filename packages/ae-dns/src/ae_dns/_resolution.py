@@ -274,7 +274,7 @@ class Exchange:
 
         If a reply came that differed in the case of its name only, the server (or
         something on the way) does not keep the case. If many packets came that were no
-        reply, somebody is guessing, and the flood may have displaced the true one. Being less
+        reply, an attacker is guessing, and the flood may have displaced the true one. Being less
         strict from now on would help a forger; TCP cannot be forged from elsewhere, so the
         following steps use it.
         """

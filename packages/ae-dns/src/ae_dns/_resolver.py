@@ -288,7 +288,7 @@ class Resolver:
     def reverse_verify(self, ip: str) -> ae.CondVar[list[str]]:
         """Look up those names of an address that in turn have this address.
 
-        Anybody can give his addresses any name; only the owner of a name can point it back. A
+        The owner of an address can give it any name; only the owner of a name can point it back. A
         name whose addresses cannot be looked up is left out if another one is verified, and its
         error is thrown if none is.
 

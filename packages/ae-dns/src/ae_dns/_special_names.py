@@ -13,8 +13,8 @@ from typing import Final
 from ._resolution import Reply
 from ._wire_fast import AAAA, A, is_special
 
-# A server that is asked for localhost can answer with any address, and whoever connects there
-# trusts it as he trusts his own machine. So neither the question leaves this host nor does
+# A server that is asked for localhost can answer with any address, and a program that connects
+# there trusts it as its own machine. So neither the question leaves this host nor does
 # an alias that leads there believe the addresses that came with it: both end here.
 
 _LOOPBACK: Final = {A: bytes((127, 0, 0, 1)), AAAA: bytes(15) + b"\1"}

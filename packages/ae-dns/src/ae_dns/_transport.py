@@ -38,7 +38,7 @@ from ._resolution import Exchange
 #   birthday paradox does not help the forger.
 # * What remains is a forger who finds a port out (by a side channel) while it is in use.
 #   connect() makes the kernel drop datagrams, and hide the port from probes, from
-#   anybody but the server's address and port; and the knowledge is worth at most USES
+#   any source but the server's address and port; and the knowledge is worth at most USES
 #   queries, a few milliseconds under the load that makes us share in the first place, and
 #   AGE seconds where many slow servers do.
 #

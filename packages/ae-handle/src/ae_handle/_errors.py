@@ -39,7 +39,7 @@ class HandleError(AEError, OSError):
     """What went wrong on a handle.
 
     Args:
-        message: One line for people; ``str(error)`` is exactly this.
+        message: One line to read; ``str(error)`` is exactly this.
         errno: The error number, by default the one of the class.
         fatal: Whether the handle is beyond use; by default the class decides.
 
@@ -136,7 +136,7 @@ class TlsError(HandleError):
     """The TLS layer failed.
 
     Args:
-        message: One line for people.
+        message: One line to read.
         reason: Which check failed, as a word for programs: ``untrusted``, ``expired``,
             ``wrong-name``, ``protocol``, ``truncated`` and so on.
 

@@ -393,7 +393,7 @@ def format_host_port(host: str, port: str | int | None = "", /) -> str:
 
     A host with a colon is put into brackets, unless it has them already; an empty or
     missing port is left out. What is read back needs a service, and none with a blank, ``:`` or
-    ``#`` in it, as the path of a UNIX socket may have: ``unix/:/a b`` is for people only.
+    ``#`` in it, as the path of a UNIX socket may have: ``unix/:/a b`` is for messages only.
 
     Example:
         >>> format_host_port("::1", 80), format_host_port("unix/", "/run/x"), format_host_port("x")

@@ -91,7 +91,7 @@ class Context:
             ``"require"`` refuses a missing one too. For ``accept``: the response (DER), or a
             function that returns it or ``b""``.
         key_log_file: A file to which the secrets of every connection are appended, for
-            Wireshark. Whoever reads it reads the connections.
+            Wireshark. Any reader of it can read the connections.
         prepare: Called with each ``OpenSSL.SSL.Context`` before it is used; there is one for
             each role. What it changes is on its own responsibility.
 

@@ -1,6 +1,6 @@
 """The byte machine: one TLS connection between two memory buffers, without a descriptor.
 
-Sans-I/O: ciphertext and plaintext are passed in and out by whoever owns the transport
+Sans-I/O: ciphertext and plaintext are passed in and out by the owner of the transport
 (``ae_handle`` in real life, another session in the tests). Knows OpenSSL, no event loop.
 """
 

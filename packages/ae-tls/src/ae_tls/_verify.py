@@ -329,5 +329,5 @@ def certificate_name(certificate: Certificate, /) -> str:
 
     Perl: ``AnyEvent::TLS::certname``
     """
-    issuer = certificate.issuer.rfc4514_string() or "nobody"
+    issuer = certificate.issuer.rfc4514_string() or "an empty name"
     return f"{subject_of(certificate)} (issued by {printable(issuer)})"

@@ -144,7 +144,7 @@ def await_for(
 ) -> Callable[[], None]:
     """Have one of the three called when *condvar* is ready; return how to give that up.
 
-    Whoever calls counts as an awaiter, as a coroutine does: for futures of other libraries.
+    The caller counts as an awaiter, as a coroutine does: for futures of other libraries.
     """
     over = False
 
