@@ -205,7 +205,7 @@ class ResponseReader:
         self._end(body, events)
         return events
 
-    # ------------------------------------------------------------------ inside
+    # ------------------------------------------------------------------ internals
 
     def _begin(self, head: Head, events: list[Event]) -> None:
         """A final response has begun."""

@@ -183,7 +183,7 @@ class Operation:
         """How far it has come."""
         return "wait" if self.connection is None else self.connection.phase
 
-    # ------------------------------------------------------------------ what the connection says
+    # ------------------------------------------------------------------ callbacks of the connection
 
     def got_head(self, head: Head) -> None:
         """The response has begun."""

@@ -211,7 +211,7 @@ class WebSocket(Scope):
                 raise StopIteration from None
             raise
 
-    # ------------------------------------------------------------------ what comes
+    # ------------------------------------------------------------------ input
 
     def _read(self) -> None:
         self._probed = False

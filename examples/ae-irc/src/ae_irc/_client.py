@@ -147,7 +147,7 @@ class Client:
         self._session = Session(settings, ref(self))
         self._session.start()
 
-    # ------------------------------------------------------------------ what is known
+    # ------------------------------------------------------------------ state
 
     @property
     def nick(self) -> str:
@@ -206,7 +206,7 @@ class Client:
         state = "registered" if self.is_registered else "closed" if self.error else "connecting"
         return f"<Client {self.nick} at {self._session.settings.where}, {state}>"
 
-    # ------------------------------------------------------------------ what happens
+    # ------------------------------------------------------------------ events
 
     def on(self, kind: type[E], callback: Callable[[Client, E], object]) -> Callable[[], None]:
         """Call *callback* with the client and the event, for each event of this kind.
@@ -268,7 +268,7 @@ class Client:
         self._check_thread()
         self._session.part(channel, reason)
 
-    # ------------------------------------------------------------------ saying
+    # ------------------------------------------------------------------ sending
 
     def say(self, target: str, text: str, *, tags: Mapping[str, str] | None = None) -> int:
         """Say something to a channel or a user.

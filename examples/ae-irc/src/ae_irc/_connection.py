@@ -131,7 +131,7 @@ class Connection:
         if self._handle is not None:
             self._handle.start_read()
 
-    # ------------------------------------------------------------------ what comes
+    # ------------------------------------------------------------------ input
 
     def _connected(self, handle: Handle, host: str, port: Any, retry: Any) -> None:
         if not self.secure:

@@ -352,7 +352,7 @@ class Session:
             condvar.throw(CannotJoin(f"cannot join {name}: {why}", channel=name, numeric=""))
         self._hold()
 
-    # ------------------------------------------------------------------ who waits
+    # ------------------------------------------------------------------ waiters
 
     def _fails(self, condvar: ae.CondVar[Any]) -> bool:
         """Whether there is no point in waiting; then *condvar* fails in the next turn."""

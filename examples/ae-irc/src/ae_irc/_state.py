@@ -157,7 +157,7 @@ class State:
             if "account" in message.tags:
                 user.account = message.tags["account"]
 
-    # ------------------------------------------------------------------ people come and go
+    # ------------------------------------------------------------------ users join and leave
 
     def _join(self, message: Message) -> events.Event | None:
         nick, name = message.nick, message.param(0)
@@ -353,7 +353,7 @@ class State:
         self._change_own(parse_modes(message.params[1:], self.features, channel=False))
         return _OTHER
 
-    # ------------------------------------------------------------------ what is said
+    # ------------------------------------------------------------------ messages
 
     def _text(self, message: Message) -> events.Event:
         nick, target, text = message.nick, message.param(0), message.param(1)
@@ -392,7 +392,7 @@ class State:
             by=message.nick,
         )
 
-    # ------------------------------------------------------------------ what else is known
+    # ------------------------------------------------------------------ other facts
 
     def _away(self, message: Message) -> events.Event:
         user, text = self.users.get(message.nick), readable(message.param(0))

@@ -307,7 +307,7 @@ class Channel:
             except BaseException as error:
                 ae.report_error(error)
 
-    # ------------------------------------------------------------------ time
+    # ------------------------------------------------------------------ timeouts
 
     def _now(self) -> float:
         assert self.loop is not None  # since the first flush

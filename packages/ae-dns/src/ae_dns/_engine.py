@@ -186,7 +186,7 @@ class Engine:
         """Repeat the step: the server closed a connection on which it had served us."""
         self._transmit(exchange)
 
-    # ------------------------------------------------------------- inside
+    # ------------------------------------------------------------- internals
 
     def _transmit(self, exchange: Exchange) -> None:
         """Send the query of the present step, and start its timeout."""

@@ -407,7 +407,7 @@ class Resolver:
         """Call *trace* for whatever happens to the exchanges of this thread's loop."""
         self._here().trace = trace
 
-    # ------------------------------------------------------------- inside
+    # ------------------------------------------------------------- internals
 
     def _convenience(
         self,

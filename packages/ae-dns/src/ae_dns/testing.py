@@ -215,7 +215,7 @@ class NameServer:
         if hasattr(self, "_watchers"):  # unless the constructor failed
             self.cancel()
 
-    # ------------------------------------------------------------- inside
+    # ------------------------------------------------------------- internals
 
     def _on_datagram(self) -> None:
         for _ in range(256):

@@ -282,7 +282,7 @@ class GuestLoop(_Base):  # type: ignore[misc]
             self.remove_signal_handler(number)
         super().close()
 
-    # ------------------------------------------------------------------ asking for a turn
+    # ------------------------------------------------------------------ scheduling
 
     def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> Any:
         """As in asyncio; wakes the guest if a callback of the host calls it."""

@@ -83,7 +83,7 @@ class Connection(Transport):
         """Whether it was destroyed, or never came to life."""
         return getattr(self, "_phase", DESTROYED) == DESTROYED
 
-    # ------------------------------------------------------------------ the beginning
+    # ------------------------------------------------------------------ starting
 
     def _start(self, stream: Any, tls: TlsLayer | None) -> None:
         """Begin to work on *stream*, in TLS if there is a session. Runs no callback."""
@@ -218,7 +218,7 @@ class Connection(Transport):
             self._update_interest()
             self._make_due(DUE_READ)
 
-    # ------------------------------------------------------------------ what a change brings about
+    # ------------------------------------------------------------------ changes of options
 
     def _reader_changed(self) -> None:
         self._read.forget_standing_reader()

@@ -90,7 +90,7 @@ class TlsConnection(Connection):
 
     __slots__ = ()
 
-    # ------------------------------------------------------------------ the beginning
+    # ------------------------------------------------------------------ starting
 
     def _make_session(self, role: TlsRole, context: Any) -> TlsLayer:
         """Return a new session of the given role.

@@ -237,7 +237,7 @@ class Transport(Work):
         self._fast_path = False
         self._note_failure(failure)
 
-    # ------------------------------------------------------------------ what is watched
+    # ------------------------------------------------------------------ watchers and timers
 
     def _update_interest(self) -> None:
         """Start or stop watching for input."""

@@ -90,7 +90,7 @@ class Work(Options):
         if not self._keep_alive_count:
             self._events.keep_alive(None)
 
-    # ------------------------------------------------------------------ hooks: how it is done
+    # ------------------------------------------------------------------ hooks of derived classes
 
     def _flush(self) -> None:
         """Hook: send as much as the kernel takes."""

@@ -378,7 +378,7 @@ def _end_of_head(data: bytes | bytearray) -> int:
     return min(found, default=0)
 
 
-# ---------------------------------------------------------------------- what users call
+# ---------------------------------------------------------------------- public functions
 
 
 def socks5(

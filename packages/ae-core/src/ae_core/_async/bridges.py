@@ -124,7 +124,7 @@ def _of_deferred(deferred: Any, cancelled: type[BaseException]) -> CondVar[Any]:
     return condvar
 
 
-# ---------------------------------------------------------------------- the other way
+# ---------------------------------------------------------------------- operations as futures
 
 
 def as_future(condvar: CondVar[T]) -> asyncio.Future[T]:

@@ -177,7 +177,7 @@ class CondVar(Notifier, Generic[T]):
         """Make it a meeting point: the cancellation of waiters leaves it as it is."""
         self._awaiters = _MEETING_POINT
 
-    # ------------------------------------------------------------------ becoming ready
+    # ------------------------------------------------------------------ completion
 
     def send(self, value: T | None = None) -> None:
         """Make it ready with *value*.
@@ -296,7 +296,7 @@ class CondVar(Notifier, Generic[T]):
                 except BaseException as error:
                     callback_failed(error)
 
-    # ------------------------------------------------------------------ looking at it
+    # ------------------------------------------------------------------ state
 
     @property
     def ready(self) -> bool:

@@ -120,7 +120,7 @@ class SelectThread:
             if not self._calls:
                 self.close()
 
-    # ------------------------------------------------------------------ in the thread of ours
+    # ------------------------------------------------------------------ in the watching thread
 
     def _run(self, wakeup: Wakeup) -> None:
         with bystander():

@@ -135,7 +135,7 @@ class LoopState:
         self.known = known
         self.hostless = hostless
 
-    # ------------------------------------------------------------------ going on
+    # ------------------------------------------------------------------ resuming
 
     def resume(self) -> None:
         """Have the loop call us for all that is still to be done, whatever it knows of it."""

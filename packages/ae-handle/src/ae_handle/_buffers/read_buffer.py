@@ -349,7 +349,7 @@ class ReadBuffer:
         self._pos = 0
         self.reset_scan()
 
-    # ------------------------------------------------------------------ inside
+    # ------------------------------------------------------------------ internals
 
     def _resumes(self, sought: object, start: int) -> bool:
         """Whether a search for *sought* from *start* can go on where the last one ended."""

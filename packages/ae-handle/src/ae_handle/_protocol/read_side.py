@@ -106,7 +106,7 @@ class ReadSide(LineBatches):
         self.grace = 0
         self.untaken: Untaken | None = None
 
-    # ------------------------------------------------------------------ what arrives
+    # ------------------------------------------------------------------ input
 
     def feed(self, data: bytes | memoryview) -> None:
         """Append *data*, which has arrived, to the buffer."""

@@ -257,7 +257,7 @@ class Linger:
             mark.cancel()
         close(self._io)
 
-    # ------------------------------------------------------------------ why it may end early
+    # ------------------------------------------------------------------ errors and time limits
 
     def _lose(self, error: BaseException) -> None:
         """Close the stream, and report what was not sent because of *error*."""

@@ -117,7 +117,7 @@ async def a_sleep_that_nobody_awaits_any_more_leaves_no_timer(scene: Scene) -> N
     expect(pause.cancelled, "it is cancelled")
 
 
-# ---------------------------------------------------------------------- taken, or not
+# ---------------------------------------------------------------------- values taken or given back
 
 
 @case("operation")
