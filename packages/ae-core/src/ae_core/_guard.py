@@ -24,7 +24,7 @@ _armed: dict[int, ref[Guard]] = {}
 
 
 class Guard:
-    """Call *callback* once, when the guard goes away.
+    """Call *callback* once, when the guard ends.
 
     That is: at the exit of its ``with`` block, or when the last reference to it is dropped, or
     when the interpreter ends, whichever comes first; never after :meth:`cancel`.

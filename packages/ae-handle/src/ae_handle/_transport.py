@@ -227,8 +227,8 @@ class Transport(Work):
             self._watch_writable()
             self._check_level()
             return
-        # What the peer sent before it went away is worth more than what could not be sent: it is
-        # read and delivered first (in the next turn), then the error is reported.
+        # What the peer sent before it closed must not be lost: it is read and delivered first (in
+        # the next turn), then the error is reported.
         failure = transport_error(error)
         write.break_off(failure, data)
         if self._write_watcher is not None:

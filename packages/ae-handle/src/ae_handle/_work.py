@@ -184,7 +184,7 @@ class Work(Options):
     # ------------------------------------------------------------------ work that is due
 
     def _note_due(self, bits: int) -> None:
-        """Note work; the caller sees to it that ``_run_due_work`` follows."""
+        """Note work; the caller has to make ``_run_due_work`` follow."""
         self._work_due |= bits
 
     def _make_due(self, bit: int) -> None:

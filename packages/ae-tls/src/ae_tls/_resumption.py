@@ -1,4 +1,4 @@
-"""Resumption: what was proved about a peer, whether it still holds, and who remembers it.
+"""Resumption: what was proved about a peer, whether it still holds, and where it is kept.
 
 Sans-I/O: no file here makes or feeds a connection. The only place that says whether an earlier
 session may take the place of a full handshake.

@@ -325,7 +325,7 @@ def subject_of(certificate: Certificate) -> str:
 
 
 def certificate_name(certificate: Certificate, /) -> str:
-    """Return who a certificate is about and who says so, on one line.
+    """Return the subject and the issuer of a certificate, on one line.
 
     Perl: ``AnyEvent::TLS::certname``
     """

@@ -1,4 +1,4 @@
-"""How ``await`` waits, and for whom: what drives the coroutine that runs now.
+"""How ``await`` waits, and what drives the coroutine that runs now.
 
 asyncio, trio and Twisted drive coroutines in their own ways; the rest is driven by ``tasks``. What
 is waited for is only known as a :class:`~ae_core._loop.backend.Waitable` here.

@@ -178,4 +178,4 @@ class SelectThread:
         try:
             self._call_threadsafe(call)
         except RuntimeError:
-            return  # the loop has ended: its watchers are dead
+            return  # the loop has ended, and its watchers with it

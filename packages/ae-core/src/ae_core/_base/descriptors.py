@@ -35,7 +35,7 @@ else:
 
 
 def check_select(fd: int, who: str) -> None:
-    """Raise OSError, EMFILE, if the select() by which *who* waits cannot take *fd*."""
+    """Raise OSError, EMFILE, if the select() of the loop *who* cannot take *fd*."""
     if fd >= FD_SETSIZE and sys.platform != "win32":  # which counts sockets instead
         raise OSError(
             errno.EMFILE, f"{who} cannot wait for descriptor {fd}, its limit is {FD_SETSIZE - 1}"

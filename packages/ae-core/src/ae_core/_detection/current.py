@@ -526,7 +526,7 @@ _inherited: list[Any] = []
 
 
 def _after_fork_in_child() -> None:
-    """A child starts afresh; the parent's watchers are dead here and untouched there."""
+    """Start afresh in a child: the parent's watchers have ended here, and go on in the parent."""
     global _main_core
     core = existing_loop()
     if core is not None:

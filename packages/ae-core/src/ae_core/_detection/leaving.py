@@ -18,7 +18,7 @@ def release() -> list[str]:
         What was still alive: a text for each watcher, timer and pending operation. Each is also
         logged as a warning.
 
-    Watchers are dead then. Operations are cancelled. Coroutines of :func:`~ae_core.spawn` are
+    Watchers have ended then. Operations are cancelled. Coroutines of :func:`~ae_core.spawn` are
     closed: their ``finally`` clauses run, and cannot wait. A ``use()`` is forgotten.
 
     Raises:

@@ -81,7 +81,7 @@ class aside:
         options: For the backend.
 
     What the thread was bound to is put aside, with its watchers and its ``use()``, and is back
-    after the block. Watchers made inside are dead then.
+    after the block. Watchers made inside have ended then.
 
     Yields:
         The new backend, None if it was left to detection.

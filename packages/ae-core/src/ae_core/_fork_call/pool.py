@@ -236,7 +236,7 @@ class Worker:
             self.rest = self.rest[os.write(self.fd, self.rest) :]
         except BlockingIOError:
             return
-        except OSError:  # it is gone, or going: on_end() will come
+        except OSError:  # it has ended, or is about to: on_end() follows
             self.rest = memoryview(b"")
         if not self.rest:
             self.records.pop().cancel()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class ThreadWorker:
-    """Serves one call and is gone."""
+    """Serves one call and ends."""
 
     def __init__(self, surroundings: Surroundings) -> None:
         self.process = subprocess.Popen(

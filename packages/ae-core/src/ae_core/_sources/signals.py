@@ -212,7 +212,7 @@ class _Hub:
             core.calls.serve()
 
     def after_fork(self) -> None:
-        """Give the signals back in a child: its parent's watchers are dead there."""
+        """Give the signals back in a child: its parent's watchers have ended there."""
         for number, previous in self._previous.items():
             if _signal.getsignal(number) == self._on_signal:
                 _signal.signal(number, _to_restore(previous))

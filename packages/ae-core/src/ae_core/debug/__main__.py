@@ -168,7 +168,7 @@ class _Terminal:
         except EOFError:
             leaving = True
         except KeyboardInterrupt:
-            leaving = not self._closed  # else it was the reader who called us away
+            leaving = not self._closed  # else the reader has interrupted input()
         except OSError:
             self._closed = True
         self._typing = False

@@ -338,7 +338,7 @@ def watchers() -> list[WrappedWatcher]:
 
 
 def wrapped(number: int) -> WrappedWatcher | None:
-    """Return the wrapped watcher whose ``id`` is *number*, None if it has gone."""
+    """Return the wrapped watcher whose ``id`` is *number*, None if it was dropped."""
     return _registry.get(number)
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def release() -> None:
-    """End this thread's binding: its watchers are dead, the next one detects again.
+    """End this thread's binding and its watchers; the next watcher detects again.
 
     Also takes back a ``use()`` that nothing has followed yet.
     """
@@ -42,7 +42,7 @@ def binding(backend: str | type[Backend] | None = None, **options: Any) -> Itera
         The new backend; None if it was left to detection.
 
     What the thread was bound to before is put aside, with its watchers, and is back after the
-    block. Watchers made inside are dead then.
+    block. Watchers made inside have ended then.
 
     Raises:
         TypeError: If *backend* is none of these.
