@@ -1,4 +1,4 @@
-"""One word for one thing, and the one that the field uses: in docstrings, comments, texts, pages."""
+"""Docstrings, comments, messages and pages use one word for one thing: that of the field."""
 
 from __future__ import annotations
 
