@@ -229,8 +229,8 @@ class QtBackend(Backend):
         self._notifiers.clear()
         self._receiver.queue.clear()
         if self.usable():
-            # Qt deletes it, in a turn of its own: while an event is delivered, or by the garbage
-            # collector, Qt would crash, which still uses it.
+            # Qt deletes it, in a turn of its own. Deleted by the garbage collector, or while an
+            # event is delivered, it would still be in use, and Qt would crash.
             self._receiver.destroyed.disconnect()
             self._receiver.parent().aboutToQuit.disconnect(self._quitting)
             self._receiver.deleteLater()
