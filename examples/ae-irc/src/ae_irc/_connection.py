@@ -25,7 +25,7 @@ _MAX_BUFFER: Final = 1 << 17
 #: A server that asks and asks, and reads none of the answers, loses the connection at so many
 #: bytes: far more than a client has to say at a time that sends as fast as it likes.
 _MAX_UNSENT: Final = 1 << 24
-#: For so many seconds a password that would go in clear waits for the server's capabilities.
+#: For so many seconds a password that would go as plaintext waits for the server's capabilities.
 _PATIENCE: Final = 5.0
 _SECRET: Final = {"PASS", "AUTHENTICATE", "OPER"}
 #: The end of the message of the day, or that there is none: all of the greeting has come.

@@ -21,7 +21,7 @@ from ._sts import parse_sts
 # -------------------
 # Everything is sent together: CAP LS, PASS, NICK, USER. A server that knows CAP then waits for
 # CAP END, and one that does not says 421, or nothing, and goes on with the welcome; so nothing
-# here waits for an answer to CAP as such. But a password that would go in clear: the list may say
+# here waits for an answer to CAP as such. But a password would go as plaintext: the list may say
 # that the server is to be spoken to within TLS. What comes after CAP LS is then held back until
 # the whole list is there, or the server says that it does not know CAP, or, as some say nothing,
 # until the connection has waited long enough.

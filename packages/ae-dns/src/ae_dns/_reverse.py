@@ -111,7 +111,7 @@ def _packed(ip: str) -> bytes | None:
     packed = parse_address(ip.partition("%")[0])
     if packed is None or len(packed) not in (4, 16):
         return None
-    # A mapped address (::ffff:192.0.2.1) is four octets already. ::1 and :: look like "compatible"
+    # A mapped address (::ffff:192.0.2.1) is four bytes already. ::1 and :: look like "compatible"
     # ones (::192.0.2.1), but are not.
     if packed.startswith(_COMPATIBLE) and packed[12:] not in (bytes(4), b"\0\0\0\1"):
         return packed[12:]

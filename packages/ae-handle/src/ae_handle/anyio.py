@@ -97,7 +97,7 @@ class HandleStream(anyio.abc.ByteStream):
             await self._drained()
 
     def _has_sent_all(self) -> bool:
-        """Whether everything has left at once: to ask ``drained()`` takes two turns of the loop."""
+        """Whether everything is sent already: to ask ``drained()`` takes two turns of the loop."""
         write = self.handle._write
         return self.handle._phase == OPEN and write.error is None and not self.handle.unsent
 

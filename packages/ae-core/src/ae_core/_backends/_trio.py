@@ -47,9 +47,9 @@ if not hasattr(trio.lowlevel, "in_trio_run"):
 # step of another task: the host of a guest run calls us in between, and what the garbage collector
 # finalizes may do so at any moment, as while trio takes the tasks of a turn off its queue.
 #
-# A task that waits for a condition variable is not rescheduled at once when that is ready, but in
+# A task that waits for a condition variable is not rescheduled as soon as that is ready, but in
 # the next turn: a task that is rescheduled cannot be cancelled, and until then the value can still
-# go to somebody else.
+# go to another awaiter.
 
 
 class _Watch:
