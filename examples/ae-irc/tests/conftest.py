@@ -79,7 +79,8 @@ INSPIRCD = """
 <module name="ircv3_capnotify"><module name="ircv3_chghost"><module name="ircv3_ctctags">
 <module name="ircv3_echomessage"><module name="ircv3_invitenotify"><module name="ircv3_msgid">
 <module name="ircv3_servertime"><module name="namesx"><module name="uhnames"><module name="setname">
-<module name="chghost">
+<module name="chghost"><module name="auditorium">
+<auditorium opvisible="no" opcansee="no">
 <module name="ssl_gnutls">
 <sslprofile name="tls" provider="gnutls" cafile="" certfile="{directory}/cert"
     keyfile="{directory}/key" hash="sha256" priority="SECURE256:SECURE128">
