@@ -9,7 +9,7 @@ import pytest
 
 import ae_core as ae
 from ae_handle import Handle
-from ae_http import Client
+from ae_http import Client, _operation
 from ae_http._operation import Operation
 
 HALF = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"
@@ -133,13 +133,28 @@ def test_a_piece_that_was_delivered_and_not_taken_comes_again(
 
 
 def test_what_was_delivered_and_not_taken_is_closed(
-    backend: ae.abc.Backend, serve: Any, run: Any
+    backend: ae.abc.Backend, serve: Any, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def answer(handle: Handle, head: bytes) -> None:
         switch = b"HTTP/1.1 101 ok\r\nUpgrade: x\r\n\r\n"
         handle.push_write(switch if b"Upgrade: x" in head else HALF)
 
     server = serve(answer)
+    kept: list[object] = []  # what nobody refers to any more would be closed all the same
+
+    class Stream(_operation.ResponseStream):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            kept.append(self)
+
+    finish = Operation._finish
+
+    def keep(operation: Operation, value: Any) -> None:
+        kept.append(value)
+        finish(operation, value)
+
+    monkeypatch.setattr(_operation, "ResponseStream", Stream)
+    monkeypatch.setattr(Operation, "_finish", keep)
 
     async def main() -> None:
         async with Client() as client:
@@ -147,6 +162,7 @@ def test_what_was_delivered_and_not_taken_is_closed(
             assert await _cancelled_when_ready(lambda: client.upgrade(server.url, "x"), "_finish")
             while server.alive:
                 await ae.sleep(0.001)
+        assert len(kept) == 2
 
     run(main())
 
