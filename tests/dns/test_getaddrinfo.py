@@ -347,6 +347,12 @@ def test_what_raises_after_the_outcome_does_not_take_its_place(
 # ------------------------------------------------------------- failures
 
 
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="no UNIX sockets here")
+def test_a_path_is_the_address_of_a_unix_socket(resolver: ae_dns.Resolver) -> None:
+    [info] = resolver.getaddrinfo("unix/", "/tmp/no-such-socket").recv(RECV)
+    assert (info.family, info.sockaddr) == (socket.AF_UNIX, "/tmp/no-such-socket")
+
+
 def test_missing_hosts_raise(resolver: ae_dns.Resolver) -> None:
     with pytest.raises(ae_dns.NoSuchName):
         ask(resolver, "nothing.test")

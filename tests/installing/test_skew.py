@@ -90,6 +90,43 @@ def test_every_version_of_the_range_is_admitted(version: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("package", PACKAGES[1:])
+def test_without_the_core_of_this_project_the_import_says_which_one_is_wanted(
+    package: str, tmp_path: Path
+) -> None:
+    (tmp_path / "missing").mkdir()
+    (tmp_path / "folder/ae_core").mkdir(parents=True)
+    for name, text in (("other", "import os"), ("broken", "import no_such_module")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "ae_core.py").write_text(text)
+    code = f"""if True:
+        import sys
+        ours = [each for each in sys.path if "ae-core" not in each]
+        for place in {("missing", "folder", "other", "broken")}:
+            sys.modules.pop("ae_core", None)
+            sys.path[:] = [{str(tmp_path)!r} + "/" + place, *ours]
+            try:
+                import {package}
+            except ImportError as error:
+                print(place, error.name, str(error).partition(":")[0].partition(" (<")[0], sep="; ")
+    """
+    sources = [ROOT / "packages" / each.replace("_", "-") / "src" for each in PACKAGES[1:]]
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, sources))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    wanted = f"{package} needs the ae_core of AnyEvent for Python, found"
+    assert done.stdout.splitlines() == [
+        f"missing; ae_core; {wanted} none",
+        f"folder; ae_core; {wanted} <module 'ae_core'",
+        f"other; ae_core; {wanted} {tmp_path}/other/ae_core.py",
+        "broken; no_such_module; No module named 'no_such_module'",
+    ], done.stderr
+
+
+@pytest.mark.parametrize("package", PACKAGES[1:])
 def test_what_is_checked_at_import_is_what_the_metadata_say(package: str) -> None:
     source = ROOT / "packages" / package.replace("_", "-") / "src" / package / "_foundation.py"
     text = source.read_text("utf-8")
