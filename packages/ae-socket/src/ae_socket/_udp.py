@@ -254,7 +254,8 @@ class Endpoint(Closeable):
         raise OSError(errno.EBADF, "the endpoint is closed")
 
     def _send(self, send: Callable[[], int]) -> bool:
-        for is_second in (False, True):
+        is_second = False
+        while True:
             try:
                 send()
             except OSError as error:
@@ -263,13 +264,13 @@ class Endpoint(Closeable):
                 if is_second or error.errno not in _LATE:
                     raise
                 # That was an earlier datagram's error, and the kernel has forgotten it now.
+                is_second = True
                 (reader,) = self._open
                 assert isinstance(reader, _Reader)
                 error.__traceback__ = None
                 ae.postpone(partial(reader.report, error))
             else:
-                break
-        return True
+                return True
 
     def __repr__(self) -> str:
         state = "open" if self._open else "closed"
