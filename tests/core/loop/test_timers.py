@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import random
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -156,6 +157,72 @@ def test_what_is_left_of_many_is_still_in_order() -> None:
         found += queue.batch or ()
     assert len(found) == 500
     assert sorted(found) == found
+
+
+def test_what_an_exception_has_broken_off_is_due_again_with_the_rest_of_its_batch() -> None:
+    queue = TimerQueue()
+    numbers = [queue.add(at, print) for at in (1.0, 2.0, 3.0, 9.0)]
+    assert queue.take_due(5.0) == 3
+    batch: Any = queue.batch
+    queue.put_back(*next(batch))
+    assert queue.has_due()
+    assert queue.end_batch()  # of the turn around the one that was broken off
+    assert queue.batch is None
+    assert queue.take_due(5.0) == 3
+    assert list(queue.batch or ()) == [(float(number), number) for number in numbers[:3]]
+    assert queue.next_at() == 9.0
+
+
+def test_what_an_exception_breaks_off_before_anything_is_due_is_looked_for_again() -> None:
+    queue = TimerQueue()
+    queue.put_back(float("inf"), 0)  # the clock has raised: there is no batch, and no timer
+    assert queue.has_due()
+    assert queue.end_batch()
+    assert not queue.live
+
+
+def test_a_batch_that_has_run_leaves_nothing_that_is_due() -> None:
+    queue = TimerQueue()
+    queue.add(1.0, print)
+    queue.add(1.0, print)
+    queue.take_due(2.0)
+    batch: Any = queue.batch
+    next(batch)
+    assert queue.has_due()
+    next(batch)
+    assert not queue.has_due()
+    assert not queue.end_batch()
+    assert queue.batch is None
+
+
+def test_a_queue_that_was_cleared_has_no_timer_and_gives_no_number_twice() -> None:
+    queue = TimerQueue()
+    for at in (1.0, 2.0, 8.0):
+        queue.add(at, print)
+    queue.next_at()  # they are in the heap now
+    queue.take_due(3.0)
+    queue.put_back(*next(queue.batch or iter([(0.0, 0)])))
+    last = queue.add(4.0, print)
+    queue.clear()
+    assert not queue.live
+    assert not queue.has_due()
+    assert queue.batch is None
+    assert not [*queue.incoming, *queue.heap, *queue.due]
+    assert queue.add(5.0, print) > last
+    assert queue.take_due(9.0) == 1
+
+
+def test_the_next_time_in_the_heap_is_that_of_a_timer_which_is_alive() -> None:
+    queue = TimerQueue()
+    numbers = [queue.add(at, print) for at in (1.0, 2.0)]
+    assert queue.next_in_heap() is None  # they have not entered it
+    assert queue.next_at() == 1.0
+    queue.add(0.5, print)
+    assert queue.next_in_heap() == 1.0
+    del queue.live[numbers[0]]
+    assert queue.next_in_heap() == 2.0
+    del queue.live[numbers[1]]
+    assert queue.next_in_heap() is None
 
 
 def test_the_loop_keeps_no_room_for_them_either() -> None:

@@ -7,7 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ae_handle import BufferLimitExceeded, HandleError, TlsError, TransportError
-from ae_handle._phases import DUE_DRAIN, DUE_DRAINED, DUE_FAIL, SHUTDOWN_WANTED
+from ae_handle._phases import (
+    DUE_DRAIN,
+    DUE_DRAINED,
+    DUE_FAIL,
+    SHUTDOWN_CLOSING,
+    SHUTDOWN_DONE,
+    SHUTDOWN_NONE,
+    SHUTDOWN_WANTED,
+)
 from ae_handle._protocol.read_queue import PendingRequest
 from ae_handle._protocol.write_side import WriteSide
 
@@ -189,6 +197,58 @@ def test_the_shutdown_comes_behind_what_was_pushed() -> None:
     assert side.is_above_mark()
     side.flush(Owner(), Kernel().send, None, clock)
     assert side.check_level() & DUE_DRAINED
+
+
+@pytest.mark.parametrize("limit", [None, 10])
+@pytest.mark.parametrize("full", [False, True])
+def test_writes_are_deferred_while_a_stream_is_full_if_there_is_no_limit(
+    limit: int | None, full: bool
+) -> None:
+    side = WriteSide(max_buffer=limit)
+    side.deferred = None if full else side.pieces
+    side.defer_within_limit(full)
+    assert side.deferred is (side.pieces if full and limit is None else None)
+    side.stop_deferring()
+    assert side.deferred is None
+    side.defer()
+    assert side.deferred is side.pieces
+
+
+def test_a_stream_that_is_there_ends_the_deferring_and_begins_the_time() -> None:
+    side = WriteSide()
+    side.defer()
+    side.start(7.5)
+    assert side.deferred is None
+    assert side.last_at == 7.5
+
+
+def test_the_shutdown_goes_on_from_the_wish_by_way_of_close_notify_to_its_end() -> None:
+    side = WriteSide()
+    states = [side.shutdown]
+    side.want_shutdown(dispatching=False)
+    states.append(side.shutdown)
+    side.shutdown_closing()
+    states.append(side.shutdown)
+    side.shutdown_done()
+    states.append(side.shutdown)
+    assert states == [SHUTDOWN_NONE, SHUTDOWN_WANTED, SHUTDOWN_CLOSING, SHUTDOWN_DONE]
+    assert side.due_when_empty() == DUE_DRAINED  # who waits for it is told
+    side.restart()
+    assert side.shutdown == SHUTDOWN_NONE
+    assert side.due_when_empty() == 0
+
+
+def test_a_refusal_keeps_what_is_unsent_and_its_error_can_be_forgotten() -> None:
+    side = WriteSide()
+    side.pieces.append(b"unsent")
+    error = TransportError("gone", errno=32)
+    side.refuse(error)
+    assert side.error is error
+    assert len(side.queue) == 6
+    assert side.queue.lost == 0
+    side.forget_error()
+    assert side.error is None
+    assert len(side.queue) == 6
 
 
 @settings(max_examples=1000, deadline=None)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ae_handle import TlsError
 from ae_handle._buffers.write_queue import WriteQueue
 from ae_handle._tls.layer import ANSWER, STOP_SENT, STOP_WANTED, TlsLayer
 from ae_handle.abc import TlsState
@@ -149,6 +150,84 @@ def test_what_was_read_before_tls_is_kept_for_the_session(layer: TlsLayer) -> No
     assert layer.stopping == STOP_WANTED
     layer.end()
     assert layer.over
+
+
+def test_what_a_session_was_given_early_is_counted_until_close_notify_is_behind_it(
+    session: Session, layer: TlsLayer
+) -> None:
+    layer.keep(b"one")
+    layer.keep(b"two")
+    assert layer.kept == 6
+    out = WriteQueue()
+    layer.close(out)
+    assert layer.kept == 0
+    assert layer.sent_close
+    assert not out.overhead  # losing it loses what the program has pushed
+    assert out.take_block() == record(b"ONE") + record(b"TWO") + record(b"!")
+
+
+def test_close_notify_alone_is_nothing_of_the_programs(session: Session, layer: TlsLayer) -> None:
+    out = WriteQueue()
+    layer.close(out)
+    assert out.overhead
+    assert out.take_block() == record(b"!")
+
+
+@pytest.mark.parametrize("in_pieces", [False, True])
+def test_everything_that_is_decrypted_is_read_before_what_ended_it_is_raised(
+    session: Any, in_pieces: bool
+) -> None:
+    session.feed(record(b"ONE") + record(b"TWO"))
+    plain: list[bytes] = []
+    kind = TlsError("bad record", reason="protocol")
+
+    def read() -> bytes:
+        if not session.plain:
+            raise kind
+        data: bytes = session.plain.pop(0)
+        return data
+
+    if in_pieces:
+        session.read_pieces = lambda: [read()]
+    else:
+        session.read = read
+    layer = TlsLayer(session, "connect")
+    with pytest.raises(TlsError, match="bad record"):
+        layer.read_all(plain)
+    assert plain == [b"one", b"two"]
+
+
+def test_a_timer_is_kept_until_it_is_replaced_or_the_wait_is_over(layer: TlsLayer) -> None:
+    timer = object()
+    for end in (lambda: layer.set_timer(None), layer.report, layer.end):
+        layer.set_timer(timer)
+        assert layer.timer is timer
+        end()
+        assert layer.timer is None
+    layer.set_timer(timer)
+    layer.limit_handshake(5)  # the caller sets another one
+    assert layer.timer is None
+
+
+def test_a_session_whose_peer_does_not_answer_is_not_used_any_more(
+    session: Session, layer: TlsLayer
+) -> None:
+    assert layer.in_handshake
+    layer.abandon()
+    assert layer.over
+    assert not layer.in_handshake
+    out = push(b"secret")
+    assert layer.next_block(out) == b""
+    assert not out.pieces
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_what_a_session_has_not_used_is_known_where_it_keeps_it(
+    session: Any, layer: TlsLayer, keeps: bool
+) -> None:
+    if keeps:
+        session.unused_data = b"behind"
+    assert layer.unused == (b"behind" if keeps else b"")
 
 
 @settings(max_examples=300, deadline=None)

@@ -399,7 +399,9 @@ class IoTable:
         A PermissionError means, as with ``io_start``, that it is always ready.
         """
         side = self.writers if write else self.readers
-        first = side.pop(fd, None) or (None if write else self.own.pop(fd, None))
+        if not write and fd not in side:
+            side = self.own
+        first = side.pop(fd, None)
         if first is None:
             return
         if first.token.__class__ is AlwaysReady:

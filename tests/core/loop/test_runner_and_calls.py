@@ -1,4 +1,4 @@
-"""The parts of a loop's state by themselves: no loop, no socket, no clock."""
+"""The runner of callbacks and the calls by themselves: no loop, no socket, no clock."""
 
 from __future__ import annotations
 
@@ -13,12 +13,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from ae_core._base.thread_identity import get_ident
 from ae_core._loop.calls import POSTPONED_PER_TURN, CallQueue
-from ae_core._loop.io_table import AlwaysReady, IoRecord, IoTable
 from ae_core._loop.runner import CallbackRunner
 
-Key = tuple[int, bool]
 variable: ContextVar[str] = ContextVar("variable", default="unset")
 
 
@@ -28,34 +25,19 @@ class Recorder:
     name = "recorder"
 
     def __init__(self) -> None:
-        self.watched: dict[Key, Callable[[], None]] = {}
         self.soon: list[Callable[[], None]] = []
-        self.refusal: OSError | None = None
-        self.on_ready: Any = None
-        self.on_refused: Any = None
-
-    def io_start(self, fd: int, write: bool, callback: Callable[[], None]) -> Key:
-        if self.refusal is not None:
-            raise self.refusal
-        assert (fd, write) not in self.watched, "a second watch of one descriptor and direction"
-        self.watched[fd, write] = callback
-        return fd, write
-
-    def io_stop(self, token: Key) -> None:
-        del self.watched[token]
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         self.soon.append(callback)
 
 
 class State:
-    """A loop state made of the parts alone; its timers are called by the test."""
+    """A loop state made of these parts alone; its timers are called by the test."""
 
     def __init__(self) -> None:
         self.backend: Any = Recorder()
         self.closed = False
         self.nests = False
-        self.thread = get_ident()
         self.said: list[str] = []
         self.reported: list[tuple[BaseException, Any]] = []
         self.timers: dict[int, Callable[[], object]] = {}
@@ -65,8 +47,6 @@ class State:
             self, lambda error, owner, source: self.reported.append((error, source))
         )
         self.calls = CallQueue(self)
-        self.io = IoTable(self, self.runner)
-        self.io.attach(self.backend)
 
     def resume(self) -> None:
         self.said.append("resume")
@@ -167,6 +147,50 @@ def test_a_callback_of_ours_that_was_broken_off_is_called_again(state: State) ->
     assert str(state.runner.take_interrupt()) == "of a test"
 
 
+def test_an_error_that_has_come_by_failed_is_told_from_one_that_came_before_the_call(
+    state: State,
+) -> None:
+    """What broke off before its call is called again; what was called is not."""
+    with pytest.raises(KeyboardInterrupt) as called:
+        state.runner.call(interrupts, None, None)
+    assert state.runner.has_called(called.value)
+    with pytest.raises(KeyboardInterrupt) as struck:
+        interrupts()
+    assert not state.runner.has_called(struck.value)
+    assert not state.runner.has_called(KeyboardInterrupt())
+
+
+def test_the_first_interrupt_that_is_kept_stays_until_it_is_taken(state: State) -> None:
+    first, second = KeyboardInterrupt(), SystemExit()
+    state.runner.keep(first)
+    state.runner.keep(second)
+    assert state.runner.take_interrupt() is first
+    state.runner.keep(second)
+    assert state.runner.take_interrupt() is second
+
+
+@pytest.mark.parametrize("blocks", [False, True])
+def test_what_leaves_a_function_of_ours_is_reported_or_kept_and_the_loop_goes_on(
+    blocks: bool, state: State
+) -> None:
+    if blocks:
+        state.runner.blocked.add("a recv()")
+    error = ValueError("out of a signal handler")
+    state.runner.escaped(error)
+    assert state.said == (["resume", "wake"] if blocks else ["resume"])
+    assert state.reported == ([] if blocks else [(error, None)])
+    assert state.runner.take_interrupt() is (error if blocks else None)
+
+
+def test_an_error_after_the_end_of_the_loop_leaves_and_nothing_goes_on(state: State) -> None:
+    state.closed = True
+    state.runner.blocked.add("a recv()")
+    with pytest.raises(ValueError, match="late"):
+        state.runner.escaped(ValueError("late"))
+    assert state.said == []
+    assert state.runner.take_interrupt() is None
+
+
 # ---------------------------------------------------------------------- the calls
 
 
@@ -259,113 +283,90 @@ def test_a_call_for_a_loop_that_has_ended_is_refused(state: State) -> None:
     assert not state.from_threads
 
 
-# ---------------------------------------------------------------------- the descriptors
+def test_the_loop_is_asked_once_for_what_is_left_and_not_at_all_for_nothing(state: State) -> None:
+    state.calls.resume()
+    assert state.backend.soon == []
+    state.calls.expect()
+    state.calls.expect()
+    assert state.backend.soon == [state.calls.run_postponed]
 
 
-class Interests(RuleBasedStateMachine):
-    """The backend watches what somebody wants, once, and all who want it are called."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.state = State()
-        self.model: dict[Key, list[IoRecord]] = {}
-        self.called: list[IoRecord] = []
-
-    @rule(fd=st.integers(0, 3), write=st.booleans(), fails=st.booleans())
-    def start(self, fd: int, write: bool, fails: bool) -> None:
-        def callback() -> None:
-            self.called.append(record)
-            if fails:
-                raise ValueError("of a test")
-
-        record = self.state.io.start(fd, write, callback, None)
-        self.model.setdefault((fd, write), []).append(record)
-
-    @rule(data=st.data())
-    def cancel(self, data: Any) -> None:
-        records = [record for side in self.model.values() for record in side]
-        if records:
-            self.end(data.draw(st.sampled_from(records)))
-
-    def end(self, record: IoRecord) -> None:
-        record.cancel()
-        assert not record.active
-        for side in self.model.values():
-            if record in side:
-                side.remove(record)
-
-    @rule(data=st.data())
-    def some_are_ready(self, data: Any) -> None:
-        watched = list(self.state.backend.watched.items())
-        ready = data.draw(st.lists(st.sampled_from(watched), unique=True)) if watched else []
-        self.called.clear()
-        self.state.io.ready([callback for _, callback in ready])
-        assert self.called == [record for key, _ in ready for record in self.model[key]]
-
-    @rule(data=st.data())
-    def one_callback_cancels_what_comes_after_it(self, data: Any) -> None:
-        watched = list(self.state.backend.watched)
-        if not watched:
-            return
-        key = data.draw(st.sampled_from(watched))
-        victims = self.model[key].copy()
-        canceller = self.state.io.start(
-            9, False, lambda: [self.end(each) for each in victims], None
-        )
-        backend = self.state.backend
-        self.called.clear()
-        self.state.io.ready([backend.watched[9, False], backend.watched[key]])
-        assert self.called == []
-        canceller.cancel()
-
-    @invariant()
-    def what_is_watched_is_what_is_wanted(self) -> None:
-        wanted = {key for key, side in self.model.items() if side}
-        assert set(self.state.backend.watched) == wanted
-        active = [record for side in self.model.values() for record in side]
-        assert {id(record) for record in self.state.io.records()} == {id(each) for each in active}
-
-
-TestInterests = Interests.TestCase
-TestInterests.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
-
-
-def test_a_file_that_cannot_be_waited_for_is_ready_once_a_turn(state: State) -> None:
-    state.backend.refusal = PermissionError(errno.EPERM, "a regular file")
-    calls: list[int] = []
-    record = state.io.start(3, False, lambda: calls.append(1), None)
-    assert isinstance(record.token, AlwaysReady)
-    state.turn()
-    state.turn()
-    assert calls == [1, 1]
-    record.cancel()
-    assert not state.timers
-
-
-@pytest.mark.parametrize("heard", [False, True])
-def test_what_the_kernel_refuses_is_raised_or_told_in_a_later_turn(
-    heard: bool, state: State
+@pytest.mark.parametrize("kind", ["owed", "postponed", "threadsafe"])
+def test_what_is_left_is_asked_for_again_whatever_the_loop_was_told(
+    kind: str, state: State
 ) -> None:
-    refusal = state.backend.refusal = OSError(errno.ENOSPC, "no room")
-    told: list[OSError] = []
-    if not heard:
-        with pytest.raises(OSError, match="no room"):
-            state.io.start(3, True, fails, None)
-        assert not state.io.writers
-        return
-    record = state.io.start(3, True, fails, None, told.append)
-    assert told == []
+    state.calls.expect()
+    getattr(state.calls, kind).append(fails)
+    state.calls.resume()
+    assert len(state.backend.soon) == 2
+    state.calls.clear()
+    state.calls.resume()
+    assert len(state.backend.soon) == 2
+    assert not [*state.calls.owed, *state.calls.postponed, *state.calls.threadsafe]
+
+
+def test_a_call_that_was_owed_and_taken_back_is_not_made(state: State) -> None:
+    calls: list[str] = []
+    first, second = (partial(calls.append, name) for name in ("first", "second"))
+    state.calls.owe(first)
+    state.calls.owe(second)
+    state.calls.owe_no_more(first)
+    state.calls.owe_no_more(first)  # it is not owed any more
+    state.calls.serve()
+    assert calls == ["second"]
+    assert state.backend.soon == []
+
+
+def test_an_interrupt_leaves_when_all_that_is_owed_was_called(state: State) -> None:
+    calls: list[str] = []
+    state.calls.owe(interrupts)
+    state.calls.owe(lambda: calls.append("behind it"))
+    with pytest.raises(KeyboardInterrupt):
+        state.calls.serve()
+    assert calls == ["behind it"]
+    assert state.backend.soon == []
+
+
+def test_what_is_owed_behind_an_error_is_left_to_the_loop(state: State) -> None:
+    calls: list[str] = []
+    state.calls.owe(fails)
+    state.calls.owe(lambda: calls.append("behind it"))
+    with pytest.raises(ValueError, match="of a test"):
+        state.calls.serve()
+    assert calls == []
     state.turn()
-    assert told == [refusal]
-    assert not record.active
-    assert not state.io.writers
+    assert calls == ["behind it"]
 
 
-def test_a_refusal_that_comes_late_ends_all_watchers_of_that_direction(state: State) -> None:
-    records = [state.io.start(3, False, fails, None) for _ in range(2)]
-    other = state.io.start(3, True, fails, None)
-    error = OSError(errno.EBADF, "closed")
-    state.backend.on_refused(3, False, error)
-    assert [record.active for record in records] == [False, False]
-    assert other.active
-    assert [reported for reported, _ in state.reported] == [error, error]
+def test_a_loop_inside_a_call_is_told_of_the_others_that_are_owed(state: State) -> None:
+    state.nests = True
+    told: list[int] = []
+    for _ in range(2):
+        state.calls.owed.append(lambda: told.append(len(state.backend.soon)))
+    state.calls.serve()
+    assert told == [1, 1]  # before the first call; behind the last there is no other
+
+
+def test_calls_from_threads_are_made_in_order_and_those_made_meanwhile_wait(state: State) -> None:
+    calls: list[str] = []
+
+    def first() -> None:
+        calls.append("first")
+        state.calls.call_threadsafe(lambda: calls.append("third"))
+
+    state.calls.call_threadsafe(first)
+    state.calls.call_threadsafe(lambda: calls.append("second"))
+    state.calls.run_threadsafe()
+    assert calls == ["first", "second"]
+    state.calls.run_threadsafe()
+    assert calls == ["first", "second", "third"]
+
+
+def test_a_call_that_the_loop_refuses_is_not_kept(state: State) -> None:
+    def refuse(call: Callable[[], None]) -> None:
+        raise OSError(errno.EBADF, "no wake-up")
+
+    state.raw_threadsafe = refuse
+    with pytest.raises(OSError, match="no wake-up"):
+        state.calls.call_threadsafe(fails)
+    assert not state.calls.threadsafe
