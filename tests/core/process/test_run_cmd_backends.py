@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +15,17 @@ if not hasattr(os, "fork"):
 
 import ae_core as ae
 from ae_core import files
+from ae_core._detection.current import current_loop
+from ae_core._process.spawn import reap_abandoned
 from ae_core.abc import Backend
+from ae_core.testing import release
+
+
+async def gone(process: ae.Process) -> None:
+    with pytest.raises(ProcessLookupError):
+        while True:
+            os.kill(process.pid, 0)
+            await ae.sleep(0.01)
 
 
 def test_run_cmd(backend: Backend) -> None:
@@ -45,10 +57,59 @@ def test_run_cmd_that_is_cancelled_is_reaped(backend: Backend) -> None:
         process.cancel()
         with pytest.raises(ae.CancelledError):
             await process
-        with pytest.raises(ProcessLookupError):
-            while True:
-                os.kill(process.pid, 0)
-                await ae.sleep(0.01)
+        await gone(process)
+
+    ae.run(main())
+
+
+def test_the_end_of_the_loop_closes_the_pipes_and_the_program_goes_on(backend: Backend) -> None:
+    """Whoever keeps the result, and whatever else would leave them to the collector."""
+    waits, go = os.pipe()
+    ends, tells = os.pipe()
+    script = "read _ <&4; cat >/dev/null; echo went on >&3"
+    kept: list[ae.Process] = []
+    streams: list[Any] = []
+
+    async def main() -> None:
+        process = ae.run_cmd(
+            script, stdin=b"x" * 1_000_000, stdout=bytearray(), fds={3: tells, 4: waits}
+        )
+        kept.append(process)
+        streams.extend(process._streams)
+        await ae.sleep(0)
+
+    gc.disable()
+    try:
+        ae.run(main())
+        release()
+        assert [stream.fd for stream in streams] == [-1, -1]
+        assert not kept[0].ready
+        streams.clear()
+        kept.clear()
+    finally:
+        gc.enable()
+    unreaped = reap_abandoned()
+    for fd in (waits, tells, go):
+        os.close(fd)
+    with open(ends, "rb") as end:
+        assert end.read() == b"went on\n"
+    assert len(unreaped) == 1  # the result has gone too, without the collector
+    os.waitpid(unreaped[0], 0)
+
+
+def test_pipes_that_are_closed_leave_nothing_that_waits_for_the_end_of_the_loop(
+    backend: Backend,
+) -> None:
+    async def main() -> None:
+        ends = current_loop().ends
+        before = len(ends)
+        await ae.run_cmd(["cat"], stdin=b"x", stdout=bytearray())
+        process = ae.run_cmd(["cat"], stdin=lambda: b"x", stdout=bytearray())
+        process.cancel()
+        with pytest.raises(FileNotFoundError):
+            await ae.run_cmd(["ae-no-such-program"], stdin=b"x", stdout=bytearray())
+        assert len(ends) == before
+        await gone(process)
 
     ae.run(main())
 

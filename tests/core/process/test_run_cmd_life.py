@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import os
 import signal
 import sys
@@ -355,8 +354,7 @@ def test_a_loop_that_ends_lets_its_programs_go() -> None:
     process = ae.run_cmd(["cat"], stdin=lambda: b"x", stdout=out)
     pid = process.pid
     release()
-    del process
-    gc.collect()  # the pipes are closed: cat ends
+    del process  # the pipes are closed: cat ends
     deadline = time.monotonic() + PATIENCE
     while spawn.reap_abandoned() and time.monotonic() < deadline:
         continue

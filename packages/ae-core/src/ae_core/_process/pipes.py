@@ -8,6 +8,7 @@ import os
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from .._base.closing import close_descriptor
+from .._sources.loop_end import EndRecord
 from .redirect import to_bytes
 
 if TYPE_CHECKING:
@@ -31,10 +32,11 @@ class Owner(Protocol):
 
 
 class _Pipe:
-    """A descriptor that is watched until it is closed."""
+    """A descriptor that is watched until it is closed, at the latest when the loop ends."""
 
-    __slots__ = ("fd", "process", "record")
+    __slots__ = ("at_loop_end", "fd", "process", "record")
 
+    at_loop_end: EndRecord
     record: IoRecord
 
     def __init__(self, process: Owner) -> None:
@@ -46,17 +48,25 @@ class _Pipe:
     ) -> None:
         os.set_blocking(fd, False)
         process = self.process
-        self.record = process._core.io.start(fd, write, callback, context, process._cannot_watch)
+        core = process._core
+        self.record = core.io.start(fd, write, callback, context, process._cannot_watch)
+        self.at_loop_end = EndRecord(core, self._loop_ended, None, at_quit=False)
         self.fd = fd
 
     def close(self) -> None:
         if self.fd >= 0:
             fd, self.fd = self.fd, -1
             self.record.cancel()
+            self.at_loop_end.cancel()
+            del self.at_loop_end  # it refers to us
             close_descriptor(fd)
 
+    def _loop_ended(self) -> None:
+        self.close()
+        del self.process  # which refers to us: a cycle, if somebody keeps it
+
     def __del__(self) -> None:
-        if self.fd >= 0:  # the loop has ended
+        if self.fd >= 0:  # in a forked child, or its loop ended in another thread
             os.close(self.fd)
 
 

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from .._loop.state import LoopState
-    from .._sources.children import AnyChildRecord, ChildRecord
     from .redirect import Redirect
 
 #: How long a cancelled program may take to end, in seconds.
@@ -52,7 +51,6 @@ class Process(CondVar[int]):
         "_argv",
         "_captured",
         "_checks",
-        "_child",
         "_cmd",
         "_core",
         "_has_group",
@@ -64,8 +62,6 @@ class Process(CondVar[int]):
         "_status",
         "_streams",
     )
-
-    _child: ChildRecord | AnyChildRecord | None
 
     def __init__(self, argv: Sequence[bytes] = ()) -> None:
         super().__init__()
@@ -79,7 +75,6 @@ class Process(CondVar[int]):
         self._owner = os.getpid()
         self._pid = 0
         self._sockets: list[socket.socket | None] | None = None  # until they are handed over
-        self._child = None
         self._status: int | None = None
         self._streams: list[Feed | Drain] = []
         self._killer: int | None = None  # a timer
@@ -248,7 +243,6 @@ class Process(CondVar[int]):
             stream.close()
 
     def _ended(self, pid: int, status: int) -> None:
-        self._child = None
         self._status = status
         if self._killer is not None:
             self._core.cancel_timer(self._killer)
@@ -379,6 +373,7 @@ def run_cmd(
     ends.
 
     **Lifetime**: forgetting the result changes nothing; :meth:`Process.cancel` ends the program.
+    When the loop ends, the streams that we fill or empty are closed, and the program goes on.
 
     The program runs with SIGPIPE at its default and no signal blocked. It is not ready before
     the last writer of its streams is gone: ``run_cmd("sleep 9 &", stdout=buffer)`` takes 9 s.
@@ -487,7 +482,7 @@ def _start(
         for fd in theirs:
             close_descriptor(fd)
     try:
-        process._child = watch_child(process._core, process._pid, process._ended, None)
+        watch_child(process._core, process._pid, process._ended, None)
     except ChildProcessError:  # SIGCHLD is ignored, or other code waits for every child
         from .._base.log import log
 
