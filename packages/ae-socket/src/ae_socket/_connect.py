@@ -346,8 +346,7 @@ class _Connect:
             describe=partial(_description, *self._asked, self._tried),
         )
         if self._timeout is not None:
-            self._deadline = ae.timer(self._timeout, self._on_deadline)  # refuses what is no number
-        self._loop_end = at_loop_end(self.result.cancel, at_quit=False)
+            self._deadline = ae.timer(self._timeout, self._on_deadline)
 
     def begin(self, resolver: Resolver | None) -> None:
         try:
