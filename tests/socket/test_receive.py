@@ -88,6 +88,47 @@ def test_a_datagram_that_was_sent_and_not_taken_goes_to_the_next_request(
     ae.run(main())
 
 
+def test_a_datagram_that_was_not_taken_goes_to_a_request_that_waits_already(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def receive(endpoint: Endpoint) -> bytes:
+        return (await endpoint.receive())[0]
+
+    async def main() -> None:
+        here, there = pair()
+        with here, there:
+            original = _udp._Reader._hand_over
+            task = ae.spawn(receive(there))
+
+            def hand_over(reader: Any, *datagram: Any) -> None:
+                original(reader, *datagram)
+                task.cancel()
+
+            while not there._open[0]._requests:  # type: ignore[attr-defined]
+                await ae.sleep(0)
+            second, third = there.receive(), there.receive()
+            with monkeypatch.context() as patch:
+                patch.setattr(_udp._Reader, "_hand_over", hand_over)
+                here.send(b"one", there.address)
+                assert (await second)[0] == b"one"
+            with pytest.raises(ae.CancelledError):
+                await task
+            assert not third.ready
+            here.send(b"two", there.address)
+            assert (await third)[0] == b"two"
+
+    ae.run(main())
+
+
+def test_after_the_last_request_is_cancelled_nothing_is_watched() -> None:
+    here, there = pair()
+    with here, there:
+        there.receive().cancel()
+        assert [reader._watch for reader in there._open] == [None]
+        here.send(b"x", there.address)
+        assert there.receive().recv(RECV)[0] == b"x"
+
+
 def test_closing_ends_the_requests(backend: Backend) -> None:
     async def main() -> None:
         with udp_endpoint(local_address="127.0.0.1") as endpoint:

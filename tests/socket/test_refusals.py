@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import ae_core as ae
-from ae_socket import HostsFile, host_to_ascii, http_connect, socks5, udp_endpoint
+from ae_socket import (
+    HostsFile,
+    ResolveFailed,
+    host_to_ascii,
+    http_connect,
+    set_resolver,
+    socks5,
+    udp_endpoint,
+)
 from ae_socket.testing import ScriptedResolver
 
 PROXY = ("proxy.test", 1080)
@@ -62,6 +71,42 @@ def test_a_scripted_resolver_keeps_what_it_never_answers() -> None:
     assert resolver.pending == [address, service]
     assert not address.ready
     assert not service.ready
+
+
+def test_a_scripted_resolver_throws_what_it_is_told_to() -> None:
+    error = ResolveFailed("no such service")
+    resolver = ScriptedResolver(services={"_sip._udp.x.test": error})
+    with pytest.raises(ResolveFailed, match="no such service"):
+        resolver.srv("sip", "udp", "x.test").recv()
+
+
+def test_what_a_resolver_of_another_make_throws_is_the_outcome_of_a_proxys_name() -> None:
+    class Odd(ScriptedResolver):
+        def getaddrinfo(self, *_: object, **__: object) -> ae.CondVar[Any]:
+            raise ZeroDivisionError
+
+    set_resolver(Odd())
+    try:
+        with pytest.raises(ZeroDivisionError):
+            socks5(PROXY)("target.test", 25).recv(30)
+    finally:
+        set_resolver(None)
+
+
+def test_a_datagram_socket_that_cannot_be_connected_for_an_unknown_reason_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[socket.socket] = []
+
+    class Socket(socket.socket):
+        def connect(self, _: object) -> None:
+            made.append(self)
+            raise ZeroDivisionError
+
+    monkeypatch.setattr(socket, "socket", Socket)
+    with pytest.raises(ZeroDivisionError):
+        udp_endpoint(remote_address=("127.0.0.1", 9))
+    assert [sock.fileno() for sock in made] == [-1]
 
 
 def test_a_request_beside_one_that_is_cancelled_gets_the_datagram() -> None:

@@ -495,6 +495,17 @@ def test_hosts_file_of_the_environment_comes_first(
     assert len(system) == 1
 
 
+@pytest.mark.environment
+def test_line_of_the_hosts_file_for_an_interface_that_is_gone_is_left_out(
+    system: list[tuple[Any, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "hosts"
+    path.write_text("fe80::1%gone9 two.test\n127.9.9.9 two.test\n")
+    monkeypatch.setenv("AE_HOSTS", str(path))
+    assert texts(resolve("two.test", 80)) == [("127.9.9.9", 80)]
+    assert system == []
+
+
 def test_thread_that_cannot_be_started_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def start(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")

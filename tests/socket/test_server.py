@@ -430,6 +430,16 @@ def test_inherited_socket_that_does_not_listen_yet_is_made_to(accepted: Any) -> 
         accepted.wait(1)
 
 
+def test_inherited_socket_is_left_open_if_on_prepare_raises() -> None:
+    def refuse(*_: object) -> None:
+        raise ZeroDivisionError
+
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        with pytest.raises(ZeroDivisionError):
+            tcp_server(None, None, nobody, on_prepare=refuse, sock=sock)
+        assert sock.fileno() != -1
+
+
 def test_unsuitable_inherited_sockets_are_refused_and_left_open() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagram, socket.socket() as stream:
         closed = socket.socket()
