@@ -152,6 +152,7 @@ def measure(name: str, seconds: float) -> int:
             ["timeout", "-s", "KILL", str(60 + 10 * seconds), program, "-d", top],
             env=os.environ | {SETTINGS: json.dumps(told)},
             stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
             check=True,
         )
         print(out.read_text())
