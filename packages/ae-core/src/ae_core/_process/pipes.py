@@ -63,7 +63,7 @@ class _Pipe:
 
     def _loop_ended(self) -> None:
         self.close()
-        del self.process  # which refers to us: a cycle, if somebody keeps it
+        del self.process  # which refers to us: a cycle, if it is kept
 
     def __del__(self) -> None:
         if self.fd >= 0:  # in a forked child, or its loop ended in another thread
