@@ -9,6 +9,7 @@ __all__ = ("Connection",)
 
 import os
 from _thread import get_ident
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, Final
 
 import ae_core as ae
@@ -134,9 +135,9 @@ class Connection(Transport):
 
     # ------------------------------------------------------------------ hooks of TlsConnection
 
+    @abstractmethod
     def _begin_session(self, tls: TlsLayer) -> None:
         """Hook: begin TLS."""
-        raise NotImplementedError
 
     def _receive(self, data: Any) -> None:
         """Hook: take what was read, and do everything that follows from it."""

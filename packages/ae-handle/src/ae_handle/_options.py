@@ -7,6 +7,7 @@ from __future__ import annotations
 
 __all__ = ("Options", "RareOptions", "Route")
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Never, TypeAlias
 
@@ -35,12 +36,15 @@ from ._tls.engines import check_role, find_context
 from .types import Cbor, Json
 
 if TYPE_CHECKING:
+    from abc import ABC
     from typing import Self
 
     from ae_socket import Connector, Resolver
 
     from ._errors import HandleError
     from .abc import Coder, TlsRole
+else:
+    ABC = object  # type checkers see what is missing; no metaclass in the way of the program's
 
 # For a type checker, which takes the callbacks to be what their annotations say.
 _is_callable: Final[Callable[[object], bool]] = callable
@@ -150,7 +154,7 @@ class RareOptions:
 _SHARED: Final = RareOptions()
 
 
-class Options:
+class Options(ABC):
     """Everything about a handle that can be set. See :class:`ae_handle.Handle`."""
 
     __slots__ = (
@@ -409,11 +413,11 @@ class Options:
             inactivity.set_callback(WRITE, check_callback("on_write_timeout", on_write_timeout))
         self._begin(stream, connect, route)
 
+    @abstractmethod
     def _begin(
         self, stream: Any, connect: tuple[str, str | int] | None, route: Route | None
     ) -> None:
         """Start on *stream*, or connect, with the options checked and set."""
-        raise NotImplementedError
 
     def _set_tls(self, role: TlsRole, context: Any) -> None:
         """Speak TLS from the beginning of the connection, which is not there yet."""

@@ -6,6 +6,7 @@ __all__ = ("Transport", "transport_error")
 
 import os
 import socket
+from abc import abstractmethod
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
@@ -141,13 +142,13 @@ class Transport(Work):
 
     # ------------------------------------------------------------------ hooks of TlsConnection
 
+    @abstractmethod
     def _encryption_failed(self, error: TlsError) -> None:
         """Hook: the session cannot encrypt what is to be sent. Runs no callback."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _wants_input(self) -> bool:
         """Hook: whether the stream is to be read, where it is not plaintext."""
-        raise NotImplementedError
 
     # ------------------------------------------------------------------ sending
 

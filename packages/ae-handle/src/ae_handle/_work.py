@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ("EventCallbacks", "Later", "Work")
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import ae_core as ae
@@ -92,40 +93,40 @@ class Work(Options):
 
     # ------------------------------------------------------------------ hooks of derived classes
 
+    @abstractmethod
     def _flush(self) -> None:
         """Hook: send as much as the kernel takes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _flush_deferred(self) -> None:
         """Hook: send what was written during a dispatch, and end the deferring of writes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _update_interest(self) -> None:
         """Hook: start or stop watching for input."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _update_fast_path(self) -> None:
         """Hook: work out again whether the shortest ways of ``Events.readable`` are right."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _finish_input(self) -> None:
         """Hook: report the end of the input to the readers, who have had what was before it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _end_writes(self) -> None:
         """Hook: end the write side, if everything is sent."""
-        raise NotImplementedError
 
     def _process_early_data(self) -> None:
         """Hook: do what ``start_tls`` left to do, in an event."""
 
+    @abstractmethod
     def _fail(self, error: HandleError) -> None:
         """Hook: let *error* end the handle, or report it if it is not fatal. In events only."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _report_noted_failure(self) -> None:
         """Hook: report what ``_note_failure`` was given."""
-        raise NotImplementedError
 
     # ------------------------------------------------------------------ dispatching
 

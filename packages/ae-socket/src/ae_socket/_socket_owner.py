@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __all__ = ("Closeable", "SocketReader")
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 import ae_core as ae
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from ._binding import Bound
 
 
-class SocketReader:
+class SocketReader(ABC):
     """Watches a bound socket, and owns it."""
 
     __slots__ = ("_bound", "_family", "_watch")
@@ -36,8 +37,9 @@ class SocketReader:
         self.close()
         ae.report_error(error)
 
+    @abstractmethod
     def _on_readable(self) -> None:
-        raise NotImplementedError
+        """Called by the loop: the socket is readable."""
 
     def pause(self) -> None:
         """Stop watching until :meth:`resume`."""

@@ -18,12 +18,15 @@ __all__ = (
     "weak",
 )
 
+from abc import abstractmethod
+
 from .._base.errors import WrongLoop
 from .._base.thread_identity import get_ident, wrong_thread
 from .timers import TimerEntry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from abc import ABC
     from collections.abc import Callable
     from types import MethodType, TracebackType
     from typing import Any, Self
@@ -33,8 +36,10 @@ if TYPE_CHECKING:
 else:  # the C module itself: its wrapper costs a millisecond
     from _weakref import ref
 
+    ABC = object  # type checkers see what is missing; isinstance() of an ABC takes longer
 
-class Cancellable:
+
+class Cancellable(ABC):
     """Something that a program holds, and that ends by ``cancel()`` or with a ``with`` block.
 
     For libraries: derive from it, and define :meth:`cancel`. It has no state of its own.
@@ -49,10 +54,9 @@ class Cancellable:
         unsubscribed
     """
 
-    # no ABC: isinstance() of one takes longer, and so does its import
-
     __slots__ = ()
 
+    @abstractmethod
     def cancel(self) -> None:
         """End it, now. Idempotent."""
         raise NotImplementedError
@@ -79,6 +83,7 @@ class Watcher(Cancellable):
     # slots of a base class make the garbage collector's walk longer, so there are none here
     __slots__ = ("__weakref__",)
 
+    @abstractmethod
     def cancel(self) -> None:
         """End the interest. The callback is not called again, not even for what is ready now.
 
@@ -87,22 +92,21 @@ class Watcher(Cancellable):
         Raises:
             RuntimeError: In another thread than the one that made the watcher.
         """
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def active(self) -> bool:
         """Whether the callback may still be called."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def kind(self) -> str:
         """``"io"``, ``"timer"``, ``"signal"``, ``"child"``, ``"idle"`` or ``"end"``."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def callback(self) -> Callable[..., object] | None:
         """The function that is called, None once there is none."""
-        raise NotImplementedError
 
     def __enter__(self) -> Self:
         core = self._core_of()
@@ -121,14 +125,14 @@ class Watcher(Cancellable):
         state = "active" if self.active else "inactive"
         return f"<Watcher {self._describe()} {name_of(self.callback)} {state}>"
 
-    def _key(self) -> tuple[int, int]:
-        raise NotImplementedError
+    @abstractmethod
+    def _key(self) -> tuple[int, int]: ...
 
-    def _core_of(self) -> LoopState:
-        raise NotImplementedError
+    @abstractmethod
+    def _core_of(self) -> LoopState: ...
 
-    def _describe(self) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def _describe(self) -> str: ...
 
 
 # A guard is collected when nothing refers to it any more, and Python then calls its `__del__`. For

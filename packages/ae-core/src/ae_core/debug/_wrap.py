@@ -253,13 +253,16 @@ class WrappedWatcher(Watcher):
         return self._facts.text
 
     def __repr__(self) -> str:
-        return f"<WrappedWatcher {self.id} {self._facts.text}>"
+        return f"<WrappedWatcher {self._describe()}>"
 
     def _key(self) -> tuple[int, int]:
         return self._inner._key()
 
     def _core_of(self) -> Any:
         return self._inner._core_of()
+
+    def _describe(self) -> str:
+        return f"{self.id} {self._facts.text}"
 
     def __del__(self) -> None:
         # The plain watcher goes with us, and cancels.

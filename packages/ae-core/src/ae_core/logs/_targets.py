@@ -23,6 +23,7 @@ import os
 import sys
 import time
 from _thread import RLock, allocate_lock, get_ident, start_new_thread
+from abc import ABC, abstractmethod
 from collections import deque
 from typing import TYPE_CHECKING, ClassVar, Final
 from weakref import WeakSet
@@ -39,16 +40,16 @@ if TYPE_CHECKING:
     Format = Formatter | None
 
 
-class Target:
+class Target(ABC):
     """The end of one branch of the walk."""
 
     __slots__ = ()
 
     is_stdlib: ClassVar[bool] = False
 
+    @abstractmethod
     def emit(self, entry: Entry, level: int, formatter: Format) -> tuple[bool, bool]:
         """Show a message. Return whether it was taken, and whether it shall go no further."""
-        raise NotImplementedError
 
 
 class Callback(Target):

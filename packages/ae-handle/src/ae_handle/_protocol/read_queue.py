@@ -4,12 +4,18 @@ from __future__ import annotations
 
 __all__ = ("END", "PendingRead", "PendingRequest", "ReadQueue", "at_eof")
 
+from abc import abstractmethod
 from collections import deque
 from enum import Enum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from .._buffers.read_buffer import NEED_MORE
 from .._errors import BadMessage
+
+if TYPE_CHECKING:
+    from abc import ABC
+else:
+    ABC = object  # type checkers see what is missing; isinstance() of an ABC takes longer
 
 # Theory of operation
 # -------------------
@@ -26,7 +32,7 @@ class _End(Enum):
 END: Final = _End.END
 
 
-class PendingRequest:
+class PendingRequest(ABC):
     """The callback of a request that a coroutine awaits: it can also be given an error.
 
     Attributes:
@@ -37,13 +43,13 @@ class PendingRequest:
 
     accepts_end = False
 
+    @abstractmethod
     def __call__(self, owner: Any, value: Any, /) -> None:
         """Deliver the item."""
-        raise NotImplementedError
 
+    @abstractmethod
     def throw(self, error: BaseException) -> None:
         """Deliver *error*: there will be no item."""
-        raise NotImplementedError
 
 
 class PendingRead(PendingRequest):
@@ -51,16 +57,16 @@ class PendingRead(PendingRequest):
 
     __slots__ = ()
 
+    @abstractmethod
     def consumed(self, front: Any, size: int) -> Any:
         """Note where the item began, and its size.
 
         Returns a weak reference that dies when the item is taken; it refers to a method of this.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def data(self) -> bytes:
         """Return the bytes of the item."""
-        raise NotImplementedError
 
 
 class ReadQueue:
