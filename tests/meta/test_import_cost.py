@@ -48,6 +48,17 @@ def test_the_core_loads_no_loop_and_nothing_heavy() -> None:
     assert loaded_by("import ae_core") & (LOOPS | STDLIB | LIBRARIES | TYPING) == set()
 
 
+@pytest.mark.parametrize("package", ["ae_socket", "ae_handle"])
+def test_what_stands_on_the_core_loads_nothing_that_only_type_checkers_need(package: str) -> None:
+    """``socket`` of the standard library has ``enum`` and ``collections`` with it."""
+    unwanted = {"typing", "string", "contextlib", "importlib", "dataclasses", "inspect"}
+    assert loaded_by(f"import {package}") & unwanted == set()
+
+
+def test_addresses_load_no_regular_expressions() -> None:
+    assert "re" not in loaded_by("import ae_socket")
+
+
 def test_the_five_together_load_no_loop_and_no_library() -> None:
     five = "import ae_core, ae_socket, ae_dns, ae_handle, ae_tls"
     heavy = LOOPS | LIBRARIES | {"ssl", "multiprocessing", "importlib.metadata"}

@@ -24,9 +24,11 @@ class Complete(Cancellable):
 class Undelivered(PendingRead):
     """Does not define what a ``PendingRequest`` needs."""
 
-    def consumed(self, front: object, size: int) -> object: ...
+    def consumed(self, front: object, size: int) -> object:
+        return size
 
-    def data(self) -> bytes: ...
+    def data(self) -> bytes:
+        return b""
 
 
 def not_complete() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ae_handle import ReadBuffer
-from ae_handle._buffers import match_length
 from ae_handle._buffers.match_length import longest_match
 
 
@@ -55,7 +55,7 @@ def test_without_the_parser_every_pattern_counts_as_unbounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pattern = re.compile(rb"abc(?#once)")
-    monkeypatch.setattr(match_length, "import_module", lambda name: SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "re._parser", SimpleNamespace())
     longest_match.cache_clear()
     assert longest_match(pattern) is None
     longest_match.cache_clear()

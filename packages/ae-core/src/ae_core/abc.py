@@ -7,8 +7,6 @@ from __future__ import annotations
 
 __all__ = ("Backend", "Cancellable", "add_guest", "aside", "at_loop_end", "environment")
 
-from typing import overload
-
 from ._base import environ
 from ._detection.current import add_guest as add_guest
 from ._detection.loop_end import aside as aside
@@ -16,11 +14,19 @@ from ._detection.loop_end import at_loop_end as at_loop_end
 from ._loop.backend import Backend as Backend
 from ._loop.watchers import Cancellable as Cancellable
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import overload
 
-@overload
-def environment(name: str, default: str = "") -> str: ...
-@overload
-def environment(name: str, default: None) -> str | None: ...
+
+if TYPE_CHECKING:
+
+    @overload
+    def environment(name: str, default: str = "") -> str: ...
+    @overload
+    def environment(name: str, default: None) -> str | None: ...
+
+
 def environment(name: str, default: str | None = "") -> str | None:
     """Return the environment variable *name*, or *default* if it is not set.
 

@@ -41,7 +41,6 @@ from . import _foundation as _foundation
 # isort: split
 
 from ._buffers.read_buffer import NEED_MORE as NEED_MORE
-from ._buffers.read_buffer import NeedMore as NeedMore
 from ._buffers.read_buffer import ReadBuffer as ReadBuffer
 from ._errors import BadMessage as BadMessage
 from ._errors import BufferLimitExceeded as BufferLimitExceeded
@@ -71,6 +70,20 @@ from .types import ProxyHeader as ProxyHeader
 from .types import Regex as Regex
 from .types import TlsAutostart as TlsAutostart
 from .types import TlsDetect as TlsDetect
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ._buffers.read_buffer import NeedMore as NeedMore
+else:
+
+    def __getattr__(name):
+        if name != "NeedMore":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from ._buffers.read_buffer import NeedMore
+
+        globals()[name] = NeedMore
+        return NeedMore
+
 
 for _type in (Cbor, Chunk, Json, Line, NetString, PackString, Regex, TlsAutostart, TlsDetect):
     _type.__module__ = "ae_handle.types"

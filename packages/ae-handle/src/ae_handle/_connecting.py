@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ("Attempts", "ConnectingConnection")
 
 import errno
-from typing import TYPE_CHECKING, Any
 
 import ae_core as ae
 
@@ -17,8 +16,10 @@ from ._streams.closing import Departing, close
 from ._tls_connection import TlsConnection
 from ._work import Later
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from ae_core import CondVar
 

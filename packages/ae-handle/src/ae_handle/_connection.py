@@ -10,7 +10,6 @@ __all__ = ("Connection",)
 import os
 from _thread import get_ident
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, Final
 
 import ae_core as ae
 
@@ -40,8 +39,10 @@ from ._streams.adapters import shut_down
 from ._streams.closing import close, close_in_background, peer_text, report_loss
 from ._transport import Transport, transport_error
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any, Final
 
     from ._protocol.read_queue import PendingRequest
     from ._tls.layer import TlsLayer

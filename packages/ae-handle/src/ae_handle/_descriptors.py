@@ -24,24 +24,27 @@ __all__ = (
     "check_size",
 )
 
-from collections.abc import Callable
 from operator import attrgetter, methodcaller
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, overload
 
 from ._buffers.octets import not_a_class
 from ._errors import HandleError
 from ._protocol.inactivity import check_period
+from ._typing import Generic, overload
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Self
+    from collections.abc import Callable
+    from typing import Any, Self, TypeAlias, TypeVar
 
-T = TypeVar("T")
+    T = TypeVar("T")
 
-OnEvent: TypeAlias = Callable[[Any], object]
-OnError: TypeAlias = Callable[[Any, HandleError], object]
-OnPrepare: TypeAlias = Callable[[Any], "float | None"]
-OnConnect: TypeAlias = Callable[[Any, str, Any, Callable[[], None]], object]
-OnTls: TypeAlias = Callable[[Any, "HandleError | None"], object]
+    OnEvent: TypeAlias = Callable[[Any], object]
+    OnError: TypeAlias = Callable[[Any, HandleError], object]
+    OnPrepare: TypeAlias = Callable[[Any], "float | None"]
+    OnConnect: TypeAlias = Callable[[Any, str, Any, Callable[[], None]], object]
+    OnTls: TypeAlias = Callable[[Any, "HandleError | None"], object]
+else:
+    T = "T"
 
 # ---------------------------------------------------------------------- descriptors
 

@@ -30,9 +30,12 @@ __all__ = (
 )
 
 import errno as _errno
-from typing import Any, ClassVar
 
 from ae_core import AEError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, ClassVar
 
 
 class HandleError(AEError, OSError):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 __all__ = ("Events",)
 
-from typing import Any
 from weakref import ref
 
 import ae_core as ae
@@ -15,6 +14,10 @@ import ae_core as ae
 from ._phases import DISPATCHING, DUE_READ, IDLE
 from ._protocol.registry import AWAITED_LINE, LINE
 from ._tls_connection import TlsConnection
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 # Theory of operation
 # -------------------

@@ -13,7 +13,6 @@ __all__ = ("Handle",)
 
 import sys
 from _thread import get_ident
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, cast, overload
 
 import ae_core as ae
 
@@ -39,11 +38,13 @@ from ._streams.adapters import adapt
 from ._streams.nested import NestedStream
 from ._tls.engines import check_role, find_context
 from ._tls_connection import leave_in_plaintext
+from ._typing import overload
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from types import TracebackType
-    from typing import Self
+    from typing import Any, Final, Literal, Self, TypeAlias, TypeVar
 
     from ae_core import CondVar
 
@@ -53,12 +54,12 @@ if TYPE_CHECKING:
     from ._options import Route
     from .abc import Frame, Reader, TlsDetails, TlsRole
 
-T = TypeVar("T")
+    T = TypeVar("T")
+
+    # The names of the frame types that read bytes.
+    _BytesFrame: TypeAlias = Literal["line", "netstring"]
 
 _modules: Final = sys.modules
-
-# The names of the frame types that read bytes.
-_BytesFrame: TypeAlias = Literal["line", "netstring"]
 
 
 class _Missing:
@@ -263,7 +264,9 @@ class Handle(Requests):
         That of another engine than the two may lack what :class:`ae_handle.abc.TlsSession` does
         not ask for.
         """
-        return None if self._tls is None else cast("TlsDetails", self._tls.session)
+        session: Any = None if self._tls is None else self._tls.session
+        details: TlsDetails | None = session
+        return details
 
     @property
     def unsent(self) -> int:

@@ -8,17 +8,10 @@ from __future__ import annotations
 __all__ = ("Options", "RareOptions", "Route")
 
 from abc import abstractmethod
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Never, TypeAlias
 
 from ._descriptors import (
     Callback,
     Flag,
-    OnConnect,
-    OnError,
-    OnEvent,
-    OnPrepare,
-    OnTls,
     Option,
     Seconds,
     TimeoutCallback,
@@ -33,18 +26,22 @@ from ._protocol.inactivity import ANY, READ, WRITE, Inactivity, check_period
 from ._protocol.read_side import ReadSide
 from ._protocol.write_side import WriteSide
 from ._tls.engines import check_role, find_context
+from ._typing import ABC
 from .types import Cbor, Json
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from abc import ABC
-    from typing import Self
+    from collections.abc import Callable
+    from typing import Any, Final, Never, Self, TypeAlias
 
     from ae_socket import Connector, Resolver
 
+    from ._descriptors import OnConnect, OnError, OnEvent, OnPrepare, OnTls
     from ._errors import HandleError
     from .abc import Coder, TlsRole
-else:
-    ABC = object  # type checkers see what is missing; no metaclass in the way of the program's
+
+    # How to connect: the connector, or the local address and the resolver of `tcp_connect`.
+    Route: TypeAlias = "tuple[Connector | None, str | tuple[str, int] | None, Resolver | None]"
 
 # For a type checker, which takes the callbacks to be what their annotations say.
 _is_callable: Final[Callable[[object], bool]] = callable
@@ -82,10 +79,6 @@ def _unknown_option(name: str, *others: str) -> str:
         alike = [option for option in options if option[:3] == "on_"] if name[:3] == "on_" else []
         (closest,) = get_close_matches(name, alike or options, n=1, cutoff=0.0)
     return f"Handle() got an unexpected keyword argument {name!r}: did you mean {closest!r}?"
-
-
-#: How to connect: the connector, or the local address and the resolver of ``tcp_connect``.
-Route: TypeAlias = "tuple[Connector | None, str | tuple[str, int] | None, Resolver | None]"
 
 
 def _check_route(connect: object, connector: Any, local_address: Any, resolver: Any) -> Route:

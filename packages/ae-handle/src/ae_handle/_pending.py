@@ -10,7 +10,6 @@ __all__ = ("Awaited", "AwaitedRead", "Each", "FailPending", "LimitedRead", "Next
 
 from _thread import get_ident
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from weakref import ref
 
 import ae_core as ae
@@ -19,14 +18,19 @@ from ae_core import CondVar
 from ._buffers.read_buffer import NEED_MORE, ReadBuffer
 from ._errors import UnexpectedEOF
 from ._protocol.read_queue import END, PendingRead, PendingRequest
+from ._typing import Generic, Protocol
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any, TypeVar
 
     from ._errors import HandleError
     from ._protocol.read_side import ReadSide
 
-T = TypeVar("T")
+    T = TypeVar("T")
+else:
+    T = "T"
 
 
 class AwaitedHandle(Protocol):
@@ -203,7 +207,7 @@ class LimitedRead:
         return self.limit is not None
 
 
-class _Limit(ref[Any]):
+class _Limit(ref["Any"]):
     """A weak reference to a request, which ends it when the time is up."""
 
     __slots__ = ("_events", "_text")

@@ -5,6 +5,10 @@ Imports nothing of this package.
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
 __all__ = (
     "BROKEN",
     "BROKEN_TOLD",
@@ -30,7 +34,6 @@ __all__ = (
     "TOLD",
 )
 
-from typing import Final
 
 # The phases of a handle, in order
 CONNECTING: Final = 1

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 __all__ = ("ask_proxy",)
 
-from typing import TYPE_CHECKING
 
 import ae_core as ae
 
-from ._buffers.read_buffer import NEED_MORE, NeedMore, ReadBuffer
+from ._buffers.read_buffer import NEED_MORE, ReadBuffer
 from ._errors import UnexpectedEOF
 from ._handle import Handle
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from ae_socket import ProxyConnector, ProxyStep
+
+    from ._buffers.read_buffer import NeedMore
 
 
 def ask_proxy(

@@ -8,12 +8,15 @@ from __future__ import annotations
 __all__ = ("relay",)
 
 from functools import partial
-from typing import Final
 
 import ae_core as ae
 
 from ._errors import HandleDestroyed, HandleError
 from ._handle import Handle
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 # Theory of operation
 # -------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ("Requests", "StartTls")
 
-from typing import TYPE_CHECKING, Any, Final
 
 import ae_core as ae
 
@@ -18,7 +17,10 @@ from ._protocol.registry import AWAITED_LINE, LINE, resolve_frame
 from ._streams.closing import peer_text
 from .types import Cbor, Chunk, Json, Line, NetString, PackString, Regex, TlsAutostart
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, Final
+
     from ae_core import CondVar
 
     from ._protocol.read_queue import PendingRead, PendingRequest

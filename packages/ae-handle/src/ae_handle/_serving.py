@@ -13,7 +13,6 @@ from collections.abc import Coroutine
 from functools import partial
 from math import isfinite
 from os import getpid
-from typing import TYPE_CHECKING, Any, Final
 
 import ae_core as ae
 from ae_core.abc import Cancellable
@@ -22,10 +21,11 @@ from ae_socket import format_host_port, tcp_server
 from ._errors import HandleError
 from ._handle import Handle
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
-    from typing import Self, TypeAlias
+    from typing import Any, Final, Self, TypeAlias
 
     Handler: TypeAlias = Callable[[Handle], object]
     OnPrepare: TypeAlias = Callable[[socket.socket, str, "int | str"], "int | None"]

@@ -4,14 +4,32 @@ from __future__ import annotations
 
 __all__ = ("HandleStatistics", "describe", "state_name")
 
-from typing import Any, Final, NamedTuple
 
 from ._phases import BROKEN, OPEN
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final, NamedTuple
+
+    class _Statistics(NamedTuple):
+        peer_name: str | None
+        state: str
+        requests: int
+        unread: int
+        unsent: int
+        tls: str | None
+
+else:
+    from collections import namedtuple
+
+    _Statistics = namedtuple(
+        "_Statistics", ("peer_name", "state", "requests", "unread", "unsent", "tls")
+    )
 
 _PHASES: Final = ("", "connecting", "open", "failed", "destroyed")
 
 
-class HandleStatistics(NamedTuple):
+class HandleStatistics(_Statistics):
     """What :meth:`Handle.statistics` returns.
 
     Attributes:
@@ -24,12 +42,7 @@ class HandleStatistics(NamedTuple):
         tls: The state of the TLS session, None without TLS.
     """
 
-    peer_name: str | None
-    state: str
-    requests: int
-    unread: int
-    unsent: int
-    tls: str | None
+    __slots__ = ()
 
 
 def state_name(phase: int, eof: int) -> str:

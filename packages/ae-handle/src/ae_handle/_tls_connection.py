@@ -9,7 +9,6 @@ from __future__ import annotations
 __all__ = ("TlsConnection",)
 
 import socket
-from typing import TYPE_CHECKING, Any, Final
 
 import ae_core as ae
 
@@ -27,7 +26,10 @@ from ._tls.engines import check_role, find_context
 from ._tls.layer import ANSWER, STOP_SENT, STOP_WANTED, TlsLayer
 from ._work import Later
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, Final
+
     from ._buffers.write_queue import WriteQueue
     from ._errors import HandleError
     from .abc import TlsRole

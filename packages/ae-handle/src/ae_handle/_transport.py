@@ -8,7 +8,6 @@ import os
 import socket
 from abc import abstractmethod
 from math import inf
-from typing import TYPE_CHECKING, Any, Final
 
 import ae_core as ae
 
@@ -19,8 +18,10 @@ from ._streams.adapters import watch
 from ._streams.closing import close, close_in_background
 from ._work import Work
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any, Final
 
     from ae_core.abc import Backend
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ("EventCallbacks", "Later", "Work")
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import ae_core as ae
 
@@ -22,8 +21,12 @@ from ._phases import (
     SHUTDOWN_CLOSING,
     SHUTDOWN_WANTED,
 )
+from ._typing import Protocol
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, Final
+
     from ._errors import HandleError
 
 # Theory of operation

@@ -86,7 +86,6 @@ from ._addresses import (
 )
 from ._backoff import Backoff as Backoff
 from ._connect import tcp_connect as tcp_connect
-from ._connectors import Connector as Connector
 from ._connectors import ProxyConnector as ProxyConnector
 from ._connectors import ProxyStep as ProxyStep
 from ._connectors import http_connect as http_connect
@@ -99,7 +98,6 @@ from ._host_names import host_to_ascii as host_to_ascii
 from ._hosts import HostsFile as HostsFile
 from ._lookup import resolve as resolve
 from ._ordering import order_addresses as order_addresses
-from ._resolver import Resolver as Resolver
 from ._resolver import set_resolver as set_resolver
 from ._server import (
     Server as Server,
@@ -115,7 +113,25 @@ from ._udp import Endpoint as Endpoint
 from ._udp import udp_endpoint as udp_endpoint
 from ._version import __version__ as __version__
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ._interfaces import Connector as Connector
+    from ._interfaces import Resolver as Resolver
+else:
+
+    def __getattr__(name):
+        # protocols, which typing makes: importing that costs more than all of this package
+        if name not in ("Connector", "Resolver"):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from . import _interfaces
+
+        value = getattr(_interfaces, name)
+        value.__module__ = __name__
+        globals()[name] = value
+        return value
+
+
 for _name in __all__:
     # What a traceback and help() show is where a program imports it from.
-    if hasattr(globals()[_name], "__module__"):
+    if hasattr(globals().get(_name), "__module__"):
         globals()[_name].__module__ = __name__

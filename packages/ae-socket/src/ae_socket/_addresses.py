@@ -21,12 +21,15 @@ __all__ = (
 
 import socket
 from functools import cache
-from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ._arguments import check_packed, check_service, check_text
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import re
+    from typing import Final, TypeAlias
+
+    _Patterns: TypeAlias = tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]
 
 # Theory of operation
 # -------------------
@@ -303,17 +306,12 @@ def address_family(packed: bytes, /) -> socket.AddressFamily | None:
     return None
 
 
-class _Patterns(NamedTuple):
-    host: re.Pattern[str]
-    port: re.Pattern[str]
-    end: re.Pattern[str]
-
-
 @cache
 def _patterns() -> tuple[_Patterns, _Patterns, _Patterns]:
     """Compile the three ways to write a host, each with what may follow it.
 
-    At first use: it takes more time than the import of this module.
+    A way is the patterns of the host, of the port behind it and of the end without one. At first
+    use: it takes more time than the import of this module.
     """
     import re
 
@@ -323,15 +321,15 @@ def _patterns() -> tuple[_Patterns, _Patterns, _Patterns]:
         # An IPv6 address needs no brackets, because it has two colons at least; a trailing
         # group belongs to it ("::1:80" is an address). The scope ends at a blank, '#', ']' or
         # colon: RFC 4007 leaves its form to the node, ours follows Linux.
-        _Patterns(
+        (
             re.compile(r"\s*([0-9a-fA-F:]*:[0-9a-fA-F:]*:[0-9a-fA-F:.]*(?:%[^\s:#\[\]/%]+)?)"),
             port,
             blanks,
         ),
-        _Patterns(re.compile(r"\[([^\[\]]+)\]"), port, blanks),
+        (re.compile(r"\[([^\[\]]+)\]"), port, blanks),
         # "host " may be a "host 80" whose end was lost, so no default is put there; and '#'
         # may be part of what is meant as a name.
-        _Patterns(
+        (
             re.compile(r"([^\[\]:\s#]+)"),
             re.compile(r"(?:\s+|:)([^:\s#]+)\s*\Z"),
             re.compile(r"\Z"),
@@ -366,21 +364,21 @@ def parse_host_port(text: str, default: str | int | None = None, /) -> tuple[str
     if "\n" in text or "\0" in text:
         return None
     ipv6, bracketed, name = _patterns()
-    pattern = ipv6
-    match = pattern.host.match(text)
+    whole, behind, end = ipv6
+    match = whole.match(text)
     if match is None or not _is_ipv6(match[1]):
-        pattern = bracketed if text.startswith("[") else name
-        match = pattern.host.match(text)
+        whole, behind, end = bracketed if text.startswith("[") else name
+        match = whole.match(text)
         if match is None:
             return None
     host = match[1]
     if ":" in host and not _is_ipv6(host):
         return None  # a name has no colon
-    port = pattern.port.match(text, match.end())
+    port = behind.match(text, match.end())
     if port is not None:
         return host, port[1]
     service = "" if default is None else str(default)
-    return (host, service) if service and pattern.end.match(text, match.end()) else None
+    return (host, service) if service and end.match(text, match.end()) else None
 
 
 def _is_ipv6(host: str) -> bool:

@@ -8,8 +8,8 @@ from __future__ import annotations
 __all__ = ("Backoff",)
 
 from math import isfinite
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Self
 

@@ -11,7 +11,6 @@ import errno
 import os
 import socket
 import stat
-from typing import TYPE_CHECKING, Any, Final
 
 from . import _windows
 from ._closing import close_socket
@@ -19,8 +18,10 @@ from ._environment import protocols
 from ._services import parse_service
 from ._sockaddr import AddressInfo, host_and_port, numeric_info, target_text, unix_info
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any, Final
 
     from ._sockaddr import SocketType
 

@@ -12,7 +12,6 @@ import errno
 import os
 import socket
 from functools import partial
-from typing import TYPE_CHECKING, Final
 
 import ae_core as ae
 from ae_core.abc import at_loop_end
@@ -27,11 +26,12 @@ from ._lookup import lookup
 from ._sockaddr import host_and_port, numeric_info, target_text
 from ._target import known_infos, parse_target
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, TypeAlias
+    from typing import Any, Final, TypeAlias
 
-    from ._resolver import Resolver
+    from ._interfaces import Resolver
     from ._sockaddr import AddressInfo, Sockaddr
 
     Retry: TypeAlias = Callable[[], ae.CondVar[socket.socket]]

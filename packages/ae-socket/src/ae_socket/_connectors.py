@@ -9,13 +9,11 @@ program. A program that reaches the proxy in another way, by TLS say, uses
 
 from __future__ import annotations
 
-__all__ = ("Connector", "ProxyConnector", "ProxyStep", "http_connect", "socks5")
+__all__ = ("ProxyConnector", "ProxyStep", "http_connect", "socks5")
 
 import errno
-import re
 import socket
-from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from functools import cache, partial
 
 import ae_core as ae
 from ae_core.abc import at_loop_end
@@ -28,29 +26,33 @@ from ._errors import ConnectFailed, ProxyRefused
 from ._host_names import host_to_ascii
 from ._services import parse_service
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import re
     from collections.abc import Callable, Generator, Iterable
-    from typing import Any, TypeAlias
+    from typing import Any, Final, NamedTuple, TypeAlias
 
     Steps: TypeAlias = "Generator[ProxyStep, bytes, None]"
 
+    class _ProxyStep(NamedTuple):
+        data: bytes
+        size: int
+        is_head: bool = False
+
+else:
+    from collections import namedtuple
+
+    _ProxyStep = namedtuple("_ProxyStep", ("data", "size", "is_head"), defaults=(False,))
+
 _MAX_HEAD: Final = 65_536
 
-
-class Connector(Protocol):
-    """Makes a connection to *host* and *service* in its own way; for ``Handle(connector=)``.
-
-    Returns an operation for a connected, non-blocking socket from which nothing has been read
-    that the host has sent. Cancelling it closes what it has opened. Failures are ``OSError``.
-    :func:`socks5` and :func:`http_connect` make two.
-    """
-
-    def __call__(self, host: str, service: str | int, /) -> ae.CondVar[socket.socket]:
-        """Begin to connect."""
-        ...
+# What the name of a field is made of: RFC 9110, section 5.6.2.
+_FIELD_NAME: Final = frozenset(
+    "!#$%&'*+.^_`|~-0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+)
 
 
-class ProxyStep(NamedTuple):
+class ProxyStep(_ProxyStep):
     """What to do next for :meth:`ProxyConnector.negotiate`: send, then read.
 
     Attributes:
@@ -59,9 +61,7 @@ class ProxyStep(NamedTuple):
         is_head: Read up to and including an empty line instead, and at most *size* bytes.
     """
 
-    data: bytes
-    size: int
-    is_head: bool = False
+    __slots__ = ()
 
     def end_of_answer(self, data: bytes | bytearray) -> int:
         """Return where the proxy's answer ends in *data*, 0 if more has to be read."""
@@ -195,7 +195,6 @@ def _socks_address(host: str) -> bytes:
     return bytes((_BY_NAME, len(name))) + name
 
 
-_STATUS_LINE: Final = re.compile(rb"HTTP/1\.[0-9] ([1-9][0-9][0-9])(?: ([^\r\n]*))?\r?\n")
 _HTTP_CODES: Final = {
     401: errno.EACCES,
     403: errno.EACCES,
@@ -203,6 +202,13 @@ _HTTP_CODES: Final = {
     502: errno.EHOSTUNREACH,
     504: errno.ETIMEDOUT,
 }
+
+
+@cache
+def _status_line() -> re.Pattern[bytes]:
+    import re  # at first use: it takes as long as half of this package
+
+    return re.compile(rb"HTTP/1\.[0-9] ([1-9][0-9][0-9])(?: ([^\r\n]*))?\r?\n")
 
 
 def _http_steps(host: str, port: int, fields: bytes) -> Steps:
@@ -214,7 +220,7 @@ def _http_steps(host: str, port: int, fields: bytes) -> Steps:
         request = b""
         if not _end_of_head(head):
             raise _Refused(errno.EPROTO, "its answer has no end")
-        line = _STATUS_LINE.match(head)
+        line = _status_line().match(head)
         if line is None:
             raise _Refused(errno.EPROTO, "what it says is not HTTP")
         status = int(line[1])
@@ -463,14 +469,11 @@ def _credential(what: str, text: object) -> bytes:
     return encoded
 
 
-_FIELD_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-
-
 def _field(field: tuple[Any, Any]) -> bytes:
     name, value = field
     if not isinstance(name, str) or not isinstance(value, str):
         raise TypeError(f"expected a header as two str, got {name!r}")
-    if not _FIELD_NAME.fullmatch(name) or re.search(r"[\r\n\0]", value):
+    if not name or set(name) - _FIELD_NAME or set(value) & set("\r\n\0"):
         raise ValueError(f"expected a header of one line, got {name!r}")
     return f"{name}: {value}\r\n".encode("latin-1")
 

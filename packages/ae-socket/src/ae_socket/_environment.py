@@ -7,10 +7,13 @@ from __future__ import annotations
 
 __all__ = ("FAMILIES", "protocols")
 
-from typing import Final
 
 import ae_core as ae
 from ae_core.abc import environment
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 FAMILIES: Final = (4, 6)
 """The default of ``AE_PROTOCOLS``, in upstream's order."""

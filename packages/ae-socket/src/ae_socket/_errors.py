@@ -17,10 +17,10 @@ __all__ = ("ConnectFailed", "ProxyRefused", "ResolveFailed")
 
 import errno as _errno
 import os
-from typing import TYPE_CHECKING
 
 from ae_core import AEError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 

@@ -9,12 +9,22 @@ from __future__ import annotations
 __all__ = ("ATTEMPT_DELAY", "Schedule", "interleave")
 
 from collections import deque
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Final, Generic, TypeVar
 
-T = TypeVar("T")
+    T = TypeVar("T")
+else:
+
+    class Generic:
+        """Stands in for ``typing.Generic``: importing typing costs more than all of ae_socket."""
+
+        __slots__ = ()
+        __class_getitem__ = classmethod(lambda cls, _: cls)
+
+    T = "T"
 
 # Theory of operation
 # -------------------

@@ -15,7 +15,6 @@ import threading
 import weakref
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Final
 
 import ae_core as ae
 from ae_core.abc import environment
@@ -28,7 +27,10 @@ from ._ordering import order_addresses
 from ._services import parse_service
 from ._sockaddr import AddressInfo, numeric_info, socket_type
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from ._sockaddr import SocketType
 
 # Theory of operation

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 __all__ = ("host_to_ascii",)
 
-import string
-from typing import Final
 
 from ._addresses import parse_ipv4, parse_ipv6
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 # Theory of operation
 # -------------------
@@ -26,7 +28,9 @@ from ._addresses import parse_ipv4, parse_ipv6
 # meaning in URLs, "*" in certificates. That holds for what a mapping turns out to be as well:
 # "℀" is mapped to "a/c", and "①.②.③.④" to an address.
 
-_LABEL_OCTETS: Final = frozenset(string.ascii_letters + string.digits + "-_")
+_LABEL_OCTETS: Final = frozenset(
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"  # `string` imports `re`
+)
 _LONGEST_NAME: Final = 253
 # Composing (NFC) makes a text up to four times shorter; what is longer still is no name.
 _LONGEST_TEXT: Final = 4 * _LONGEST_NAME

@@ -11,7 +11,6 @@ import os
 import stat
 import sys
 import time
-from typing import TYPE_CHECKING, Final
 
 from ae_core.abc import environment
 
@@ -19,8 +18,10 @@ from ._addresses import UNIX, parse_address
 from ._arguments import check_text
 from ._host_names import host_to_ascii
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Final
 
 
 # A file changed so lately may change again without its stamp changing: file systems keep

@@ -9,7 +9,6 @@ from __future__ import annotations
 __all__ = ("AddressLookup", "lookup", "resolve")
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import ae_core as ae
 
@@ -24,13 +23,15 @@ from ._services import parse_service
 from ._sockaddr import AddressInfo, checked_info, socket_type
 from ._target import FAMILY, Target, allowed_families, known_infos, parse_target
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from typing import Any, Final, TypeVar
 
-    from ._resolver import Resolver
+    from ._interfaces import Resolver
     from ._sockaddr import SocketType
 
-T = TypeVar("T")
+    T = TypeVar("T")
 
 # Theory of operation
 # -------------------
@@ -275,8 +276,7 @@ class AddressLookup:
                 impossible = impossible or error
                 continue
             # The name is absolute (RFC 2782): no search list may make another one of it.
-            is_name = target.address is None
-            targets.append(target._replace(host=f"{target.host}.") if is_name else target)
+            targets.append(target.absolute() if target.address is None else target)
         if impossible is not None and not targets:
             raise impossible
         return targets

@@ -9,13 +9,14 @@ from __future__ import annotations
 __all__ = ("destination_key", "order_addresses")
 
 import socket
-from typing import TYPE_CHECKING, Final
 
 from ._addresses import parse_address, parse_ipv6
 from ._sockaddr import AddressInfo
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Final
 
 # Theory of operation
 # -------------------

@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
-__all__ = ("Resolver", "default_resolver", "set_resolver")
+__all__ = ("default_resolver", "set_resolver")
 
 import threading
-from typing import TYPE_CHECKING, Any, Protocol
 
-import ae_core as ae
 from ae_core.abc import environment
 
 from ._arguments import check_resolver
 from ._getaddrinfo import ThreadResolver
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._sockaddr import AddressInfo, SocketType
+    from typing import Any
 
-
-class Resolver(Protocol):
-    """What can be given to :func:`set_resolver`: something that looks up names of hosts.
-
-    It gets names only, as :func:`host_to_ascii` gives them, never a numeric address, ``unix/``
-    or ``localhost``, and the service as a port number. It answers through the condvar, on this
-    thread, with the addresses in the order to try them, or throws an ``OSError`` if there is no
-    such host.
-
-    A resolver that also has ``srv(service, protocol, domain) -> CondVar[list]``, whose items
-    have ``port`` and ``target`` and come in the order to try them, is asked for SRV records
-    first whenever the service was given by name; not for names below ``.local``. A target is an
-    absolute name, so ``getaddrinfo`` is then asked for it with a final dot.
-    """
-
-    def getaddrinfo(
-        self, host: str, service: str | int, *, family: int = 0, type: SocketType = "stream"
-    ) -> ae.CondVar[list[AddressInfo]]:
-        """Look *host* up in *family* (0, 4 or 6)."""
-        ...
+    from ._interfaces import Resolver
 
 
 class _Chosen(threading.local):

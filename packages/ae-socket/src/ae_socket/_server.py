@@ -11,8 +11,6 @@ import errno
 import os
 import socket
 import sys
-from importlib import import_module
-from typing import TYPE_CHECKING, Final
 from weakref import ref
 
 import ae_core as ae
@@ -24,9 +22,10 @@ from ._binding import Bound, bind_addresses, listening_infos
 from ._sockaddr import host_and_port
 from ._socket_owner import Closeable, SocketReader
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, TypeAlias
+    from typing import Any, Final, TypeAlias
 
     # The port is an int, but for unix/: Any, or every user's `port: int` would be refused.
     OnAccept: TypeAlias = Callable[[socket.socket, str, Any], object]
@@ -257,7 +256,7 @@ def tcp_server(
         bound = bind_addresses(infos, reuse_port=reuse_port, dual_stack=dual_stack)
         handed_in = False
     try:
-        import_module("ae_core.logs")
+        __import__("ae_core.logs")
         for one in bound:
             wanted = on_prepare(one.sock, *one.address) if on_prepare is not None else None
             if wanted or not _is_listening(one.sock):

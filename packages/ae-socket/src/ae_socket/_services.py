@@ -8,9 +8,11 @@ from __future__ import annotations
 __all__ = ("parse_service",)
 
 import socket
-from typing import TYPE_CHECKING, Final
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from ._sockaddr import SocketType
 
 # Small systems come without /etc/services (Debian's netbase, any slim container image), and

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 __all__ = (
     "AddressInfo",
-    "Sockaddr",
     "checked_info",
     "numeric_info",
     "socket_type",
@@ -19,19 +18,33 @@ import errno
 import os
 import socket
 import sys
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from ._addresses import UNIX, format_address, format_host_port, parse_address
 from ._errors import ResolveFailed
 
-Sockaddr: TypeAlias = tuple[Any, ...] | str
-SocketType: TypeAlias = Literal["stream", "dgram"]
+TYPE_CHECKING = False  # typing itself costs more to import than all of ae_socket
+if TYPE_CHECKING:
+    from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+    Sockaddr: TypeAlias = tuple[Any, ...] | str
+    SocketType: TypeAlias = Literal["stream", "dgram"]
+
+    class _AddressInfo(NamedTuple):
+        family: int
+        type: int
+        protocol: int
+        sockaddr: Sockaddr
+
+else:
+    from collections import namedtuple
+
+    _AddressInfo = namedtuple("_AddressInfo", ("family", "type", "protocol", "sockaddr"))
 
 _TYPES: Final = {"stream": socket.SOCK_STREAM, "dgram": socket.SOCK_DGRAM}
 _PROTOCOLS: Final = {"stream": socket.IPPROTO_TCP, "dgram": socket.IPPROTO_UDP}
 
 
-class AddressInfo(NamedTuple):
+class AddressInfo(_AddressInfo):
     """One place to connect to: the arguments of ``socket.socket`` and of its ``connect``.
 
     Attributes:
@@ -42,10 +55,7 @@ class AddressInfo(NamedTuple):
             for a UNIX socket.
     """
 
-    family: int
-    type: int
-    protocol: int
-    sockaddr: Sockaddr
+    __slots__ = ()
 
 
 def socket_type(kind: str) -> int:

@@ -9,11 +9,11 @@ from __future__ import annotations
 __all__ = ("Closeable", "SocketReader")
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
 
 import ae_core as ae
 from ae_core.abc import Cancellable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._binding import Bound
 

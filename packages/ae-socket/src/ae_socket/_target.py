@@ -9,7 +9,6 @@ from __future__ import annotations
 __all__ = ("Target", "allowed_families", "known_infos", "parse_target")
 
 import socket
-from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ._environment import protocols
 from ._errors import ResolveFailed
@@ -17,14 +16,17 @@ from ._host_names import host_to_ascii
 from ._services import parse_service
 from ._sockaddr import AddressInfo, numeric_info, unix_info
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from ._sockaddr import SocketType
 
 FAMILY: Final[dict[int, int]] = {socket.AF_INET: 4, socket.AF_INET6: 6}
 _LOOPBACK: Final = {4: "127.0.0.1", 6: "::1"}
 
 
-class Target(NamedTuple):
+class Target:
     """A host and a service.
 
     Attributes:
@@ -34,10 +36,17 @@ class Target(NamedTuple):
         address: The address, if *host* is one or is ``"unix/"`` with an absolute path.
     """
 
-    host: str
-    name: str | None
-    port: int
-    address: AddressInfo | None
+    __slots__ = ("address", "host", "name", "port")
+
+    def __init__(self, host: str, name: str | None, port: int, address: AddressInfo | None) -> None:
+        self.host = host
+        self.name = name
+        self.port = port
+        self.address = address
+
+    def absolute(self) -> Target:
+        """Return the same target with the name of the host ended by a dot."""
+        return Target(f"{self.host}.", self.name, self.port, self.address)
 
 
 def parse_target(host: str, service: str | int, kind: SocketType = "stream") -> Target:

@@ -11,7 +11,6 @@ import errno
 import socket
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Final
 
 import ae_core as ae
 
@@ -24,9 +23,10 @@ from ._services import parse_service
 from ._sockaddr import AddressInfo, host_and_port, numeric_info, target_text, unix_info
 from ._socket_owner import Closeable, SocketReader
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import TypeAlias
+    from typing import Final, TypeAlias
 
     Address: TypeAlias = tuple[str, "int | str"]
     Datagram: TypeAlias = tuple[bytes, Address]

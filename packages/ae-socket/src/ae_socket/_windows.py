@@ -22,12 +22,13 @@ import select as _select
 import socket
 import sys
 import threading
-from typing import TYPE_CHECKING, Final
 
 import ae_core as ae
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Final
 
 ACTIVE: bool = sys.platform == "win32"
 """True if the quirks count. The tests set it elsewhere."""

@@ -9,8 +9,12 @@ __all__ = ("Searchable", "longest_match")
 
 import re
 from functools import lru_cache
-from importlib import import_module
-from typing import Any, Protocol
+
+from .._typing import Protocol
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 # Theory of operation
 # -------------------
@@ -30,7 +34,6 @@ class Searchable(Protocol):
 
     def search(self, data: Any, pos: int, /) -> Any:
         """Return the first match at or behind *pos*, or None."""
-        ...
 
 
 @lru_cache(maxsize=512)
@@ -39,7 +42,7 @@ def longest_match(pattern: Any) -> int | None:
     if type(pattern) is not re.Pattern:
         return None  # another engine, and perhaps another language
     try:
-        parser: Any = import_module("re._parser")
+        parser: Any = __import__("re._parser", fromlist=["parse"])
         tree = parser.parse(pattern.pattern, pattern.flags)
         _, longest = tree.getwidth()
         if longest >= 1 << 16 or _looks_around(tree):

@@ -9,16 +9,19 @@ __all__ = ("NEED_MORE", "NeedMore", "ReadBuffer")
 
 import re
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, overload
 
+from .._typing import overload
 from .match_length import longest_match
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any, Final, Literal, TypeAlias, TypeVar
 
     from .match_length import Searchable
 
-T = TypeVar("T")
+    T = TypeVar("T")
+    Mark: TypeAlias = "tuple[bytes | bytearray, int, tuple[bytes, ...] | None]"
 
 # Theory of operation
 # -------------------
@@ -50,10 +53,17 @@ class _Need(Enum):
 
 #: What a reader returns that has not found a whole item yet. It must have consumed nothing.
 NEED_MORE: Final = _Need.MORE
-#: The type of NEED_MORE, for the annotations of readers: ``-> bytes | NeedMore``.
-NeedMore: TypeAlias = Literal[_Need.MORE]
+if TYPE_CHECKING:
+    #: The type of NEED_MORE, for the annotations of readers: ``-> bytes | NeedMore``.
+    NeedMore: TypeAlias = Literal[_Need.MORE]
+else:
 
-Mark: TypeAlias = "tuple[bytes | bytearray, int, tuple[bytes, ...] | None]"
+    def __getattr__(name):
+        if name != "NeedMore":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from typing import Literal  # costs more to import than the half of ae_handle
+
+        return Literal[_Need.MORE]
 
 
 class ReadBuffer:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
 __all__ = ("WriteQueue",)
 
-from typing import Final
 
 # Theory of operation
 # -------------------

@@ -9,7 +9,10 @@ __all__ = ("ANY", "READ", "TIMEOUTS", "WRITE", "Inactivity", "check_period")
 
 from math import inf
 from sys import float_info
-from typing import Any, Final
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
 
 # Theory of operation
 # -------------------

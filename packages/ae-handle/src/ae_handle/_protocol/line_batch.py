@@ -5,13 +5,14 @@ from __future__ import annotations
 __all__ = ("LineBatches",)
 
 from itertools import repeat
-from typing import TYPE_CHECKING, Any
 
 from .._phases import DISPATCHING, GUARDED
 from .registry import LINE
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from .._buffers.read_buffer import ReadBuffer
     from .owner import Owner

@@ -7,15 +7,14 @@ __all__ = ("END", "PendingRead", "PendingRequest", "ReadQueue", "at_eof")
 from abc import abstractmethod
 from collections import deque
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final
 
 from .._buffers.read_buffer import NEED_MORE
 from .._errors import BadMessage
+from .._typing import ABC
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from abc import ABC
-else:
-    ABC = object  # type checkers see what is missing; isinstance() of an ABC takes longer
+    from typing import Any, Final
 
 # Theory of operation
 # -------------------

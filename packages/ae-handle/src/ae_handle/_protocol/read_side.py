@@ -9,7 +9,6 @@ __all__ = ("ReadSide",)
 
 from functools import partial
 from types import FunctionType as Function
-from typing import TYPE_CHECKING, Any, Final
 
 from .._buffers.read_buffer import NEED_MORE, ReadBuffer
 from .._errors import BadMessage, BufferLimitExceeded, UnexpectedEOF
@@ -19,7 +18,10 @@ from .read_queue import END, PendingRead, PendingRequest, ReadQueue, at_eof
 from .registry import LINE
 from .untaken import Untaken
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, Final
+
     from .owner import Owner
 
 # Theory of operation
@@ -192,14 +194,13 @@ class ReadSide(LineBatches):
         if queue.reader is None:
             queue.reader = reader
             queue.callback = callback
-            if buffer.searched or buffer.state is not None:
-                buffer.reset_scan()
         elif front:
             queue.unshift(reader, callback)
-            if buffer.searched or buffer.state is not None:
-                buffer.reset_scan()
         else:
             queue.push(reader, callback)
+            return
+        if buffer.searched or buffer.state is not None:
+            buffer.reset_scan()
 
     def add_next(self, reader: Any, request: PendingRequest) -> None:
         """Queue the request of an iterator for a line, of which nothing is buffered."""
@@ -580,8 +581,7 @@ class ReadSide(LineBatches):
 
     def close(self) -> list[PendingRequest]:
         """Answer no request any more; return those that coroutines wait for."""
-        if self.line_batch is not None:
-            self.put_back_lines()
+        self.put_back_lines()
         self.closed = True
         self.dispatching = IDLE
         return [] if self.queue.reader is None else self.queue.clear()

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 __all__ = ("AWAITED_LINE", "LINE", "SHARED", "register_frame_type", "resolve_frame")
 
-from typing import TYPE_CHECKING, Any, Final
 
 from .._buffers.octets import not_a_class
 from ..types import Cbor, Json, Line, NetString, TlsDetect
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any, Final
 
 # Built-in types without parameters: immutable, so one object serves all handles, and the name of
 # the most frequent one costs a dictionary lookup.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 __all__ = ("Untaken",)
 
-from typing import TYPE_CHECKING, Any
 from weakref import ref
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .read_queue import PendingRead
 
 

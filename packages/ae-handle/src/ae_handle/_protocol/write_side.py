@@ -7,7 +7,6 @@ from __future__ import annotations
 
 __all__ = ("WriteSide",)
 
-from typing import TYPE_CHECKING, Any
 
 from .._buffers.write_queue import WriteQueue
 from .._errors import BufferLimitExceeded, TlsError
@@ -21,8 +20,10 @@ from .._phases import (
     SHUTDOWN_WANTED,
 )
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from .._errors import HandleError
     from .owner import Owner, Sender

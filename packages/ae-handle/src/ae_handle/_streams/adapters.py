@@ -20,14 +20,15 @@ import os
 import socket
 import stat
 import sys
-from typing import TYPE_CHECKING, Any, Final
 
 import ae_core as ae
 
 from .._buffers.octets import not_a_class
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any, Final
 
 
 _WINDOWS: Final = os.name == "nt"

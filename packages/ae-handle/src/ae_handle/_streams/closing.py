@@ -18,7 +18,6 @@ __all__ = (
 )
 
 import errno
-from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet, ref
 
 import ae_core as ae
@@ -27,7 +26,10 @@ from .._errors import HandleError, HandleTimedOut, TlsError, TransportError
 from .._tls.layer import STOP_SENT, STOP_WANTED
 from .adapters import DescriptorStream, peer_address, shut_down, watch
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, Final
+
     from ae_core import CondVar
     from ae_core.abc import Backend
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 __all__ = ("NestedStream",)
 
-from typing import TYPE_CHECKING, Any
 
 import ae_core as ae
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 
 class NestedStream:

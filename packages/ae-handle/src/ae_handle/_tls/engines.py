@@ -7,13 +7,15 @@ from __future__ import annotations
 
 __all__ = ("check_role", "find_context")
 
-from typing import TYPE_CHECKING, Any, Final
 
 from .._buffers.octets import not_a_class
 from .._errors import TlsUnavailable
 from .ssl_engine import SslContext, is_ssl_context
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, Final
+
     from ..abc import TlsContext
 
 _ROLES: Final = ("connect", "accept")

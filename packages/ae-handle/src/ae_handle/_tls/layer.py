@@ -7,10 +7,11 @@ from __future__ import annotations
 
 __all__ = ("ANSWER", "NOT_STOPPING", "STOP_SENT", "STOP_WANTED", "TlsLayer")
 
-from typing import TYPE_CHECKING, Any, Final
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any, Final
 
     from .._buffers.write_queue import WriteQueue
     from ..abc import TlsRole, TlsSession

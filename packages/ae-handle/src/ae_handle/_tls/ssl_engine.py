@@ -8,16 +8,17 @@ from __future__ import annotations
 __all__ = ("SslContext", "SslSession", "is_ssl_context")
 
 import sys
-from typing import TYPE_CHECKING, Any, Final
 
 from ae_socket import host_to_ascii, parse_address
 
 from .._errors import TlsError
 from .verify_reasons import VERIFY_REASONS
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
     from types import ModuleType
+    from typing import Any, Final
 
     from ..abc import ChannelBinding, TlsRole, TlsState
 

@@ -5,9 +5,12 @@ One table for all engines, so that a program does not depend on which of them it
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
 __all__ = ("VERIFY_REASONS",)
 
-from typing import Final
 
 # X509_V_ERR_* numbers are part of OpenSSL's ABI and never change.
 VERIFY_REASONS: Final[dict[int, str]] = {

@@ -10,14 +10,17 @@ __all__ = ("Cbor",)
 from functools import cache
 from struct import Struct
 from sys import maxsize
-from typing import TYPE_CHECKING, Any, Final
 
-from .._buffers.read_buffer import NEED_MORE, NeedMore, ReadBuffer
+from .._buffers.read_buffer import NEED_MORE, ReadBuffer
 from .._errors import BadMessage
 from ._collisions import FEW, collide
 from ._immutable import Coded
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, Final
+
+    from .._buffers.read_buffer import NeedMore
     from ..abc import Coder
 
 # Theory of operation
@@ -300,7 +303,7 @@ def _number(item: memoryview, major: int, argument: int | None) -> int | float |
     return {20: 0, 21: 1, 22: None, 23: None}.get(argument, argument)  # False, True, null, ...
 
 
-class _Tags(dict[int, Any]):
+class _Tags(dict[int, "Any"]):
     """For each tag, what makes a value of it; none for those that are left to cbor2."""
 
     def __missing__(self, tag: int) -> Any:

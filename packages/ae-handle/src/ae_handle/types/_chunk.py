@@ -8,8 +8,12 @@ from __future__ import annotations
 __all__ = ("Chunk",)
 
 from .._buffers.octets import octets
-from .._buffers.read_buffer import NEED_MORE, NeedMore, ReadBuffer
+from .._buffers.read_buffer import NEED_MORE, ReadBuffer
 from ._immutable import Immutable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .._buffers.read_buffer import NeedMore
 
 
 class Chunk(Immutable):

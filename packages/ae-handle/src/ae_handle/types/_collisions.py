@@ -7,10 +7,11 @@ from __future__ import annotations
 
 __all__ = ("FEW", "collide")
 
-from typing import TYPE_CHECKING, Any, Final
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any, Final
 
 # Theory of operation
 # -------------------

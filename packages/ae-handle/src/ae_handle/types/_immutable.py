@@ -8,9 +8,11 @@ from __future__ import annotations
 
 __all__ = ("Coded", "Immutable")
 
-from typing import TYPE_CHECKING, Any, NoReturn
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
     from ..abc import Coder
 
 

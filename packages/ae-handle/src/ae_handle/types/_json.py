@@ -9,15 +9,17 @@ __all__ = ("Json",)
 
 import re
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from .._buffers.read_buffer import NEED_MORE, NeedMore, ReadBuffer
+from .._buffers.read_buffer import NEED_MORE, ReadBuffer
 from .._errors import BadMessage
 from ._immutable import Coded
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any, Final, NoReturn
 
+    from .._buffers.read_buffer import NeedMore
     from ..abc import Coder
 
 # Theory of operation

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 __all__ = ("Line",)
 
-from typing import TYPE_CHECKING, Final
 
 from .._buffers.octets import octets
-from .._buffers.read_buffer import NEED_MORE, NeedMore, ReadBuffer
+from .._buffers.read_buffer import NEED_MORE, ReadBuffer
 from ._immutable import Immutable
 from ._patterns import check_pattern
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import re
+    from typing import Final
 
     from .._buffers.match_length import Searchable
+    from .._buffers.read_buffer import NeedMore
 
 # Theory of operation
 # -------------------

@@ -7,12 +7,17 @@ from __future__ import annotations
 
 __all__ = ("NetString",)
 
-from typing import Final
 
 from .._buffers.octets import octets
-from .._buffers.read_buffer import NEED_MORE, NeedMore, ReadBuffer
+from .._buffers.read_buffer import NEED_MORE, ReadBuffer
 from .._errors import BadMessage
 from ._immutable import Immutable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+    from .._buffers.read_buffer import NeedMore
 
 # A length is checked while it arrives, so nothing that begins wrongly is waited for. Ten digits
 # are ten gigabytes: more digits are not those of a netstring.

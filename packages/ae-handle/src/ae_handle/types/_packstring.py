@@ -8,12 +8,17 @@ from __future__ import annotations
 __all__ = ("PackString",)
 
 import struct
-from typing import Final
 
 from .._buffers.octets import octets
-from .._buffers.read_buffer import NEED_MORE, NeedMore, ReadBuffer
+from .._buffers.read_buffer import NEED_MORE, ReadBuffer
 from .._errors import BadMessage
 from ._immutable import Immutable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+    from .._buffers.read_buffer import NeedMore
 
 # Perl's pack letters as struct formats. Those without a fixed order are the machine's own, those
 # without a fixed size (i I j J) the C compiler's.

@@ -9,9 +9,12 @@ from __future__ import annotations
 __all__ = ("check_pattern", "compiled", "rebuilt", "spans_of")
 
 import re
-from typing import Any, TypeAlias
 
-Spans: TypeAlias = "tuple[tuple[int, int], ...]"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeAlias
+
+    Spans: TypeAlias = "tuple[tuple[int, int], ...]"
 
 
 def check_pattern(name: str, pattern: object) -> None:

@@ -9,11 +9,28 @@ from __future__ import annotations
 
 __all__ = ("Proxied", "ProxyHeader")
 
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
-from .._buffers.read_buffer import NEED_MORE, NeedMore, ReadBuffer
+from .._buffers.read_buffer import NEED_MORE, ReadBuffer
 from .._errors import BadMessage
 from ._immutable import Immutable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+    from .._buffers.read_buffer import NeedMore
+
+    _Address: TypeAlias = "tuple[str, Any]"
+
+    class _Proxied(NamedTuple):
+        source: _Address | None
+        destination: _Address | None
+        tlvs: tuple[tuple[int, bytes], ...] = ()
+
+else:
+    from collections import namedtuple
+
+    _Proxied = namedtuple("_Proxied", ("source", "destination", "tlvs"), defaults=((),))
 
 # Theory of operation
 # -------------------
@@ -35,10 +52,8 @@ _ADDRESS_SIZES: Final[dict[int, int | None]] = {
     0x11: 4, 0x12: 4, 0x21: 16, 0x22: 16, 0x31: None, 0x32: None
 }  # fmt: skip
 
-_Address: TypeAlias = "tuple[str, Any]"
 
-
-class Proxied(NamedTuple):
+class Proxied(_Proxied):
     """What :class:`ProxyHeader` reads.
 
     Attributes:
@@ -49,9 +64,7 @@ class Proxied(NamedTuple):
         tlvs: Further facts of version 2, as pairs of type and value, in their order.
     """
 
-    source: _Address | None
-    destination: _Address | None
-    tlvs: tuple[tuple[int, bytes], ...] = ()
+    __slots__ = ()
 
 
 class ProxyHeader(Immutable):

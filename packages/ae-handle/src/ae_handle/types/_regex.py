@@ -7,23 +7,26 @@ from __future__ import annotations
 
 __all__ = ("Regex",)
 
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from .._buffers.octets import octets
-from .._buffers.read_buffer import NEED_MORE, NeedMore, ReadBuffer
+from .._buffers.read_buffer import NEED_MORE, ReadBuffer
 from .._errors import BadMessage
+from .._typing import Generic, overload
 from ._immutable import Immutable
 from ._patterns import compiled, rebuilt, spans_of
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import re
-    from typing import TypeAlias
+    from typing import Any, Literal, TypeAlias, TypeVar
 
     from .._buffers.match_length import Searchable
+    from .._buffers.read_buffer import NeedMore
 
     Pattern: TypeAlias = "bytes | re.Pattern[bytes] | Searchable"
-
-T_co = TypeVar("T_co", bytes, "re.Match[bytes]", covariant=True)
+    T_co = TypeVar("T_co", bytes, "re.Match[bytes]", covariant=True)
+else:
+    T_co = "T_co"
 
 # Theory of operation
 # -------------------

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 __all__ = ("TlsAutostart", "TlsDetect")
 
-from typing import TYPE_CHECKING, Final
 
 from .._buffers.octets import not_a_class
-from .._buffers.read_buffer import NEED_MORE, NeedMore, ReadBuffer
+from .._buffers.read_buffer import NEED_MORE, ReadBuffer
 from ._immutable import Immutable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
+    from .._buffers.read_buffer import NeedMore
     from ..abc import TlsRole
 
 # Theory of operation
