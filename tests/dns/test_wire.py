@@ -442,6 +442,7 @@ def test_an_address_of_another_size_is_none(rdtype: int, size: int) -> None:
         pytest.param(b"\xc0\2\3www\4test\0", 0, id="to-what-follows"),
         pytest.param(b"\3www\4test\0\xc0\x0c\1x\0", 10, id="to-right-behind-it"),
         pytest.param(b"\0\xc0\1", 1, id="to-itself"),
+        pytest.param(b"\0\0\xc0\1a\xc0\2", 3, id="to-a-pointer-that-ends-in-it"),
     ],
 )
 def test_a_name_leads_backwards_only(wire: bytes, at: int) -> None:
