@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -64,6 +65,15 @@ def test_an_event_that_was_delivered_and_not_taken_comes_again(
         task.recv()
     got = [events.next().recv() for _ in range(3)]
     assert [event.text for event in got if isinstance(event, irc.Text)] == ["0", "1", "2"]
+
+
+def test_who_waits_no_more_for_an_event_is_forgotten(fake: FakeServer, client: Make) -> None:
+    events = client().events()
+    waiting = [events.next() for _ in range(3)]
+    forgotten = [weakref.ref(each) for each in waiting]
+    while waiting:
+        waiting.pop().cancel()
+    assert [each() for each in forgotten] == [None] * 3
 
 
 def test_who_waits_no_more_does_not_keep_a_client_alive(fake: FakeServer) -> None:
