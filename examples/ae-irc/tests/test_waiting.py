@@ -76,14 +76,17 @@ def test_who_waits_no_more_for_an_event_is_forgotten(fake: FakeServer, client: M
     assert [each() for each in forgotten] == [None] * 3
 
 
-def test_who_waits_no_more_does_not_keep_a_client_alive(fake: FakeServer) -> None:
+@pytest.mark.parametrize("begin", ["registered", "drained", "join"])
+def test_who_waits_no_more_does_not_keep_a_client_alive(fake: FakeServer, begin: str) -> None:
     fake.answer = lambda client, message: message.command in ("USER", "JOIN")
     silent = irc.Client(fake.url, nick="anna", attempts=None)
-    waiting: list[ae.CondVar[Any]] = [silent.registered(), silent.drained(), silent.join("#a")]
-    ae.sleep(0.01).recv()
-    while waiting:
-        waiting.pop().cancel()
-    del silent
+    silent.send("X")  # waits for the end of the greeting
+    waiting: ae.CondVar[Any] = getattr(silent, begin)(*(["#a"] if begin == "join" else []))
+    while not fake.clients:
+        ae.sleep(0.001).recv()
+    assert not waiting.ready
+    waiting.cancel()
+    del silent, waiting
     gc.collect()
-    while fake.accepted and fake.clients:
+    while fake.clients:
         ae.sleep(0.001).recv()
