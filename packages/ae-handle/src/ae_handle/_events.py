@@ -102,7 +102,7 @@ class Events(ref[TlsConnection]):
                         write.last_at = read.last_at
                         if sent == len(data):
                             return
-                        write.queue.block = memoryview(data)[sent:]
+                        write.queue.offer(memoryview(data)[sent:])
                         h._flush()
                     if h._work_due:
                         h._run_due_work()
@@ -173,7 +173,7 @@ class Events(ref[TlsConnection]):
             write.last_at = h._read.last_at
             if sent == len(data) and not out.pieces:
                 return
-            out.block = memoryview(data)[sent:]
+            out.offer(memoryview(data)[sent:])
             h._flush()
         if h._work_due:
             h._run_due_work()
