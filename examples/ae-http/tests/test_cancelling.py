@@ -9,7 +9,7 @@ import pytest
 
 import ae_core as ae
 from ae_handle import Handle
-from ae_http import Client, _operation
+from ae_http import Client, ResponseStream, _operation
 from ae_http._operation import Operation
 
 HALF = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"
@@ -142,7 +142,7 @@ def test_what_was_delivered_and_not_taken_is_closed(
     server = serve(answer)
     kept: list[object] = []  # what nobody refers to any more would be closed all the same
 
-    class Stream(_operation.ResponseStream):
+    class Stream(ResponseStream):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             kept.append(self)
