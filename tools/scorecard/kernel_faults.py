@@ -8,6 +8,8 @@ itself, in time, with a message or with success, and never with a traceback of t
 Not counted are faults that strike what asyncio and trio make for themselves: their wake-up sockets
 (``OWN_SOCKET``; none of these programs has another UNIX stream there), which no kernel makes fail,
 and the selector of an asyncio loop that is being made. Neither library can go on after these.
+
+What runs is a copy of the packages, made at the beginning: the checkout may change meanwhile.
 """
 
 from __future__ import annotations
@@ -141,6 +143,7 @@ def _run(program: Path, backend: str, *options: str) -> tuple[int | None, str]:
         stderr=subprocess.STDOUT,
         text=True,
         cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(program.parent / "src")},
         start_new_session=True,
     ) as process:
         try:
@@ -180,6 +183,8 @@ def measure(length: Length, seed: int = 15) -> Finding:
     wanted = {"gate": 40, "full": 1000, "nightly": 5000}[length]
     faults = []
     with tempfile.TemporaryDirectory() as place:
+        for source in ROOT.glob("packages/*/src"):
+            shutil.copytree(source, Path(place, "src"), dirs_exist_ok=True)
         nothing = Path(place, "nothing.py")
         nothing.write_text("import ae_core, ae_handle, ae_dns")
         before = _counts(nothing, "loop")  # calls of the interpreter's own
