@@ -37,6 +37,7 @@ OPTIONS = {
 
 # Written by others than the owner because a call would cost too much, with the measured gain.
 _EVENT = "45 ns for each call of a method that is saved, of 5.6 us for a request and its answer"
+_BODY = "a line and the body behind it: 344 of 12,350 instructions"
 _LINE = "queued lines cost 0.36 us each instead of 0.9"
 FAST_PATHS = {
     ("_events.py", "last_at"): _EVENT,
@@ -55,8 +56,8 @@ FAST_PATHS = {
     ("_protocol/line_batch.py", "_pos"): _LINE,
     ("_protocol/read_side.py", "reader"): _LINE,
     ("_protocol/read_side.py", "callback"): _LINE,
-    ("_protocol/read_side.py", "_data"): _LINE,
-    ("_protocol/read_side.py", "_pos"): _LINE,
+    ("_protocol/read_side.py", "_data"): _BODY,
+    ("_protocol/read_side.py", "_pos"): _BODY,
     ("_protocol/read_side.py", "_sought"): _LINE,
     ("_protocol/read_side.py", "_start"): _LINE,
     ("_protocol/read_side.py", "searched"): _LINE,
