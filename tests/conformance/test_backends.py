@@ -35,7 +35,7 @@ def demands(*ways: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(
         ("entry", "way"),
         [
-            pytest.param(entry, way, id=f"{entry.room}-{entry.name}-{way}")
+            pytest.param(entry, way, id=f"{entry.topic}-{entry.name}-{way}")
             for entry in CASES
             for way in ways
             if entry.ways is None or way in entry.ways

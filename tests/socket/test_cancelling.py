@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -99,17 +100,19 @@ def test_a_connect_whose_awaiter_is_cancelled_in_any_turn_leaves_nothing(
 
 @pytest.mark.parametrize("turns", range(4))
 @pytest.mark.parametrize("answers", [True, False])
-def test_the_end_of_the_loop_cancels_a_connect_and_closes_what_it_opened(
+def test_the_end_of_the_loop_closes_what_a_connect_has_opened(
     backend: Backend, turns: int, answers: bool
 ) -> None:
     """Whether the caller kept it or not, and whether or not an attempt had begun."""
     opened: list[socket.socket] = []
     kept: list[ae.CondVar[socket.socket]] = []
+    ended: list[object] = []  # who connects again there would do so without end
 
     async def main(address: tuple[str, int]) -> None:
         for keep in (kept.append, lambda _: None):
             # on_connect is told of a socket: whatever is connected is the program's
             keep(tcp_connect(*address, lambda *_: None, on_prepare=opened.append))
+        kept[0].on_ready(ended.append)
         for _ in range(turns):
             await ae.sleep(0)
 
@@ -117,15 +120,32 @@ def test_the_end_of_the_loop_cancels_a_connect_and_closes_what_it_opened(
         ae.run(main(listener.getsockname() if answers else silent))
         ae.release()
     (operation,) = kept
-    if operation.error is None and not operation.cancelled:
+    if operation.ready:
         assert answers
         operation.recv().close()
         opened = [sock for sock in opened if sock.fileno() >= 0]
         for sock in opened:  # the one that was forgotten
             sock.close()
     else:
-        assert operation.cancelled
+        assert not ended
         assert [sock.fileno() for sock in opened] == [-1] * len(opened)
+
+
+@pytest.mark.parametrize("name", ["loop", "asyncio"])
+def test_a_handler_of_the_interpreters_exit_may_wait_for_a_connect(
+    script: Callable[..., str], name: str
+) -> None:
+    printed = script(f"""
+        import atexit, socket
+        import ae_core as ae
+        from ae_socket import tcp_connect
+
+        server = socket.create_server(("127.0.0.1", 0))
+        atexit.register(lambda: (connecting.recv(30).close(), server.close(), print("connected")))
+        ae.use({name!r})
+        connecting = tcp_connect(*server.getsockname())
+    """)
+    assert printed == "connected\n"
 
 
 def test_a_lookup_whose_only_awaiter_is_cancelled_is_cancelled(backend: Backend) -> None:

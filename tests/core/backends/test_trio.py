@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
 import ae_core as ae
+from ae_core.abc import at_loop_end
 from ae_core.testing import binding
 
 trio: Any = pytest.importorskip("trio", reason="trio is not installed")
 pytest.importorskip("trio.testing")
+_trio: Any = pytest.importorskip("ae_core._backends._trio")
 
 
 @pytest.fixture
@@ -128,3 +131,81 @@ def test_what_is_postponed_while_the_run_ends_is_called(run: Any) -> None:
 
     run(main)
     assert called == ["first", "last"]
+
+
+def test_a_signal_handler_that_sends_while_the_caller_goes_to_sleep_wakes_it(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is added between the last look at the queue and the wait is not left there."""
+
+    class Queue(deque[Any]):
+        """Has a signal handler add a call right behind a look that finds nothing."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.handlers: list[Callable[[], object]] = []
+
+        def __bool__(self) -> bool:
+            found = len(self) > 0
+            if not found and self.handlers:
+                self.handlers.pop()()
+            return found
+
+    async def main() -> None:
+        called: list[int] = []
+        for looks in range(4):
+            backend: Any = _trio.TrioBackend(int)
+            backend._soon = Queue()  # its task has not run yet
+            backend._soon.handlers += [
+                partial(backend.call_soon, partial(called.append, looks)),
+                *[int] * looks,
+            ]
+            await trio.testing.wait_all_tasks_blocked()
+            if backend._soon.handlers:  # fewer looks than that
+                assert looks > 1
+                backend._soon.handlers.clear()
+            else:
+                assert called[-1] == looks
+            assert not list(backend._soon)
+
+    run(main)
+
+
+def run_by_ae(main: Callable[[], Any]) -> Any:
+    ae.use("trio")
+    return ae.run(main())
+
+
+@pytest.mark.parametrize("leave", [SystemExit, KeyboardInterrupt])
+@pytest.mark.parametrize("runs", [trio.run, run_by_ae], ids=["trio", "ae"])
+def test_an_interrupt_out_of_what_is_called_at_the_end_ends_the_run_by_it(
+    leave: type[BaseException], runs: Callable[[Any], Any]
+) -> None:
+    async def main() -> list[Any]:
+        def end() -> None:
+            raise leave("at the end")
+
+        return [at_loop_end(end)]
+
+    with binding(), pytest.raises(leave, match="at the end"):
+        runs(main)
+
+
+def test_an_interrupt_out_of_a_call_when_the_main_task_has_ended_ends_the_run_by_it() -> None:
+    async def last() -> None:
+        backend = ae.detect()
+        try:
+            await trio.sleep_forever()
+        finally:
+            backend.call_soon(leave)
+
+    def leave() -> None:
+        raise SystemExit("at the end")
+
+    async def main() -> None:
+        ae.detect()
+        trio.lowlevel.spawn_system_task(last)
+        await trio.testing.wait_all_tasks_blocked()
+
+    with binding(), pytest.raises(SystemExit, match="at the end"):
+        trio.run(main)

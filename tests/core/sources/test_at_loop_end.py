@@ -268,6 +268,15 @@ PROGRAMS = {
         """,
         ["waited", "the end"],
     ),
+    "exit of the interpreter, whose handlers may wait": (
+        None,
+        """
+        import atexit
+        watcher = at_loop_end(lambda: print("not called"), at_quit=False)
+        atexit.register(lambda: print("waited"))
+        """,
+        ["waited"],
+    ),
     "exit by an exception": (
         None,
         """
@@ -306,6 +315,7 @@ PROGRAMS = {
         QTimer.singleShot(1, app.quit)
         app.exec()
         print(ae.backend())
+        ae.release()
         """,
         ["kept", "a loop has returned", "the end", "qt", "the very end"],
     ),

@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 # condvar of the lookup, a timer or an io watcher, each of which refers to it, while it
 # holds their guards. `_finish` cuts all of these. So a caller may forget the condvar, and
 # an operation that is done is freed without the help of the garbage collector. A loop that ends
-# drops what it held: the operation is cancelled before, or its sockets would stay open until the
-# collector finds them.
+# drops what it held: the operation closes its sockets then, which would stay open until the
+# collector finds them, and calls nothing of the program's: there is no loop to run it in.
 #
 # An attempt ends in exactly one of two ways, `_Connect.lost(attempt, error)` or
 # `_Connect.won(attempt)`, and both come out of the loop, never out of tcp_connect().
@@ -95,9 +95,10 @@ def tcp_connect(
 
         **When**: nothing is called before the function returned. **Lifetime**: the
         operation goes on when the condvar is forgotten; ``cancel()`` ends it, closes
-        everything, and *on_connect* is not called. So do the end of the loop and the
-        cancellation of all coroutines that await it; a socket that was sent and that none of
-        them took is closed, unless *on_connect* was told of it.
+        everything, and *on_connect* is not called. So does the cancellation of all coroutines
+        that await it; a socket that was sent and that none of them took is closed, unless
+        *on_connect* was told of it. The end of the loop closes everything, too, and then the
+        condvar is never sent.
 
     Raises:
         TypeError: Immediately, if an argument has the wrong type.
@@ -364,7 +365,7 @@ class _Connect:
         self._end_with_loop()
 
     def _end_with_loop(self) -> None:
-        self._loop_end = at_loop_end(self.result.cancel, at_quit=False)
+        self._loop_end = at_loop_end(self._finish, at_quit=False)
 
     # ------------------------------------------------------------------ events
 
@@ -392,7 +393,7 @@ class _Connect:
     def _advance(self) -> None:
         """Start the attempts that the schedule says, and the timer for the next one."""
         self._stop_stagger()
-        if self.result.ready:
+        if self.is_over():
             return
         schedule = self._schedule
         now = ae.detect().clock()
@@ -466,8 +467,8 @@ class _Connect:
     # ------------------------------------------------------------------ the end
 
     def is_over(self) -> bool:
-        """Return whether the operation has its outcome, or was cancelled."""
-        return self.result.ready
+        """Return whether there is an outcome, or will be none because the loop has ended."""
+        return self.result.ready or self._loop_end is None
 
     def _errors_so_far(self) -> list[OSError]:
         return [error for _index, error in sorted(self._errors.items())]

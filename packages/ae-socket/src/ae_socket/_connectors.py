@@ -267,7 +267,7 @@ class _Negotiation:
         self._connecting: ae.CondVar[socket.socket] | None = tcp_connect(*proxy)
         self._connecting.on_ready(self._connected)
         # else its socket would stay open until the collector finds it
-        self._loop_end = at_loop_end(self.result.cancel, at_quit=False)
+        self._loop_end = at_loop_end(self._end, at_quit=False)
 
     def _connected(self, connecting: ae.CondVar[socket.socket]) -> None:
         self._connecting = None

@@ -12,6 +12,7 @@ import math
 import time
 from collections import deque
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -75,7 +76,7 @@ class TrioBackend(Backend):
         super().__init__(on_deadline)
         self._token: TrioToken | None = None
         self._soon: deque[Callable[[], None]] = deque()  # to be called in the next turn
-        self._caller: trio.lowlevel.Task | None = None  # who does that, while it waits
+        self._caller: list[trio.lowlevel.Task] = []  # the task that calls them, while it waits
         self._caller_ended = False
         self._deadline = math.inf  # on trio's clock
         self._sleep: trio.CancelScope | None = None
@@ -110,20 +111,19 @@ class TrioBackend(Backend):
                 self._main.cancel()
             elif not self._leaving:
                 self._leaving = True
-                trio.lowlevel.spawn_system_task(self._end_run, error, name="ae_core end")
+                if _runner().main_task_outcome is not None:
+                    _end_by(error)  # system tasks cannot be started any more
+                else:
+                    trio.lowlevel.spawn_system_task(self._end_run, error, name="ae_core end")
 
     async def _end_run(self, error: BaseException) -> None:
         """End the run, which is the program's, by *error* instead of what its main task returns."""
-        run: Any = trio._core._run
-        runner = run.GLOBAL_RUN_CONTEXT.runner
         # the innermost nursery of the root task has the main task in it, and nothing else
         trio.lowlevel.current_root_task().child_nurseries[-1].cancel_scope.cancel()  # type: ignore[union-attr]
         try:
             await trio.sleep_forever()
         finally:  # system tasks are cancelled when the main task has ended
-            from outcome import Error  # trio needs it
-
-            runner.main_task_outcome = Error(error)
+            _end_by(error)
 
     # ------------------------------------------------------------------ waiting
 
@@ -178,7 +178,7 @@ class TrioBackend(Backend):
 
     def _end(self) -> None:
         if not self._finished and self.on_ended is not None:
-            self.on_ended(True)
+            self._guard(partial(self.on_ended, True))
         self._finished = True
 
     def call_soon(self, callback: Callable[[], None]) -> None:
@@ -187,9 +187,9 @@ class TrioBackend(Backend):
             token.run_sync_soon(self._guard, callback)
             return
         self._soon.append(callback)
-        if self._caller is not None:
+        if self._caller:
             lowlevel = trio.lowlevel
-            if lowlevel.in_trio_task() and lowlevel.current_task() is not self._caller:
+            if lowlevel.in_trio_task() and lowlevel.current_task() not in self._caller:
                 self._wake_caller()
             else:
                 token.run_sync_soon(self._wake_caller)
@@ -199,29 +199,34 @@ class TrioBackend(Backend):
         return self._token is token and not self._caller_ended
 
     def _wake_caller(self) -> None:
-        caller, self._caller = self._caller, None
-        if caller is not None:
-            trio.lowlevel.reschedule(caller)
+        try:
+            caller = self._caller.pop()  # one step, which no signal handler divides
+        except IndexError:
+            return  # it is awake
+        trio.lowlevel.reschedule(caller)
 
     async def _make_calls(self) -> None:
         """Make the calls of ``call_soon``."""
         soon = self._soon
+        task = trio.lowlevel.current_task()
         try:
             while True:
                 for _ in range(len(soon)):  # what is added meanwhile is for the next turn
                     self._guard(soon.popleft())
-                if soon:
-                    await trio.lowlevel.checkpoint()
-                else:
-                    self._caller = trio.lowlevel.current_task()
-                    await trio.lowlevel.wait_task_rescheduled(self._stop_calls)
+                if not soon:
+                    self._caller.append(task)  # before the look: a signal handler may add a call
+                    if not soon:
+                        await trio.lowlevel.wait_task_rescheduled(self._stop_calls)
+                        continue
+                    self._caller.clear()
+                await trio.lowlevel.checkpoint()
         finally:  # the run ends, and makes calls until its last moment
             self._caller_ended = True
             while soon:
                 self._inside().run_sync_soon(self._guard, soon.popleft())
 
     def _stop_calls(self, _: object) -> trio.lowlevel.Abort:
-        self._caller = None
+        self._caller.clear()
         return trio.lowlevel.Abort.SUCCEEDED
 
     def call_threadsafe(self, callback: Callable[[], None]) -> None:
@@ -306,6 +311,18 @@ class TrioBackend(Backend):
 
         trio.lowlevel.spawn_system_task(drive, name="ae_core task", context=task._context)
         return True
+
+
+def _runner() -> Any:
+    run: Any = trio._core._run
+    return run.GLOBAL_RUN_CONTEXT.runner
+
+
+def _end_by(error: BaseException) -> None:
+    """Have the run raise *error* instead of what its main task has come to, which has ended."""
+    from outcome import Error  # trio needs it
+
+    _runner().main_task_outcome = Error(error)
 
 
 def start_in_nursery(nursery: trio.Nursery, task: Any) -> None:

@@ -33,8 +33,9 @@ def at_loop_end(callback: Callable[[], object], *, at_quit: bool = True) -> Watc
 
     Args:
         callback: Called without arguments. What it raises goes to ``exception_hook``.
-        at_quit: Call it also when Qt's application emits ``aboutToQuit``: most programs are over
-            then, but ``exec()`` may be called again.
+        at_quit: Call it also when the program is about to end, although the loop may still run:
+            when Qt's application emits ``aboutToQuit``, and when the interpreter exits, whose
+            other handlers may wait for something.
 
     **When**: as soon as the end is known: Tk's root is destroyed, Qt's application emits
     ``aboutToQuit`` or is deleted, Twisted has shut down, the loop of asyncio is closed, trio's run
@@ -65,7 +66,7 @@ def _at_exit() -> None:
     place = current.thread_slot()
     for core in (place.core, *place.resting):
         if core is not None:
-            core.call_ends()
+            core.call_ends(quits=True)
 
 
 class aside:

@@ -337,7 +337,7 @@ class LoopState:
     def call_ends(self, quits: bool = False) -> None:
         """Make the calls that wait for the end of the loop, the youngest first.
 
-        If the program *quits* only, the loop may run again, and not all of them are made. An
+        If the program only *quits*, the loop may run again, and not all of them are made. An
         interrupt out of one leaves when the others have been made.
         """
         interrupt: BaseException | None = None
