@@ -4,10 +4,10 @@
 
 Asks ``uv`` to resolve together what all environments of ``pyproject.toml`` ask for and what the
 distributions of this checkout require, for every Python from 3.11 on. ``lowest`` is left out, which
-is about other versions, and ``bench`` and ``guests``, which name theirs. With
-``UV_CONSTRAINT=tools/ci.lock`` in the environment ``hatch env create`` installs just these, and
-refuses what has other hashes; ``.ci/run`` makes its environments so. One that is there already is
-left as it is.
+is about other versions, ``bridges``, whose libraries do not go with the newest of the others, and
+``bench`` and ``guests``, which name theirs. With ``UV_CONSTRAINT=tools/ci.lock`` in the environment
+``hatch env create`` installs just these, and refuses what has other hashes; ``.ci/run`` makes its
+environments so. One that is there already is left as it is.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from packaging.requirements import Requirement
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 LOCK: Final = ROOT / "tools/ci.lock"
-LEFT_OUT: Final = {"lowest", "bench", "guests"}
+LEFT_OUT: Final = {"lowest", "bench", "bridges", "guests"}
 
 
 def distributions() -> dict[str, dict[str, list[str]]]:

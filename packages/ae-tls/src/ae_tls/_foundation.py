@@ -30,8 +30,8 @@ except ModuleNotFoundError as error:
     raise ImportError(f"{_WANTED}, found none: {_ADVICE}", name="ae_core") from error
 
 if getattr(ae_core, "__project__", None) != "AnyEvent for Python":
-    _found = getattr(ae_core, "__file__", None) or repr(ae_core)  # a mere folder has no file
-    raise ImportError(f"{_WANTED}, found {_found}: {_ADVICE}", name="ae_core")
+    _found = getattr(ae_core, "__file__", None) or ae_core  # a mere folder has no file
+    raise ImportError(f"{_WANTED}, found {_found!r}: {_ADVICE}", name="ae_core")
 
 for _name, _lowest in _LOWEST.items():
     _lower = import_module(_name)
