@@ -121,7 +121,7 @@ def test_without_the_core_of_this_project_the_import_says_which_one_is_wanted(
     assert done.stdout.splitlines() == [
         f"missing; ae_core; {wanted} none",
         f"folder; ae_core; {wanted} <module 'ae_core'",
-        f"other; ae_core; {wanted} {tmp_path}/other/ae_core.py",
+        f"other; ae_core; {wanted} '{tmp_path}/other/ae_core.py'",
         "broken; no_such_module; No module named 'no_such_module'",
     ], done.stderr
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 __all__ = ()
 
-from importlib import import_module
-
 from ._version import __version__
 
 #: The oldest versions that will do, lower packages first, as in pyproject.toml; all below 2.0.
@@ -34,7 +32,7 @@ if getattr(ae_core, "__project__", None) != "AnyEvent for Python":
     raise ImportError(f"{_WANTED}, found {_found!r}: {_ADVICE}", name="ae_core")
 
 for _name, _lowest in _LOWEST.items():
-    _lower = import_module(_name)
+    _lower = __import__(_name)
     _major, _minor = _lower.__version__.split(".")[:2]
     if _lowest <= (int(_major), int(_minor)) < (2, 0):
         continue
