@@ -39,6 +39,7 @@ OPTIONS = {
 _EVENT = "45 ns for each call of a method that is saved, of 5.6 us for a request and its answer"
 _BODY = "a line and the body behind it: 344 of 12,350 instructions"
 _LINE = "queued lines cost 0.36 us each instead of 0.9"
+_BATCH = "a hundred queued lines, each read and answered: 4,400 of 527,000 instructions, all five"
 FAST_PATHS = {
     ("_events.py", "last_at"): _EVENT,
     ("_events.py", "dispatching"): _EVENT,
@@ -52,15 +53,15 @@ FAST_PATHS = {
     ("_handle.py", "callback"): _EVENT,
     ("_protocol/line_batch.py", "reader"): _LINE,
     ("_protocol/line_batch.py", "callback"): _LINE,
-    ("_protocol/line_batch.py", "_data"): _LINE,
-    ("_protocol/line_batch.py", "_pos"): _LINE,
+    ("_protocol/line_batch.py", "_data"): _BATCH,
+    ("_protocol/line_batch.py", "_pos"): _BATCH,
     ("_protocol/read_side.py", "reader"): _LINE,
     ("_protocol/read_side.py", "callback"): _LINE,
     ("_protocol/read_side.py", "_data"): _BODY,
     ("_protocol/read_side.py", "_pos"): _BODY,
-    ("_protocol/read_side.py", "_sought"): _LINE,
-    ("_protocol/read_side.py", "_start"): _LINE,
-    ("_protocol/read_side.py", "searched"): _LINE,
+    ("_protocol/read_side.py", "_sought"): _BATCH,
+    ("_protocol/read_side.py", "_start"): _BATCH,
+    ("_protocol/read_side.py", "searched"): _BATCH,
     ("_protocol/write_side.py", "block"): "90 ns of 8 us for an answer that is sent in one piece",
 }
 

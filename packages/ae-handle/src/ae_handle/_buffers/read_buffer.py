@@ -314,8 +314,11 @@ class ReadBuffer:
         Raises:
             ValueError: If there are fewer, or *size* is negative.
         """
-        if 0 < size < len(self._data) - self._pos:
+        left = len(self._data) - self._pos
+        if 0 < size <= left:
             self._pos += size
+            if size == left:
+                self._advance()
             self.reset_scan()
         else:
             self.take(size)
