@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ae_irc import parse_ctcp, split_text
@@ -48,6 +48,7 @@ def test_no_piece_is_too_long_and_nothing_is_lost_but_spaces(text: str, room: in
 
 
 @given(st.binary(max_size=100), st.integers(4, 30))
+@example(b"\x80" * 9, 4)
 def test_octets_that_are_no_utf_8_are_split_too(octets: bytes, room: int) -> None:
     text = octets.decode("utf-8", "surrogateescape")
     pieces = [piece.encode("utf-8", "surrogateescape") for piece in split_text(text, room)]

@@ -40,7 +40,8 @@ def split_text(text: str, room: int) -> list[str]:
             skip = 1
             if end < 0:
                 end, skip = at + room, 0
-                while end > at + room - 4 and rest[end] & 0xC0 == 0x80:  # inside a character
+                # inside a character, of which three bytes at most may stand before
+                while end > at + room - 3 and rest[end] & 0xC0 == 0x80:
                     end -= 1
             pieces.append(rest[at:end].decode("utf-8", "surrogateescape"))
             at = end + skip
