@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from typing import Any
-from weakref import ref
 
 import pytest
 
-from ae_handle import NEED_MORE, Chunk, HandleError, ReadBuffer
+from ae_handle import NEED_MORE, Chunk, HandleError
 from ae_handle._phases import (
     BROKEN,
     BROKEN_TOLD,
@@ -18,7 +17,6 @@ from ae_handle._phases import (
     NOT_ENDED,
     TOLD,
 )
-from ae_handle._protocol.read_queue import PendingRead
 from ae_handle._protocol.read_side import ReadSide
 from ae_handle._protocol.registry import LINE
 
@@ -39,30 +37,6 @@ class Recorder:
     def see(self, owner: object, item: object = "called") -> None:
         assert owner is self
         self.seen.append(item)
-
-
-class Awaited(PendingRead):
-    """A request of a coroutine, which takes its item when ``take`` is called."""
-
-    def __init__(self) -> None:
-        self.method: Any = self.data
-        self.got: object = None
-
-    def consumed(self, front: Any, size: int) -> Any:
-        self.front, self.size = front, size
-        return ref(self.method)
-
-    def data(self) -> bytes:
-        return ReadBuffer.since(self.front, self.size)
-
-    def __call__(self, owner: Any, value: Any, /) -> None:
-        self.got = value
-
-    def throw(self, error: BaseException) -> None:
-        raise error
-
-    def take(self) -> None:
-        self.method = None
 
 
 @pytest.fixture
@@ -158,9 +132,9 @@ def test_what_is_discarded_is_not_read(side: ReadSide, owner: Recorder) -> None:
 
 
 def test_a_request_of_an_iterator_is_queued_behind_the_others(
-    side: ReadSide, owner: Recorder
+    side: ReadSide, owner: Recorder, awaited: type[Any]
 ) -> None:
-    request = Awaited()
+    request = awaited()
     side.add(Chunk(2), owner.see)
     side.add_next(LINE, request)
     side.feed(b"xyline\n")
@@ -170,9 +144,9 @@ def test_a_request_of_an_iterator_is_queued_behind_the_others(
 
 
 def test_requests_of_coroutines_are_taken_back_and_the_others_stay(
-    side: ReadSide, owner: Recorder
+    side: ReadSide, owner: Recorder, awaited: type[Any]
 ) -> None:
-    first, second = Awaited(), Awaited()
+    first, second = awaited(), awaited()
     side.add(LINE, first)
     side.add(Chunk(4), owner.see)
     side.add(LINE, second)
@@ -252,9 +226,9 @@ def test_the_end_is_told_when_the_last_iterator_has_gone(side: ReadSide) -> None
 
 
 def test_a_coroutine_that_got_an_item_has_some_turns_for_the_next_read(
-    side: ReadSide, owner: Recorder
+    side: ReadSide, owner: Recorder, awaited: type[Any]
 ) -> None:
-    request = Awaited()
+    request = awaited()
     side.add(Chunk(2), request)
     side.feed(b"abcd")
     assert not side.waits_for_coroutine()
@@ -273,8 +247,10 @@ def test_a_coroutine_that_got_an_item_has_some_turns_for_the_next_read(
     assert not side.waits_for_coroutine()
 
 
-def test_a_delivered_item_may_be_given_back_until_it_is_taken(side: ReadSide) -> None:
-    first, second = Awaited(), Awaited()
+def test_a_delivered_item_may_be_given_back_until_it_is_taken(
+    side: ReadSide, awaited: type[Any]
+) -> None:
+    first, second = awaited(), awaited()
     for request, data in ((first, b"one\n"), (second, b"two\n")):
         side.delivered(request.consumed((data, 0, None), 4))
     assert side.return_item(first) is False  # it waits for the one behind it
@@ -287,9 +263,9 @@ def test_a_delivered_item_may_be_given_back_until_it_is_taken(side: ReadSide) ->
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
 def test_a_line_that_is_all_there_is_answers_the_front_request(
-    side: ReadSide, owner: Recorder, end: bytes
+    side: ReadSide, owner: Recorder, end: bytes, awaited: type[Any]
 ) -> None:
-    request = Awaited()
+    request = awaited()
     side.add(LINE, request)
     side.add(Chunk(1), owner.see)
     side.may_batch = False
@@ -303,8 +279,10 @@ def test_a_line_that_is_all_there_is_answers_the_front_request(
     assert owner.seen == [b"t"]
 
 
-def test_a_line_that_was_taken_does_not_go_back(side: ReadSide, owner: Recorder) -> None:
-    request = Awaited()
+def test_a_line_that_was_taken_does_not_go_back(
+    side: ReadSide, owner: Recorder, awaited: type[Any]
+) -> None:
+    request = awaited()
     side.add(LINE, request)
     side.deliver_line(owner, b"text\n")
     request.take()
@@ -328,8 +306,10 @@ def test_what_is_buffered_is_read_now_if_nothing_comes_before_it(
     assert read == (b"abc" if obstacle == "nothing" else NEED_MORE)
 
 
-def test_what_is_read_now_is_behind_all_items_that_could_go_back(side: ReadSide) -> None:
-    request = Awaited()
+def test_what_is_read_now_is_behind_all_items_that_could_go_back(
+    side: ReadSide, awaited: type[Any]
+) -> None:
+    request = awaited()
     side.delivered(request.consumed((b"item", 0, None), 4))
     side.feed(b"abc")
     side.read_now(Chunk(3))
@@ -361,9 +341,9 @@ def test_a_callback_is_called_as_in_a_dispatch_and_its_error_is_the_owners(
 
 
 def test_a_side_that_begins_anew_has_nothing_of_the_connection_before(
-    side: ReadSide, owner: Recorder
+    side: ReadSide, owner: Recorder, awaited: type[Any]
 ) -> None:
-    request = Awaited()
+    request = awaited()
     side.on_read = owner.see
     side.add(LINE, owner.see)
     side.add(LINE, request)
@@ -383,9 +363,9 @@ def test_a_side_that_begins_anew_has_nothing_of_the_connection_before(
 
 @pytest.mark.parametrize("batch", [False, True])
 def test_a_side_that_was_closed_puts_lines_back_and_answers_nothing(
-    side: ReadSide, owner: Recorder, batch: bool
+    side: ReadSide, owner: Recorder, batch: bool, awaited: type[Any]
 ) -> None:
-    request = Awaited()
+    request = awaited()
     side.add(LINE, request)
     side.add(LINE, owner.see)
     side.dispatching = DISPATCHING

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from typing import Any
-from weakref import ref
 
 import pytest
 
-from ae_handle import Chunk, HandleError, ReadBuffer
-from ae_handle._protocol.read_queue import PendingRead
+from ae_handle import NEED_MORE, Chunk, HandleError, ReadBuffer
 from ae_handle._protocol.read_side import ReadSide
 
 
@@ -22,37 +20,12 @@ class Owner:
         raise error
 
 
-class _Awaited(PendingRead):
-    """A request of a coroutine, which takes its item when ``take`` is called."""
-
-    def __init__(self) -> None:
-        self.method: Any = self.back
-        self.given: Any = ref(self.method)
-        self.got: Any = None
-
-    def back(self, value: object) -> None: ...
-
-    def consumed(self, front: Any, size: int) -> Any:
-        self.front, self.size = front, size
-        return self.given
-
-    def data(self) -> bytes:
-        return ReadBuffer.since(self.front, self.size)
-
-    def __call__(self, owner: Any, value: Any, /) -> None:
-        self.got = value
-
-    def throw(self, error: BaseException) -> None:
-        raise error
-
-    def take(self) -> None:
-        self.method = None
-
-
 @pytest.mark.parametrize("taken", [(), (2,), (1,), (0,), (0, 1), (1, 2)])
-def test_an_item_goes_back_unless_one_behind_it_was_taken(taken: tuple[int, ...]) -> None:
+def test_an_item_goes_back_unless_one_behind_it_was_taken(
+    taken: tuple[int, ...], awaited: type[Any]
+) -> None:
     read = ReadSide()
-    items = [_Awaited() for _ in range(3)]
+    items = [awaited() for _ in range(3)]
     for item in items:
         read.add(Chunk(2), item)
     read.feed(b"aabbccdd")
@@ -67,9 +40,9 @@ def test_an_item_goes_back_unless_one_behind_it_was_taken(taken: tuple[int, ...]
     )
 
 
-def test_an_item_that_was_taken_is_no_reason_to_reorder_those_before_it() -> None:
+def test_an_item_that_was_taken_is_no_reason_to_reorder_those_before_it(awaited: type[Any]) -> None:
     read = ReadSide()
-    first, second, third = items = [_Awaited() for _ in range(3)]
+    first, second, third = items = [awaited() for _ in range(3)]
     for item in items[:2]:
         read.add(Chunk(2), item)
     read.feed(b"aabbccdd")
@@ -80,3 +53,26 @@ def test_an_item_that_was_taken_is_no_reason_to_reorder_those_before_it() -> Non
     assert read.return_item(third) is True
     assert read.return_item(first) is None
     assert bytes(read.buffer) == b"ccdd"
+
+
+def test_an_item_does_not_go_back_before_what_the_end_of_the_input_gave_to_a_callback(
+    awaited: type[Any],
+) -> None:
+    read = ReadSide()
+    owner = Owner()
+    request = awaited()
+    got: list[bytes] = []
+
+    def rest(buf: ReadBuffer) -> Any:
+        return NEED_MORE
+
+    rest.at_eof = lambda buf: buf.take()  # type: ignore[attr-defined]
+    read.add(Chunk(2), request)
+    read.add(rest, lambda _, item: got.append(item))
+    read.feed(b"abcd")
+    read.dispatch(owner)
+    read.end_input()
+    assert read.finish(owner, True)
+    assert got == [b"cd"]
+    assert read.return_item(request) is None
+    assert not read.buffer

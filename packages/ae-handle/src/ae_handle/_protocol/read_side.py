@@ -541,9 +541,10 @@ class ReadSide(LineBatches):
             callback: Any = queue.callback
             value: Any = END
             if buf._data:
-                read = partial(at_eof, reader)
-                awaited = isinstance(callback, PendingRead)
-                value = self._read_item(read, callback) if awaited else read(buf)
+                if isinstance(callback, PendingRead):
+                    value = self._read_item(partial(at_eof, reader), callback)
+                elif (value := at_eof(reader, buf)) is not END:
+                    self.untaken = None  # what is read now is behind it
             if value is not END:
                 self.call(owner, queue.advance(), value)
             elif isinstance(callback, PendingRequest) and callback.accepts_end and not buf._data:
@@ -555,8 +556,7 @@ class ReadSide(LineBatches):
                 owner._fail(UnexpectedEOF(self._left(why) if buf._data else why))
                 return False
         elif self.each_reader is not None and buf._data:
-            value = at_eof(self.each_reader, buf)
-            if value is not END:
+            if (value := at_eof(self.each_reader, buf)) is not END:
                 self.call(owner, self.each_callback, value)
             elif buf._data:
                 owner._fail(UnexpectedEOF(self._left("the stream ended inside a frame")))
