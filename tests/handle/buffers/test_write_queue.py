@@ -27,6 +27,20 @@ def test_unsent_bytes_are_counted() -> None:
     assert out.next() == b""
 
 
+def test_the_pieces_of_a_block_stay_with_the_caller() -> None:
+    out = WriteQueue()
+    pieces = [b"ab", b"c", bytes(300_000)]
+    out.pieces += pieces
+    assert out.take() == pieces[:2]
+    assert (len(out), out.pieces) == (300_000, pieces[2:])
+    out.pieces.append(b"d")
+    assert out.take() == pieces[2:]  # more than a block: by itself
+    assert out.take() == [b"d"]
+    assert (len(out), out.pieces) == (0, [])
+    out.pieces.append(b"e")
+    assert len(out) == 1
+
+
 def test_a_big_piece_is_not_copied() -> None:
     out = WriteQueue()
     big = bytes(1 << 20)

@@ -69,20 +69,29 @@ class WriteQueue:
         if len(pieces) <= 1:
             self._counted = 0
             return pieces.pop() if pieces else b""
-        if self.waiting <= _BLOCK:
-            count = len(pieces)
-        else:
-            count = size = 0
-            for piece in pieces:
-                size += len(piece)
-                if size > _BLOCK and size > len(piece):
-                    break
-                count += 1
-        block = pieces[0] if count == 1 else b"".join(pieces[:count])
+        return b"".join(self.take())
+
+    def take(self) -> list[bytes]:
+        """Take the pieces of the next block off the queue; there are some."""
+        pieces = self.pieces
+        size = self.waiting
+        if size <= _BLOCK:
+            taken = pieces[:]
+            pieces.clear()
+            self._counted = self._size = 0
+            return taken
+        count = size = 0
+        for piece in pieces:
+            size += len(piece)
+            if size > _BLOCK and size > len(piece):
+                size -= len(piece)
+                break
+            count += 1
+        taken = pieces[:count]
         del pieces[:count]
         self._counted -= count
-        self._size -= len(block)
-        return block
+        self._size -= size
+        return taken
 
     def take_all(self) -> bytes:
         """Take all pieces off the queue."""
