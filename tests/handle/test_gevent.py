@@ -1,4 +1,4 @@
-"""A read of a script on gevent that is given up by gevent's own means loses nothing."""
+"""Scripts on gevent: given-up reads lose nothing, and all greenlets of a thread are in it."""
 
 from __future__ import annotations
 
@@ -67,3 +67,50 @@ def test_a_timeout_of_gevent_around_a_recv_loses_nothing(
         [sys.executable, program, *files], check=False, capture_output=True, text=True, timeout=120
     )
     assert (done.stdout, done.stderr, done.returncode) == ("nothing is lost\n", "", 0)
+
+
+PATCHED = """
+from gevent import monkey
+monkey.patch_all()
+import socket
+import gevent
+import ae_core as ae
+from ae_core import strict
+from ae_handle import Handle
+
+def elsewhere(function):
+    greenlet = gevent.spawn(function)
+    greenlet.join()
+    return greenlet.get()
+
+ae.use("gevent")
+if MODE == "strict":
+    strict.enable()
+a, b = socket.socketpair()
+h = Handle(a)
+elsewhere(lambda: h.push_write(b"from another greenlet\\n"))
+assert b.recv(100) == b"from another greenlet\\n"
+lines = h.each("line")
+b.send(b"one\\n")
+assert h.push_read("line").recv() == b"one"
+kept = [lines]
+del lines
+elsewhere(kept.clear)
+assert h.statistics().requests == 0
+kept.append(h)
+if MODE == "strict":
+    h.destroy()
+del h
+elsewhere(kept.clear)
+assert a.fileno() == -1  # closed there and then, not by a later turn of the loop
+print("one thread")
+"""
+
+
+@pytest.mark.parametrize("mode", ["plain", "strict"])
+def test_all_greenlets_of_a_patched_program_are_in_the_thread_of_the_loop(mode: str) -> None:
+    program = PATCHED.replace("MODE", repr(mode))
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=120
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("one thread\n", "", 0)

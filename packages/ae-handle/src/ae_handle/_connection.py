@@ -8,7 +8,6 @@ from __future__ import annotations
 __all__ = ("Connection",)
 
 import os
-from _thread import get_ident
 from abc import abstractmethod
 
 import ae_core as ae
@@ -448,7 +447,7 @@ class Connection(Transport):
             if self._stream is not None:
                 close(self._stream)  # our copy of what is the parent's
             return
-        if self._thread == get_ident():
+        if self._loop.in_thread():
             self.destroy()
             return
         self._loop.holders.pop(self._events, None)

@@ -12,7 +12,6 @@ from __future__ import annotations
 __all__ = ("Handle",)
 
 import sys
-from _thread import get_ident
 
 import ae_core as ae
 
@@ -193,7 +192,6 @@ class Handle(Requests):
         self._phase = DESTROYED  # until there is a stream
         self._events = events = Events(self)
         events.kept = None
-        self._thread = get_ident()
         self._process = _transport.process
         self._loop = loop = ae.detect()
         self._clock = clock = loop.clock

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 __all__ = ("Awaited", "AwaitedRead", "Each", "FailPending", "LimitedRead", "Next", "limit_read")
 
-from _thread import get_ident
 from functools import partial
 from weakref import ref
 
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, TypeVar
 
+    from ae_core.abc import Backend
+
     from ._errors import HandleError
     from ._protocol.read_side import ReadSide
 
@@ -37,7 +38,7 @@ class AwaitedHandle(Protocol):
     """The handle that is awaited."""
 
     _read: ReadSide
-    _thread: int
+    _loop: Backend
     _events: Any
 
     def _keep_alive(self) -> None: ...
@@ -316,7 +317,7 @@ class Each(Generic[T]):
         self._end()
 
     def __del__(self) -> None:
-        if self._handle._thread == get_ident():
+        if self._handle._loop.in_thread():
             self._end()
 
     def _end(self) -> None:

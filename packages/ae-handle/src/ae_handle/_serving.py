@@ -8,7 +8,6 @@ from __future__ import annotations
 __all__ = ("Served", "serve")
 
 import socket
-from _thread import get_ident
 from collections.abc import Coroutine
 from functools import partial
 from math import isfinite
@@ -230,13 +229,12 @@ class Served(Cancellable):
     unless an exception passes.
     """
 
-    __slots__ = ("__weakref__", "_loop", "_process", "_server", "_thread")
+    __slots__ = ("__weakref__", "_loop", "_process", "_server")
 
     def __init__(self, server: _Server) -> None:
         self._server = server
         self._loop = ae.detect()
         self._process = getpid()
-        self._thread = get_ident()
 
     @property
     def address(self) -> tuple[str, Any]:
@@ -299,7 +297,7 @@ class Served(Cancellable):
         server = getattr(self, "_server", None)
         if server is None or server.is_closed or self._process != getpid():
             return
-        if self._thread == get_ident():
+        if self._loop.in_thread():
             server.end()
             return
         try:

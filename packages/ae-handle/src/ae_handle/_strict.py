@@ -12,7 +12,6 @@ __all__ = ("check",)
 
 import os
 import sys
-from _thread import get_ident
 from functools import wraps
 from types import FunctionType, new_class
 from typing import TYPE_CHECKING, Any, Final
@@ -84,7 +83,7 @@ def _set(self: Any, name: str, value: object) -> None:
 
 
 def _check(handle: Any, what: str) -> None:
-    if handle._thread != get_ident():
+    if not handle._loop.in_thread():
         raise RuntimeError(
             f"{what} in another thread than the one that made {handle!r}: "
             f"use ae_core.call_threadsafe() with a function that does it"

@@ -58,7 +58,6 @@ class Transport(Work):
         "_process",
         "_read_watcher",
         "_stream",
-        "_thread",
         "_timer",
         "_tls",
         "_write_watcher",
@@ -70,7 +69,6 @@ class Transport(Work):
     _process: int
     _read_watcher: Any
     _stream: Any
-    _thread: int
     _timer: tuple[Any, float] | None  # for the inactivity timeouts, and when it fires
     _tls: TlsLayer | None  # what stands between the sides and the stream, None for plaintext
     _write_watcher: Any

@@ -12,6 +12,8 @@ __all__ = ("Backend", "Waitable")
 import time
 from abc import ABC, abstractmethod
 
+from .._base.thread_identity import get_ident
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -101,6 +103,8 @@ class Backend(ABC):
     #: not left for another one while there are any, and the error names them. The keys of a
     #: dictionary, because a set takes up to 105 bytes for each, and this 30 to 54.
     holders: dict[Callable[[], Any], None]
+    #: Made by the core: the thread it serves; see :meth:`in_thread`.
+    thread: int
 
     def __init__(self, on_deadline: Callable[[], None]) -> None:
         self.on_deadline = on_deadline
@@ -159,6 +163,13 @@ class Backend(ABC):
     @abstractmethod
     def call_threadsafe(self, callback: Callable[[], None]) -> None:
         """Call *callback* once in the loop's thread. May be called from any thread."""
+
+    def in_thread(self) -> bool:
+        """Return whether this is the loop's thread. May be called from any thread.
+
+        All greenlets of a thread are in it, however gevent has patched the program.
+        """
+        return self.thread == get_ident()
 
     @abstractmethod
     def run_until(self, done: Callable[[], bool]) -> None:

@@ -114,6 +114,7 @@ class LoopState:
         """Take *backend* into use."""
         self.backend = backend
         backend.holders = {}
+        backend.thread = self.thread
         if type(backend).clock is Backend.clock:
             # the function itself: 45 ns instead of 90
             backend.clock = time.monotonic  # type: ignore[method-assign]
