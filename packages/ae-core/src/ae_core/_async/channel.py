@@ -9,13 +9,14 @@ from .condvar import CondVar
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections import deque
+    from collections import OrderedDict, deque
+    from collections.abc import Callable
     from types import TracebackType
-    from typing import Generic, TypeVar
+    from typing import Any, Generic, TypeVar
 
     T = TypeVar("T")
 else:
-    from _collections import deque
+    from _collections import OrderedDict, deque
 
     from .condvar import Generic
 
@@ -24,6 +25,41 @@ else:
 
 class ChannelClosed(AEError):
     """``put`` into a :class:`Channel` that is closed, or ``get`` from one that is also empty."""
+
+
+class _Waiter(CondVar[T]):
+    """An operation that stands in a queue until it is served.
+
+    The queue is an ordered dictionary, in which one that is cancelled is not searched for.
+    """
+
+    __slots__ = ("_of", "_queue", "_what")
+
+    _of: object
+    _queue: OrderedDict[_Waiter[T], Any]
+    _what: str
+
+    def _end_operation(self) -> None:
+        self._untaken = None
+        self._queue.pop(self, None)
+
+    def _name(self) -> str:
+        return f"{self._what} {self._of!r}"
+
+
+def _waiter(
+    what: str,
+    of: object,
+    queue: OrderedDict[_Waiter[T], Any],
+    untaken: Callable[[T], object] | None = None,
+) -> _Waiter[T]:
+    """Return an operation that is cancelled by taking it out of *queue*, if it is there."""
+    waiter: _Waiter[T] = _Waiter()
+    waiter._be_operation(None, untaken)
+    waiter._what = what
+    waiter._of = of
+    waiter._queue = queue
+    return waiter
 
 
 class Channel(Generic[T]):
@@ -50,8 +86,8 @@ class Channel(Generic[T]):
                 raise ValueError(f"expected room for 1 item or more, got {maxsize!r}")
         self._maxsize = maxsize
         self._items: deque[T] = deque()
-        self._getters: deque[CondVar[T]] = deque()
-        self._putters: deque[tuple[CondVar[None], T]] = deque()
+        self._getters: OrderedDict[_Waiter[T], None] = OrderedDict()
+        self._putters: OrderedDict[_Waiter[None], T] = OrderedDict()
         self._closed = False
 
     def __len__(self) -> int:
@@ -68,9 +104,7 @@ class Channel(Generic[T]):
 
         The result raises :class:`ChannelClosed` if the channel is closed, also while it waits.
         """
-        done: CondVar[None] = CondVar(
-            cancel=lambda: self._forget_putter(done), describe=lambda: f"put into {self!r}"
-        )
+        done = _waiter("put into", self, self._putters)
         if self._closed:
             done.throw(ChannelClosed("the channel is closed"))
         elif self._maxsize is None or len(self._items) < self._maxsize:
@@ -78,7 +112,7 @@ class Channel(Generic[T]):
             done.send()
             self._serve()
         else:
-            self._putters.append((done, item))
+            self._putters[done] = item
             self._serve()
         return done
 
@@ -89,12 +123,8 @@ class Channel(Generic[T]):
 
         The result raises :class:`ChannelClosed` when the channel is closed and empty.
         """
-        item: CondVar[T] = CondVar(
-            cancel=lambda: self._forget_getter(item),
-            untaken=self._put_back,
-            describe=lambda: f"get from {self!r}",
-        )
-        self._getters.append(item)
+        item = _waiter("get from", self, self._getters, self._put_back)
+        self._getters[item] = None
         self._serve()
         return item
 
@@ -106,8 +136,8 @@ class Channel(Generic[T]):
         if self._closed:
             return
         self._closed = True
-        putters, self._putters = self._putters, deque()
-        for done, _ in putters:
+        while self._putters:
+            done, _ = self._putters.popitem(last=False)
             done.throw(ChannelClosed("the channel is closed"))
             done._seen()  # a put need not be awaited
         self._serve()
@@ -115,15 +145,17 @@ class Channel(Generic[T]):
     def _serve(self) -> None:
         """Hand items to the waiters, and answer pending ``put``."""
         while self._getters and self._items:
-            self._getters.popleft().send(self._next())
+            getter, _ = self._getters.popitem(last=False)
+            getter.send(self._next())
         if self._closed and not self._items:
             while self._getters:
-                self._getters.popleft().throw(ChannelClosed("the channel is closed"))
+                getter, _ = self._getters.popitem(last=False)
+                getter.throw(ChannelClosed("the channel is closed"))
 
     def _next(self) -> T:
         item = self._items.popleft()
         if self._putters:
-            done, waiting = self._putters.popleft()
+            done, waiting = self._putters.popitem(last=False)
             self._items.append(waiting)
             done.send()
         return item
@@ -131,13 +163,6 @@ class Channel(Generic[T]):
     def _put_back(self, item: T) -> None:
         self._items.appendleft(item)
         self._serve()
-
-    def _forget_putter(self, done: CondVar[None]) -> None:
-        self._putters = deque(each for each in self._putters if each[0] is not done)
-
-    def _forget_getter(self, item: CondVar[T]) -> None:
-        if item in self._getters:
-            self._getters.remove(item)
 
     def __aiter__(self) -> Channel[T]:
         return self
@@ -171,23 +196,19 @@ class Semaphore:
         if value < 1:
             raise ValueError(f"expected 1 permit or more, got {value!r}")
         self._limit = self._free = value
-        self._waiting: deque[CondVar[None]] = deque()
+        self._waiting: OrderedDict[_Waiter[None], None] = OrderedDict()
 
     def acquire(self) -> CondVar[None]:
         """Take a permit, as soon as there is one.
 
         An awaiter that is cancelled holds none: one that was on its way to it goes to the next.
         """
-        permit: CondVar[None] = CondVar(
-            cancel=lambda: self._forget(permit),
-            untaken=lambda _: self.release(),
-            describe=lambda: f"acquire of {self!r}",
-        )
+        permit = _waiter("acquire of", self, self._waiting, self._give_back)
         if self._free and not self._waiting:
             self._free -= 1
             permit.send()
         else:
-            self._waiting.append(permit)
+            self._waiting[permit] = None
         return permit
 
     def release(self) -> None:
@@ -197,15 +218,15 @@ class Semaphore:
             ValueError: All permits are free.
         """
         if self._waiting:
-            self._waiting.popleft().send()
+            permit, _ = self._waiting.popitem(last=False)
+            permit.send()
         elif self._free == self._limit:
             raise ValueError("released more often than acquired")
         else:
             self._free += 1
 
-    def _forget(self, permit: CondVar[None]) -> None:
-        if permit in self._waiting:
-            self._waiting.remove(permit)
+    def _give_back(self, _: None) -> None:
+        self.release()
 
     async def __aenter__(self) -> None:
         await self.acquire()

@@ -17,7 +17,7 @@ from .._loop.exception_hook import report
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any, Final
 
     from .._loop.state import LoopState
@@ -34,8 +34,16 @@ else:
 # A callback may also run the loop inside itself, and a signal handler may raise between any two
 # calls. So each callback is taken out of `_callbacks` just before it is called, and where there are
 # several, the rest is queued in the loop (`CallQueue.owe`), whose next turn makes it.
+#
+# Thousands of awaiters may be cancelled one by one. A list has to be searched for each of them: so
+# the first that is removed from a long list makes it a `_Many`, which is not searched, until it is
+# short again.
 
 DEEPEST: Final = 50
+
+# The length above which a list becomes a `_Many`, and below which that is a list again.
+LONG: Final = 32
+SHORT: Final = 16
 
 # By stack: how many sends are calling back, and what is left to the deepest of them.
 _depths: dict[int, int] = {}
@@ -46,13 +54,42 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_left.clear)
 
 
+class _Many:
+    """Many callbacks, in the order they were added; removing one takes the same time anywhere."""
+
+    __slots__ = ("_calls",)
+
+    def __init__(self, callbacks: list[Callable[[Any], object]]) -> None:
+        # by itself, or by an object of its own if it is there twice or cannot be hashed
+        self._calls: dict[object, Callable[[Any], object]] = {}
+        for callback in callbacks:
+            self.append(callback)
+
+    def append(self, callback: Callable[[Any], object]) -> None:
+        try:
+            key: object = object() if callback in self._calls else callback
+        except TypeError:  # the program's own: only what we have added is removed
+            key = object()
+        self._calls[key] = callback
+
+    def remove(self, waiter: Callable[[Any], object]) -> None:
+        """Remove *waiter*, if it is still there."""
+        self._calls.pop(waiter, None)
+
+    def __iter__(self) -> Iterator[Callable[[Any], object]]:
+        return iter(self._calls.values())
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+
 class Notifier:
     """Callbacks that are called once, in the thread that the object belongs to."""
 
     __slots__ = ("_callbacks", "_thread")
 
     # both are set by the constructor of the derived class
-    _callbacks: list[Callable[[Any], object]] | deque[Callable[[Any], object]] | None
+    _callbacks: list[Callable[[Any], object]] | _Many | deque[Callable[[Any], object]] | None
     _thread: int
 
     def _add_waker(self, callback: Callable[[Any], object]) -> None:
@@ -63,9 +100,22 @@ class Notifier:
             self._callbacks.append(callback)
 
     def _forget_wake(self, waiter: Callable[[Any], object]) -> None:
-        """Remove a callback, if it is still there."""
-        if self._callbacks is not None and waiter in self._callbacks:
-            self._callbacks.remove(waiter)
+        """Remove a callback, if it is still there.
+
+        While several are being called it is called all the same, and has to do nothing then.
+        """
+        callbacks: Any = self._callbacks
+        if not callbacks:
+            return
+        if callbacks.__class__ is list:
+            if waiter in callbacks:
+                if len(callbacks) > LONG:
+                    self._callbacks = callbacks = _Many(callbacks)
+                callbacks.remove(waiter)
+        elif isinstance(callbacks, _Many):
+            callbacks.remove(waiter)
+            if len(callbacks) < SHORT:
+                self._callbacks = list(callbacks)
 
     def _wrong_thread(self, what: str) -> None:
         raise RuntimeError(
@@ -123,7 +173,7 @@ class Notifier:
         callbacks: Any = self._callbacks
         core = None
         if len(callbacks) > 1:
-            if callbacks.__class__ is list:
+            if callbacks.__class__ is not deque:
                 callbacks = self._callbacks = deque(callbacks)
             core = _live_loop()
             if core is not None:

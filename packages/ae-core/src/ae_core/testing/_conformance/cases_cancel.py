@@ -321,3 +321,26 @@ async def waiting_for_a_ready_one_lets_others_run_only_where_every_wait_does(sce
     is_checkpoint = kind.__module__.partition(".")[0] == "trio"
     in_one_go = list(scene.trace) in (["one"] * 3 + ["two"] * 3, ["two"] * 3 + ["one"] * 3)
     expect(in_one_go != is_checkpoint, "a wait for what is ready lets others run on trio only")
+
+
+@case("cancel")
+async def of_many_awaiters_those_that_are_not_cancelled_get_the_value(scene: Scene) -> None:
+    condvar = CondVar[str]()
+
+    async def task() -> str:
+        return await condvar
+
+    waiting = [tasks.spawn(task()) for _ in range(100)]
+    await scene.turns(2)
+    stay = waiting[::7]
+    for each in reversed(waiting):
+        if each not in stay:
+            each.cancel()
+    await scene.turns(2)
+    condvar.send("value")
+    for each in waiting:
+        if each in stay:
+            expect_equal(await scene.wait(each), "value")
+        else:
+            with expect_raises(CancelledError):
+                await scene.wait(each)
