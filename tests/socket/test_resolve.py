@@ -534,7 +534,7 @@ def test_answer_for_a_loop_that_has_ended_is_dropped(
 
     job.backend = Gone()  # type: ignore[assignment]
     resolver._workers = 1
-    resolver._work(job)
+    resolver._work(job, [None])
     assert logged == ["the answer for 'x.test' comes too late: loop is closed"]
     assert resolver._workers == 0
     job.result.cancel()

@@ -1,13 +1,27 @@
 """For authors of backends and packages.
 
-The class of an adapter, guests, a loop's end, the environment, and what ends by ``cancel()``.
+The class of an adapter, guests, a loop's end, the environment, threads under gevent, and what ends
+by ``cancel()``.
 """
 
 from __future__ import annotations
 
-__all__ = ("Backend", "Cancellable", "add_guest", "aside", "at_loop_end", "environment")
+__all__ = (
+    "Backend",
+    "Cancellable",
+    "ThreadLocal",
+    "add_guest",
+    "aside",
+    "at_loop_end",
+    "environment",
+    "make_thread",
+    "original",
+)
 
 from ._base import environ
+from ._base.thread_identity import ThreadLocal as ThreadLocal
+from ._base.thread_identity import make_thread as make_thread
+from ._base.thread_identity import original as original
 from ._detection.current import add_guest as add_guest
 from ._detection.loop_end import aside as aside
 from ._detection.loop_end import at_loop_end as at_loop_end
@@ -39,5 +53,8 @@ def environment(name: str, default: str | None = "") -> str | None:
     return environ.get(name, default)
 
 
-for _thing in (Backend, Cancellable, add_guest, aside, at_loop_end):
+for _thing in (
+    *(Backend, Cancellable, ThreadLocal),
+    *(add_guest, aside, at_loop_end, make_thread, original),
+):
     _thing.__module__ = __name__

@@ -22,13 +22,12 @@ __all__ = (
     "txt",
 )
 
-import _thread
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import ae_core as ae
 import ae_socket
-from ae_core.abc import environment
+from ae_core.abc import ThreadLocal, environment
 
 from ._answers import Answer, Srv
 from ._resolver import Resolver
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
 
 
 # Per thread, like the loop. Not threading.local, which gevent makes one per greenlet.
-class _Shared(_thread._local):
+class _Shared(ThreadLocal):
     resolver: Resolver | None = None
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 __all__ = ("Resolver",)
 
-import _thread
 from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 from weakref import WeakSet
 
 import ae_core as ae
-from ae_core.abc import environment
+from ae_core.abc import ThreadLocal, environment
 from ae_socket import AddressInfo, host_to_ascii
 
 from . import _special_names
@@ -58,7 +57,7 @@ _ANY: Final = 255
 _IN: Final = 1
 
 
-class _Local(_thread._local):
+class _Local(ThreadLocal):
     """What a resolver has for each thread: a thread has one loop at a time."""
 
     engine: Engine | None = None

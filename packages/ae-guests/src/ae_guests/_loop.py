@@ -21,6 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import ae_core as ae
+from ae_core.abc import original
 
 from ._selector import watch
 
@@ -63,7 +64,7 @@ CLEAN_UP_PATIENCE: Final = 10.0
 #: Cancelled timers are swept out when there are more than so many, and more than half of all.
 MANY_TIMERS: Final = 100
 
-_get_ident = threading.get_ident
+_get_ident = original("_thread", "get_ident")  # and not of a greenlet
 
 #: The guests of this process whose callbacks are on the stack, once for each call.
 _serving: list[GuestLoop] = []

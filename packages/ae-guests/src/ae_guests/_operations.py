@@ -6,11 +6,11 @@ __all__ = ("async_slot", "start_asyncio")
 
 import asyncio
 import functools
-import threading
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import ae_core as ae
+from ae_core.abc import ThreadLocal
 
 from ._loop import NO_HOSTS, GuestLoop
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 
-class _Thread(threading.local):
+class _Thread(ThreadLocal):
     """The guest loop that serves this thread's operations, while there are any."""
 
     guest: _Guest | None = None

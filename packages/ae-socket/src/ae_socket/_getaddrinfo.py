@@ -11,13 +11,13 @@ __all__ = ("ThreadResolver",)
 import errno
 import os
 import socket
-import threading
 import weakref
+from _thread import RLock  # of threading's gevent makes its own
 from collections import deque
 from functools import partial
 
 import ae_core as ae
-from ae_core.abc import environment
+from ae_core.abc import environment, make_thread, original
 
 from ._arguments import check_count, check_target
 from ._errors import ResolveFailed
@@ -29,7 +29,7 @@ from ._sockaddr import AddressInfo, numeric_info, socket_type
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Final
+    from typing import Any, Final
 
     from ._sockaddr import SocketType
 
@@ -85,7 +85,7 @@ class _Job:
         except Exception as error:
             self.error = error
 
-    def deliver(self, worker: threading.Thread | None) -> None:
+    def deliver(self, worker: Any) -> None:
         """Finish. Runs in the loop; *worker* is the thread that is just ending."""
         if worker is not None and worker.is_alive():
             worker.join()
@@ -121,7 +121,7 @@ class ThreadResolver:
         _resolvers.add(self)
 
     def _reset(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = RLock()
         self._waiting: deque[_Job] = deque()
         self._workers = 0
 
@@ -157,9 +157,9 @@ class ThreadResolver:
             self._workers += 1
         try:
             # A worker is started with its first job, so it always has something to do.
-            threading.Thread(
-                target=self._work, args=(job,), name="ae_socket resolver", daemon=True
-            ).start()
+            me: list[Any] = []
+            me.append(make_thread(self._work, job, me, name="ae_socket resolver"))
+            me[0].start()
         except RuntimeError as error:  # can't start new thread
             with self._lock:
                 self._workers -= 1
@@ -167,8 +167,8 @@ class ThreadResolver:
             ae.postpone(lambda: job.deliver(None))
         return job.result
 
-    def _work(self, job: _Job) -> None:
-        worker = threading.current_thread()
+    def _work(self, job: _Job, me: list[Any]) -> None:
+        worker = me.pop()
         while True:
             if not job.result.ready:  # else it was cancelled
                 job.ask(self._hosts)
@@ -226,7 +226,9 @@ def _ask(
     try:
         # Bytes: for a str Python would load its IDNA codec, and refuse names like "_x.org".
         encoded = name.encode("ascii")
-        found = socket.getaddrinfo(encoded, port, _FAMILIES[family], socket_type(kind))
+        # the system's: gevent's would ask that on yet another thread
+        getaddrinfo = original("socket", "getaddrinfo")
+        found = getaddrinfo(encoded, port, _FAMILIES[family], socket_type(kind))
     except socket.gaierror as error:
         if family and error.errno in _NO_SUCH_FAMILY:
             return []

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 __all__ = ("default_resolver", "set_resolver")
 
-import threading
-
-from ae_core.abc import environment
+from ae_core.abc import ThreadLocal, environment
 
 from ._arguments import check_resolver
 from ._getaddrinfo import ThreadResolver
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
     from ._interfaces import Resolver
 
 
-class _Chosen(threading.local):
+class _Chosen(ThreadLocal):
     # Per thread, like the loop: a resolver with sockets belongs to the loop it was made on.
     resolver: Resolver | None = None
 

@@ -10,17 +10,20 @@ __all__ = ("shutdown", "submit", "submit_function", "submit_ordered")
 
 import atexit
 import os
-import threading
+from _queue import Empty, SimpleQueue  # `queue` may have gevent's
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from .._base.thread_identity import bystander
+from .._base.thread_identity import RLock, bystander, make_thread
 from .._detection.current import current_loop
 from .._loop.state import LoopState
 from .._loop.watchers import name_of
 from .._operations import pending
 from .condvar import CondVar
+
+if TYPE_CHECKING:
+    from .._base.thread_identity import Thread
 
 T = TypeVar("T")
 
@@ -145,16 +148,16 @@ class _Job:
 class _Pool:
     def __init__(self, most_threads: int) -> None:
         self.most_threads = most_threads
-        self.changed = threading.Condition()
-        self.queue: deque[_Job] = deque()
+        self.lock = RLock()
+        self.queue: SimpleQueue[_Job | None] = SimpleQueue()  # None: look again
         self.lanes: dict[object, deque[_Job]] = {}
-        self.threads: set[threading.Thread] = set()
+        self.threads: set[Thread] = set()
         self.made = 0
-        self.idle = 0
+        self.free = 0  # threads that have come for a job, minus the jobs that were queued
         self.stopping = False
 
     def add(self, job: _Job) -> None:
-        with self.changed:
+        with self.lock:
             if job.key is not None:
                 lane = self.lanes.get(job.key)
                 if lane is not None:
@@ -168,50 +171,55 @@ class _Pool:
                 raise
 
     def enqueue(self, job: _Job) -> None:
-        self.queue.append(job)
-        if len(self.queue) <= self.idle:
-            self.changed.notify()
-        elif len(self.threads) < self.most_threads and not self.stopping:
-            self.made += 1
-            thread = threading.Thread(target=self.work, name=f"ae-core-{self.made}", daemon=True)
-            self.threads.add(thread)
-            try:
-                thread.start()
-            except BaseException:  # no more threads: the others do it, or shutdown() does
-                self.threads.discard(thread)
-                if not self.threads:
-                    self.queue.pop()
-                    raise
+        if self.free <= 0 and len(self.threads) < self.most_threads and not self.stopping:
+            self.start_thread()
+        self.free -= 1
+        self.queue.put(job)
 
-    def work(self) -> None:
+    def start_thread(self) -> None:
+        self.made += 1
+        me: list[Thread] = []
+        thread = make_thread(self.work, me, name=f"ae-core-{self.made}")
+        me.append(thread)
+        self.threads.add(thread)
+        try:
+            thread.start()
+        except BaseException:  # no more threads: the others do it, or finish() does
+            self.threads.discard(thread)
+            if not self.threads:
+                raise
+
+    def work(self, me: list[Thread]) -> None:
         while True:
-            job = self.take()
+            job = self.take(me)
             if job is None:
                 return
             job.run()
             self.done(job)
             del job  # not for as long as this thread waits for the next one
 
-    def take(self) -> _Job | None:
+    def take(self, me: list[Thread]) -> _Job | None:
         """Wait for a job; None tells the thread to go."""
-        with self.changed:
-            while not self.queue:
-                expired = False
-                if not self.stopping:
-                    self.idle += 1
-                    with bystander():
-                        expired = not self.changed.wait(IDLE)
-                    self.idle -= 1
-                if not self.queue and (expired or self.stopping):
-                    self.threads.discard(threading.current_thread())
-                    self.changed.notify_all()
-                    return None
-            return self.queue.popleft()
+        with self.lock:
+            self.free += 1
+        while True:
+            try:
+                with bystander():
+                    job = self.queue.get(timeout=0 if self.stopping else IDLE)
+            except Empty:
+                with self.lock:
+                    if self.queue.empty():  # else one has come that counts on us
+                        self.free -= 1
+                        self.threads.difference_update(me)
+                        return None
+            else:
+                if job is not None:
+                    return job
 
     def done(self, job: _Job) -> None:
         if job.key is None:
             return
-        with self.changed:
+        with self.lock:
             lane = self.lanes[job.key]
             if lane:
                 self.enqueue(lane.popleft())
@@ -220,17 +228,20 @@ class _Pool:
 
     def finish(self) -> None:
         """Do everything that was started, then end all threads."""
-        with self.changed:
+        with self.lock:
             self.stopping = True
-            self.changed.notify_all()
             threads = list(self.threads)
+            for _ in threads:
+                self.queue.put(None)
         try:
             for thread in threads:
                 thread.join()
-            while self.queue:  # an interpreter that ends gives no new threads
-                job = self.queue.popleft()
-                job.run()
-                self.done(job)
+            while not self.queue.empty():  # an interpreter that ends gives no new threads
+                job = self.queue.get_nowait()
+                if job is not None:
+                    self.free += 1
+                    job.run()
+                    self.done(job)
         finally:
             self.stopping = False
 

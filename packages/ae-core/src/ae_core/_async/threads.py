@@ -4,13 +4,13 @@ from __future__ import annotations
 
 __all__ = ("call_threadsafe", "to_thread")
 
-import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakSet
 
+from .._base.thread_identity import allocate_lock
 from .._detection import current
 from .._loop.exception_hook import report
 from . import thread_pool
@@ -49,7 +49,7 @@ def to_thread(function: Callable[..., T], /, *args: Any) -> CondVar[T]:
 
 
 # Futures whose call was not made yet, or is not over, by their loop: cancelled at its end.
-_lock = threading.Lock()
+_lock = allocate_lock()
 _ROOM = "answers"
 
 

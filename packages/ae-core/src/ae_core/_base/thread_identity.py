@@ -1,55 +1,114 @@
-"""Which thread this is, and what belongs to it: by the interpreter's own functions.
+"""Threads as the interpreter has them: which one this is, its own storage, locks, new ones.
 
-gevent's monkey patching gives each greenlet an identity and "thread-local" storage of its own.
-A loop belongs to the real thread, whose greenlets share it, so we take the originals.
+gevent's monkey patching gives each greenlet an identity and "thread-local" storage of its own, and
+makes a greenlet where a thread is asked for. A loop belongs to the real thread, whose greenlets
+share it, and what blocks must not block them: so we take the originals. All of ae_core takes them
+from here, other packages by ``ae_core.abc``.
 """
 
 from __future__ import annotations
 
 __all__ = (
+    "RLock",
+    "ThreadLocal",
+    "allocate_lock",
     "bystander",
     "bystanders",
     "get_ident",
     "in_main_thread",
     "local",
+    "make_thread",
+    "original",
     "sleep",
+    "start_new_thread",
+    "this_stack",
     "wrong_thread",
 )
 
 import os
 import sys
+from _thread import RLock as RLock  # gevent has its own in threading only
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _thread import LockType
     from collections.abc import Callable
     from types import TracebackType
-    from typing import NoReturn
+    from typing import Any, NoReturn, Protocol
 
-_monkey = sys.modules.get("gevent.monkey")
-if _monkey is None or TYPE_CHECKING:
+    class Thread(Protocol):
+        """What :func:`make_thread` returns."""
+
+        def start(self) -> None: ...
+        def join(self) -> None: ...
+        def is_alive(self) -> bool: ...
+
+
+def _is_patched(module: str) -> bool:
+    monkey = sys.modules.get("gevent.monkey")
+    # half-imported, it has not patched anything yet
+    asked = getattr(monkey, "is_module_patched", None)
+    return asked is not None and asked(module)
+
+
+def original(module: str, name: str) -> Any:
+    """Return what a module of the standard library calls *name*, as if gevent had not patched it.
+
+    For what has to block its thread and no greenlet, or belongs to the thread. To be asked for
+    when it is used: a program may patch after the import.
+    """
+    if _is_patched(module):
+        return sys.modules["gevent.monkey"].get_original(module, name)
+    __import__(module)
+    return getattr(sys.modules[module], name)
+
+
+if TYPE_CHECKING:
     from _thread import _local as local
+    from _thread import allocate_lock as allocate_lock
     from _thread import get_ident as get_ident
+    from _thread import start_new_thread as start_new_thread
     from time import sleep as sleep
 else:
-    get_ident = _monkey.get_original("_thread", "get_ident")
-    local = _monkey.get_original("_thread", "_local")
-    sleep = _monkey.get_original("time", "sleep")
+    local = original("_thread", "_local")
+    allocate_lock = original("_thread", "allocate_lock")
+    get_ident = original("_thread", "get_ident")
+    start_new_thread = original("_thread", "start_new_thread")
+    sleep = original("time", "sleep")
 
-_importer = get_ident()
+
+class ThreadLocal(local):
+    """What each thread has of its own, as ``threading.local``; greenlets of one thread share it.
+
+    For what belongs to the loop of the thread.
+    """
+
+
+def _find_main_thread() -> int:
+    threading = sys.modules.get("threading")
+    if threading is None or _is_patched("threading"):
+        # no other threads yet, or only gevent's idea of them
+        return get_ident()
+    main: int = threading.main_thread().ident
+    return main
+
+
+_main_thread = _find_main_thread()
 
 
 def in_main_thread() -> bool:
     """Return whether this is the main thread, wherever we were imported first."""
-    threading = sys.modules.get("threading")
-    if threading is None or (_monkey is not None and _monkey.is_module_patched("threading")):
-        # no other threads yet, or only gevent's idea of them
-        return get_ident() == _importer
-    main: bool = threading.main_thread().ident == get_ident()
-    return main
+    return get_ident() == _main_thread
 
 
 #: Which stack runs, where one thread has several (gevent's greenlets); set by such a backend.
 stack_ident: Callable[[], int] | None = None
+
+
+def this_stack() -> int:
+    """Return which stack runs: the thread's, or that of one of its greenlets."""
+    return get_ident() if stack_ident is None else stack_ident()
+
 
 #: The threads of ours that never end a wait by themselves: an idle worker, a watchdog. A wait
 #: does not count on them.
@@ -62,8 +121,7 @@ class bystander:
     __slots__ = ()
 
     def __enter__(self) -> None:
-        if not in_main_thread():  # where gevent has made a greenlet of the thread
-            bystanders.add(get_ident())
+        bystanders.add(get_ident())
 
     def __exit__(
         self,
@@ -74,9 +132,64 @@ class bystander:
         bystanders.discard(get_ident())
 
 
-if hasattr(os, "register_at_fork"):
+def make_thread(function: Callable[..., object], /, *args: Any, name: str) -> Thread:
+    """Return a new daemon thread that calls ``function(*args)``, once it is started.
+
+    One of ``threading``, for all to see, unless that makes greenlets.
+    """
+    if _is_patched("threading"):
+        return _Unseen(function, args)
+    import threading
+
+    return threading.Thread(target=function, args=args, name=name, daemon=True)
+
+
+class _Unseen:
+    """A thread that ``threading`` does not know of."""
+
+    __slots__ = ("_args", "_ended", "_function")
+
+    def __init__(self, function: Callable[..., object], args: tuple[Any, ...]) -> None:
+        self._function = function
+        self._args = args
+        self._ended: LockType = allocate_lock()
+
+    def start(self) -> None:
+        self._ended.acquire()
+        try:
+            start_new_thread(self._run, ())
+        except BaseException:
+            self._ended.release()
+            raise
+
+    def _run(self) -> None:
+        try:
+            self._function(*self._args)
+        finally:
+            self._args = ()
+            # what was called may have waited by gevent's functions, which makes a hub
+            hub = sys.modules["gevent._hub_local"].get_hub_if_exists()
+            if hub is not None:
+                hub.destroy(destroy_loop=True)
+            self._ended.release()
+
+    def join(self) -> None:
+        with self._ended:
+            return
+
+    def is_alive(self) -> bool:
+        return self._ended.locked()
+
+
+def _after_fork_in_child() -> None:
+    global _main_thread
+    _main_thread = get_ident()
     # they stayed with the parent, and the child gives their identities to others
-    os.register_at_fork(after_in_child=bystanders.clear)
+    bystanders.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def wrong_thread() -> NoReturn:

@@ -15,7 +15,7 @@ from functools import partial
 
 from .._base.closing import close_descriptor
 from .._base.signal_errors import repeatable
-from .._base.thread_identity import bystander
+from .._base.thread_identity import bystander, make_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -281,8 +281,6 @@ class _Waiter:
     __slots__ = ("_exit", "_stopped", "handle")
 
     def __init__(self, exit: Exit) -> None:
-        import threading
-
         self._exit = exit
         self._stopped = False
         self.handle: ProcessHandle | None = None
@@ -290,9 +288,7 @@ class _Waiter:
             from .children_windows import ProcessHandle
 
             self.handle = ProcessHandle(exit.pid)
-        threading.Thread(
-            target=self._wait, args=(exit.pid,), name=f"ae-core-child-{exit.pid}", daemon=True
-        ).start()
+        make_thread(self._wait, exit.pid, name=f"ae-core-child-{exit.pid}").start()
 
     def _wait(self, pid: int) -> None:
         if self.handle is not None:

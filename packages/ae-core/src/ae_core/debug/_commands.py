@@ -10,9 +10,9 @@ __all__ = ("HELP", "Interpreter")
 import io
 import re
 import sys
-from _thread import get_ident
 from typing import TYPE_CHECKING, Any, Final
 
+from .._base.thread_identity import get_ident
 from .._loop import exception_hook
 from . import _inspect, _wrap
 

@@ -14,12 +14,12 @@ import os
 import socket
 import stat
 import weakref
-from _thread import get_ident
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import _api, _layers, logs
 from .._base.escape import visible
 from .._base.log import log
+from .._base.thread_identity import get_ident
 from .._detection.current import current_loop
 from .._loop.watchers import Cancellable
 from ._commands import Interpreter

@@ -9,7 +9,6 @@ from __future__ import annotations
 __all__ = ("WrappedWatcher", "trace_new", "watchers", "wrap", "wrapped")
 
 import itertools
-from _thread import get_ident
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakValueDictionary
@@ -19,6 +18,7 @@ from .._async.sites import note_sites
 from .._base.describe import backtrace, callback_text, caller, value_text
 from .._base.escape import printable
 from .._base.log import logger
+from .._base.thread_identity import get_ident
 from .._loop.watchers import Watcher
 
 if TYPE_CHECKING:

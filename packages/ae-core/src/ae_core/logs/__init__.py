@@ -22,13 +22,13 @@ __all__ = (
 
 import sys
 import time
-from _thread import get_ident
 from typing import TYPE_CHECKING, Final, Self, cast
 
 from .._base import environ
 from .._base import log as front
 from .._base.escape import visible
 from .._base.log import LEVEL_NAMES, Logger, level_number, module_of
+from .._base.thread_identity import this_stack
 from . import _targets as _targets
 from ._entry import Entry
 
@@ -466,7 +466,7 @@ def _walk(
     bit = 1 << level
     logged = False
     entry: Entry | None = None
-    me = get_ident()
+    me = this_stack()
     seen: set[Context] = set()
     stack = [(first, level, False)]
     while stack:

@@ -22,7 +22,6 @@ import atexit
 import os
 import sys
 import time
-from _thread import RLock, allocate_lock, get_ident, start_new_thread
 from abc import ABC, abstractmethod
 from collections import deque
 from typing import TYPE_CHECKING, ClassVar, Final
@@ -30,6 +29,7 @@ from weakref import WeakSet
 
 from .._base.escape import visible
 from .._base.log import LEVEL_NAMES, last_words, log
+from .._base.thread_identity import RLock, allocate_lock, get_ident, start_new_thread
 
 if TYPE_CHECKING:
     import logging

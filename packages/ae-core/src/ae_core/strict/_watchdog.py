@@ -12,14 +12,13 @@ import errno
 import os
 import sys
 import traceback
-from _thread import allocate_lock, get_ident, start_new_thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet, ref
 
 from .._base.describe import callback_text
 from .._base.log import log
-from .._base.thread_identity import bystander
+from .._base.thread_identity import allocate_lock, bystander, get_ident, start_new_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable

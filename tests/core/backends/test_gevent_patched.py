@@ -1,0 +1,161 @@
+"""Programs that gevent has patched, before they import us or afterwards.
+
+Then ``threading`` makes greenlets, and each of them has an identity, storage and locks of its own.
+What we promise of threads is about those of the system all the same.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from importlib.util import find_spec
+from textwrap import dedent
+
+import pytest
+
+# not imported, which would be a sign for detection in other tests
+pytestmark = pytest.mark.skipif(find_spec("gevent") is None, reason="gevent is not installed")
+
+PATCH = "from gevent import monkey; monkey.patch_all()\n"
+OURS = "import os, signal, subprocess, sys, time, gevent\nimport ae_core as ae\n"
+REST = """
+from ae_core import debug, files, logs, strict
+
+thread_ident = monkey.get_original("_thread", "get_ident")
+block = monkey.get_original("time", "sleep")
+
+def in_greenlet(function):
+    return gevent.spawn(function).get()
+
+"""
+
+
+@pytest.fixture(params=["before", "after"])
+def patched(request: pytest.FixtureRequest, script: Callable[..., str]) -> Callable[..., str]:
+    """Run a program that is patched before, or after, it imports ``ae_core``."""
+    head = PATCH + OURS if request.param == "before" else OURS + PATCH
+
+    def run(code: str, **environment: str) -> str:
+        return script(head + REST + dedent(code), **environment)
+
+    return run
+
+
+def test_each_greenlet_of_the_main_thread_is_in_it(patched: Callable[..., str]) -> None:
+    output = patched("""
+        print(ae.detect().name)
+        cv = ae.CondVar()
+        waits = [gevent.spawn(cv.recv) for _ in range(3)]
+        gevent.sleep(0)
+        in_greenlet(lambda: cv.send(5))
+        print([wait.get() for wait in waits])
+        in_greenlet(in_greenlet(lambda: ae.timer(0.01, print)).cancel)
+
+        def signalled():
+            hit = ae.CondVar()
+            watcher = ae.signal("USR1", hit.send)
+            os.kill(os.getpid(), signal.SIGUSR1)
+            return hit.recv(timeout=20)
+
+        print(in_greenlet(signalled))
+        print(in_greenlet(lambda: ae.call_threadsafe(lambda: 7)).result(timeout=20))
+        """)
+    assert output.splitlines() == ["gevent", "[5, 5, 5]", "None", "7"]
+
+
+def test_another_thread_is_another_one(patched: Callable[..., str]) -> None:
+    output = patched("""
+        cv = ae.CondVar()
+        ae.sleep(0).recv()
+        threads = gevent.get_hub().threadpool
+
+        def send():
+            try:
+                cv.send(1)
+            except RuntimeError as error:
+                return "another thread" in str(error)
+
+        print(threads.spawn(send).get())
+        calls = [threads.spawn(lambda: ae.call_threadsafe(lambda: 8).result(timeout=20))
+                 for _ in range(100)]
+        print({call.get() for call in calls})
+        """)
+    assert output.splitlines() == ["True", "{8}"]
+
+
+def test_what_blocks_runs_in_a_thread_while_greenlets_go_on(patched: Callable[..., str]) -> None:
+    # a step of a coroutine runs in the hub, which cannot wait for a greenlet to begin
+    output = patched("""
+        import tempfile
+
+        fifo = os.path.join(tempfile.mkdtemp(), "fifo")
+        os.mkfifo(fifo)
+
+        def work():
+            go.acquire()
+            time.sleep(0.001)  # gevent's: makes a hub in this thread
+            return thread_ident()
+
+        async def main():
+            opening = files.open(fifo, os.O_WRONLY)
+            working = ae.to_thread(work)
+            for _ in range(10):
+                await ae.sleep(0.001)
+            print(opening.ready, working.ready)
+            os.close(os.open(fifo, os.O_RDONLY | os.O_NONBLOCK))
+            go.release()
+            os.close(await opening)
+            print(await working != thread_ident())
+            print(await ae.to_thread(in_greenlet, os.getpid) == os.getpid())
+
+        go = monkey.get_original("_thread", "allocate_lock")()
+        go.acquire()
+        ae.run(main())
+        """)
+    assert output.splitlines() == ["False False", "True", "True"]
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
+def test_the_hub_that_a_function_has_made_ends_with_its_thread(
+    patched: Callable[..., str],
+) -> None:
+    output = patched("""
+        from ae_core._async import thread_pool
+
+        def descriptors():
+            ae.to_thread(time.sleep, 0.001).recv()
+            thread_pool.shutdown()
+            return len(os.listdir("/proc/self/fd"))
+
+        print(descriptors() == descriptors())
+        """)
+    assert output.splitlines() == ["True"]
+
+
+def test_what_was_started_is_finished_at_exit(patched: Callable[..., str]) -> None:
+    output = patched("""
+        ae.to_thread(lambda: (block(0.1), time.sleep(0.001), print("finished", flush=True)))
+        """)
+    assert output == "finished\n"
+
+
+def test_strict_mode_sees_a_callback_while_it_blocks(patched: Callable[..., str]) -> None:
+    output = patched(
+        """
+        seen = []
+
+        def blocks():
+            for _ in range(2000):
+                if seen:
+                    return
+                block(0.01)
+
+        logs.ctx("ae_core.strict").log_callback(lambda text: seen.append(text) or True)
+        timer = ae.timer(0, blocks)
+        in_greenlet(lambda: ae.sleep(0.01).recv())
+        print("is here now" in seen[0], "in blocks" in seen[0])
+        """,
+        AE_STRICT="1",
+        AE_STRICT_SLOW="0.05",
+    )
+    assert output.splitlines() == ["True True"]
