@@ -10,6 +10,7 @@ __all__ = ("TkBackend",)
 
 import _tkinter
 import sys
+import time
 import tkinter
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from .._base.descriptors import check_select, check_waitable
 from .._base.pace import REST, Pace
 from .._base.wakeup import Wakeup
+from .._base.wall_clock import WallClock
 from .._loop.backend import Backend
 
 if TYPE_CHECKING:
@@ -61,6 +63,8 @@ class TkBackend(Backend):
         self._readers: dict[int, Callable[[], None]] = {}
         self._writers: dict[int, Callable[[], None]] = {}
         self._timer: Any = None
+        self._at: float | None = None  # when it is due
+        self._clock = WallClock(time.time)
         self._pace = Pace()
         self._soon: Any = None
         self._queue: deque[Callable[[], None]] = deque()
@@ -122,11 +126,21 @@ class TkBackend(Backend):
             callback()  # what ends the program ends mainloop(), which raises it
         finally:
             self._depth -= 1
+        self._follow_clock()
+
+    def _follow_clock(self) -> None:
+        """Plan anew what is planned if the clock was set: Tcl would wait for the old time."""
+        if self._clock.was_set() and not (self._closed or self._destroyed):
+            if self._timer is not None:
+                self.arm(self._at)
+            if self._queue:
+                self._soon = self._tk.createtimerhandler(0, self._run_soon)
 
     def arm(self, at: float | None) -> None:
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.deletetimerhandler()
+        self._at = at
         if at is not None:
             delay = min(self._pace.delay(at), 0x7FFFFFFF)
             self._timer = self._tk.createtimerhandler(delay, self._on_timer)

@@ -18,6 +18,7 @@ from twisted.logger import globalLogPublisher
 from .._base.descriptors import check_select, check_waitable
 from .._base.errors import BlockingNotAllowed
 from .._base.signal_errors import is_ours, repeatable
+from .._base.wall_clock import WallClock
 from .._loop.backend import Backend
 
 if TYPE_CHECKING:
@@ -25,6 +26,14 @@ if TYPE_CHECKING:
 
     from .._loop.backend import Waitable
     from .._loop.state import LoopState
+
+
+# Theory of operation
+# -------------------
+# The reactor plans by the wall clock. If that is set back, what was planned before would be called
+# as much later. So each callback of ours is followed by a look at the clock, and so is each turn
+# that we run. (What the clock does while the program runs the reactor, and none of our callbacks
+# comes, is found out at the next one.)
 
 
 class _Descriptor:
@@ -104,6 +113,9 @@ class TwistedBackend(Backend):
         self._trigger: Any = system.addSystemEventTrigger("after", "shutdown", self._on_shutdown)
         self._selects = type(reactor).__name__ == "SelectReactor"
         self._timer: Any = None
+        self._at: float | None = None  # when it is due
+        self._soon: Any = None  # the last call of call_soon()
+        self._clock = WallClock(self._reactor.seconds)
         self._descriptors: dict[int, _Descriptor] = {}
         self._turns = 0
         self.turn = 0  # the one that runs
@@ -116,6 +128,15 @@ class TwistedBackend(Backend):
             leaving: Any = _Leaving(error)
             globalLogPublisher.addObserver(leaving)
             raise
+        self._follow_clock()
+
+    def _follow_clock(self) -> None:
+        """Plan anew what is planned if the reactor's clock was set."""
+        if self._clock.was_set():
+            if self._timer is not None:
+                self.arm(self._at)
+            if self._soon is not None and self._soon.active():
+                self._soon.reset(0)
 
     def io_start(self, fd: int, write: bool, callback: Callable[[], None]) -> tuple[int, bool]:
         check_waitable(fd)
@@ -202,6 +223,7 @@ class TwistedBackend(Backend):
         timer, self._timer = self._timer, None
         if timer is not None and timer.active():
             timer.cancel()
+        self._at = at
         if at is not None:
             delay = max(at - time.monotonic(), 0.0)
             self._timer = self._reactor.callLater(delay, self._on_timer)
@@ -211,7 +233,8 @@ class TwistedBackend(Backend):
         self.guard(self.on_deadline)
 
     def call_soon(self, callback: Callable[[], None]) -> None:
-        self._reactor.callLater(0, self.guard, callback)
+        # if others wait beside the last one, that makes their calls, too
+        self._soon = self._reactor.callLater(0, self.guard, callback)
 
     def _on_shutdown(self) -> None:
         self._stopped = True
@@ -240,6 +263,7 @@ class TwistedBackend(Backend):
             globalLogPublisher.addObserver(hear)
             while not done() and self._reactor.running:
                 self._turn(self._reactor.timeout())
+                self._follow_clock()
         finally:
             globalLogPublisher.removeObserver(hear)
             if outermost:
