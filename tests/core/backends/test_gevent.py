@@ -149,3 +149,69 @@ def test_who_waits_is_woken_for_what_he_waits_for_only(script: Callable[..., str
         print(asked <= 300, asked >= 200)
         """)
     assert output == "True True\n"
+
+
+def test_children_of_ours_and_of_gevent_all_get_their_status(script: Callable[..., str]) -> None:
+    # once gevent waits for a child, its loop reaps those of all others, too
+    output = script("""
+        import gevent.subprocess, os, subprocess
+        import ae_core as ae
+
+        ae.use("gevent")
+        SHELL = ["sh", "-c"]
+
+        def ours(code):
+            return ae.run_cmd([*SHELL, f"exit {code}"])
+
+        def theirs(code):
+            return gevent.subprocess.Popen([*SHELL, f"exit {code}"])
+
+        ours(1).recv()
+        print(subprocess.Popen([*SHELL, "exit 2"]).wait())  # gevent does not reap yet
+        r, w = os.pipe()
+        across = ae.run_cmd([*SHELL, "read line; exit 3"], stdin=r)
+        print(theirs(4).wait())  # it does from here on
+        os.write(w, b"\\n")
+        print(across.recv() >> 8)
+        running = [(ours(code), theirs(code)) for code in range(10)]
+        print([(a.recv() >> 8, b.wait()) for a, b in running] == [(n, n) for n in range(10)])
+        child = theirs(5)
+        ended = ae.CondVar()
+        watcher = ae.child(child.pid, lambda pid, status: ended.send(status >> 8))
+        print(ended.recv(), child.wait())
+        """)
+    assert output.splitlines() == ["2", "4", "3", "True", "5 5"]
+
+
+def test_who_watches_all_children_takes_none_from_gevent(script: Callable[..., str]) -> None:
+    output = script("""
+        import gevent.subprocess
+        import ae_core as ae
+
+        ae.use("gevent")
+
+        def theirs(code):
+            return gevent.subprocess.Popen(["sh", "-c", f"exit {code}"])
+
+        def status(pid):
+            ended = ae.CondVar()
+            watcher = ae.child(pid, lambda pid, status: ended.send(status >> 8))
+            return ended.recv()
+
+        for first in (lambda: None, lambda: theirs(1).wait()):
+            first()  # who handles SIGCHLD: Python, then gevent; or gevent already
+            seen = []
+            watcher = ae.child(0, lambda pid, status: seen.append(status >> 8))
+            arrived = []
+            signal = ae.signal("CHLD", lambda: arrived.append(1))
+            a = ae.run_cmd("exit 2").recv() >> 8
+            b = theirs(3).wait(timeout=20)
+            c = status(theirs(4).pid)
+            while len(seen) < 3:
+                ae.sleep(0.001).recv()
+            print(a, b, c, sorted(seen), bool(arrived))
+            watcher.cancel()
+            signal.cancel()
+            print(theirs(5).wait(timeout=20), ae.run_cmd("exit 6").recv() >> 8)
+        """)
+    assert output.splitlines() == ["2 3 4 [2, 3, 4] True", "5 6"] * 2

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __all__ = ("GeventBackend",)
 
+import _signal  # type: ignore[import-not-found]
 import errno
 import os
 import sys
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+_SIGCHLD: int = getattr(_signal, "SIGCHLD", 0)  # 0 on Windows
 _READ, _WRITE = 1, 2  # EV_READ, EV_WRITE of libev; EV_ERROR is the highest bit of a C int
 
 
@@ -44,6 +46,16 @@ def _refusal(fd: int) -> OSError:
     return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # there is room by now
 
 
+def _is_caught(number: int) -> bool:
+    """Return whether this process handles a signal; Python knows of its own handlers only."""
+    try:
+        with open("/proc/self/status", "rb") as file:
+            masks = dict(line.split(b":", 1) for line in file if b":" in line)
+        return bool(int(masks[b"SigCgt"], 16) >> (number - 1) & 1)
+    except (OSError, KeyError):  # another system
+        return "gevent.subprocess" in sys.modules
+
+
 class GeventLoop(Backend):
     """What both have in common: the watchers of gevent's loop object."""
 
@@ -57,6 +69,7 @@ class GeventLoop(Backend):
         self._watchers: dict[Any, Callable[[int], None]] = {}
         self._torn = False  # something escaped a callback: gevent has stopped that watcher
         self._closed = False
+        self._takes_sigchld = False  # libev has, from a handler of Python's
 
     def io_start(self, fd: int, write: bool, callback: Callable[[], None]) -> Any:
         check_open(fd)  # libev aborts the process for one that is not
@@ -130,6 +143,51 @@ class GeventLoop(Backend):
     def idle_stop(self, token: Any) -> None:
         token.stop()
         token.close()
+
+    def child_start(self, pid: int, callback: Callable[[int, int], None]) -> Any:
+        if not self._loop.default or not _SIGCHLD:
+            return None
+        reaps = self.has_signal(_SIGCHLD)
+        if not reaps and callable(_signal.getsignal(_SIGCHLD)):
+            return None  # a handler of Python's is in force
+        watcher = self._loop.child(pid)  # now libev handles SIGCHLD, and reaps all children
+        watcher.start(lambda: callback(watcher.rpid, watcher.rstatus))
+        if not reaps:  # what `subprocess` waits for would be lost: not before gevent asks for it
+            _signal.signal(_SIGCHLD, _signal.getsignal(_SIGCHLD) or _signal.SIG_DFL)
+            self._loop.reset_sigchld()
+        return watcher
+
+    def child_stop(self, token: Any) -> None:
+        token.stop()
+        token.close()
+
+    def signal_start(self, number: int, callback: Callable[[], None]) -> Any:
+        if number != _SIGCHLD or not self._loop.default:
+            return None
+        watcher = self._loop.signal(number, ref=False)
+
+        def fire() -> None:
+            self._takes_sigchld = True  # gevent has asked for it meanwhile
+            callback()
+
+        watcher.start(fire)
+        return watcher
+
+    def signal_stop(self, token: Any) -> None:
+        token.stop()
+        token.close()
+        if self._takes_sigchld:
+            self._takes_sigchld = False
+            self._loop.reset_sigchld()
+            self._loop.install_sigchld()
+
+    def has_signal(self, number: int) -> bool:
+        return (
+            number == _SIGCHLD
+            and self._loop.default
+            and (self._takes_sigchld or not callable(_signal.getsignal(number)))
+            and _is_caught(number)
+        )
 
     def now(self) -> float:
         return float(self._loop.now())

@@ -205,6 +205,33 @@ class Backend(ABC):
         """End what :meth:`idle_start` began."""
         raise RuntimeError(f"{self.name} has no native idle callbacks")
 
+    def child_start(self, pid: int, callback: Callable[[int, int], None]) -> Any:
+        """Call *callback* with pid and raw wait status of a child, should the loop reap it.
+
+        For a loop that may reap all children of the process. A *pid* of 0 means each of them. None:
+        the loop does not do that.
+        """
+        return None
+
+    def child_stop(self, token: Any) -> None:
+        """End what :meth:`child_start` began, if it returned something."""
+        return None
+
+    def signal_start(self, number: int, callback: Callable[[], None]) -> Any:
+        """Call *callback* when the loop gets a signal that it may handle by itself.
+
+        None: it has no need of this one, and Python's handler is enough.
+        """
+        return None
+
+    def signal_stop(self, token: Any) -> None:
+        """End what :meth:`signal_start` began, after Python's handler was put back."""
+        return None
+
+    def has_signal(self, number: int) -> bool:
+        """Return whether the loop handles a signal now, which Python's handler must leave to it."""
+        return False
+
     def clock(self) -> float:
         """Return the monotonic time, in seconds, that :meth:`arm` counts by."""
         return time.monotonic()

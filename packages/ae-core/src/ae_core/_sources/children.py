@@ -77,7 +77,7 @@ class ChildRecord:
 class AnyChildRecord:
     """The interest of one watcher in the end of every child: ``child(0, ...)``."""
 
-    __slots__ = ("active", "callback", "context", "core", "signal")
+    __slots__ = ("active", "callback", "context", "core", "reaper", "signal")
 
     kind = "child"
 
@@ -90,6 +90,7 @@ class AnyChildRecord:
         self.callback = callback
         self.context = context
         self.active = True
+        self.reaper = core.backend.child_start(0, self._reaped)
         self.signal: SignalRecord | None = SignalRecord(core, _sigchld(), self.look, None)
         core.operations.add(self)
         core.postpone(self.look)  # for those that have ended already
@@ -101,6 +102,15 @@ class AnyChildRecord:
             signal, self.signal = self.signal, None  # it refers to us
             if signal is not None:
                 signal.cancel()
+            reaper, self.reaper = self.reaper, None
+            if reaper is not None:
+                self.core.backend.child_stop(reaper)
+
+    def _reaped(self, pid: int, status: int) -> None:
+        """Called by a loop that reaps all children."""
+        if pid not in _exits(self.core):  # else its own watcher is told, and tells
+            self.core.calls.owed.append(partial(self.deliver, pid, status))
+            self.core.calls.serve()
 
     def look(self) -> None:
         """Reap every child that has ended, one by one."""
@@ -169,7 +179,10 @@ def _sigchld() -> int:
 class Exit:
     """The coming end of one child, shared by all its watchers in one loop."""
 
-    __slots__ = ("core", "pid", "pidfd", "record", "records", "turns", "waiter")
+    __slots__ = (
+        *("core", "pid", "pidfd", "reaper", "record"),
+        *("records", "status", "turns", "waiter"),
+    )
 
     def __init__(self, core: LoopState, pid: int) -> None:
         self.core = core
@@ -179,6 +192,8 @@ class Exit:
         self.record: Any = None
         self.turns = 0
         self.waiter: Any = None
+        self.reaper: Any = None
+        self.status: int | None = None  # if the loop has reaped it
         if hasattr(os, "waitid"):
             # refuses immediately what is not our child or was reaped already
             try:
@@ -191,6 +206,7 @@ class Exit:
         _exits(core)[pid] = self
 
     def _start(self) -> None:
+        self.reaper = self.core.backend.child_start(self.pid, self._reaped)
         if _use_pidfd():
             try:
                 self.pidfd = os.pidfd_open(self.pid)
@@ -212,11 +228,32 @@ class Exit:
                 record.cancel()
                 self.core.runner.failed(error, (record, record.callback))
 
+    def _reaped(self, pid: int, status: int) -> None:
+        """Called by a loop that reaps all children."""
+        self.status = status
+        if self.pidfd == -1:  # else it is readable, and goes on to be
+            self.core.postpone(self.on_end)
+
+    def _loop_reaps(self) -> bool:
+        """Return whether the loop is about to reap the child, which tells others too."""
+        if self.reaper is None or self.status is not None or self.turns >= GEVENT_TURNS:
+            return False
+        if not self.core.backend.has_signal(_sigchld()):
+            return False
+        self.turns += 1
+        if self.pidfd == -1:
+            self.core.postpone(self.on_end)
+        return True
+
     @repeatable
     def on_end(self) -> None:
         """The child has ended: reap it and call all its watchers."""
         if self.waiter is not None and self.waiter.handle is not None:
             self.finish(self.waiter.handle.status())  # Windows has nothing to be reaped
+            return
+        if self.pid not in _exits(self.core):
+            return  # told twice
+        if self._loop_reaps():
             return
         try:
             reaped, status = os.waitpid(self.pid, os.WNOHANG)
@@ -230,6 +267,9 @@ class Exit:
                 if not reaped:
                     return  # a spurious wake-up
         except OSError as error:  # the loop would report it again and again
+            if self.status is not None:
+                self.finish(self.status)
+                return
             from .._base.log import log
 
             why = f"cannot be waited for ({error})"
@@ -261,6 +301,9 @@ class Exit:
 
     def stop(self) -> None:
         _exits(self.core).pop(self.pid, None)
+        reaper, self.reaper = self.reaper, None
+        if reaper is not None:
+            self.core.backend.child_stop(reaper)
         if self.pidfd != -1:
             pidfd, self.pidfd = self.pidfd, -1
             self.core.io.end_own(self.record)

@@ -77,6 +77,7 @@ class _Hub:
         self._records: dict[int, list[SignalRecord]] = {}
         self._previous: dict[int, Any] = {}  # handlers to be restored
         self._past: dict[int, Any] = {}  # those that were restored
+        self._of_loop: dict[int, Any] = {}  # what the loop, which may handle it, has for us
         self._pending: set[int] = set()
         self._wakeup: Wakeup | None = None
         self._forward = -1  # the wake-up descriptor that was set before ours
@@ -89,8 +90,12 @@ class _Hub:
         number = record.number
         records = self._records.get(number)
         if records is None:
+            backend = record.core.backend
             try:
-                previous = _signal.signal(number, self._on_signal)
+                if backend.has_signal(number):
+                    previous = None
+                else:
+                    previous = _signal.signal(number, self._on_signal)
             except BaseException:
                 self._detach_if_unused()
                 raise
@@ -101,6 +106,9 @@ class _Hub:
                 # system calls of C libraries are restarted: they get no spurious EINTR
                 _signal.siginterrupt(number, False)
             self._records[number] = [record]
+            of_loop = backend.signal_start(number, lambda: self._on_signal(number, None))
+            if of_loop is not None:
+                self._of_loop[number] = of_loop
         else:
             records.append(record)
 
@@ -115,6 +123,9 @@ class _Hub:
             previous = self._past[record.number] = self._previous.pop(record.number)
             if _signal.getsignal(record.number) == self._on_signal:
                 _signal.signal(record.number, _to_restore(previous))
+            of_loop = self._of_loop.pop(record.number, None)
+            if of_loop is not None:
+                record.core.backend.signal_stop(of_loop)
         self._detach_if_unused()
 
     def _attach(self, core: LoopState) -> None:
