@@ -109,6 +109,10 @@ class GlibBackend(Backend):
             self._timer = GLib.timeout_add(delay, self._on_timer, priority=GLib.PRIORITY_DEFAULT)
 
     def _on_timer(self) -> bool:
+        if self._pace.resting():
+            priority = GLib.PRIORITY_DEFAULT
+            self._timer = GLib.timeout_add(REST, self._on_timer, priority=priority)
+            return False
         self._timer = 0
         _guard(self._pace.call_timer, self.on_deadline)
         return False

@@ -146,6 +146,9 @@ class TkBackend(Backend):
             self._timer = self._tk.createtimerhandler(delay, self._on_timer)
 
     def _on_timer(self) -> None:
+        if self._pace.resting():
+            self._timer = self._tk.createtimerhandler(REST, self._on_timer)
+            return
         self._timer = None
         self._enter(self._call_timer)
 

@@ -21,16 +21,18 @@ class Pace:
     """For loops that do some things only when nothing is due: Tk draws then, and so does GTK.
 
     A chain of timers that are due immediately, or of postponed calls, would keep them from it for
-    ever. So such a chain rests for a millisecond, once in 20 ms.
+    ever. So such a chain rests for a millisecond, once in 20 ms. The rest begins when the loop
+    comes to the next call of the chain, however long the one before it took: only what is planned
+    from then on leaves the loop nothing that is due.
     """
 
-    __slots__ = ("_at_once", "_chained", "_granted", "_since", "_until")
+    __slots__ = ("_at_once", "_chained", "_owed", "_since", "_until")
 
     def __init__(self) -> None:
         self._at_once = False  # whether the timer that is set is due immediately
         self._chained = False  # whether what was due immediately is being called
         self._since = 0.0  # when the chain began, or had its last rest
-        self._granted = False  # whether a rest was granted in the call that is being made
+        self._owed = False  # whether there is to be a rest, which has not begun
         self._until = 0.0  # when the rest ends
 
     def delay(self, at: float) -> int:
@@ -45,19 +47,22 @@ class Pace:
         return self._rest(time.monotonic())
 
     def resting(self) -> bool:
-        """Return whether an immediate call has to wait for the end of a rest."""
-        return time.monotonic() < self._until
+        """Return whether a call that the loop comes to has to wait, by ``REST`` from now."""
+        now = time.monotonic()
+        if self._owed:
+            self._owed = False
+            self._until = now + REST / 1000
+        return now < self._until
 
     def _rest(self, now: float) -> int:
-        if now < self._until:
+        if self._owed or now < self._until:
             return REST
         if self._chained and now - self._since <= BUSY:
             return 0
         self._since = now
         if not self._chained:
             return 0
-        self._until = now + REST / 1000
-        self._granted = True
+        self._owed = True
         return REST
 
     def call_timer(self, on_timer: Callable[[], None]) -> None:
@@ -74,6 +79,3 @@ class Pace:
             callback()
         finally:
             self._chained = before
-            if self._granted and not before:  # the rest begins when the call has ended
-                self._granted = False
-                self._until = time.monotonic() + REST / 1000
