@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -11,7 +12,8 @@ import pytest
 
 import ae_core as ae
 from ae_core.abc import Backend
-from ae_socket import AddressInfo, ConnectFailed, tcp_connect
+from ae_core.testing import virtual_time
+from ae_socket import AddressInfo, ConnectFailed, resolve, tcp_connect
 from ae_socket.testing import ScriptedResolver, SrvRecord
 
 RECV = 30
@@ -151,3 +153,25 @@ def test_a_service_on_localhost_asks_no_resolver_for_it() -> None:
 def test_what_is_no_resolver_is_refused_at_once(resolver: Any) -> None:
     with pytest.raises(TypeError, match="expected a resolver or None, got "):
         tcp_connect("x.test", 80, resolver=resolver)
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("service", [80, "http=80"])
+@pytest.mark.parametrize("call", [tcp_connect, resolve])
+def test_an_interrupt_out_of_a_resolver_leaves_nothing_that_goes_on(
+    call: Any, service: Any, kind: type[BaseException]
+) -> None:
+    resolver: Any = Says(kind())
+    if service != 80:
+        resolver.srv = lambda *_: resolver.getaddrinfo("x.test", 80)
+    options = {"timeout": 60} if call is tcp_connect else {}
+    gc.disable()
+    try:
+        with virtual_time() as clock:
+            with pytest.raises(kind):
+                call("x.test", service, resolver=resolver, **options)
+            with pytest.raises(ae.Deadlock):
+                ae.CondVar[None]().recv()
+            assert clock.elapsed == 0  # a timer would have been waited for
+    finally:
+        gc.enable()

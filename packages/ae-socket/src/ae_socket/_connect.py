@@ -350,6 +350,14 @@ class _Connect:
             self._deadline = ae.timer(self._timeout, self._on_deadline)
 
     def begin(self, resolver: Resolver | None) -> None:
+        """Begin; an interrupt, out of the resolver say, leaves nothing that goes on."""
+        try:
+            self._begin(resolver)
+        except BaseException:
+            self.result.cancel()
+            raise
+
+    def _begin(self, resolver: Resolver | None) -> None:
         try:
             target = parse_target(*self._asked)
             # an address: no detour through a lookup

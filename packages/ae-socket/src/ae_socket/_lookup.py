@@ -114,11 +114,7 @@ def resolve(
     socket_type(type)
     asked = format_host_port(host, str(service).replace("\0", "@"))
     operation = AddressLookup(asked, family, type, resolver, alternate=False)
-    try:
-        operation.begin(parse_target(host, service, type))
-    except Exception as error:
-        operation.fail_later(error)
-    return operation.result
+    return operation.begun(lambda: parse_target(host, service, type))
 
 
 def lookup(
@@ -130,11 +126,7 @@ def lookup(
     counts more than its family.
     """
     operation = AddressLookup(target.host, 0, "stream", resolver, alternate=alternate)
-    try:
-        operation.begin(target)
-    except Exception as error:
-        operation.fail_later(error)
-    return operation.result
+    return operation.begun(lambda: target)
 
 
 class AddressLookup:
@@ -177,12 +169,22 @@ class AddressLookup:
         self._timer: ae.Watcher | None = None
         self._delay: float | None = None  # which the timer began with
 
-    def fail_later(self, error: BaseException) -> None:
-        """End the lookup with *error*, in the next turn."""
-        error.__traceback__ = None
-        ae.postpone(partial(_settle, self.result.throw, self.result, error))
+    def begun(self, target: Callable[[], Target]) -> ae.CondVar[list[AddressInfo]]:
+        """Begin, and return the condition variable; an error is its outcome in the next turn.
 
-    def begin(self, target: Target) -> None:
+        An interrupt leaves nothing that goes on.
+        """
+        try:
+            self._begin(target())
+        except Exception as error:
+            error.__traceback__ = None
+            ae.postpone(partial(_settle, self.result.throw, self.result, error))
+        except BaseException:
+            self.result.cancel()
+            raise
+        return self.result
+
+    def _begin(self, target: Target) -> None:
         """Ask the first question, or answer in the next turn if none is needed."""
         infos = known_infos(target, self._family, self._kind)
         if infos is None and not self._families:
