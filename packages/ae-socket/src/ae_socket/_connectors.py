@@ -361,8 +361,7 @@ class _Negotiation:
 
     def _throw(self, error: BaseException) -> None:
         self._end()
-        if not self.result.ready:
-            self.result.throw(error)
+        self.result.throw(error)
 
     def _end(self) -> None:
         self._loop_end.cancel()

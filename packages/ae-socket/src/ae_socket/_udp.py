@@ -120,9 +120,8 @@ class _Reader(SocketReader):
             except BlockingIOError:
                 return
             except OSError as error:
-                if self._watch is not None:
-                    error.__traceback__ = None
-                    self.report(error)
+                error.__traceback__ = None
+                self.report(error)
                 return
             if self._peer is not None:
                 deliver(data, self._peer)
