@@ -547,8 +547,13 @@ class GuestLoop(_Base):  # type: ignore[misc]
 
     def _watch_anew(self) -> None:
         """Watch signals and children in the thread's loop, which is a new one."""
+        for watcher in self._signal_watchers.values():  # all before the first: one loop has them
+            watcher.cancel()
         for sig in self._signal_watchers:
-            self._signal_watchers[sig] = ae.signal(sig, partial(self._handle_signal, sig))
+            try:
+                self._signal_watchers[sig] = ae.signal(sig, partial(self._handle_signal, sig))
+            except ae.WrongLoop:  # the program has watchers of its own on the loop that has ended
+                break
         for _, transport in list(self._child_watchers.values()):
             self._watch_child(transport)
 
@@ -557,9 +562,7 @@ class GuestLoop(_Base):  # type: ignore[misc]
         self._check_signal(sig)
         if self._signal_handlers.pop(sig, None) is None:
             return False
-        watcher = self._signal_watchers.pop(sig, None)
-        if watcher is not None:
-            watcher.cancel()
+        self._signal_watchers.pop(sig).cancel()
         return True
 
     async def _make_subprocess_transport(
@@ -596,8 +599,6 @@ class GuestLoop(_Base):  # type: ignore[misc]
         self._watch_child(transport)
         try:
             await waiter
-        except (SystemExit, KeyboardInterrupt):
-            raise
         except BaseException:
             transport.close()
             await transport._wait()
