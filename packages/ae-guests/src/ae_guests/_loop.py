@@ -135,8 +135,6 @@ class GuestLoop(_Base):  # type: ignore[misc]
         """Run until :meth:`stop` is called; the host runs meanwhile."""
         self._check_closed()
         self._check_running()
-        if _events._get_running_loop() is not None:
-            raise RuntimeError("Cannot run the event loop while another loop is running")
         if _forked_inside:
             super().run_forever()
             return
