@@ -31,6 +31,7 @@ from typing import Any, NoReturn
 FORGOTTEN = 10.0
 
 _loading_main = False
+_has_main = False
 
 
 def is_loading_main() -> bool:
@@ -71,8 +72,9 @@ class _Loader(pickle.Unpickler):
             _invent_packages(name)
 
     def run_script(self) -> None:
-        global _loading_main
-        if "__mp_main__" in sys.modules or self.script is None:
+        global _has_main, _loading_main
+        # not by whether there is __mp_main__: multiprocessing makes one when it is imported
+        if _has_main or self.script is None:
             return
         import runpy
 
@@ -88,6 +90,7 @@ class _Loader(pickle.Unpickler):
             _loading_main = False
         module.__dict__.update(content)
         sys.modules["__main__"] = sys.modules["__mp_main__"] = module
+        _has_main = True
 
 
 def _invent_packages(name: str) -> None:
