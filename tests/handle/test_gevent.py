@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -114,3 +115,27 @@ def test_all_greenlets_of_a_patched_program_are_in_the_thread_of_the_loop(mode: 
         [sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=120
     )
     assert (done.stdout, done.stderr, done.returncode) == ("one thread\n", "", 0)
+
+
+def test_sockets_from_before_and_after_a_patch_are_the_same_to_a_handle(
+    script: Callable[..., str],
+) -> None:
+    output = script("""
+        import socket
+        import ae_core as ae
+        from ae_handle import Chunk, Handle
+
+        early = socket.socketpair()
+        from gevent import monkey; monkey.patch_all()
+
+        for a, b in (early, socket.socketpair()):
+            near, far = Handle(a), Handle(b)
+            near.push_write(b"abc")
+            print(far.push_read(Chunk(3)).recv())
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            early = monkey.get_original("socket", "socket")()
+            early.connect(server.getsockname())
+            handle = Handle(early, no_delay=True)
+            print(bool(early.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)))
+        """)
+    assert output.splitlines() == ["b'abc'", "b'abc'", "True"]

@@ -159,3 +159,39 @@ def test_strict_mode_sees_a_callback_while_it_blocks(patched: Callable[..., str]
         AE_STRICT_SLOW="0.05",
     )
     assert output.splitlines() == ["True True"]
+
+
+def test_a_log_callback_that_waits_loses_no_message_of_other_greenlets(
+    patched: Callable[..., str],
+) -> None:
+    output = patched("""
+        got = []
+
+        def slow(text):
+            gevent.sleep(0.001)
+            got.append(text)
+            return True
+
+        logs.ctx("app").log_callback(slow)
+        gevent.joinall([gevent.spawn(ae.log, "error", "%d", n, context="app") for n in range(5)])
+        print(len(got))
+        """)
+    assert output == "5\n"
+
+
+def test_workers_of_fork_call_are_ended_in_the_loop(patched: Callable[..., str]) -> None:
+    output = patched("""
+        from ae_core._fork_call import pool
+
+        pool.IDLE = 0.01
+        print([each.recv() for each in [ae.fork_call(abs, -n) for n in range(2)]])
+        try:
+            with gevent.Timeout(0.001):
+                ae.fork_call(time.sleep, 30).recv()
+        except gevent.Timeout:
+            print("given up")
+        ps = ["pgrep", "-P", str(os.getpid()), "python"]
+        while subprocess.run(ps, stdout=subprocess.DEVNULL).returncode == 0:
+            ae.sleep(0.001).recv()
+        """)
+    assert output.splitlines() == ["[0, 1]", "given up"]

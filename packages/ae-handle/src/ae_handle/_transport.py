@@ -14,7 +14,7 @@ import ae_core as ae
 from ._errors import HandleTimedOut, TransportError, UnexpectedEOF
 from ._phases import BROKEN, DESTROYED, DUE_FAIL, DUE_READ, FAILED, OPEN
 from ._protocol.inactivity import ANY, READ, TIMEOUTS, WRITE, Inactivity
-from ._streams.adapters import watch
+from ._streams.adapters import is_socket, watch
 from ._streams.closing import close, close_in_background
 from ._work import Work
 
@@ -78,7 +78,7 @@ class Transport(Work):
     def _set_stream(self, stream: Any) -> None:
         """Read and write *stream* from now on; no other one was there."""
         self._stream = stream
-        if isinstance(stream, socket.socket):  # a new one, where all options are off
+        if is_socket(stream):  # a new one, where all options are off
             try:
                 if self._no_delay:
                     stream.setsockopt(_TCP, _NO_DELAY, 1)
@@ -92,7 +92,7 @@ class Transport(Work):
     def _socket_option_changed(self) -> None:
         """Set the socket options on the stream, if there is one yet; pipes have none."""
         stream = self._stream
-        if isinstance(stream, socket.socket):
+        if is_socket(stream):
             _set_option(stream, _TCP, _NO_DELAY, self._no_delay)
             _set_option(stream, _SOCKET, _KEEPALIVE, self._rare.keepalive)
             _set_option(stream, _SOCKET, _OOB_INLINE, self._rare.oob_inline)

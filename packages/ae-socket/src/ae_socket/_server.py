@@ -7,6 +7,7 @@ from __future__ import annotations
 
 __all__ = ("Server", "inherited_sockets", "tcp_server")
 
+import _socket
 import errno
 import os
 import socket
@@ -270,7 +271,7 @@ def tcp_server(
 
 
 def _check_handed_in(sock: socket.socket) -> None:
-    if not isinstance(sock, socket.socket):
+    if not isinstance(sock, (_socket.socket, socket.socket)):  # gevent replaces the class
         raise TypeError(f"expected a socket, got {sock!r}")
     if sock.fileno() < 0 or sock.type != socket.SOCK_STREAM or sock.family not in _FAMILIES:
         raise ValueError(f"expected an open stream socket, got {sock!r}")

@@ -70,6 +70,12 @@ def level_number(level: object) -> int:
     return number
 
 
+def _caller() -> FrameType:
+    """Return the frame of who called our caller; of that, if C did: a greenlet or a thread."""
+    here = sys._getframe(1)
+    return here.f_back or here
+
+
 def log(
     level: int | str,
     message: object,
@@ -104,7 +110,7 @@ def log(
     number = LEVELS.get(level) if level.__class__ is str else None
     if number is None:
         number = level_number(level)
-    frame = sys._getframe(1)
+    frame = _caller()
     if context is None:
         context = module_of(frame)
     return (_dispatch or _load())(context, number, message, args, error, frame)
@@ -128,7 +134,7 @@ def logger(level: int | str, name: str | Context | None = None) -> Logger:
     Perl: ``AE::logger $level[, \\$enabled]``
     """
     if name is None:
-        name = module_of(sys._getframe(1))
+        name = module_of(_caller())
     return Logger(level_number(level), name)
 
 
@@ -168,7 +174,7 @@ class Logger:
     ) -> bool:
         """Log *message*; the arguments, the result and the errors are those of :func:`log`."""
         dispatch = _dispatch or _load()
-        return dispatch(self._context, self._level, message, args, error, sys._getframe(1))
+        return dispatch(self._context, self._level, message, args, error, _caller())
 
     def __repr__(self) -> str:
         return f"<Logger {LEVEL_NAMES[self._level]} {self._context}>"

@@ -107,7 +107,8 @@ stack_ident: Callable[[], int] | None = None
 
 def this_stack() -> int:
     """Return which stack runs: the thread's, or that of one of its greenlets."""
-    return get_ident() if stack_ident is None else stack_ident()
+    getcurrent = getattr(sys.modules.get("greenlet"), "getcurrent", None)
+    return get_ident() if getcurrent is None else id(getcurrent())
 
 
 #: The threads of ours that never end a wait by themselves: an idle worker, a watchdog. A wait

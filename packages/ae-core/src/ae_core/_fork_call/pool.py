@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from .._base import environ as _environ
 from .._base.closing import close_descriptor, close_socket
+from .._base.thread_identity import original
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -335,7 +336,7 @@ class Worker:
         self.close()
         if self.alive and self.owner == os.getpid():
             with suppress(ChildProcessError):
-                os.waitpid(self.pid, 0)
+                original("os", "waitpid")(self.pid, 0)  # gevent's waits in greenlets only
         self.alive = False
 
     def close(self) -> None:

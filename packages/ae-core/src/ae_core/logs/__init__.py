@@ -330,7 +330,7 @@ class Context:
         error: BaseException | None = None,
     ) -> bool:
         """Log a message here: as ``ae.log`` with this context."""
-        return _dispatch(self, level_number(level), message, args, error, sys._getframe(1))
+        return _dispatch(self, level_number(level), message, args, error, front._caller())
 
     def logger(self, level: int | str) -> Logger:
         """Return a function that logs here: as ``ae.logger`` with this context."""
@@ -395,7 +395,7 @@ def ctx(name: str | Context | None = _CALLER) -> Context:
     Perl: ``AnyEvent::Log::ctx``
     """
     if name is _CALLER:
-        name = module_of(sys._getframe(1))
+        name = module_of(front._caller())
     return Context() if name is None else _resolve(name)
 
 

@@ -29,7 +29,7 @@ from weakref import WeakSet
 
 from .._base.escape import visible
 from .._base.log import LEVEL_NAMES, last_words, log
-from .._base.thread_identity import RLock, allocate_lock, get_ident, start_new_thread
+from .._base.thread_identity import RLock, allocate_lock, get_ident, sleep, start_new_thread
 
 if TYPE_CHECKING:
     import logging
@@ -416,7 +416,7 @@ def flush(timeout: float) -> bool:
         while target in _unwritten:
             if time.monotonic() >= deadline:
                 return False
-            time.sleep(0.001)
+            sleep(0.001)
     return True
 
 

@@ -10,11 +10,13 @@ __all__ = (
     "BorrowedSocket",
     "DescriptorStream",
     "adapt",
+    "is_socket",
     "peer_address",
     "shut_down",
     "watch",
 )
 
+import _socket
 import errno
 import os
 import socket
@@ -33,9 +35,16 @@ if TYPE_CHECKING:
 
 _WINDOWS: Final = os.name == "nt"
 
+# Sockets made before gevent's patch, or by code that keeps the class from before, are of this one.
+_Plain: Final = _socket.socket
 # The attribute of the same name makes an enum member of it, which costs more than all the rest.
-_socket_type: Final = socket.SocketType.type.__get__
+_socket_type: Final = _Plain.type.__get__
 _STREAM: Final = int(socket.SOCK_STREAM)  # comparing with the member calls a method of it
+
+
+def is_socket(stream: Any) -> bool:
+    """Return whether *stream* is a socket, also where gevent has replaced the class."""
+    return isinstance(stream, (_Plain, socket.socket))
 
 
 def adapt(stream: Any) -> Any:
@@ -45,8 +54,9 @@ def adapt(stream: Any) -> Any:
         TypeError: If it is no stream at all.
         ValueError: If it is one that a handle cannot work on.
     """
-    if isinstance(stream, socket.socket):
-        if _socket_type(stream) != _STREAM:
+    plain = isinstance(stream, _Plain)
+    if plain or isinstance(stream, socket.socket):
+        if (_socket_type(stream) if plain else stream.type) != _STREAM:
             raise ValueError(f"only stream sockets are supported, got {stream!r}")
         if stream.__class__ is not socket.socket and _is_tls(stream):
             raise ValueError(f"expected the plain socket (use tls= for TLS), got {stream!r}")
@@ -103,7 +113,7 @@ def watch(
 
 def peer_address(stream: Any) -> str | None:
     """Return the address of the other side of a socket, None if it has none."""
-    if not isinstance(stream, socket.socket):
+    if not is_socket(stream):
         return None
     try:
         address: Any = stream.getpeername()
