@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import dns.message
 import pytest
@@ -110,6 +111,10 @@ def test_impossible_bounds_are_refused() -> None:
     for arguments in ({"max_entries": 0}, {"max_octets": 0}):
         with pytest.raises(ValueError):
             Cache(**arguments)
+    wrong: Any
+    for wrong in ({"max_entries": "many"}, {"max_entries": True}, {"max_octets": 1e6}):
+        with pytest.raises(TypeError, match=f"expected {next(iter(wrong))} as int"):
+            Cache(**wrong)
 
 
 def test_a_cached_answer_needs_no_query_and_comes_later(server: NameServer) -> None:

@@ -126,6 +126,19 @@ def test_a_query_whose_time_is_up_before_it_could_be_sent_is_never_sent(
     assert server.queries == []
 
 
+def test_a_query_that_is_left_before_it_could_be_sent_is_never_sent(
+    engine: Engine, server: NameServer
+) -> None:
+    engine.burst = BURST  # so it has to wait for the next turn
+    waiter = Waiter()
+    asked = exchange(server, "www.demo.test", waiter)
+    engine.submit(asked)
+    engine.leave(asked, waiter)
+    turn()
+    assert (engine.burst, engine.sent, engine.outstanding) == (BURST, 0, 0)
+    assert (waiter.told, server.queries) == ([], [])
+
+
 def test_a_lookup_that_is_cancelled_after_a_flush_leaves_its_successor_alone(
     resolver: ae_dns.Resolver, server: NameServer
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 import ae_dns
@@ -49,6 +51,14 @@ def test_idn_to_ascii(text: str, ascii: str) -> None:
 )
 def test_idn_to_unicode(ascii: str, text: str) -> None:
     assert ae_dns.idn_to_unicode(ascii) == text
+
+
+def test_what_is_no_text_is_refused() -> None:
+    wrong: Any
+    for wrong in (b"x.test", None):
+        for convert in (ae_dns.idn_to_ascii, ae_dns.idn_to_unicode):
+            with pytest.raises(TypeError, match="expected a name as str"):
+                convert(wrong)
 
 
 def test_punycode_is_pythons_own() -> None:

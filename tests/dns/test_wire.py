@@ -449,3 +449,21 @@ def test_a_name_leads_backwards_only(wire: bytes, at: int) -> None:
     with pytest.raises(_wire_fast.Undecided):
         _wire_fast.read_name(wire, at)
     assert _wire_fast.read_name(b"\3www\4test\0\xc0\0", 10) == (b"\3www\4test\0", 12)
+
+
+def test_a_name_that_a_pointer_makes_too_long_is_for_the_thorough_reader() -> None:
+    question = b"\3aaa" * 40 + b"\0" + b"\0\1\0\1"  # a name of 161 bytes
+    address = b"\0\1\0\1\0\0\0\x3c\0\4\xc0\0\2\1"
+
+    def reply(length: int) -> bytes:
+        """Make one with an additional record whose name is so long, by a pointer."""
+        labels = (length - 161) // 2
+        header = bytes((0, 0, 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 2))
+        owner = b"\1b" * labels + b"\xc0\x0c"
+        return header + question + b"\xc0\x0c" + address + 2 * (owner + address)
+
+    assert _wire_fast.read_addresses(reply(255), question, A) is not None
+    assert _wire_fast.read_addresses(reply(257), question, A) is None
+    dns.message.from_wire(reply(255))
+    with pytest.raises(dns.name.NameTooLong):
+        dns.message.from_wire(reply(257))

@@ -22,7 +22,8 @@ import pytest
 
 import ae_core as ae
 import ae_dns
-from ae_dns.testing import NameServer
+from ae_dns import _transport
+from ae_dns.testing import TRUNCATE, NameServer
 from ae_handle import Handle, HandleDestroyed, TransportError
 from ae_socket import ConnectFailed, tcp_connect, tcp_server, udp_endpoint
 
@@ -197,6 +198,24 @@ def test_a_query_is_a_failure_at_once(kernel: Kernel) -> None:
         kernel.is_full = True
         with pytest.raises(ae_dns.ResolveError):
             resolver.resolve("other.demo.test", "A").recv(PATIENCE / 2)
+        kernel.is_full = False
+
+
+def test_a_query_over_tcp_is_a_failure_at_once(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = _transport.StreamChannel._connected
+
+    def connected(channel: Any, connecting: Any) -> None:
+        kernel.is_full = True  # from the connection on
+        start(channel, connecting)
+
+    monkeypatch.setattr(_transport.StreamChannel, "_connected", connected)
+    with NameServer() as server:
+        server.script("www.demo.test", "A", TRUNCATE)
+        resolver = ae_dns.Resolver(servers=[server.endpoint], search=[], timeouts=(PATIENCE,))
+        with pytest.raises(ae_dns.ResolveError, match=os.strerror(errno.ENOSPC)):
+            resolver.resolve("www.demo.test", "A").recv(PATIENCE / 2)
         kernel.is_full = False
 
 

@@ -52,13 +52,12 @@ def client_can(native: SSL.Context) -> bool:
 
     client = SSL.Connection(native, None)
     client.set_connect_state()
+    can = False
     try:
         client.do_handshake()
-    except SSL.WantReadError:
-        return True
-    except SSL.Error:
-        return False
-    return False
+    except SSL.Error as error:
+        can = isinstance(error, SSL.WantReadError)  # it waits for the answer to its offer
+    return can
 
 
 def server_can(native: SSL.Context) -> bool:
@@ -71,6 +70,7 @@ def server_can(native: SSL.Context) -> bool:
     client, server = SSL.Connection(everything, None), SSL.Connection(native, None)
     client.set_connect_state()
     server.set_accept_state()
+    done = 0
     for _ in range(_ROUNDS):
         done = 0
         for sender, receiver in ((client, server), (server, client)):
@@ -86,5 +86,5 @@ def server_can(native: SSL.Context) -> bool:
             except SSL.WantReadError:
                 continue
         if done == 2:
-            return True
-    return False
+            break
+    return done == 2
