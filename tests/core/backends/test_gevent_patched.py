@@ -7,11 +7,16 @@ What we promise of threads is about those of the system all the same.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from textwrap import dedent
+from types import ModuleType
 
 import pytest
+
+import ae_core as ae
+from ae_core._async import thread_pool
 
 # not imported, which would be a sign for detection in other tests
 pytestmark = pytest.mark.skipif(find_spec("gevent") is None, reason="gevent is not installed")
@@ -195,3 +200,31 @@ def test_workers_of_fork_call_are_ended_in_the_loop(patched: Callable[..., str])
             ae.sleep(0.001).recv()
         """)
     assert output.splitlines() == ["[0, 1]", "given up"]
+
+
+def test_a_thread_is_refused_where_eventlet_would_make_it_a_greenlet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    eventlet = ModuleType("eventlet.patcher")
+    eventlet.is_monkey_patched = lambda module: module == "thread"  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "eventlet.patcher", eventlet)
+    thread_pool.shutdown()
+    with pytest.raises(RuntimeError, match="eventlet has replaced"):
+        ae.to_thread(int)
+
+
+def test_a_descriptor_is_closed_at_once_and_not_in_a_later_turn_of_the_hub(
+    patched: Callable[..., str],
+) -> None:
+    output = patched("""
+        from ae_core._base.closing import close_descriptor
+
+        gevent.sleep(0)  # there is a hub
+        r, w = os.pipe()
+        close_descriptor(r)
+        try:
+            os.write(w, b"x")
+        except BrokenPipeError:
+            print("closed")
+        """)
+    assert output == "closed\n"

@@ -6,6 +6,8 @@ __all__ = ("close_descriptor", "close_socket")
 
 import os
 
+from .thread_identity import original
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
@@ -16,12 +18,16 @@ if TYPE_CHECKING:
 # close() closes it, or the program at the other end of a pipe would wait for its end for ever.
 
 
+def _close(fd: int) -> None:
+    original("os", "close")(fd)  # gevent's closes in a later turn of its hub
+
+
 def close_descriptor(fd: int) -> None:
     """Close a descriptor; an error is logged."""
     file: os.stat_result | None = None
     try:
         file = os.fstat(fd)
-        os.close(fd)
+        _close(fd)
     except OSError as error:
         _complain(fd, error)
         if file is not None:
@@ -32,7 +38,7 @@ def _close_again(fd: int, file: os.stat_result) -> None:
     try:
         now = os.fstat(fd)
         if (now.st_dev, now.st_ino) == (file.st_dev, file.st_ino):  # not another thread's by now
-            os.close(fd)
+            _close(fd)
     except OSError:
         return  # it was closed the first time, or there is no way to do so
 

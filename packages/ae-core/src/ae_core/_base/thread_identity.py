@@ -136,8 +136,17 @@ class bystander:
 def make_thread(function: Callable[..., object], /, *args: Any, name: str) -> Thread:
     """Return a new daemon thread that calls ``function(*args)``, once it is started.
 
-    One of ``threading``, for all to see, unless that makes greenlets.
+    One of ``threading``, for all to see, unless gevent has that make greenlets.
+
+    Raises:
+        RuntimeError: eventlet has ``threading`` make greenlets.
     """
+    eventlet = sys.modules.get("eventlet.patcher")
+    if eventlet is not None and eventlet.is_monkey_patched("thread"):
+        raise RuntimeError(
+            "a thread is needed, and eventlet has replaced them by greenlets: "
+            "call monkey_patch(thread=False)"
+        )
     if _is_patched("threading"):
         return _Unseen(function, args)
     import threading
