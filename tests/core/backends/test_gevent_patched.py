@@ -11,12 +11,13 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from textwrap import dedent
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
 import ae_core as ae
 from ae_core._async import thread_pool
+from ae_core._base import thread_identity
 
 # not imported, which would be a sign for detection in other tests
 pytestmark = pytest.mark.skipif(find_spec("gevent") is None, reason="gevent is not installed")
@@ -126,6 +127,7 @@ def test_the_hub_that_a_function_has_made_ends_with_its_thread(
 ) -> None:
     output = patched("""
         from ae_core._async import thread_pool
+from ae_core._base import thread_identity
 
         def descriptors():
             ae.to_thread(time.sleep, 0.001).recv()
@@ -228,3 +230,13 @@ def test_a_descriptor_is_closed_at_once_and_not_in_a_later_turn_of_the_hub(
             print("closed")
         """)
     assert output == "closed\n"
+
+
+def test_the_stack_is_the_thread_s_while_the_interpreter_goes_down(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def getcurrent() -> object:
+        raise RuntimeError("greenlet is being finalized")
+
+    monkeypatch.setitem(sys.modules, "greenlet", SimpleNamespace(getcurrent=getcurrent))
+    assert thread_identity.this_stack() == thread_identity.get_ident()

@@ -108,7 +108,12 @@ stack_ident: Callable[[], int] | None = None
 def this_stack() -> int:
     """Return which stack runs: the thread's, or that of one of its greenlets."""
     getcurrent = getattr(sys.modules.get("greenlet"), "getcurrent", None)
-    return get_ident() if getcurrent is None else id(getcurrent())
+    if getcurrent is None:
+        return get_ident()
+    try:
+        return id(getcurrent())
+    except RuntimeError:  # the interpreter is going down: no greenlet runs any more
+        return get_ident()
 
 
 #: The threads of ours that never end a wait by themselves: an idle worker, a watchdog. A wait
