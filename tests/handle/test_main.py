@@ -15,11 +15,12 @@ import pytest
 
 import ae_core as ae
 from ae_handle import Handle, serve
-from ae_handle.__main__ import _arguments
+from ae_handle.__main__ import _BROKEN_PIPE, _arguments
 from ae_socket import format_host_port
 from ae_socket.testing import refused_address, silent_address
 
 Start = Callable[..., subprocess.Popen[str]]
+TWO_PROXIES = ["x:1", "--socks", "a:1", "--http-proxy", "b:1"]
 
 
 @pytest.fixture
@@ -34,8 +35,8 @@ def start() -> Iterator[Start]:
 
     yield run
     for each in running:
-        each.kill()
-        each.communicate()
+        each.terminate()  # a server ends of itself then
+        each.communicate(timeout=60)
 
 
 @pytest.fixture
@@ -104,7 +105,7 @@ def test_refusals_time_outs_and_wrong_commands_have_a_status_each(start: Start) 
         host, port = server.getsockname()
         program = start(f"{host}:{port}", "--timeout", "0.05")
         assert program.wait(60) == 124
-    for words in (["a", "b", "c"], ["--listen", "0"], ["x:1", "--echo"], ["nonsense"]):
+    for words in (["a", "b", "c"], ["--listen", "0"], ["x:1", "--echo"], ["nonsense"], TWO_PROXIES):
         program = start(*words)
         program.communicate(timeout=60)
         assert program.returncode == 2
@@ -138,6 +139,50 @@ def secure_pop3(certificates: Any, welcome: bytes = b"+OK go\r\n") -> Callable[[
             handle.push_write(line + b"\n")
 
     return handler
+
+
+def test_an_http_proxy_is_asked(start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        address = "{}:{}".format(*proxy.getsockname())
+        program = start("target.test:7", "--http-proxy", address)
+        sock, _ = proxy.accept()
+        with sock:
+            asked = b""
+            while not asked.endswith(b"\r\n\r\n"):
+                asked += sock.recv(100)
+            assert asked.startswith(b"CONNECT target.test:7 HTTP/1.1\r\n")
+            sock.sendall(b"HTTP/1.1 200 OK\r\n\r\na greeting\n")
+        assert program.communicate("", timeout=60)[0] == "a greeting\n"
+
+
+def test_a_path_is_the_address_of_a_unix_socket() -> None:
+    assert _arguments(["/run/some.socket"]).target == ("unix/", "/run/some.socket")
+
+
+def test_a_reader_that_has_gone_ends_the_program_as_a_broken_pipe(start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        program = start("{}:{}".format(*server.getsockname()))
+        assert program.stdout is not None
+        program.stdout.close()
+        program.stdout = None
+        sock, _ = server.accept()
+        with sock:
+            sock.sendall(b"nobody reads this\n")
+            sock.shutdown(socket.SHUT_WR)
+            err = program.communicate("", timeout=60)[1]
+    assert program.returncode == _BROKEN_PIPE
+    assert "BrokenPipeError" not in err
+
+
+def test_a_server_says_as_json_where_it_listens(start: Start) -> None:
+    program = start("--listen", "127.0.0.1:0", "--echo", "--json")
+    assert program.stdout is not None
+    said = json.loads(program.stdout.readline())
+    assert said["event"] == "listening"
+    host, _, port = said["address"].rpartition(":")
+    with socket.create_connection((host, int(port))) as sock:
+        sock.sendall(b"echo")
+        assert sock.recv(100) == b"echo"
 
 
 def test_tls_begins_after_the_words_of_a_protocol(certificates: Any) -> None:

@@ -1,8 +1,8 @@
 """Row 1: what the suite runs of the packages, by lines and branches, child processes included.
 
 Left out, with the reason: what only Windows or a BSD can run, the branch past ``register_at_fork``
-among it; protocols' bodies and blocks for type checkers, which nothing runs; copies that tests make
-of a package, which are gone when the report is made.
+among it; protocols' bodies, blocks and a module for type checkers, which nothing runs; copies that
+tests make of a package, which are gone when the report is made.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ omit =
     */children_windows.py
     */windows.py
     */_select_thread.py
+    */ae_handle/_protocol/owner.py
     */pytest-of-*
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from itertools import pairwise
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from ae_handle import NEED_MORE, BadMessage, Cbor, Json, ReadBuffer
 from ae_handle.testing import check_cuts, check_reader
+from ae_handle.types._cbor import _cbor2
 
 cbor2 = pytest.importorskip("cbor2", reason="the extra ae-handle[cbor] is not installed")
 
@@ -144,6 +146,35 @@ def test_the_coder_can_be_replaced() -> None:
     frame = Json(Shouting())
     assert frame.encode(1) == b"[1]"
     assert frame(ReadBuffer(b"[1]")) == {"loaded": [1]}
+
+
+def test_the_coder_of_cbor_can_be_replaced() -> None:
+    class Own:
+        @staticmethod
+        def loads(data: bytes) -> Any:
+            return "loaded", data
+
+        @staticmethod
+        def dumps(value: Any) -> bytes:
+            return b"\x81" + cbor2.dumps(value)
+
+    frame = Cbor(Own())
+    assert frame.encode(1) == b"\x81\1"
+    assert frame(ReadBuffer(b"\x81\1")) == ("loaded", b"\x81\1")
+
+
+def test_what_cbor_has_no_form_for_is_refused() -> None:
+    with pytest.raises((TypeError, ValueError), match="object") as caught:
+        Cbor().encode(object())
+    assert isinstance(caught.value.__cause__, cbor2.CBOREncodeError)
+
+
+def test_without_cbor2_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    _cbor2.cache_clear()
+    monkeypatch.setitem(sys.modules, "cbor2", None)
+    for use in (lambda: Cbor().encode(1), lambda: Cbor()(ReadBuffer(b"\1"))):
+        with pytest.raises(ImportError, match=r"install ae-handle\[cbor\]"):
+            use()
 
 
 @pytest.mark.parametrize("frame", [Json, Cbor])

@@ -69,6 +69,17 @@ def test_a_group_behind_the_end_matches_nothing() -> None:
     assert (match.string, match.group(1)) == (b"size", None)
 
 
+def test_a_group_in_what_was_skipped_is_where_it_was() -> None:
+    buf = ReadBuffer(b"--,")
+    reader = Regex(rb"(?<=(,))(\w+)(?= )", None, rb"-", groups=True)
+    assert reader(buf) is NEED_MORE
+    buf.feed(b"word next")
+    match = reader(buf)
+    assert match is not NEED_MORE
+    assert match.string == b"--,word"
+    assert (match.group(), match.span(1), match.span(2)) == (b"word", (2, 3), (3, 7))
+
+
 # ---------------------------------------------------------------------- other engines
 
 

@@ -171,6 +171,7 @@ def test_what_cannot_be_said_is_refused() -> None:
     for value in (
         Proxied(IPV4[0], UNIX[0]),
         Proxied(UNIX[0], ("unix/", "x" * 109)),
+        Proxied(UNIX[0], ("unix/", 1)),
         Proxied(None, None, ((1, b""),)),
         Proxied(*IPV4, ((1, bytes(65535)),)),
     ):
