@@ -215,3 +215,27 @@ def test_who_watches_all_children_takes_none_from_gevent(script: Callable[..., s
             print(theirs(5).wait(timeout=20), ae.run_cmd("exit 6").recv() >> 8)
         """)
     assert output.splitlines() == ["2 3 4 [2, 3, 4] True", "5 6"] * 2
+
+
+def test_the_hub_goes_on_while_a_thread_works_for_a_greenlet(script: Callable[..., str]) -> None:
+    # the main greenlet waits by gevent, which would call it a deadlock
+    output = script("""
+        import gevent, time
+        import ae_core as ae
+
+        ae.use("gevent")
+
+        def work(number):
+            time.sleep(0.02)
+            return number
+
+        def ask(number):
+            return ae.to_thread(work, number).recv()
+
+        print([task.get() for task in [gevent.spawn(ask, number) for number in range(3)]])
+        mark = ae.pending()
+        print(gevent.wait(timeout=0.01))
+        mark.cancel()
+        print(gevent.wait(timeout=20))
+        """)
+    assert output.splitlines() == ["[0, 1, 2]", "False", "True"]

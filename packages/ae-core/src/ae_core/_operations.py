@@ -25,6 +25,8 @@ class Pending:
         self._owner = None
         if core is not None:
             core.operations.discard(self)
+            if core.backend.ends_by_itself:
+                core.backend.hold(-1)
 
 
 def pending(owner: object = None) -> Pending:
@@ -43,6 +45,8 @@ def pending(owner: object = None) -> Pending:
     mark._core = core
     mark._owner = owner
     core.operations.add(mark)
+    if core.backend.ends_by_itself:
+        core.backend.hold(1)
     return mark
 
 

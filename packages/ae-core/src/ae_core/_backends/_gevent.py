@@ -231,6 +231,23 @@ class GeventBackend(GeventLoop):
         super().__init__(on_deadline, self._hub.loop)
         self._waiters: dict[Any, Any] = {}  # by greenlet
         self._keeper: Any = None
+        self._held = 0
+        self._holder = self._loop.async_()  # never sent; while it is started, the hub goes on
+
+    def hold(self, more: int) -> None:
+        self._held += more
+        if self._closed or self._held > 1:
+            return
+        if self._held == 0:
+            self._holder.stop()
+        elif more > 0:
+            self._holder.start(int)
+
+    def close(self) -> None:
+        if not self._closed:
+            self._holder.stop()
+            self._holder.close()
+        super().close()
 
     def _check_greenlet(self) -> None:
         if gevent.getcurrent() is self._hub:

@@ -22,7 +22,7 @@ def release() -> list[str]:
     closed: their ``finally`` clauses run, and cannot wait. A ``use()`` is forgotten.
 
     Raises:
-        RuntimeError: In a callback or a coroutine of the loop.
+        RuntimeError: In a callback or a coroutine of the loop, or while a greenlet waits.
     """
     core = current.existing_loop()
     place = current.thread_slot()
@@ -31,7 +31,8 @@ def release() -> list[str]:
         return []
     if core.runner.blocked or core.backend.running():
         raise RuntimeError(
-            f"release() inside of a callback or coroutine of the {core.backend.name} loop"
+            f"release() inside of a callback, a coroutine or a recv() of the {core.backend.name} "
+            "loop"
         )
     found = alive(core)
     operations = operations_of(core)

@@ -152,6 +152,13 @@ class Backend(ABC):
         """
         return None
 
+    def hold(self, more: int) -> None:
+        """Note that *more* (1 or -1) operations are in progress that other threads do.
+
+        Only called where ``ends_by_itself``: while there are any, the loop goes on.
+        """
+        return None
+
     @abstractmethod
     def arm(self, at: float | None) -> None:
         """Call ``on_deadline`` at *at* on :meth:`clock`. Replaces the last time; None: never."""
