@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -10,8 +11,8 @@ from typing import Any
 import pytest
 
 import ae_core as ae
-from ae_core.abc import at_loop_end
-from ae_core.testing import binding
+from ae_core.abc import aside, at_loop_end
+from ae_core.testing import Trace, binding
 
 trio: Any = pytest.importorskip("trio", reason="trio is not installed")
 pytest.importorskip("trio.testing")
@@ -208,4 +209,158 @@ def test_an_interrupt_out_of_a_call_when_the_main_task_has_ended_ends_the_run_by
         await trio.testing.wait_all_tasks_blocked()
 
     with binding(), pytest.raises(SystemExit, match="at the end"):
+        trio.run(main)
+
+
+# ---------------------------------------------------------------------- the clean-up at the end
+
+
+def in_a_task(clean_up: Callable[[], None]) -> None:
+    async def task() -> None:
+        try:
+            await ae.CondVar[None]()
+        finally:
+            clean_up()
+
+    ae.spawn(task())
+
+
+def in_a_system_task(clean_up: Callable[[], None]) -> None:
+    async def task() -> None:
+        ae.detect()
+        try:
+            await trio.sleep_forever()
+        finally:
+            clean_up()
+
+    trio.lowlevel.spawn_system_task(task)
+
+
+def leave() -> None:
+    raise SystemExit("at the end")
+
+
+def postpone_leaving() -> None:
+    ae.postpone(leave)
+
+
+# trio begins the clean-up of the tasks in random order: ten times
+@pytest.mark.parametrize(
+    ("where", "clean_up"),
+    [
+        (in_a_task, leave),
+        (in_a_task, postpone_leaving),
+        (in_a_system_task, postpone_leaving),  # what it raises itself is trio's internal error
+    ],
+)
+@pytest.mark.parametrize("runs", [trio.run, run_by_ae], ids=["trio", "ae"])
+def test_an_interrupt_out_of_clean_up_at_the_end_ends_the_run_by_it(
+    where: Callable[[Callable[[], None]], None],
+    clean_up: Callable[[], None],
+    runs: Callable[[Any], Any],
+) -> None:
+    async def main() -> None:
+        where(clean_up)
+        await trio.testing.wait_all_tasks_blocked()
+
+    for _ in range(10):
+        with binding(), pytest.raises(SystemExit, match="at the end"):
+            runs(main)
+
+
+def test_clean_up_that_waits_has_its_timers_and_descriptors(trace: Trace) -> None:
+    async def task() -> None:
+        try:
+            await ae.CondVar[None]()
+        finally:
+            with trio.CancelScope(shield=True):
+                await ae.sleep(0.001)
+                trace("slept")
+                one, two = socket.socketpair()
+                with one, two:
+                    readable = ae.CondVar[None]()
+                    watcher = ae.io(one, "r", readable)
+                    two.send(b"x")
+                    await readable
+                    watcher.cancel()
+                trace("read")
+
+    async def main() -> list[Any]:
+        tasks = [ae.spawn(task()) for _ in range(3)]
+        await trio.testing.wait_all_tasks_blocked()
+        return [tasks, at_loop_end(lambda: trace("the end"))]
+
+    for _ in range(3):
+        with binding():
+            trio.run(main)
+    assert sorted(map(str, trace[:6])) == ["read"] * 3 + ["slept"] * 3
+    assert trace[6] == "the end"
+    assert len(trace) == 21
+
+
+def test_a_watcher_that_nobody_ends_is_ended_with_the_run() -> None:
+    one, two = socket.socketpair()
+    kept: list[Any] = []
+
+    async def main() -> None:
+        kept.append(ae.io(one, "r", lambda: None))
+        kept.append(ae.timer(60, lambda: None))
+        await trio.testing.wait_all_tasks_blocked()
+
+    with one, two:
+        with binding():
+            trio.run(main)
+        assert not any(watcher.active for watcher in kept)
+
+
+def test_two_bindings_in_one_run_end_with_it(trace: Trace) -> None:
+    kept: list[Any] = []
+
+    async def main() -> None:
+        kept.append(at_loop_end(lambda: trace("first")))
+        await trio.testing.wait_all_tasks_blocked()
+        with binding("trio"):
+            kept.append(at_loop_end(lambda: trace("second")))
+            await trio.testing.wait_all_tasks_blocked()
+        await trio.testing.wait_all_tasks_blocked()
+
+    with binding():
+        trio.run(main)
+    assert trace == ["second", "first"]
+
+
+def test_a_run_that_begins_when_trio_is_bound_already_tells_its_end(trace: Trace) -> None:
+    kept: list[Any] = []
+
+    async def main() -> None:
+        kept.append(at_loop_end(lambda: trace("the end")))
+
+    with binding("trio"):
+        trio.run(main)
+    assert trace == ["the end"]
+
+
+def test_a_loop_is_there_aside_when_a_run_ends(trace: Trace) -> None:
+    kept: list[Any] = []
+
+    def ended() -> None:
+        with aside("loop"):
+            ae.sleep(0.001).recv()
+            trace(ae.backend())
+
+    async def main() -> None:
+        kept.append(at_loop_end(ended))
+
+    with binding():
+        trio.run(main)
+    assert trace == ["loop"]
+
+
+def test_aside_of_a_run_that_goes_on_another_loop_is_refused() -> None:
+    async def main() -> None:
+        ae.detect()
+        with pytest.raises(ae.WrongLoop), aside("loop"):
+            pass
+
+    with binding():
         trio.run(main)

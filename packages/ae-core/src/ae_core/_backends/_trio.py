@@ -13,7 +13,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 from trio.lowlevel import TrioToken
@@ -33,7 +33,7 @@ if not hasattr(trio.lowlevel, "in_trio_run"):
 
 # Theory of operation
 # -------------------
-# One system task per descriptor and direction waits, calls, and waits again. A cancelled task
+# One task per descriptor and direction waits, calls, and waits again. A cancelled task
 # ends at its next checkpoint only, so it looks whether it was stopped before each call. The
 # deadline is one more task, which sleeps in a cancel scope whose deadline is moved.
 #
@@ -48,9 +48,17 @@ if not hasattr(trio.lowlevel, "in_trio_run"):
 # step of another task: the host of a guest run calls us in between, and what the garbage collector
 # finalizes may do so at any moment, as while trio takes the tasks of a turn off its queue.
 #
+# When the main task has ended trio cancels all system tasks at once. Ours are shielded from that:
+# the clean-up of the program's tasks still has its timers, descriptors and calls. One of ours waits
+# until none of the program's is left, tells the end of the loop, and ends the others.
+#
 # A task that waits for a condition variable is not rescheduled as soon as that is ready, but in
 # the next turn: a task that is rescheduled cannot be cancelled, and until then the value can still
 # go to another awaiter.
+
+
+#: What the names of our own tasks begin with; not of those in which coroutines run.
+_OURS: Final = "ae_core loop: "
 
 
 class _Watch:
@@ -62,7 +70,7 @@ class _Watch:
         self.fd = fd
         self.write = write
         self.callback = callback
-        self.scope = trio.CancelScope()
+        self.scope = trio.CancelScope(shield=True)
         self.stopped = False
 
 
@@ -83,14 +91,18 @@ class TrioBackend(Backend):
         self._main: trio.CancelScope | None = None  # of a run that is ours
         self._leave: BaseException | None = None  # what it has to raise
         self._leaving = False  # the program's run is about to end
+        self._watches: set[_Watch] = set()
+        self._serving = trio.CancelScope(shield=True)  # of the task that makes the calls
+        self._over = False  # the run, and all tasks of the program
         self._finished = False
         if trio.lowlevel.in_trio_run():
             self._enter()
 
     def _enter(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
-        trio.lowlevel.spawn_system_task(self._keep_time, name="ae_core deadline")
-        trio.lowlevel.spawn_system_task(self._make_calls, name="ae_core calls")
+        trio.lowlevel.spawn_system_task(self._keep_time, name=f"{_OURS}deadline")
+        trio.lowlevel.spawn_system_task(self._make_calls, name=f"{_OURS}calls")
+        trio.lowlevel.spawn_system_task(self._follow_run, name=f"{_OURS}end")
 
     def _inside(self) -> TrioToken:
         if self._token is None:
@@ -130,27 +142,31 @@ class TrioBackend(Backend):
     def io_start(self, fd: int, write: bool, callback: Callable[[], None]) -> _Watch:
         self._inside()
         watch = _Watch(fd, write, callback)
-        trio.lowlevel.spawn_system_task(self._watch, watch, name=f"ae_core descriptor {fd}")
+        self._watches.add(watch)
+        trio.lowlevel.spawn_system_task(self._watch, watch, name=f"{_OURS}descriptor {fd}")
         return watch
 
     async def _watch(self, watch: _Watch) -> None:
         wait = trio.lowlevel.wait_writable if watch.write else trio.lowlevel.wait_readable
-        with watch.scope:
-            while not watch.stopped:
-                try:
-                    await wait(watch.fd)
-                except trio.ClosedResourceError:
-                    return  # notify_closing(): trio's own way to say that it is closed
-                except trio.BusyResourceError:
-                    # a stopped task of ours, or one of the program, still waits for it
-                    await trio.sleep(0)
-                    continue
-                except OSError as error:
-                    if not watch.stopped and self.on_refused is not None:
-                        self.on_refused(watch.fd, watch.write, error)
-                    return
-                if not watch.stopped:
-                    self._guard(watch.callback)
+        try:
+            with watch.scope:
+                while not watch.stopped:
+                    try:
+                        await wait(watch.fd)
+                    except trio.ClosedResourceError:
+                        return  # notify_closing(): trio's own way to say that it is closed
+                    except trio.BusyResourceError:
+                        # a stopped task of ours, or one of the program, still waits for it
+                        await trio.sleep(0)
+                        continue
+                    except OSError as error:
+                        if not watch.stopped and self.on_refused is not None:
+                            self.on_refused(watch.fd, watch.write, error)
+                        return
+                    if not watch.stopped:
+                        self._guard(watch.callback)
+        finally:
+            self._watches.discard(watch)
 
     def io_stop(self, token: _Watch) -> None:
         token.stopped = True
@@ -167,14 +183,29 @@ class TrioBackend(Backend):
             self._sleep.deadline = self._deadline
 
     async def _keep_time(self) -> None:
-        try:
-            while True:
-                with trio.CancelScope(deadline=self._deadline) as self._sleep:
-                    await trio.sleep_forever()
+        while not self._over:
+            with trio.CancelScope(deadline=self._deadline, shield=True) as self._sleep:
+                await trio.sleep_forever()
+            if not self._over:
                 self._deadline = math.inf
                 self._guard(self.on_deadline)
-        finally:  # the run ends: system tasks are cancelled when the main task has ended
+
+    async def _follow_run(self) -> None:
+        """Wait for the end of the run, tell it, and end our other tasks."""
+        try:
+            await trio.sleep_forever()
+        finally:  # system tasks are cancelled when the main task has ended
+            with trio.CancelScope(shield=True):
+                await _others_have_ended()
+            self._make_round()  # what the clean-up has postponed
             self._end()
+            self._over = True
+            if self._sleep is not None:
+                self._sleep.cancel()
+            self._serving.cancel()
+            for watch in self._watches:
+                watch.stopped = True
+                watch.scope.cancel()
 
     def _end(self) -> None:
         if not self._finished and self.on_ended is not None:
@@ -210,20 +241,24 @@ class TrioBackend(Backend):
         soon = self._soon
         task = trio.lowlevel.current_task()
         try:
-            while True:
-                for _ in range(len(soon)):  # what is added meanwhile is for the next turn
-                    self._guard(soon.popleft())
-                if not soon:
-                    self._caller.append(task)  # before the look: a signal handler may add a call
+            with self._serving:
+                while True:
+                    self._make_round()
                     if not soon:
-                        await trio.lowlevel.wait_task_rescheduled(self._stop_calls)
-                        continue
-                    self._caller.clear()
-                await trio.lowlevel.checkpoint()
-        finally:  # the run ends, and makes calls until its last moment
+                        self._caller.append(task)  # first: a signal handler may add a call
+                        if not soon:
+                            await trio.lowlevel.wait_task_rescheduled(self._stop_calls)
+                            continue
+                        self._caller.clear()
+                    await trio.lowlevel.checkpoint()
+        finally:  # trio makes calls until its last moment
             self._caller_ended = True
             while soon:
                 self._inside().run_sync_soon(self._guard, soon.popleft())
+
+    def _make_round(self) -> None:
+        for _ in range(len(self._soon)):  # what is added meanwhile is for the next turn
+            self._guard(self._soon.popleft())
 
     def _stop_calls(self, _: object) -> trio.lowlevel.Abort:
         self._caller.clear()
@@ -259,6 +294,8 @@ class TrioBackend(Backend):
         if self._finished:
             return False
         if self._token is None:
+            if trio.lowlevel.in_trio_run():
+                self._enter()  # bound before the run, whose end is told from now on
             return True
         return trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is self._token
 
@@ -311,6 +348,39 @@ class TrioBackend(Backend):
 
         trio.lowlevel.spawn_system_task(drive, name="ae_core task", context=task._context)
         return True
+
+
+async def _others_have_ended() -> None:
+    """Wait until no system task but those of the backends is left."""
+    task = trio.lowlevel.current_task()
+    left = _others(task)
+    if left:
+        trio.lowlevel.add_instrument(exits := _Exits(task, left))
+        try:
+            await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
+        finally:
+            trio.lowlevel.remove_instrument(exits)
+
+
+def _others(task: trio.lowlevel.Task) -> set[trio.lowlevel.Task]:
+    nursery = task.parent_nursery
+    assert nursery is not None
+    return {each for each in nursery.child_tasks if not each.name.startswith(_OURS)}
+
+
+class _Exits(trio.abc.Instrument):
+    """Reschedules *task* when the others have ended, with those that they have started."""
+
+    def __init__(self, task: trio.lowlevel.Task, left: set[trio.lowlevel.Task]) -> None:
+        self._task = task
+        self._left = left
+
+    def task_exited(self, task: trio.lowlevel.Task) -> None:
+        if task in self._left:
+            self._left.discard(task)
+            self._left = self._left or _others(self._task)
+            if not self._left:
+                trio.lowlevel.reschedule(self._task)
 
 
 def _runner() -> Any:

@@ -249,12 +249,17 @@ def trio_runs() -> bool:
     return runner is not None and not getattr(runner, "is_guest", False)
 
 
+def _trio_ends() -> bool:
+    """Return whether the main task of the run of trio has ended, which calls us at its end."""
+    return getattr(_run_context.runner, "main_task_outcome", None) is not None
+
+
 def _foreign(core: LoopState) -> str | None:
     """Return the name of a loop that runs in this thread and is not that of *core*."""
     ours = core.backend.name
     if ours != "asyncio" and asyncio_runs():
         return "asyncio"
-    if ours != "trio" and trio_runs():
+    if ours != "trio" and trio_runs() and not (core.aside and _trio_ends()):
         return "trio"
     if core.is_own_loop and core.hostless == -1:
         from .needs import running_host

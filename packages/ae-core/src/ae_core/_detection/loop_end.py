@@ -89,7 +89,8 @@ class aside:
 
     Raises:
         ValueError, BackendUnavailable: If there is no such backend.
-        WrongLoop: If a loop of asyncio or trio runs in this thread.
+        WrongLoop: If a loop of asyncio or trio runs in this thread. (A run of trio whose main task
+            has ended, as in what :func:`at_loop_end` calls, does not count.)
     """
 
     __slots__ = ("_before", "_name", "_options")
