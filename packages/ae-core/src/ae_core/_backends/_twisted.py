@@ -115,7 +115,7 @@ class TwistedBackend(Backend):
         self._timer: Any = None
         self._at: float | None = None  # when it is due
         self._soon: Any = None  # the last call of call_soon()
-        self._clock = WallClock(self._reactor.seconds)
+        self._clock = WallClock(system.seconds)
         self._descriptors: dict[int, _Descriptor] = {}
         self._turns = 0
         self.turn = 0  # the one that runs
