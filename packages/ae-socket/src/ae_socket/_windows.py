@@ -21,9 +21,9 @@ import os
 import select as _select
 import socket
 import sys
-import threading
 
 import ae_core as ae
+from ae_core.abc import ThreadLocal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ class _Poller:
                 watch.callback()
 
 
-class _Thread(threading.local):
+class _Thread(ThreadLocal):
     def __init__(self) -> None:
         self.poller = _Poller()
 
