@@ -199,3 +199,18 @@ def test_every_signal_has_a_name() -> None:
         assert signal_number(each.name[3:]) == each
         assert signal_number(each) == each
         assert signal_number(int(each)) == each
+
+
+def test_ending_thousands_of_watchers_of_one_signal_takes_linear_time(
+    doubling: Callable[..., None],
+) -> None:
+    def prepare(n: int) -> Callable[[], object]:
+        watchers = [ae.signal(ONE, lambda: None) for _ in range(n)]
+
+        def work() -> None:
+            while watchers:
+                watchers.pop().cancel()
+
+        return work
+
+    doubling(prepare, 3000)

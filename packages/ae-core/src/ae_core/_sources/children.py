@@ -55,7 +55,7 @@ class ChildRecord:
         exits = _exits(core)
         found = exits.get(pid)
         self.exit = found if found is not None else Exit(core, pid)
-        self.exit.records.append(self)
+        self.exit.records[self] = None
         core.operations.add(self)
 
     def cancel(self) -> None:
@@ -187,7 +187,7 @@ class Exit:
     def __init__(self, core: LoopState, pid: int) -> None:
         self.core = core
         self.pid = pid
-        self.records: list[ChildRecord] = []
+        self.records: dict[ChildRecord, None] = {}
         self.pidfd = -1
         self.record: Any = None
         self.turns = 0
@@ -289,13 +289,13 @@ class Exit:
         self.core.calls.owed.extend(
             [partial(record.deliver, self.pid, status) for record in self.records]
         )
-        self.records = []
+        self.records = {}
         self.stop()
         _tell_all(self.core, self.pid, status)
 
     def remove(self, record: ChildRecord) -> None:
         if record in self.records:
-            self.records.remove(record)
+            del self.records[record]
             if not self.records:
                 self.stop()
 

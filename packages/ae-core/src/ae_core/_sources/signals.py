@@ -74,7 +74,7 @@ class _Hub:
     """The one place where the process's signals meet our watchers."""
 
     def __init__(self) -> None:
-        self._records: dict[int, list[SignalRecord]] = {}
+        self._records: dict[int, dict[SignalRecord, None]] = {}
         self._previous: dict[int, Any] = {}  # handlers to be restored
         self._past: dict[int, Any] = {}  # those that were restored
         self._of_loop: dict[int, Any] = {}  # what the loop, which may handle it, has for us
@@ -105,18 +105,18 @@ class _Hub:
             if number != _signal.SIGINT and hasattr(_signal, "siginterrupt"):
                 # system calls of C libraries are restarted: they get no spurious EINTR
                 _signal.siginterrupt(number, False)
-            self._records[number] = [record]
+            self._records[number] = {record: None}
             of_loop = backend.signal_start(number, lambda: self._on_signal(number, None))
             if of_loop is not None:
                 self._of_loop[number] = of_loop
         else:
-            records.append(record)
+            records[record] = None
 
     def remove(self, record: SignalRecord) -> None:
         records = self._records.get(record.number)
         if records is None or record not in records:
             return
-        records.remove(record)
+        del records[record]
         if not records:
             del self._records[record.number]
             self._pending.discard(record.number)
