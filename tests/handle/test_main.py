@@ -15,7 +15,7 @@ import pytest
 
 import ae_core as ae
 from ae_handle import Handle, serve
-from ae_handle.__main__ import _arguments
+from ae_handle.__main__ import _BROKEN_PIPE, _arguments
 from ae_socket import format_host_port
 from ae_socket.testing import refused_address, silent_address
 
@@ -157,6 +157,21 @@ def test_an_http_proxy_is_asked(start: Start) -> None:
 
 def test_a_path_is_the_address_of_a_unix_socket() -> None:
     assert _arguments(["/run/some.socket"]).target == ("unix/", "/run/some.socket")
+
+
+def test_a_reader_that_has_gone_ends_the_program_as_a_broken_pipe(start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        program = start("{}:{}".format(*server.getsockname()))
+        assert program.stdout is not None
+        program.stdout.close()
+        program.stdout = None
+        sock, _ = server.accept()
+        with sock:
+            sock.sendall(b"nobody reads this\n")
+            sock.shutdown(socket.SHUT_WR)
+            err = program.communicate("", timeout=60)[1]
+    assert program.returncode == _BROKEN_PIPE
+    assert "BrokenPipeError" not in err
 
 
 def test_a_server_says_as_json_where_it_listens(start: Start) -> None:

@@ -44,7 +44,7 @@ class _Terminal:
 
     def __init__(self) -> None:
         self.sock, self._outside = socket.socketpair()
-        self.is_broken = False
+        self.broken: str | int | None = None  # with what status, once nothing can be written
         threading.Thread(target=self._read, daemon=True).start()
         self._writer = threading.Thread(target=self._write, daemon=True)
         self._writer.start()
@@ -66,8 +66,11 @@ class _Terminal:
             try:
                 sys.stdout.buffer.write(data)
                 sys.stdout.buffer.flush()
+            except SystemExit as error:  # what `console.run` makes of an error, in its own thread
+                self.broken = error.code
+                break
             except OSError:
-                self.is_broken = True
+                self.broken = _BROKEN_PIPE
                 break
         self._outside.close()
 
@@ -185,12 +188,12 @@ async def _talk(options: argparse.Namespace) -> int:
         try:
             await relay(inside, handle)
         except HandleError:
-            if not terminal.is_broken:
+            if terminal.broken is None:
                 raise
         finally:
             inside.destroy()
             terminal.flush()
-        return _BROKEN_PIPE if terminal.is_broken else 0
+        return int(terminal.broken or 0)
     await handle.drained()
     is_secure = options.tls or options.starttls is not None
     _say("connected", address=format_host_port(*options.target), tls=is_secure)
