@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
@@ -196,3 +197,21 @@ def test_an_operation_of_many_is_cancelled_with_the_last_of_them(trace: Trace) -
 
     ae.run(main())
     assert trace == ["cancelled"]
+
+
+def test_ending_thousands_of_watchers_of_one_descriptor_takes_linear_time(
+    doubling: Doubling,
+) -> None:
+    one, two = socket.socketpair()
+
+    def prepare(n: int) -> Callable[[], object]:
+        watchers = [ae.io(one, "r", lambda: None) for _ in range(n)]
+
+        def work() -> None:
+            while watchers:
+                watchers.pop().cancel()
+
+        return work
+
+    with one, two:
+        doubling(prepare, 3000)

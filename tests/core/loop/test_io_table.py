@@ -333,7 +333,7 @@ def test_one_of_several_that_share_leaves_a_table_that_was_cleared(
     first, second = (state.io.start(3, write, fails, None) for _ in range(2))
     state.io.clear()
     second.cancel()
-    assert first.peers == [first, second]
+    assert list(first.peers or ()) == [first, second]
     assert set(state.backend.watched) == {(3, write)}
 
 

@@ -59,7 +59,7 @@ class IoRecord:
     context: Context | None
     core: Loop
     fd: int  # ~fd for writing
-    peers: list[IoRecord] | None  # on the first record of a descriptor: itself and the others
+    peers: dict[IoRecord, None] | None  # on the first record of a descriptor: itself and the others
     refused: Callable[[OSError], object] | None  # None: the exception hook
     token: Any
 
@@ -139,7 +139,7 @@ class IoRecord:
         first = table.writers.get(~fd) if fd < 0 else table.readers.get(fd)
         if first is not None and first.peers is not None:
             if self in first.peers:
-                first.peers.remove(self)
+                del first.peers[self]
             if not first.peers:
                 first.release()
 
@@ -261,8 +261,8 @@ class IoTable:
         else:
             first = side[fd]
             if first.peers is None:
-                first.peers = [first]
-            first.peers.append(record)
+                first.peers = {first: None}
+            first.peers[record] = None
             # The number may be that of another file by now: code that connects again closes the old
             # socket and watches the new one, with the same number, before the old watcher goes.
             # The loop goes by the file it knew, for both directions.
