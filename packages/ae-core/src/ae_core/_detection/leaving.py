@@ -31,8 +31,8 @@ def release() -> list[str]:
         return []
     if core.runner.blocked or core.backend.running():
         raise RuntimeError(
-            f"release() inside of a callback, a coroutine or a recv() of the {core.backend.name} "
-            "loop"
+            "release() during a recv(), or inside of a callback or coroutine of the "
+            f"{core.backend.name} loop"
         )
     found = alive(core)
     operations = operations_of(core)
