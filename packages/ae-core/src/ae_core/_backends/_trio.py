@@ -48,7 +48,7 @@ if not hasattr(trio.lowlevel, "in_trio_run"):
 # step of another task: the host of a guest run calls us in between, and what the garbage collector
 # finalizes may do so at any moment, as while trio takes the tasks of a turn off its queue.
 #
-# When the main task has ended trio cancels all system tasks at once. Ours are shielded from that:
+# When the main task has ended trio cancels all system tasks. Ours are shielded from that:
 # the clean-up of the program's tasks still has its timers, descriptors and calls. One of ours waits
 # until none of the program's is left, tells the end of the loop, and ends the others.
 #

@@ -18,7 +18,7 @@ _LEAST: Final = 0.001
 
 
 class WallClock:
-    """The clock of a loop, beside the one that nobody can set.
+    """The clock of a loop, compared with the monotonic one.
 
     Args:
         read: Returns the time by which the loop plans.
