@@ -127,7 +127,6 @@ def test_the_hub_that_a_function_has_made_ends_with_its_thread(
 ) -> None:
     output = patched("""
         from ae_core._async import thread_pool
-from ae_core._base import thread_identity
 
         def descriptors():
             ae.to_thread(time.sleep, 0.001).recv()
