@@ -77,7 +77,7 @@ def adapt(stream: Any) -> Any:
     return BorrowedSocket(stream, fd) if _WINDOWS else DescriptorStream(stream, fd)
 
 
-def _is_tls(stream: socket.socket) -> bool:
+def _is_tls(stream: Any) -> bool:
     ssl = sys.modules.get("ssl")
     return ssl is not None and isinstance(stream, ssl.SSLSocket)
 
