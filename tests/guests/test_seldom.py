@@ -266,7 +266,18 @@ def test_what_is_left_cleans_up_where_the_program_watches_signals_itself(
 # ---------------------------------------------------------------------- children
 
 
-def test_a_program_whose_start_is_cancelled_is_killed_and_reaped(run: Run) -> None:
+def test_a_program_whose_start_is_cancelled_is_killed_and_reaped(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*args: Any, **options: Any) -> subprocess.Popen[bytes]:
+        started.append(popen(*args, **options))
+        return started[-1]
+
+    popen = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", start)
+
     async def main() -> None:
         start = asyncio.create_subprocess_exec(*SLEEP, stdin=subprocess.PIPE)
         starting = asyncio.create_task(start)
@@ -276,8 +287,9 @@ def test_a_program_whose_start_is_cancelled_is_killed_and_reaped(run: Run) -> No
             await starting
 
     run(main())
+    (process,) = started
     with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+        os.waitpid(process.pid, os.WNOHANG)
 
 
 def test_a_program_that_ends_after_the_loop_was_closed_is_reaped(
