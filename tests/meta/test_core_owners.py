@@ -54,7 +54,7 @@ FAST_PATHS = {
     ("_api.py", "live"): _TIMER,
     ("_api.py", "_number"): _TIMER,
     ("_api.py", "_core"): _TIMER,
-    ("_loop/watchers.py", "live"): _TIMER,
+    ("_loop/watchers.py", "live_timers"): _TIMER,
     ("_api.py", "_record"): _IO,
     ("_async/tasks.py", "task"): _STEP,
     ("_loop/state.py", "empty_context"): _FIRE,

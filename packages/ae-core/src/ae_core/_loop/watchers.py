@@ -294,7 +294,7 @@ class TimerWatcher(_Timer):
         if core.thread != get_ident():
             wrong_thread()
         try:
-            del core.timers.live[self._number]
+            del core.live_timers[self._number]
         except KeyError:
             return  # it was called, and nothing is left to end
         self.__class__ = EndedTimer  # type: ignore[assignment]
@@ -323,9 +323,9 @@ class TimerWatcher(_Timer):
             core = self._core
         except AttributeError:
             return  # the constructor raised
-        if self._number in core.timers.live:
+        if self._number in core.live_timers:
             if core.thread == get_ident():
-                del core.timers.live[self._number]
+                del core.live_timers[self._number]
             elif not core.closed:
                 number = self._number
                 _tell(core, lambda: core.cancel_timer(number))
