@@ -77,8 +77,7 @@ class WriteQueue:
         size = self.waiting
         if size <= _BLOCK:
             taken = pieces[:]
-            pieces.clear()
-            self._counted = self._size = 0
+            self.drop_pieces()
             return taken
         count = size = 0
         for piece in pieces:
