@@ -51,7 +51,7 @@ else:
 
 pytest_plugins = ["ae_core_pytest"]  # also where the environment is older than its entry point
 
-#: Seconds after which a test is a hang: all stacks are printed and the run ends.
+#: Seconds after which a test is a hang (``--hang``): all stacks are printed and the run ends.
 HANG = 120.0
 #: Warnings are errors, but for one: 3.15 raises it in the parent, and the child lives.
 STRICT = ("-W", "error", "-W", "ignore:This process:DeprecationWarning")
@@ -94,6 +94,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=int,
         default=1,
         help="make what tests count (queries, objects, cases) so many times as many",
+    )
+    group.addoption(
+        "--hang",
+        metavar="SECONDS",
+        type=float,
+        default=HANG,
+        help=f"take a test for a hang after so many seconds instead of {HANG:.0f}: under a tracer",
     )
 
 
@@ -265,7 +272,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     # a child that runs tests looks after each of them itself; who counts more takes longer
     longer = "in_own_process" in getattr(item, "fixturenames", ())
     longer = longer or item.config.getoption("--scale") > 1
-    hang = 20 * HANG if longer else HANG
+    hang = item.config.getoption("--hang") * (20 if longer else 1)
     faulthandler.dump_traceback_later(hang, exit=True, file=item.config.stash[_stderr])
     try:
         return (yield)
