@@ -467,3 +467,21 @@ def test_a_name_that_a_pointer_makes_too_long_is_for_the_thorough_reader() -> No
     dns.message.from_wire(reply(255))
     with pytest.raises(dns.name.NameTooLong):
         dns.message.from_wire(reply(257))
+
+
+@pytest.mark.parametrize(("names", "decided"), [(29, True), (30, False)])
+def test_so_many_names_that_begin_inside_another_are_followed_and_no_more(
+    names: int, decided: bool
+) -> None:
+    """Each costs its length and 32: those of 119, 117, ... bytes are 3,567 for 29 of them."""
+    wire = answer(ADDRESS)
+    at = len(wire) + 11
+    servers = b"\0\0\2\0\1\0\0\0\x3c" + bytes((0, 2 * 60 + 1)) + b"\1x" * 60 + b"\0"
+    for _ in range(names):
+        at += 2
+        servers += (0xC000 | at).to_bytes(2, "big") + b"\0\2\0\1\0\0\0\x3c\0\1\0"
+    wire = wire[:8] + (1 + names).to_bytes(2, "big") + wire[10:] + servers
+    expected = thorough(wire, QUESTION)
+    assert expected is not None
+    assert expected.values == ["192.0.2.1"]
+    assert _wire_fast.read_addresses(wire, QUESTION, A) == (expected if decided else None)
