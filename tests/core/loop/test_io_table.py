@@ -1,9 +1,9 @@
-"""The table of descriptors by itself: a backend and a state that record, no loop, no socket."""
+"""The table of descriptors by itself: no loop, no socket."""
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -12,92 +12,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from ae_core._base.thread_identity import get_ident
-from ae_core._loop.calls import CallQueue
-from ae_core._loop.io_table import AlwaysReady, IoRecord, IoTable
-from ae_core._loop.runner import CallbackRunner
+from ae_core._loop.io_table import AlwaysReady, IoRecord
 
-Key = tuple[int, bool]
-
-
-class Recorder:
-    """A backend that waits for nothing, and says what it was asked for."""
-
-    name = "recorder"
-
-    def __init__(self) -> None:
-        self.watched: dict[Key, Callable[[], None]] = {}
-        self.uncounted: list[Key] = []
-        self.refusal: OSError | None = None
-        self.on_ready: Any = None
-        self.on_refused: Any = None
-
-    def io_start(self, fd: int, write: bool, callback: Callable[[], None]) -> Key:
-        if self.refusal is not None:
-            raise self.refusal
-        assert (fd, write) not in self.watched, "a second watch of one descriptor and direction"
-        self.watched[fd, write] = callback
-        return fd, write
-
-    def io_stop(self, token: Key) -> None:
-        del self.watched[token]
-
-    def io_discount(self, token: Key) -> None:
-        self.uncounted.append(token)
-
-
-class State:
-    """A loop state made of the table alone; its timers are called by the test."""
-
-    nests = False
-    raw_threadsafe = None
-
-    def __init__(self) -> None:
-        self.backend: Any = Recorder()
-        self.closed = False
-        self.thread = get_ident()
-        self.reported: list[tuple[BaseException, Any]] = []
-        self.timers: dict[int, Callable[[], object]] = {}
-        self.runner = CallbackRunner(
-            self, lambda error, owner, source: self.reported.append((error, source))
-        )
-        self.calls = CallQueue(self)
-        self.io = IoTable(self, self.runner)
-        self.io.attach(self.backend)
-
-    def resume(self) -> None:
-        raise AssertionError("nothing is broken off")
-
-    repeat: Any = resume
-    wake = resume
-
-    def timer(self, after: float, callback: Callable[[], object]) -> int:
-        self.timers[number := len(self.timers) + 1] = callback
-        return number
-
-    def cancel_timer(self, number: int) -> None:
-        self.timers.pop(number, None)
-
-    def has_timer(self, number: int) -> bool:
-        return number in self.timers
-
-    def turn(self) -> None:
-        """Call the timers that there are now."""
-        for number in list(self.timers):
-            self.timers.pop(number)()
+from .conftest import Key, Recorder, State, fails, interrupts
 
 
 @pytest.fixture
-def state() -> State:
-    return State()
-
-
-def fails() -> None:
-    raise ValueError("of a test")
-
-
-def interrupts() -> None:
-    raise KeyboardInterrupt
+def state(state: State) -> Iterator[State]:
+    yield state
+    assert state.said == []  # nothing is broken off
 
 
 class Interests(RuleBasedStateMachine):
@@ -162,6 +85,7 @@ class Interests(RuleBasedStateMachine):
         assert set(self.state.backend.watched) == wanted
         active = [record for side in self.model.values() for record in side]
         assert {id(record) for record in self.state.io.records()} == {id(each) for each in active}
+        assert self.state.said == []  # nothing is broken off
 
 
 TestInterests = Interests.TestCase

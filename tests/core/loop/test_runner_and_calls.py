@@ -13,83 +13,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from ae_core._loop.calls import POSTPONED_PER_TURN, CallQueue
-from ae_core._loop.runner import CallbackRunner
+from ae_core._loop.calls import POSTPONED_PER_TURN
+
+from .conftest import State, fails, interrupts
 
 variable: ContextVar[str] = ContextVar("variable", default="unset")
-
-
-class Recorder:
-    """A backend that waits for nothing, and says what it was asked for."""
-
-    name = "recorder"
-
-    def __init__(self) -> None:
-        self.soon: list[Callable[[], None]] = []
-
-    def call_soon(self, callback: Callable[[], None]) -> None:
-        self.soon.append(callback)
-
-
-class State:
-    """A loop state made of these parts alone; its timers are called by the test."""
-
-    def __init__(self) -> None:
-        self.backend: Any = Recorder()
-        self.closed = False
-        self.nests = False
-        self.said: list[str] = []
-        self.reported: list[tuple[BaseException, Any]] = []
-        self.timers: dict[int, Callable[[], object]] = {}
-        self.from_threads: list[Callable[[], None]] = []
-        self.raw_threadsafe = self.from_threads.append
-        self.runner = CallbackRunner(
-            self, lambda error, owner, source: self.reported.append((error, source))
-        )
-        self.calls = CallQueue(self)
-
-    def resume(self) -> None:
-        self.said.append("resume")
-
-    def repeat(self, callback: Callable[[], object]) -> None:
-        self.said.append("repeat")
-
-    def wake(self) -> None:
-        self.said.append("wake")
-
-    def timer(self, after: float, callback: Callable[[], object]) -> int:
-        self.timers[number := len(self.timers) + 1] = callback
-        return number
-
-    def cancel_timer(self, number: int) -> None:
-        self.timers.pop(number, None)
-
-    def has_timer(self, number: int) -> bool:
-        return number in self.timers
-
-    def turn(self) -> None:
-        """Do what the loop was asked for."""
-        soon, self.backend.soon = self.backend.soon, []
-        for call in soon:
-            call()
-        for number in list(self.timers):
-            self.timers.pop(number)()
-        calls, self.from_threads[:] = self.from_threads.copy(), []
-        for call in calls:
-            call()
-
-
-@pytest.fixture
-def state() -> State:
-    return State()
-
-
-def fails() -> None:
-    raise ValueError("of a test")
-
-
-def interrupts() -> None:
-    raise KeyboardInterrupt
 
 
 # ---------------------------------------------------------------------- the runner
