@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -35,6 +36,17 @@ def run() -> Callable[[Any], Any]:
             return runner.run(coroutine)
 
     return call
+
+
+@pytest.fixture
+def trio(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The module. It keeps a thread that waited for another 10 s: here that ends with the test."""
+    module = pytest.importorskip("trio")
+    monkeypatch.setattr(module._core._thread_cache, "IDLE_TIMEOUT", 0.01)
+    yield module
+    for thread in threading.enumerate():
+        if thread.name.startswith("Trio"):
+            thread.join(30)
 
 
 @pytest.fixture

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
@@ -193,12 +195,25 @@ def test_a_whole_program_ends_with_its_host(host: Any, trace: Any) -> None:
         assert runner.run(asyncio.sleep(0.001, "runs on")) == "runs on"
 
 
-def test_a_run_of_trio_ends_with_its_host(
-    host: Any, trace: Any, monkeypatch: pytest.MonkeyPatch
+def test_a_host_that_ends_when_a_whole_program_was_just_stopped_ends_its_tasks(
+    host: Any, trace: Any
 ) -> None:
-    trio = pytest.importorskip("trio")
-    monkeypatch.setattr(trio._core._thread_cache, "IDLE_TIMEOUT", 0.01)
+    loop: Any = ae_guests.new_event_loop()
 
+    def stop() -> None:
+        """Have the host end behind the guest's last turn, before ``run_forever`` returns."""
+        loop.call_soon(loop.stop)
+        kept.append(ae.timer(0.0, loop._host_ends))
+
+    kept: list[Any] = []
+    task = loop.create_task(cleans_up(trace, lambda: kept.append(ae.timer(0.0, stop))))
+    loop.run_forever()
+    assert trace == ["began", "cleaned up 3 0"]
+    assert task.cancelled()
+    loop.close()
+
+
+def test_a_run_of_trio_ends_with_its_host(host: Any, trace: Any, trio: Any) -> None:
     async def main() -> None:
         try:
             trace("began")
@@ -215,17 +230,37 @@ def test_a_run_of_trio_ends_with_its_host(
     release()
     assert trace == ["began", "cleaned up"]
     assert run.cancelled
-    for thread in threading.enumerate():
-        if thread.name.startswith("Trio"):
-            thread.join(30)
 
 
-def test_a_run_of_trio_in_asyncio_ends_with_that(
-    unbound: None, trace: Any, monkeypatch: pytest.MonkeyPatch
+def test_a_call_of_trios_thread_that_the_ending_host_refuses_is_made_all_the_same(
+    host: Any, trace: Any, trio: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trio = pytest.importorskip("trio")
-    monkeypatch.setattr(trio._core._thread_cache, "IDLE_TIMEOUT", 0.01)
+    refused = threading.Event()
+    a, b = socket.socketpair()
 
+    def refuse(call: Callable[[], object]) -> None:
+        refused.set()
+        raise RuntimeError("the loop has ended")
+
+    async def main() -> None:
+        monkeypatch.setattr(host, "call_threadsafe", refuse)
+        trace("began")
+        await trio.lowlevel.wait_readable(a)  # the thread waits, too
+        trace("woken")
+
+    with a, b:
+        run = start_trio(main)
+        trace.run_until(1)
+        b.send(b"x")
+        while not refused.is_set():
+            ae.sleep(0.001).recv()
+        assert trace == ["began"]
+        release()
+    assert trace == ["began", "woken"]
+    assert run.recv() is None
+
+
+def test_a_run_of_trio_in_asyncio_ends_with_that(unbound: None, trace: Any, trio: Any) -> None:
     async def inner() -> None:
         try:
             trace("began")
@@ -242,16 +277,11 @@ def test_a_run_of_trio_in_asyncio_ends_with_that(
 
     asyncio.run(main())
     assert trace == ["began", "cleaned up"]
-    for thread in threading.enumerate():
-        if thread.name.startswith("Trio"):
-            thread.join(30)
 
 
 def test_a_run_of_trio_that_does_not_end_is_told_of(
-    host: Any, trace: Any, monkeypatch: pytest.MonkeyPatch
+    host: Any, trace: Any, trio: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trio = pytest.importorskip("trio")
-    monkeypatch.setattr(trio._core._thread_cache, "IDLE_TIMEOUT", 0.01)
     monkeypatch.setattr(_trio, "CLEAN_UP_PATIENCE", 0.05)
     errors: list[BaseException] = []
     monkeypatch.setattr(ae, "exception_hook", lambda error, watcher: errors.append(error))
@@ -267,16 +297,15 @@ def test_a_run_of_trio_that_does_not_end_is_told_of(
     release()
     assert [type(error) for error in errors] == [TimeoutError]
     assert not run.ready
+    leave.set()
+    while not run._calls:  # type: ignore[attr-defined]
+        time.sleep(0)  # trio's thread has something to call, and no host is there
     with ae.abc.aside("loop"):  # the test's own end of it
         run._host = ae.detect()  # type: ignore[attr-defined]
         run._leaving = False  # type: ignore[attr-defined]
         run._begin()  # type: ignore[attr-defined]
-        leave.set()
         run._call_next()  # type: ignore[attr-defined]
         run.recv(timeout=30)
-    for thread in threading.enumerate():
-        if thread.name.startswith("Trio"):
-            thread.join(30)
 
 
 # ---------------------------------------------------------------------- hosts, each in a process
@@ -304,7 +333,7 @@ THREADS = False
 
 PROGRAMS = {
     "exit of the interpreter": (
-        None,
+        "",
         EXITS
         + """
 began = ae.CondVar()
@@ -314,7 +343,7 @@ began.recv()
         "began, cleaned up 3 0",
     ),
     "exit after the last operation": (
-        None,
+        "",
         EXITS
         + """
 async def short():
@@ -376,6 +405,32 @@ except asyncio.CancelledError:
     seen("cancelled")
 """,
         "began, cleaned up 3 0, cancelled",
+    ),
+    "tk: a run of trio closes the window": (
+        "tkinter trio",
+        """
+import tkinter
+import trio
+from ae_guests import start_trio
+root = tkinter.Tk()
+
+async def closes():
+    root.destroy()
+    seen("destroyed")
+    try:
+        await trio.sleep(60)
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(0.001)
+        seen("cleaned up")
+
+ae.detect()
+run = start_trio(closes)
+root.mainloop()
+seen(run.cancelled)
+seen(ae.backend())
+""",
+        "destroyed, cleaned up, True, None",
     ),
     "qt: the application quits": (
         "PyQt6",
@@ -465,11 +520,12 @@ began.recv()
 def test_the_end_of_a_host_is_the_end_of_its_guests(
     name: str, request: pytest.FixtureRequest
 ) -> None:
-    library, program, expected = PROGRAMS[name]
-    if library is not None and find_spec(library) is None:
-        pytest.skip(f"needs {library}")
+    libraries, program, expected = PROGRAMS[name]
+    for library in libraries.split():
+        if find_spec(library) is None:
+            pytest.skip(f"needs {library}")
     command = [sys.executable, "-W", "always", "-c", OURS + CLEANS_UP + program]
-    if library == "tkinter":
+    if "tkinter" in libraries:
         command = [*request.getfixturevalue("screen"), *command]
     done = subprocess.run(
         command,

@@ -151,3 +151,29 @@ def test_a_stream_whose_callback_opened_the_dialog_is_read_inside_it(modal: Any)
 
     start_asyncio(main()).recv(timeout=60)
     assert got == [b"1", b"2", b"closed"]
+
+
+def test_a_host_that_ends_while_a_dialog_is_open_ends_the_guest_when_that_has_returned(
+    modal: Any, trace: Any
+) -> None:
+    run, leave = modal
+
+    def end() -> None:
+        asyncio.get_running_loop()._host_ends()  # type: ignore[attr-defined]
+        leave()
+        trace("host has ended")
+
+    async def main() -> None:
+        asyncio.get_running_loop().call_soon(end)
+        run()
+        trace("closed")
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.001)
+            trace("cleaned up")
+
+    operation = start_asyncio(main())
+    with pytest.raises(ae.CancelledError):
+        operation.recv(timeout=60)
+    assert trace == ["host has ended", "closed", "cleaned up"]

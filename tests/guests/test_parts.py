@@ -137,6 +137,32 @@ def test_two_turns_of_a_flood_have_a_turn_of_the_host_between_them(
     assert longest <= 4 * _loop.CALLS_PER_LOOK
 
 
+def test_a_long_turn_is_divided_and_its_rest_comes_before_what_is_newer(
+    host: Any, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ae_guests import _loop
+
+    monkeypatch.setattr(_loop, "LONGEST_SERVICE", 0.0)
+    calls = 2 * _loop.CALLS_PER_LOOK
+
+    async def main() -> list[int | str]:
+        loop = asyncio.get_running_loop()
+        seen: list[int | str] = []
+        loop.call_soon(lambda: kept.append(ae.timer(0.0, lambda: seen.append("host"))))
+        for n in range(calls):
+            loop.call_soon(seen.append, n)
+        loop.call_soon(loop.call_soon, seen.append, "newer")
+        while not {"host", "newer"} <= set(seen):
+            await asyncio.sleep(0)
+        kept.clear()
+        return seen
+
+    kept: list[ae.Watcher] = []
+    seen = run(main())
+    assert seen.index("host") < calls
+    assert [each for each in seen if each != "host"] == [*range(calls), "newer"]
+
+
 def test_a_signal_of_the_hosts_program_and_of_the_guest_are_both_heard(host: Any) -> None:
     heard: list[str] = []
 

@@ -89,6 +89,27 @@ def test_signals_that_cannot_be_handled_are_refused_and_leave_nothing(run: Run) 
     assert run(main()) == [False, False]
 
 
+def test_a_handler_of_a_signal_is_replaced_by_a_later_one(run: Run) -> None:
+    async def main() -> list[bool]:
+        def second() -> None:
+            heard.append("second")
+            came.set()
+
+        loop = asyncio.get_running_loop()
+        came = asyncio.Event()
+        loop.add_signal_handler(signal.SIGWINCH, heard.append, "first")
+        loop.add_signal_handler(signal.SIGWINCH, second)
+        os.kill(os.getpid(), signal.SIGWINCH)
+        async with asyncio.timeout(PATIENCE):
+            await came.wait()
+        return [loop.remove_signal_handler(signal.SIGWINCH) for _ in range(2)]
+
+    heard: list[str] = []
+    assert run(main()) == [True, False]
+    assert heard == ["second"]
+    assert signal.getsignal(signal.SIGWINCH) == signal.SIG_DFL
+
+
 # ---------------------------------------------------------------------- debug mode, threads
 
 

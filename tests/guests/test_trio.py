@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 import sys
-import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,16 +14,7 @@ import ae_core as ae
 from ae_guests import start_trio
 
 trio = pytest.importorskip("trio")
-
-
-@pytest.fixture(autouse=True)
-def _threads_of_trio_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """trio keeps the thread that waited for another 10 s: here it ends at once."""
-    monkeypatch.setattr(trio._core._thread_cache, "IDLE_TIMEOUT", 0.01)
-    yield
-    for thread in threading.enumerate():
-        if thread.name.startswith("Trio"):
-            thread.join(30)
+pytestmark = pytest.mark.usefixtures("trio")
 
 
 def test_the_value_of_the_main_function_is_the_operations(host: Any) -> None:
@@ -128,6 +119,41 @@ def test_one_cancelled_before_it_began_does_not_hang(host: Any) -> None:
     run.cancel()
     with pytest.raises(ae.CancelledError):
         run.recv()
+
+
+def test_cancelling_what_has_ended_changes_nothing(host: Any) -> None:
+    async def main() -> str:
+        return await ae.sleep(0.001) or "value"
+
+    run = start_trio(main)
+    assert run.recv() == "value"
+    run.cancel()
+    assert not run.cancelled
+    assert run.recv() == "value"
+
+
+def test_calls_that_trio_asks_for_together_are_made_in_their_order(
+    host: Any, trace: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """trio has one such call under way at a time; what it promises of them is more."""
+    start = trio.lowlevel.start_guest_run
+    soon: list[Any] = []
+
+    def start_guest_run(*args: Any, **options: Any) -> None:
+        soon.append(options["run_sync_soon_not_threadsafe"])
+        start(*args, **options)
+
+    monkeypatch.setattr(trio.lowlevel, "start_guest_run", start_guest_run)
+
+    async def main() -> None:
+        for n in range(3):
+            soon[0](partial(trace, n))
+        trace("asked")
+        while len(trace) < 4:
+            await trio.sleep(0)
+
+    start_trio(main).recv(timeout=30)
+    assert trace == ["asked", 0, 1, 2]
 
 
 def test_sockets_of_trio_and_condvars_of_ours_work_side_by_side(host: Any) -> None:

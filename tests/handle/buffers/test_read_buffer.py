@@ -244,15 +244,3 @@ def test_take_without_a_size_takes_everything(pieces: list[bytes]) -> None:
     assert buf.take(1) + buf.take() == whole if pieces else buf.take() == b""
     assert not buf
     assert buf.take() == b""
-
-
-@pytest.mark.parametrize("size", [1, 5000, 5001, 11_000, 11_001, 18_000])
-def test_what_was_consumed_since_a_mark_can_be_read_again(size: int) -> None:
-    whole = b"a" * 5000 + b"b" * 6000 + b"c" * 7000
-    buf = ReadBuffer()
-    for piece in (whole[:5000], whole[5000:11_000], whole[11_000:]):
-        buf.feed(piece)
-    mark = buf.mark()
-    buf.skip(size)
-    buf.feed(b"more")
-    assert ReadBuffer.since(mark, size) == whole[:size]

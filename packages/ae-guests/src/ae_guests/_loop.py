@@ -321,7 +321,8 @@ class GuestLoop(ProcessEvents):
 
     def _serve(self) -> None:
         """Called by the host: make turns while there is work, 5 ms at most."""
-        if self._on_stop is None:
+        on_stop = self._on_stop
+        if on_stop is None:
             return  # it has ended, or been stopped in this turn of the host
         outer = self._enter()
         probe = ae.timer(0, self._serve)
@@ -341,9 +342,8 @@ class GuestLoop(ProcessEvents):
                 self._clean_up()
             return
         if stopped and not self._depth:
-            on_stop, self._on_stop = self._on_stop, None
-            if on_stop is not None:
-                on_stop()
+            self._on_stop = None
+            on_stop()
             return
         self._arm()
 
