@@ -138,9 +138,11 @@ def test_the_server_is_told_why(peer: Any, until: Any) -> None:
         socket = client.websocket(server.url).recv()
         socket.close(4000, "enough").recv()
         socket.close().recv()
+        until(lambda: len(server.ends) == 1)
         with pytest.raises(RuntimeError, match="for a test"):
             with client.websocket(server.url).recv():
                 raise RuntimeError("for a test")
+        until(lambda: len(server.ends) == 2)
         client.websocket(server.url).recv().cancel()
         until(lambda: len(server.ends) == 3)
     assert [end if end is None else (end.rcvd.code, end.rcvd.reason) for end in server.ends] == [
