@@ -1,4 +1,4 @@
-"""Row 1: what the suite runs of the packages, by lines and branches, child processes included.
+"""Row 1: what the suite runs of the six packages, by lines and branches, child processes included.
 
 Tests of cost do not run: what they measure is mostly the tracer. For the same reason a test is a
 hang only after ``HANG`` seconds.
@@ -22,7 +22,7 @@ from tools.scorecard.finding import ROOT, Finding, Length, main
 
 #: Seconds: what takes the tests a minute takes them several under a tracer.
 HANG = 900
-PACKAGES = ("ae_core", "ae_socket", "ae_dns", "ae_handle", "ae_tls")
+PACKAGES = ("ae_core", "ae_socket", "ae_dns", "ae_handle", "ae_tls", "ae_guests")
 COSTS = "tests/handle/test_cost.py"
 OPTIONS = ("-q", "-p", "no:cacheprovider", f"--hang={HANG}", f"--ignore={COSTS}")
 SETTINGS = """
