@@ -203,6 +203,25 @@ def test_workers_of_fork_call_are_ended_in_the_loop(patched: Callable[..., str])
     assert output.splitlines() == ["[0, 1]", "given up"]
 
 
+def test_a_lock_between_threads_is_the_threads_and_not_a_greenlets(
+    patched: Callable[..., str],
+) -> None:
+    output = patched("""
+        lock = ae.abc.ThreadLock()
+
+        def take():
+            taken = lock.acquire(blocking=False)
+            if taken:
+                lock.release()
+            return taken
+
+        with lock:
+            print(in_greenlet(take), gevent.get_hub().threadpool.spawn(take).get())
+        print(in_greenlet(take), gevent.get_hub().threadpool.spawn(take).get())
+        """)
+    assert output.splitlines() == ["True False", "True True"]
+
+
 def test_a_thread_is_refused_where_eventlet_would_make_it_a_greenlet(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

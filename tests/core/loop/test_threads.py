@@ -16,7 +16,7 @@ import pytest
 
 import ae_core as ae
 from ae_core._base.wakeup import Wakeup
-from ae_core.abc import aside
+from ae_core.abc import ThreadLock, aside
 from ae_core.testing import Trace, binding
 
 
@@ -34,6 +34,23 @@ def in_thread(function: Callable[[], Any]) -> Any:
     thread.start()
     thread.join()
     return outcome[0]
+
+
+def test_a_lock_keeps_other_threads_out_until_it_was_given_back_as_often_as_taken() -> None:
+    lock = ThreadLock()
+
+    def take() -> bool:
+        taken = lock.acquire(blocking=False)
+        if taken:
+            lock.release()
+        return taken
+
+    with lock:
+        with lock:
+            assert not in_thread(take)
+        assert not in_thread(take)
+    assert in_thread(take)
+    assert isinstance(in_thread(lock.release), RuntimeError)  # it is nobody's
 
 
 def test_every_thread_has_a_loop_of_its_own(trace: Trace) -> None:

@@ -10,6 +10,7 @@ __all__ = (
     "Backend",
     "Cancellable",
     "ThreadLocal",
+    "ThreadLock",
     "add_guest",
     "aside",
     "at_loop_end",
@@ -20,6 +21,7 @@ __all__ = (
 
 from ._base import environ
 from ._base.thread_identity import ThreadLocal as ThreadLocal
+from ._base.thread_identity import ThreadLock as ThreadLock
 from ._base.thread_identity import make_thread as make_thread
 from ._base.thread_identity import original as original
 from ._detection.current import add_guest as add_guest
@@ -54,7 +56,7 @@ def environment(name: str, default: str | None = "") -> str | None:
 
 
 for _thing in (
-    *(Backend, Cancellable, ThreadLocal),
+    *(Backend, Cancellable, ThreadLocal, ThreadLock),
     *(add_guest, aside, at_loop_end, make_thread, original),
 ):
     _thing.__module__ = __name__

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 __all__ = ("Cache",)
 
-from _thread import RLock  # of threading's gevent makes its own
 from collections import OrderedDict
 from typing import Final
+
+from ae_core.abc import ThreadLock
 
 from ._resolution import Reply
 
@@ -52,7 +53,7 @@ class Cache:
         self._max_octets = max_octets
         self._entries: OrderedDict[bytes, tuple[float, float, Reply]] = OrderedDict()
         self._octets = 0
-        self._lock = RLock()
+        self._lock = ThreadLock()
         self.hits: int = 0
         self.misses: int = 0
         self.generation: int = 0

@@ -5,11 +5,11 @@ from __future__ import annotations
 __all__ = ("start_trio",)
 
 import sys
-from _thread import RLock  # of threading's gevent makes its own
 from collections import deque
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import ae_core as ae
+from ae_core.abc import ThreadLock
 
 from ._loop import CLEAN_UP_PATIENCE
 
@@ -51,7 +51,7 @@ class _Run(ae.CondVar[T]):
         self._hooks: Any = None  # trio's, for asynchronous generators
         self._depth = 0  # how many calls are on the stack
         self._leaving = False  # the host has ended, and nothing makes the calls
-        self._lock = RLock()
+        self._lock = ThreadLock()
         self._soon: Any = None  # the timer that makes the calls for which trio needs no thread
 
     def cancel(self) -> None:

@@ -12,12 +12,11 @@ import errno
 import os
 import socket
 import weakref
-from _thread import RLock  # of threading's gevent makes its own
 from collections import deque
 from functools import partial
 
 import ae_core as ae
-from ae_core.abc import environment, make_thread, original
+from ae_core.abc import ThreadLock, environment, make_thread, original
 
 from ._arguments import check_count, check_target
 from ._errors import ResolveFailed
@@ -121,7 +120,7 @@ class ThreadResolver:
         _resolvers.add(self)
 
     def _reset(self) -> None:
-        self._lock = RLock()
+        self._lock = ThreadLock()
         self._waiting: deque[_Job] = deque()
         self._workers = 0
 

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from .._base.thread_identity import RLock, bystander, make_thread
+from .._base.thread_identity import ThreadLock, bystander, make_thread
 from .._detection.current import current_loop
 from .._loop.state import LoopState
 from .._loop.watchers import name_of
@@ -148,7 +148,7 @@ class _Job:
 class _Pool:
     def __init__(self, most_threads: int) -> None:
         self.most_threads = most_threads
-        self.lock = RLock()
+        self.lock = ThreadLock()
         self.queue: SimpleQueue[_Job | None] = SimpleQueue()  # None: look again
         self.lanes: dict[object, deque[_Job]] = {}
         self.threads: set[Thread] = set()

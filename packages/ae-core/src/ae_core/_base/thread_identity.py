@@ -9,8 +9,8 @@ from here, other packages by ``ae_core.abc``.
 from __future__ import annotations
 
 __all__ = (
-    "RLock",
     "ThreadLocal",
+    "ThreadLock",
     "allocate_lock",
     "bystander",
     "bystanders",
@@ -27,7 +27,7 @@ __all__ = (
 
 import os
 import sys
-from _thread import RLock as RLock  # gevent has its own in threading only
+from _thread import RLock  # gevent has its own in threading only
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,6 +82,16 @@ class ThreadLocal(local):
 
     For what belongs to the loop of the thread.
     """
+
+
+class ThreadLock(RLock):  # type: ignore[misc]
+    """A lock between threads, as ``threading.RLock``: who has it may take it again.
+
+    The owner is the thread, so all of its greenlets have it; no callback of the user and nothing
+    that waits may run while it is held.
+    """
+
+    __slots__ = ()
 
 
 def _find_main_thread() -> int:

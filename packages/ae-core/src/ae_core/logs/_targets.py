@@ -29,7 +29,7 @@ from weakref import WeakSet
 
 from .._base.escape import visible
 from .._base.log import LEVEL_NAMES, last_words, log
-from .._base.thread_identity import RLock, allocate_lock, get_ident, sleep, start_new_thread
+from .._base.thread_identity import ThreadLock, allocate_lock, get_ident, sleep, start_new_thread
 
 if TYPE_CHECKING:
     import logging
@@ -232,7 +232,7 @@ class File(Target):
         self._id: tuple[int, int] | None = None
         self._failed = False
         self._torn = False  # the last message is there in part only, without a newline
-        self._lock = RLock()
+        self._lock = ThreadLock()
         _files.add(self)
         if keep_open:
             self._try(b"")
@@ -443,7 +443,7 @@ def _end() -> None:
 def _forget_in_child() -> None:
     """The parent's threads are not here, and what is queued will be written there."""
     for file in list(_files):
-        file._lock = RLock()
+        file._lock = ThreadLock()
     _unwritten.clear()
     for target in list(_syslogs):
         target._queue.clear()
