@@ -15,7 +15,7 @@ if not hasattr(os, "fork"):
     pytest.skip("needs fork", allow_module_level=True)
 
 PROGRAM = """
-    import gc, os, socket, sys
+    import gc, os, socket, sys, weakref
     import ae_core as ae
     from ae_handle import Chunk, Handle
 
@@ -53,44 +53,49 @@ PROGRAM = """
         assert "unsent=0" not in repr(h), h
         return h, peer, ended
 
-    # what a child may do with what it has inherited
-    def nothing(h):
+    # what a child may do with what it has inherited: `box` has the only references
+    def nothing(box):
         pass
 
-    def destroy(h):
-        h.destroy()
+    def destroy(box):
+        box[0].destroy()
         ae.sleep(0.001).recv()
 
-    def forget(h):
-        del h
-        connections.clear()
+    def forget(box):
+        lives = weakref.ref(box[0])
+        told = []
+        ae.exception_hook = lambda error, watcher: told.append(error)
+        box.clear()
         gc.collect()
+        assert lives() is None
         ae.sleep(0.001).recv()
+        assert told == []  # what is unsent is the parent's
 
-    def go_on(h):
+    def go_on(box):
         left, right = socket.socketpair()
         mine, other = Handle(left), Handle(right)
         mine.push_write(b"own\\n")
         assert other.push_read("line").recv() == b"own"
-        h.push_write(b"not the child's")  # stands behind what is the parent's to send
+        box[0].push_write(b"not the child's")  # stands behind what is the parent's to send
         ae.sleep(0.001).recv()
         mine.destroy(), other.destroy()
 
     def clean_end(pid):
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
-    def fork(child, h):
+    def fork(child, box):
         pid = os.fork()
         if pid:
             return pid
         status = 1
         try:
-            child(h)
+            child(box)
             status = 0
         finally:
             os._exit(status)
 
-    def check(seen, h, peer, ended, name):
+    def check(seen, box, name):
+        h, peer, ended = box
         peer.start_read()
         assert peer.push_read(Chunk(len(wire))).recv() == wire, f"{name}: other octets"
         h.push_write(b"and on\\n")
@@ -103,31 +108,29 @@ PROGRAM = """
         assert not seen, f"{name}: {seen} too much"
         peer.destroy()
 
-    connections = []
     for child in (nothing, destroy, forget, go_on):
         seen = []
-        connections[:] = pair(seen)
-        h, peer, ended = connections
-        assert clean_end(fork(child, h)), child.__name__
-        check(seen, h, peer, ended, child.__name__)
+        box = [*pair(seen)]
+        assert clean_end(fork(child, box)), child.__name__
+        check(seen, box, child.__name__)
 
     # in a callback, of the handle that has them
     seen = []
-    h, peer, ended = pair(seen)
+    box = [*pair(seen)]
     forked = ae.CondVar()
-    with ae.timer(0, lambda: forked.send(fork(destroy, h))):
+    with ae.timer(0, lambda: forked.send(fork(destroy, box))):
         assert clean_end(forked.recv())
-    check(seen, h, peer, ended, "in a callback")
+    check(seen, box, "in a callback")
 
     # the child ends as programs do: its interpreter takes everything down
     seen = []
-    h, peer, ended = pair(seen)
+    box = [*pair(seen)]
     sys.stdout.flush()
     pid = os.fork()
     if pid == 0:
         sys.exit(0)
     assert clean_end(pid)
-    check(seen, h, peer, ended, "at the end of the interpreter")
+    check(seen, box, "at the end of the interpreter")
     print("unharmed")
 """
 
