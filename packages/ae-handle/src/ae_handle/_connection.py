@@ -166,9 +166,9 @@ class Connection(Transport):
         write.shutdown_done()
         shut_down(self._stream)
 
+    @abstractmethod
     def _handshake_interrupted(self, error: OSError) -> bool:
         """Hook: the stream broke; return whether that was reported as a failed handshake."""
-        return False
 
     # ------------------------------------------------------------------ reading
 

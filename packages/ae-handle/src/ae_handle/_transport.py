@@ -362,8 +362,7 @@ class Transport(Work):
         """The timer has fired: call back for the timeouts that are due."""
         self._timer = None
         inactivity = self._inactivity
-        if inactivity is None or self._phase >= FAILED:
-            return
+        assert inactivity is not None
         connected = self._phase == OPEN
         last = self._read.last_at, self._write.last_at
         for kind in inactivity.due(self._clock(), *last, connected=connected):

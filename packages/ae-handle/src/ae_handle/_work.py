@@ -175,8 +175,7 @@ class Work(Options):
             self._run_due_work()
 
     def _after_event(self) -> None:
-        if self._phase == OPEN:
-            self._update_interest()
+        self._update_interest()
         if self._work_due:
             self._run_due_work()
 

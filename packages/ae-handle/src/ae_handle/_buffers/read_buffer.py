@@ -411,10 +411,9 @@ class ReadBuffer:
             self._data = bytearray(b"").join((grown, data))
 
     def _fold(self) -> bytes | bytearray:
-        """Make one object of all pieces."""
+        """Make one object of all pieces; there are some."""
         more = self._more
-        if more is None:
-            return self._data
+        assert more is not None
         self._more = None
         self._more_size = 0
         if type(self._data) is bytes:

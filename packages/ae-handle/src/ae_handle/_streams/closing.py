@@ -354,8 +354,6 @@ class Linger:
         self._tls = self._bound = None
 
     def _end_writes(self) -> None:
-        if self._writes == _SHUT:
-            return
         self._writes = _SHUT
         shut_down(self._io)
         if self._reading is None:  # not a socket, or at its end
@@ -385,8 +383,7 @@ class Linger:
 
     def _bound_passed(self) -> None:
         tls = self._tls
-        if tls is None:
-            return
+        assert tls is not None
         if tls.in_handshake:
             self._lose(HandleTimedOut("the TLS handshake took too long"))
         else:
@@ -422,9 +419,8 @@ class Linger:
         self._writable()
 
     def _end_of_stream(self) -> None:
-        if self._reading is not None:
-            self._reading.cancel()
-            self._reading = None
+        self._reading.cancel()
+        self._reading = None
         if self._writes == _SHUT:
             self.close()
         elif self._waits_for_peer():
