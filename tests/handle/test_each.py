@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -465,3 +466,15 @@ def test_a_reader_of_ones_own_can_be_awaited(half: Half) -> None:
     peer.sendall(b"two words ")
     assert h.push_read(word).recv() == b"two"
     assert h.unshift_read(word).recv() == b"words"
+
+
+def test_an_iterator_that_is_dropped_in_another_thread_leaves_the_handle_alone(
+    half: Any,
+) -> None:
+    h, peer = half()
+    kept = [h.each("line")]
+    dropper = threading.Thread(target=kept.clear)
+    dropper.start()
+    dropper.join()
+    peer.sendall(b"1\n")
+    assert h.push_read("line").recv() == b"1"

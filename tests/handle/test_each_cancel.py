@@ -12,7 +12,7 @@ import pytest
 
 import ae_core as ae
 from ae_core.abc import Backend
-from ae_handle import Chunk, Handle, Json, UnexpectedEOF
+from ae_handle import Chunk, Handle, HandleDestroyed, Json, UnexpectedEOF
 
 Half = Callable[..., tuple[Handle, socket.socket]]
 
@@ -45,7 +45,10 @@ def test_a_time_limit_that_passes_while_the_item_comes_loses_nothing(unbound: No
 
 
 async def cancelled_with(item: bytes, reader: Any, order: str) -> tuple[Handle, socket.socket, Any]:
-    """Return a handle, its peer and the iterator of a task that was cancelled as *item* came."""
+    """Return a handle, its peer and the iterator of a task that was cancelled as *item* came.
+
+    An empty item is the end of the stream.
+    """
     a, peer = socket.socketpair()
     h = Handle(a)
     items = h.each(reader)
@@ -59,7 +62,10 @@ async def cancelled_with(item: bytes, reader: Any, order: str) -> tuple[Handle, 
     while not h.statistics().requests:
         await ae.sleep(0)
 
-    peer.sendall(item)
+    if item:
+        peer.sendall(item)
+    else:
+        peer.shutdown(socket.SHUT_WR)
     if order == "item first":
         h._events.readable()  # as the loop does, but before the task can run
         task.cancel()
@@ -170,3 +176,42 @@ def test_the_end_that_a_cancelled_task_was_told_is_told_again(backend: Backend) 
         return got
 
     assert ae.run(main()) == [b"1"]
+
+
+@pytest.mark.parametrize("order", ["item first", "cancel first"])
+def test_the_end_stays_for_whoever_reads_next(backend: Backend, order: str) -> None:
+    async def main() -> list[Any]:
+        h, peer, items = await cancelled_with(b"", "line", order)
+        got = [line async for line in items]
+        with pytest.raises(UnexpectedEOF):
+            await h.push_read("line")
+        h.destroy()
+        peer.close()
+        return got
+
+    assert ae.run(main()) == []
+
+
+def test_an_iterator_keeps_the_item_of_a_cancelled_task_when_the_handle_has_ended(
+    backend: Backend,
+) -> None:
+    async def main() -> bytes:
+        a, peer = socket.socketpair()
+        h = Handle(a)
+        items = h.each("line")
+        task = ae.spawn(anext(items))  # type: ignore[arg-type]
+        while not h.statistics().requests:
+            await ae.sleep(0)
+        peer.sendall(b"1\n")
+        h._events.readable()  # as the loop does, but before the task can run
+        h.destroy()
+        task.cancel()
+        with pytest.raises(ae.CancelledError):
+            await task
+        peer.close()
+        line = await anext(items)
+        with pytest.raises(HandleDestroyed):
+            await anext(items)
+        return line
+
+    assert ae.run(main()) == b"1"

@@ -24,7 +24,7 @@ from ae_handle import (
     TransportError,
     UnexpectedEOF,
 )
-from ae_handle.testing import memory_pair
+from ae_handle.testing import lingering, memory_pair
 
 Half = Callable[..., tuple[Handle, socket.socket]]
 Turns = Callable[..., None]
@@ -485,3 +485,22 @@ def test_a_dead_peer_is_reported_once(made: list[Handle], trace: Trace, turns: T
     h.push_write(b"x")
     turns()
     assert trace == [errno.EPIPE]
+
+
+def test_a_callback_behind_the_end_may_write_much_and_destroy(
+    made: list[Handle], trace: Trace, turns: Turns
+) -> None:
+    def leave(h: Handle, data: bytes) -> None:
+        h.push_write(bytes(100))
+        h.push_write(bytes(1 << 20))
+        h.destroy()
+        trace("left")
+
+    ours, peer = memory_pair(capacity=10)
+    h = Handle(ours, on_eof=lambda h: h.push_read(Chunk(0), leave), watch_eof=True)
+    made.append(h)
+    peer.shutdown(1)
+    turns()
+    assert trace == ["left"]
+    assert lingering() == 1
+    assert peer.recv(10) == bytes(10)

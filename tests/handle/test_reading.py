@@ -447,3 +447,22 @@ def test_a_conversation_is_the_same_however_it_is_cut(
     b.close()
     turns(200)
     assert trace == [b"hello", b"data 6", ("data", b"1\n2\r\nx"), b"bye", "eof"]
+
+
+def test_what_a_reader_has_noted_is_not_the_next_ones(
+    half: Half, trace: Trace, turns: Turns
+) -> None:
+    def first(buf: ReadBuffer) -> str:
+        buf.state = "mine"
+        return "nothing consumed"
+
+    def second(buf: ReadBuffer) -> bytes:
+        trace(buf.state)
+        return buf.take(1)
+
+    h, peer = half()
+    h.push_read(first, lambda h, value: trace(value))
+    h.push_read(second, lambda h, value: trace(value))
+    peer.sendall(b"x")
+    turns()
+    assert trace == ["nothing consumed", None, b"x"]

@@ -229,3 +229,21 @@ def test_an_interrupt_leaves_the_wait_once_and_loses_no_data(
         turns()
     turns()
     assert trace == [b"1", b"2"]
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_an_interrupt_in_what_a_condition_variable_calls_loses_no_data(
+    half: Half, trace: Trace, turns: Turns, kind: type[BaseException]
+) -> None:
+    def taken(condvar: ae.CondVar[bytes]) -> None:
+        trace(condvar.recv())
+        raise kind
+
+    h, peer = half()
+    h.push_read("line").on_ready(taken)
+    h.push_read("line", lambda h, line: trace(line))
+    peer.sendall(b"1\n2\n")
+    with pytest.raises(kind):
+        turns()
+    turns()
+    assert trace == [b"1", b"2"]

@@ -129,3 +129,11 @@ def test_lingering_can_be_ended() -> None:
     assert lingering() == 0
     assert end_lingering() == 0
     assert a.closed
+
+
+def test_a_script_fails_if_the_handle_breaks_the_connection() -> None:
+    peer = ScriptedPeer().send(b"220 hi\r\n").expect(b"HELO\r\n")
+    ae.sleep(0).recv()
+    peer.stream.close()  # with the greeting unread
+    with pytest.raises(AssertionError, match="the handle closed; still to be done"):
+        peer.done.recv()

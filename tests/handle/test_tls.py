@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
 from collections.abc import Callable
@@ -418,6 +419,34 @@ def test_autostart_detects_what_the_peer_speaks(
         client.push_write(b"clear plain\n")
     trace.run_until(2)
     assert trace == [encrypted, b"enc secret" if encrypted else b"clear plain"]
+
+
+def test_autostart_wants_a_callback_that_can_be_called(half: Any) -> None:
+    h, _ = half()
+    with pytest.raises(TypeError, match="expected a callable, got 5"):
+        h.push_read(TlsAutostart("accept"), 5)
+
+
+def test_autostart_starts_nothing_on_a_connection_that_has_broken(
+    made: list[Handle], trace: Trace, turns: Turns
+) -> None:
+    """What has arrived is the engine's, and never the application's."""
+    hello = b"\x16\x03\x01\x00\x05hello"
+    ours, peer = memory_pair()
+    h = Handle(ours, watch_eof=True)
+    made.append(h)
+    peer.send(b"STARTTLS\n" + hello)
+    turns()
+    ours.break_off(errno.ECONNRESET)
+    turns()
+    h.push_read("line", lambda h, line: trace(line))
+    h.push_read(
+        TlsAutostart("accept"),
+        lambda h, version: (trace(version), h.push_read(Chunk(1), lambda h, data: trace(data))),
+    )
+    h.on_error = lambda h, error: trace(error.errno)
+    turns()
+    assert trace == [b"STARTTLS", (3, 1), errno.ECONNRESET]
 
 
 def test_autostart_can_be_awaited(join: Join, certificates: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from typing import Any
 
@@ -323,6 +324,50 @@ def test_an_error_of_the_inner_handle_that_is_not_fatal_is_none_of_the_outer_one
         assert repr(inner) in (repr(outer._stream), repr(outer.socket))
         outer.linger = inner.linger = 0
         outer.destroy()
+
+
+def test_an_outer_handle_takes_the_inner_one_along(made: list[Handle]) -> None:
+    a, b = memory_pair()
+    inner = Handle(a)
+    outer = Handle(inner)
+    made += [inner, outer]
+    outer.destroy()
+    assert inner.is_destroyed
+    assert b.recv(1) == b""
+
+
+def test_what_an_inner_handle_had_not_handed_out_comes_before_its_error(
+    made: list[Handle], trace: Trace, turns: Turns
+) -> None:
+    a, b = memory_pair()
+    inner = Handle(a, watch_eof=True)
+    outer = Handle(inner, read_size=4, max_read_size=4)
+    made += [inner, outer]
+    b.send(b"0123456789")
+    turns()
+    a.break_off(errno.ECONNRESET)
+    outer.on_error = lambda h, error: trace(error.errno)
+    outer.on_read = lambda h: trace(h.read_buffer.take())
+    turns()
+    assert trace == [b"0123", b"4567", b"89", errno.ECONNRESET]
+
+
+def test_an_end_that_an_inner_handle_knew_is_the_outer_ones(
+    made: list[Handle], trace: Trace, turns: Turns
+) -> None:
+    a, b = memory_pair()
+    inner = Handle(a, watch_eof=True)
+    made.append(inner)
+    b.shutdown(1)
+    turns()
+    outer = Handle(inner)
+    made.append(outer)
+    turns()
+    outer.on_eof = lambda h: trace("end")
+    outer.push_read(Chunk(0), lambda h, data: trace(data))
+    outer.watch_eof = True
+    turns()
+    assert trace == [b"", "end"]
 
 
 def test_a_destroyed_handle_is_no_stream(join: Join) -> None:

@@ -450,3 +450,14 @@ def test_a_write_that_only_the_kernel_sees_fail(
     peer.close()
     turns()
     assert trace == [errno.EPIPE]
+
+
+def test_who_is_told_first_may_cancel_another_that_waits_for_the_same(
+    half: Half, turns: Turns
+) -> None:
+    h, _ = half()
+    first, second = h.drained(), h.drained()
+    first.on_ready(lambda condvar: second.cancel())
+    turns()
+    assert first.ready
+    assert second.cancelled

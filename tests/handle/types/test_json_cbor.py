@@ -164,7 +164,7 @@ def test_the_coder_of_cbor_can_be_replaced() -> None:
 
 
 def test_what_cbor_has_no_form_for_is_refused() -> None:
-    with pytest.raises((TypeError, ValueError), match="object") as caught:
+    with pytest.raises(ValueError, match="object") as caught:
         Cbor().encode(object())
     assert isinstance(caught.value.__cause__, cbor2.CBOREncodeError)
 

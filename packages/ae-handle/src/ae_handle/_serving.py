@@ -139,8 +139,7 @@ class _Server:
             handle.destroy()
 
     def _forget(self, client: _Client) -> None:
-        if self.clients.pop(client.handle, None) is None:
-            return
+        del self.clients[client.handle]
         if self._is_paused and not self.is_closed:
             self._is_paused = False
             self.listening.resume()

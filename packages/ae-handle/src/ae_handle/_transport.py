@@ -329,13 +329,12 @@ class Transport(Work):
     def _restart_inactivity_timer(self) -> None:
         """Have ``_check_inactivity`` called when the next timeout is due, or earlier."""
         inactivity = self._inactivity
+        assert inactivity is not None
         read = self._read
         if read.eof >= BROKEN:
             return
-        at = inf
-        if inactivity is not None:
-            connected = self._phase == OPEN
-            at = inactivity.next_at(read.last_at, self._write.last_at, connected=connected)
+        connected = self._phase == OPEN
+        at = inactivity.next_at(read.last_at, self._write.last_at, connected=connected)
         if at == inf:
             self._timer = None
         elif self._timer is None or at < self._timer[1]:

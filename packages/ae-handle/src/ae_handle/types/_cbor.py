@@ -150,7 +150,7 @@ class Cbor(Coded):
         """Return *value* as one item.
 
         Raises:
-            TypeError, ValueError: If CBOR has no such value.
+            ValueError: If CBOR has no such value.
         """
         if self.coder is not None:
             return bytes(self.coder.dumps(value))  # type: ignore[arg-type]  # these give bytes
@@ -160,8 +160,6 @@ class Cbor(Coded):
             if not self.tags and _NAMESPACE_HEAD in item:
                 # that tag would have a meaning all the same: strings become references below it
                 item = cbor2.dumps(value, encoders={cbor2.CBORTag: _write_tag})
-        except cbor2.CBOREncodeTypeError as error:
-            raise TypeError(str(error)) from error
         except cbor2.CBOREncodeError as error:
             raise ValueError(str(error)) from error
         return item
