@@ -469,12 +469,22 @@ def test_a_reader_of_ones_own_can_be_awaited(half: Half) -> None:
 
 
 def test_an_iterator_that_is_dropped_in_another_thread_leaves_the_handle_alone(
-    half: Any,
+    half: Any, until: Any
 ) -> None:
-    h, peer = half()
+    """Its loop would be told otherwise that the end may be reported, by a thread that has none."""
+    bound: list[Any] = []
+
+    def drop() -> None:
+        kept.clear()
+        bound.append(ae.backend())
+
+    h, peer = half(watch_eof=True)
     kept = [h.each("line")]
-    dropper = threading.Thread(target=kept.clear)
+    peer.close()
+    until(lambda: h._read.eof)
+    dropper = threading.Thread(target=drop)
     dropper.start()
     dropper.join()
-    peer.sendall(b"1\n")
-    assert h.push_read("line").recv() == b"1"
+    assert bound == [None]
+    with pytest.raises(UnexpectedEOF):
+        h.push_read("line").recv()

@@ -488,7 +488,7 @@ def test_a_dead_peer_is_reported_once(made: list[Handle], trace: Trace, turns: T
 
 
 def test_a_callback_behind_the_end_may_write_much_and_destroy(
-    made: list[Handle], trace: Trace, turns: Turns
+    made: list[Handle], hooked: list[str], trace: Trace, turns: Turns
 ) -> None:
     def leave(h: Handle, data: bytes) -> None:
         h.push_write(bytes(100))
@@ -502,5 +502,6 @@ def test_a_callback_behind_the_end_may_write_much_and_destroy(
     peer.shutdown(1)
     turns()
     assert trace == ["left"]
+    assert hooked == []
     assert lingering() == 1
     assert peer.recv(10) == bytes(10)

@@ -134,7 +134,7 @@ def test_a_failure_is_told_as_that_of_a_connection() -> None:
 
 def test_an_attempt_that_is_cancelled_before_its_turn_is_not_made() -> None:
     with ScriptedNetwork({("mail.test", 25): [ScriptedPeer()]}) as network:
-        operation = tcp_connect("mail.test", 25)
+        operation = ae_socket.tcp_connect("mail.test", 25)
         operation.cancel()
         ae.sleep(0).recv()
         assert network.asked == []

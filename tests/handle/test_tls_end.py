@@ -346,6 +346,7 @@ def test_what_an_inner_handle_had_not_handed_out_comes_before_its_error(
     b.send(b"0123456789")
     turns()
     a.break_off(errno.ECONNRESET)
+    turns()
     outer.on_error = lambda h, error: trace(error.errno)
     outer.on_read = lambda h: trace(h.read_buffer.take())
     turns()

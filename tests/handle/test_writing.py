@@ -453,7 +453,7 @@ def test_a_write_that_only_the_kernel_sees_fail(
 
 
 def test_who_is_told_first_may_cancel_another_that_waits_for_the_same(
-    half: Half, turns: Turns
+    half: Half, hooked: list[str], turns: Turns
 ) -> None:
     h, _ = half()
     first, second = h.drained(), h.drained()
@@ -461,3 +461,4 @@ def test_who_is_told_first_may_cancel_another_that_waits_for_the_same(
     turns()
     assert first.ready
     assert second.cancelled
+    assert hooked == []
