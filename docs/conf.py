@@ -62,7 +62,7 @@ autodoc_default_options = {
     # what a public class has from a private one is its own; what Python's classes give is known
     "inherited-members": "object, BaseException, Exception, OSError, LookupError, TimeoutError, "
     "AssertionError, ValueError, KeyError, Enum, IntEnum, StrEnum, tuple, list, dict, str, int, "
-    "Protocol, Generic, MutableMapping, Mapping, CancelledError",
+    "Protocol, Generic, MutableMapping, Mapping, CancelledError, RLock",
 }
 autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 88
