@@ -244,3 +244,10 @@ def test_take_without_a_size_takes_everything(pieces: list[bytes]) -> None:
     assert buf.take(1) + buf.take() == whole if pieces else buf.take() == b""
     assert not buf
     assert buf.take() == b""
+
+
+def test_one_big_piece_is_the_buffer_as_it_is() -> None:
+    piece = bytes(100_000)
+    buf = ReadBuffer()
+    buf.feed_pieces([piece])
+    assert buf.take() is piece

@@ -121,3 +121,10 @@ def test_pieces_are_joined_up_to_a_size_and_counted_on() -> None:
     assert len(out) == 60_001
     assert len(out.next()) == 60_001
     assert out.next() == b""
+
+
+def test_a_piece_of_more_than_a_block_may_be_all_there_is() -> None:
+    out = WriteQueue()
+    out.pieces.append(bytes(300_000))
+    assert out.take() == [bytes(300_000)]
+    assert (len(out), out.pieces) == (0, [])

@@ -615,6 +615,34 @@ def test_data_that_an_engine_gives_only_at_the_end_is_delivered(
     assert trace == [b"kept back"] + [UnexpectedEOF] * (not leaves)
 
 
+@pytest.mark.parametrize("leaves", [False, True])
+def test_data_that_an_engine_gives_only_at_the_end_comes_before_the_end_of_tls(
+    made: list[Handle], trace: Trace, turns: Turns, leaves: bool
+) -> None:
+    """It takes the end of the stream for the answer to our close_notify."""
+
+    def read(h: Handle) -> None:
+        trace(h.read_buffer.take())
+        if leaves:
+            h.destroy()
+
+    ours, peer = memory_pair()
+    h = Handle(ours, tls="accept", tls_context=QuietContext(), linger=0)
+    made.append(h)
+    h.on_read = read
+    h.on_tls_stopped = lambda h: trace("stopped")
+    h.on_eof = lambda h: trace("end")
+    peer.send(record(22, b"hello"))
+    turns()
+    h.tls.kept = (b"kept ", b"back")
+    h.stop_tls()
+    turns()
+    peer.recv(100)
+    peer.close()
+    turns()
+    assert trace == [b"kept back"] + ["stopped", "end"] * (not leaves)
+
+
 class Odd(MemoryStream):
     """A stream that cannot be watched."""
 

@@ -329,12 +329,10 @@ class TlsConnection(Connection):
     # ------------------------------------------------------------------ the end
 
     def _stream_ended(self) -> None:
-        """Nothing more will arrive: the session is told, if there is one."""
+        """Nothing more will arrive: the session is told."""
         tls = self._tls
         read = self._read
-        if tls is None or read.eof:
-            self._input_ended()
-            return
+        assert tls is not None
         if tls.reported and not tls.stopping and self._rare.allow_truncated:
             self._input_ended()  # the session is not told: it could not write any more
             return
