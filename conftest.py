@@ -17,6 +17,7 @@ import faulthandler
 import gc
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -141,6 +142,9 @@ def pytest_configure(config: pytest.Config) -> None:
         "each_backend: set on what runs on each backend, here or in a child",
     )
     config.stash[_costs] = []
+    # a shell has what it runs in the background ignore SIGINT, and what tests start inherits that
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # output is not captured yet
     config.stash[_stderr] = os.dup(sys.__stderr__.fileno() if sys.__stderr__ else 2)
 

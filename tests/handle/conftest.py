@@ -7,7 +7,7 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pytest
 
 import ae_core as ae
 from ae_handle import Handle
-from ae_handle.testing import end_lingering
+from ae_handle.testing import end_lingering, lingering
 
 Pair = tuple[Handle, Handle]
 
@@ -166,6 +166,26 @@ def contexts(certificates: Certificates) -> Callable[[str], tuple[Any, Any]]:
         return client, tls.Context(cert_file=certificates.cert, key_file=certificates.key)
 
     return make
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def run_anyio(request: pytest.FixtureRequest, unbound: None) -> Callable[..., Any]:
+    """Run a coroutine function in a loop that anyio knows."""
+    anyio = pytest.importorskip("anyio", reason="anyio is not installed")
+    if request.param == "trio":
+        pytest.importorskip("trio", reason="trio is not installed")
+
+    def run(function: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        async def main() -> Any:
+            with anyio.fail_after(60):
+                result = await function()
+                while lingering():
+                    await anyio.sleep(0.001)
+                return result
+
+        return anyio.run(main, backend=request.param)
+
+    return run
 
 
 @pytest.fixture

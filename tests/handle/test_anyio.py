@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,26 +12,9 @@ import pytest
 
 from ae_handle import Handle
 from ae_handle.anyio import HandleStream, as_handle
-from ae_handle.testing import lingering
+from ae_handle.testing import memory_pair
 
-
-@pytest.fixture(params=["asyncio", "trio"])
-def run(request: pytest.FixtureRequest, unbound: None) -> Callable[..., Any]:
-    """Run a coroutine function in a loop that anyio knows."""
-    if request.param == "trio":
-        pytest.importorskip("trio", reason="trio is not installed")
-
-    def run(function: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-        async def main() -> Any:
-            with anyio.fail_after(60):
-                result = await function()
-                while lingering():
-                    await anyio.sleep(0.001)
-                return result
-
-        return anyio.run(main, backend=request.param)
-
-    return run
+Run = Callable[..., Any]
 
 
 @asynccontextmanager
@@ -41,7 +24,7 @@ async def pair() -> AsyncIterator[tuple[HandleStream, HandleStream]]:
         yield one, two
 
 
-def test_what_is_sent_is_received_in_pieces_of_any_size(run: Callable[..., Any]) -> None:
+def test_what_is_sent_is_received_in_pieces_of_any_size(run_anyio: Run) -> None:
     async def main() -> None:
         async with pair() as (one, two):
             await one.send(b"hello")
@@ -50,10 +33,10 @@ def test_what_is_sent_is_received_in_pieces_of_any_size(run: Callable[..., Any])
             with pytest.raises(ValueError, match="1 or more"):
                 await two.receive(0)
 
-    run(main)
+    run_anyio(main)
 
 
-def test_one_end_may_stop_sending_and_the_other_go_on(run: Callable[..., Any]) -> None:
+def test_one_end_may_stop_sending_and_the_other_go_on(run_anyio: Run) -> None:
     async def main() -> None:
         async with pair() as (one, two):
             await one.send(b"last")
@@ -65,10 +48,10 @@ def test_one_end_may_stop_sending_and_the_other_go_on(run: Callable[..., Any]) -
             await two.send(b"answer")
             assert await one.receive() == b"answer"
 
-    run(main)
+    run_anyio(main)
 
 
-def test_a_receive_that_is_cancelled_loses_nothing(run: Callable[..., Any]) -> None:
+def test_a_receive_that_is_cancelled_loses_nothing(run_anyio: Run) -> None:
     async def main() -> None:
         async with pair() as (one, two):
             with anyio.move_on_after(0.01) as scope:
@@ -77,10 +60,10 @@ def test_a_receive_that_is_cancelled_loses_nothing(run: Callable[..., Any]) -> N
             await one.send(b"more")
             assert await two.receive() == b"more"
 
-    run(main)
+    run_anyio(main)
 
 
-def test_each_call_lets_others_run_also_where_it_need_not_wait(run: Callable[..., Any]) -> None:
+def test_each_call_lets_others_run_also_where_it_need_not_wait(run_anyio: Run) -> None:
     async def main() -> None:
         turns = 0
 
@@ -101,11 +84,11 @@ def test_each_call_lets_others_run_also_where_it_need_not_wait(run: Callable[...
                 assert turns >= before + 9  # the tasks of a turn run in any order
             group.cancel_scope.cancel()
 
-    run(main)
+    run_anyio(main)
 
 
 def test_a_call_in_a_cancelled_scope_sends_nothing_and_takes_nothing(
-    run: Callable[..., Any],
+    run_anyio: Run,
 ) -> None:
     async def main() -> None:
         async with pair() as (one, two):
@@ -123,10 +106,10 @@ def test_a_call_in_a_cancelled_scope_sends_nothing_and_takes_nothing(
                     got += await two.receive()
             assert got == b"bc"
 
-    run(main)
+    run_anyio(main)
 
 
-def test_a_send_that_does_not_leave_at_once_waits_for_the_system(run: Callable[..., Any]) -> None:
+def test_a_send_that_does_not_leave_at_once_waits_for_the_system(run_anyio: Run) -> None:
     async def main() -> None:
         async with pair() as (one, two), anyio.create_task_group() as group:
             group.start_soon(one.send, b"x" * 4_000_000)
@@ -137,10 +120,10 @@ def test_a_send_that_does_not_leave_at_once_waits_for_the_system(run: Callable[.
                 got += len(await two.receive())
         assert one.handle.statistics().unsent == 0
 
-    run(main)
+    run_anyio(main)
 
 
-def test_two_tasks_cannot_receive_at_once(run: Callable[..., Any]) -> None:
+def test_two_tasks_cannot_receive_at_once(run_anyio: Run) -> None:
     async def main() -> None:
         async with pair() as (one, two), anyio.create_task_group() as group:
             group.start_soon(two.receive)
@@ -149,10 +132,10 @@ def test_two_tasks_cannot_receive_at_once(run: Callable[..., Any]) -> None:
                 await two.receive()
             await one.send(b"x")
 
-    run(main)
+    run_anyio(main)
 
 
-def test_closing_ends_what_waits_and_is_the_end_for_the_peer(run: Callable[..., Any]) -> None:
+def test_closing_ends_what_waits_and_is_the_end_for_the_peer(run_anyio: Run) -> None:
     async def main() -> None:
         async with pair() as (one, two), anyio.create_task_group() as group:
 
@@ -169,10 +152,10 @@ def test_closing_ends_what_waits_and_is_the_end_for_the_peer(run: Callable[..., 
                 with pytest.raises(anyio.ClosedResourceError):
                     await call
 
-    run(main)
+    run_anyio(main)
 
 
-def test_a_connection_that_breaks_says_so(run: Callable[..., Any]) -> None:
+def test_a_connection_that_breaks_says_so(run_anyio: Run) -> None:
     async def main() -> None:
         async with pair() as (one, two):
             two.handle.linger = 0
@@ -185,10 +168,10 @@ def test_a_connection_that_breaks_says_so(run: Callable[..., Any]) -> None:
             with pytest.raises(anyio.BrokenResourceError):
                 await one.receive()
 
-    run(main)
+    run_anyio(main)
 
 
-def test_the_socket_is_an_attribute(run: Callable[..., Any]) -> None:
+def test_the_socket_is_an_attribute(run_anyio: Run) -> None:
     async def main() -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             address = listener.getsockname()
@@ -202,10 +185,10 @@ def test_the_socket_is_an_attribute(run: Callable[..., Any]) -> None:
                 assert stream.extra(attribute.family) == socket.AF_INET
                 other.close()
 
-    run(main)
+    run_anyio(main)
 
 
-def test_any_stream_of_anyio_can_be_a_handle(run: Callable[..., Any]) -> None:
+def test_any_stream_of_anyio_can_be_a_handle(run_anyio: Run) -> None:
     async def main() -> None:
         async with pair() as (one, two):
             async with as_handle(two) as handle:
@@ -220,20 +203,20 @@ def test_any_stream_of_anyio_can_be_a_handle(run: Callable[..., Any]) -> None:
             with pytest.raises(anyio.EndOfStream):
                 await one.receive()
 
-    run(main)
+    run_anyio(main)
 
 
-def test_the_end_of_the_stream_is_the_end_for_the_handle(run: Callable[..., Any]) -> None:
+def test_the_end_of_the_stream_is_the_end_for_the_handle(run_anyio: Run) -> None:
     async def main() -> None:
         async with pair() as (one, two), as_handle(two) as handle:
             await one.send(b"a\nb\n")
             await one.send_eof()
             assert [line async for line in handle.each("line")] == [b"a", b"b"]
 
-    run(main)
+    run_anyio(main)
 
 
-def test_what_is_raised_in_the_block_comes_out(run: Callable[..., Any]) -> None:
+def test_what_is_raised_in_the_block_comes_out(run_anyio: Run) -> None:
     async def main() -> None:
         async with pair() as (_, two):
             with pytest.raises((ZeroDivisionError, ExceptionGroup)) as caught:
@@ -246,4 +229,13 @@ def test_what_is_raised_in_the_block_comes_out(run: Callable[..., Any]) -> None:
             with pytest.raises(anyio.ClosedResourceError):
                 await two.send(b"x")
 
-    run(main)
+    run_anyio(main)
+
+
+def test_a_handle_without_a_socket_has_no_attributes_of_one(run_anyio: Run) -> None:
+    async def main() -> None:
+        stream, _ = memory_pair()
+        async with HandleStream(Handle(stream)) as one:
+            assert one.extra(anyio.abc.SocketAttribute.family, None) is None
+
+    run_anyio(main)

@@ -313,6 +313,40 @@ def test_a_connector_that_is_done_at_once_calls_nobody_back_inside_the_call(
     theirs.close()
 
 
+@pytest.mark.parametrize("ready", [False, True])
+def test_a_connector_that_gives_up_by_a_cancel_is_an_error_of_the_connection(
+    backend: Backend, ready: bool
+) -> None:
+    """Whatever waits for the connection would wait for ever."""
+    told: list[Any] = []
+
+    async def main() -> None:
+        made: ae.CondVar[socket.socket] = ae.CondVar()
+        failed: ae.CondVar[None] = ae.CondVar()
+
+        def refused(handle: Handle, error: TransportError) -> None:
+            told.append(error.errno)
+            failed.send()
+
+        if ready:
+            made.cancel()
+        handle = Handle(
+            connect=("target.test", 25),
+            connector=lambda host, service: made,
+            on_connect_error=refused,
+        )
+        reading = handle.push_read("line")
+        made.cancel()
+        assert told == []
+        with pytest.raises(TransportError, match="was cancelled"):
+            await reading
+        await failed
+        assert handle.is_destroyed
+
+    run(main)
+    assert told == [errno.ECANCELED]
+
+
 def test_local_address_and_resolver_are_those_of_tcp_connect(backend: Backend) -> None:
     async def main() -> None:
         peers: list[str] = []

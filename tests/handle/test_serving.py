@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -15,8 +16,8 @@ import pytest
 
 import ae_core as ae
 from ae_core.abc import Backend
-from ae_handle import Handle, HandleError, Served, UnexpectedEOF, serve
-from ae_handle.testing import end_lingering
+from ae_handle import Handle, HandleError, Served, TlsError, UnexpectedEOF, serve
+from ae_handle.testing import end_lingering, ssl_context
 
 Main = Callable[[], Coroutine[Any, Any, None]]
 HERE = ("127.0.0.1", 0)
@@ -194,6 +195,37 @@ def test_a_function_that_raises_ends_its_client_and_the_server_lives(
 
     run(main)
     assert hooked == ["LookupError('broken')"] * 3
+
+
+def test_a_client_that_can_have_no_handle_is_closed_and_the_server_lives(
+    backend: Backend, hooked: list[str]
+) -> None:
+    class Wavering:
+        """A context whose second session fails: the first is of the check at the call."""
+
+        made = 0
+
+        def new_session(self, role: str, peer_name: str | None) -> Any:
+            self.made += 1
+            if self.made == 2:
+                raise TlsError("no session for this", reason="internal")
+            return ssl_context(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)).new_session("accept", None)
+
+    async def main() -> None:
+        context = Wavering()
+        served = serve(*HERE, echo, tls_context=context)
+        await hears_the_end(connect(served))
+        assert served.clients == ()
+        waiting = connect(served)
+        await waiting.drained()
+        await until(lambda: served.clients)
+        assert context.made == 3
+        waiting.destroy()
+        served.cancel()
+
+    run(main)
+    (error,) = hooked
+    assert "no session for this" in error
 
 
 def test_a_client_that_hangs_up_is_no_fault_of_the_handler(
@@ -493,7 +525,10 @@ def test_a_server_dropped_in_another_thread_ends_in_its_own(until: Callable[...,
         read.recv(timeout=30)
 
 
-def test_a_server_that_outlives_its_loop_is_dropped_quietly(unbound: None) -> None:
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_server_that_outlives_its_loop_is_dropped_quietly(
+    unbound: None, hooked: list[str], elsewhere: bool
+) -> None:
     asyncio = pytest.importorskip("asyncio")
     kept: list[Any] = []
 
@@ -503,8 +538,13 @@ def test_a_server_that_outlives_its_loop_is_dropped_quietly(unbound: None) -> No
         assert await ask(kept[1], b"a") == b"a"
 
     asyncio.run(main())
+    if elsewhere:
+        dropper = threading.Thread(target=kept.clear)
+        dropper.start()
+        dropper.join()
     kept.clear()
     gc.collect()
+    assert hooked == []
 
 
 # ---------------------------------------------------------------------- sockets, TLS, arguments

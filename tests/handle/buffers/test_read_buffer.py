@@ -251,3 +251,15 @@ def test_one_big_piece_is_the_buffer_as_it_is() -> None:
     buf = ReadBuffer()
     buf.feed_pieces([piece])
     assert buf.take() is piece
+
+
+@pytest.mark.parametrize("size", [1, 5000, 5001, 11_000, 11_001, 18_000])
+def test_what_was_consumed_since_a_mark_can_be_read_again(size: int) -> None:
+    whole = b"a" * 5000 + b"b" * 6000 + b"c" * 7000
+    buf = ReadBuffer()
+    for piece in (whole[:5000], whole[5000:11_000], whole[11_000:]):
+        buf.feed(piece)
+    mark = buf.mark()
+    buf.skip(size)
+    buf.feed(b"more")
+    assert ReadBuffer.since(mark, size) == whole[:size]

@@ -76,3 +76,20 @@ def test_an_item_does_not_go_back_before_what_the_end_of_the_input_gave_to_a_cal
     assert got == [b"cd"]
     assert read.return_item(request) is None
     assert not read.buffer
+
+
+def test_an_item_is_lost_when_one_behind_it_was_taken_and_the_next_is_there(
+    awaited: type[Any],
+) -> None:
+    read = ReadSide()
+    first, second, third = items = [awaited() for _ in range(3)]
+    for item in items[:2]:
+        read.add(Chunk(2), item)
+    read.feed(b"aabbccdd")
+    read.dispatch(Owner())
+    second.take()
+    read.add(Chunk(2), third)
+    read.dispatch(Owner())
+    assert read.return_item(first) is None
+    assert read.return_item(third) is True
+    assert bytes(read.buffer) == b"ccdd"

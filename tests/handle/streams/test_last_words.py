@@ -13,7 +13,7 @@ import ae_core as ae
 import ae_socket
 from ae_core.abc import Backend
 from ae_core.testing import binding, virtual_time
-from ae_handle import Handle, HandleDestroyed, TransportError
+from ae_handle import Handle, HandleDestroyed, TlsError, TransportError
 from ae_handle.testing import lingering, memory_pair
 
 Turns = Callable[..., None]
@@ -146,6 +146,68 @@ def test_a_connection_that_does_not_come_is_given_up_after_30_seconds(
     (loss,) = hooked
     assert "6 bytes to peer.test:25 were not sent" in loss
     assert loss.startswith("HandleTimedOut")
+
+
+def test_a_connection_that_comes_when_linger_has_passed_is_closed(
+    unbound: None, hooked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with virtual_time() as clock:
+        operation: ae.CondVar[Any] = ae.CondVar()
+        connected: list[Any] = []
+
+        def tcp_connect(host: str, service: Any, on_connect: Any, **options: Any) -> Any:
+            connected.append(on_connect)
+            return operation
+
+        def arrive() -> None:
+            connected[0](a, "peer.test", 25, None)
+            operation.send(a)
+
+        monkeypatch.setattr(ae_socket, "tcp_connect", tcp_connect)
+        a, b = memory_pair()
+        h = Handle(connect=("peer.test", 25), linger=7)
+        h.push_write(b"QUIT\r\n")
+        in_time = ae.timer(7, arrive)  # before the timer of the same time that ends it
+        h.destroy()
+        clock.advance(8)
+        assert a.closed
+        assert b.recv(10) == b""
+        assert lingering() == 0
+        del in_time
+    (loss,) = hooked
+    assert "6 bytes to peer.test:25 were not sent: linger has passed" in loss
+
+
+def test_a_connection_that_comes_later_and_can_have_no_tls_is_closed(
+    hooked: list[str], turns: Turns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refusing:
+        def new_session(self, role: str, peer_name: str | None) -> Any:
+            raise TlsError("no session for this", reason="internal")
+
+    a, b = memory_pair()
+
+    def tcp_connect(host: str, service: Any, on_connect: Any, **options: Any) -> Any:
+        operation: ae.CondVar[Any] = ae.CondVar()
+
+        def arrive() -> None:
+            on_connect(a, "peer.test", 25, None)
+            operation.send(a)
+
+        ae.postpone(arrive)
+        return operation
+
+    monkeypatch.setattr(ae_socket, "tcp_connect", tcp_connect)
+    h = Handle(connect=("peer.test", 25), tls="connect", tls_context=Refusing())
+    h.push_write(b"QUIT\r\n")
+    h.destroy()
+    turns()
+    assert a.closed
+    assert b.recv(10) == b""
+    assert lingering() == 0
+    (loss,) = hooked
+    assert loss.startswith("TlsError")
+    assert "6 bytes to peer.test:25 were not sent: no session for this" in loss
 
 
 def test_a_write_that_has_failed_is_reported_although_the_handle_goes_at_once(

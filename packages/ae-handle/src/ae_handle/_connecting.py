@@ -234,6 +234,9 @@ class ConnectingConnection(TlsConnection):
                 attempts.operation = None
                 self._stop_limit(attempts)
                 if condvar.cancelled:
+                    # by the connector, perhaps in a call of the program; or the loop has ended
+                    if self._phase == CONNECTING and ae.backend() is not None:
+                        ae.postpone(lambda: self._fail(_cancelled()))
                     return
                 try:
                     condvar.recv()
@@ -296,6 +299,10 @@ def _keep_early(attempts: Attempts, tls: TlsLayer) -> None:
     if early is not None:
         tls.keep(early)
         tls.want_stop()
+
+
+def _cancelled() -> TransportError:
+    return TransportError("the operation that connects was cancelled", errno=errno.ECANCELED)
 
 
 def _no_other() -> CondVar[Any]:

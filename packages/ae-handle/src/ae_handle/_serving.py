@@ -302,7 +302,7 @@ class Served(Cancellable):
         try:
             self._loop.call_threadsafe(server.end)
         except (RuntimeError, ae.AEError):
-            return  # the loop has ended, and all watchers with it
+            server.listening.cancel()  # the loop has ended, and all watchers with it
 
     def __repr__(self) -> str:
         server = self._server
