@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -237,5 +238,32 @@ def test_a_handle_without_a_socket_has_no_attributes_of_one(run_anyio: Run) -> N
         stream, _ = memory_pair()
         async with HandleStream(Handle(stream)) as one:
             assert one.extra(anyio.abc.SocketAttribute.family, None) is None
+
+    run_anyio(main)
+
+
+def test_a_unix_socket_has_addresses_and_no_ports(run_anyio: Run, tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+
+    async def main() -> None:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            listener.listen()
+            async with HandleStream(Handle(connect=("unix/", path))) as stream:
+                await stream.send(b"x")
+                attribute = anyio.abc.SocketAttribute
+                assert stream.extra(attribute.remote_address) == path
+                assert stream.extra(attribute.remote_port, None) is None
+
+    run_anyio(main)
+
+
+def test_a_handle_on_a_stream_may_be_destroyed_inside_the_block(run_anyio: Run) -> None:
+    async def main() -> None:
+        async with pair() as (one, two):
+            async with as_handle(two) as handle:
+                handle.destroy()
+            with pytest.raises(anyio.EndOfStream):
+                await one.receive()
 
     run_anyio(main)

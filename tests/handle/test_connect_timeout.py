@@ -12,7 +12,7 @@ import ae_core as ae
 from ae_core.abc import Backend
 from ae_core.testing import Trace, VirtualBackend, virtual_time
 from ae_handle import Handle, HandleError, HandleTimedOut
-from ae_handle.testing import end_lingering
+from ae_handle.testing import end_lingering, memory_pair
 from ae_socket import ConnectFailed, socks5
 from ae_socket.testing import ScriptedResolver, silent_address
 
@@ -240,4 +240,14 @@ def test_the_two_others_begin_with_the_connection(
     line.connect()
     clock.advance(3.5)
     assert trace == [("read", 12), ("write", 13)]
+    h.destroy()
+
+
+def test_a_handle_on_a_stream_of_its_own_has_nothing_to_connect(clock: VirtualBackend) -> None:
+    a, b = memory_pair()
+    h = Handle(a)
+    h.connect_timeout = 5
+    b.send(b"x\n")
+    clock.advance(10)
+    assert h.push_read("line").recv() == b"x"
     h.destroy()

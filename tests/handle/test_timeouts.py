@@ -275,3 +275,14 @@ def test_writing_in_a_time_out_leaves_at_once(
     clock.advance(2.5)
     assert ends[1].recv(100) == b"PING\nPING\n"
     h.destroy()
+
+
+def test_a_callback_that_is_taken_away_before_there_was_a_period_costs_nothing(
+    clock: VirtualBackend, ends: Any
+) -> None:
+    h = Handle(ends[0])
+    h.on_timeout = None
+    assert h._inactivity is None
+    h.destroy()
+    h.on_timeout = print
+    assert h._inactivity is None

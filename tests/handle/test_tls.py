@@ -20,6 +20,7 @@ from ae_handle import (
     TlsDetect,
     TlsError,
     TlsUnavailable,
+    TransportError,
 )
 from ae_handle.testing import memory_pair, ssl_context
 
@@ -447,6 +448,24 @@ def test_autostart_starts_nothing_on_a_connection_that_has_broken(
     h.on_error = lambda h, error: trace(error.errno)
     turns()
     assert trace == [b"STARTTLS", (3, 1), errno.ECONNRESET]
+
+
+def test_tls_is_not_started_on_a_connection_that_has_broken(
+    made: list[Handle], certificates: Any, turns: Turns
+) -> None:
+    ours, peer = memory_pair()
+    h = Handle(ours, watch_eof=True, peer_name="peer.test")
+    made.append(h)
+    peer.send(b"OK begin TLS\nciphertext")
+    turns()
+    ours.break_off(errno.ECONNRESET)
+    turns()
+    assert h.push_read("line").recv() == b"OK begin TLS"
+    h.start_tls("connect", certificates.client())
+    assert h.tls is None
+    assert not h.read_buffer
+    with pytest.raises(TransportError, match="broken by the test"):
+        h.push_read("line").recv()
 
 
 def test_autostart_can_be_awaited(join: Join, certificates: Any) -> None:

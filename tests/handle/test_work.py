@@ -241,6 +241,9 @@ def test_a_failure_while_connecting_is_reported_and_other_work_stays(work: Recor
     work._run_due_work()
     assert work.seen == ["noted failure"]
     assert work._work_due == DUE_WRITE
+    work._run_due_work()
+    assert work.seen == ["noted failure"]
+    assert work._work_due == DUE_WRITE
 
 
 def test_work_of_a_destroyed_handle_is_forgotten(work: Recorder) -> None:

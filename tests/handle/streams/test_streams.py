@@ -46,6 +46,10 @@ def test_tcp_sockets(tcp: Any, made: list[Handle]) -> None:
     assert not a.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
     assert not a.getsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE)
     assert (client.no_delay, client.keepalive, client.oob_inline) == (False, False, False)
+    plain, _ = tcp()
+    made.append(Handle(plain, no_delay=False, oob_inline=False))
+    assert not plain.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    assert not plain.getsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE)
 
 
 @posix

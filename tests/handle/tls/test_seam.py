@@ -491,6 +491,26 @@ def test_lingering_ends_a_handshake_that_fails(turns: Turns) -> None:
     assert ours.closed
 
 
+def test_lingering_tells_nobody_of_a_handshake_that_fails_after_an_error(
+    hooked: list[str], trace: Trace, turns: Turns
+) -> None:
+    """The loss of what was to be encrypted was told by the error."""
+    ours, peer = memory_pair()
+    h = Handle(ours, tls="connect", tls_context=ToyContext("feed"))
+    h.on_error = lambda h, error: trace(str(error))
+    h.max_write_buffer = 3
+    turns()
+    h.push_write(b"never")
+    turns()
+    assert trace == ["5 bytes are unsent, max_write_buffer is 3"]
+    assert lingering() == 1
+    peer.send(b"\0\0\0\0\0")
+    turns()
+    assert lingering() == 0
+    assert ours.closed
+    assert hooked == []
+
+
 def test_lingering_ends_with_a_peer_that_goes_during_the_handshake(turns: Turns) -> None:
     ours, peer = memory_pair()
     h = Handle(ours, tls="connect", tls_context=ToyContext())

@@ -131,9 +131,9 @@ class ConnectingConnection(TlsConnection):
 
     def _connecting_too_long(self) -> None:
         attempts = self._attempts
-        if attempts is not None and self._phase == CONNECTING:
-            what = f"connect_timeout of {self._rare.connect_timeout:g} s has passed"
-            self._fail(HandleTimedOut(f"{what}: {attempts.operation!r}", fatal=True))
+        assert attempts is not None
+        what = f"connect_timeout of {self._rare.connect_timeout:g} s has passed"
+        self._fail(HandleTimedOut(f"{what}: {attempts.operation!r}", fatal=True))
 
     def _connector_done(self, condvar: CondVar[Any]) -> None:
         """A connector has ended; ``tcp_connect`` calls ``_connected`` by itself."""
