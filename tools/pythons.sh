@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# pythons.sh [--sid DIR] [--free-threaded DIR] [--only WORD] [PYTEST ARGUMENT ...]: runs the suite on every CPython that is to be had, and prints one
-# line for each: its version, what passed, failed and was skipped. The status is 1 if one of them failed.
+# pythons.sh [--others] [--sid DIR] [--free-threaded DIR] [--only WORD] [PYTEST ARGUMENT ...]: runs the suite on every CPython that is to be had, and
+# prints one line for each: its version, what passed, failed and was skipped. What failed is run once more, and named. The status is 1 if it failed again.
 #
+#   --others               not on the Python that python3 is
 #   found on the path, or under ~/.pyenv/versions: 3.11 and later
 #   --sid DIR              in DIR a root of Debian sid is made by debootstrap (as root; about 400 MB), and its Pythons are tried in there
 #                          3.14, 3.15 and the free-threaded ones, as far as sid has them
@@ -10,9 +11,10 @@
 set -uo pipefail
 
 here=$(cd "$(dirname "$0")/.." && pwd)
-sid="" free="" only=""
+sid="" free="" only="" here_too=yes
 while [ $# -gt 0 ]; do
   case $1 in
+    --others) here_too=""; shift ;;
     --sid) sid=$2; shift 2 ;;
     --free-threaded) free=$2; shift 2 ;;
     --only) only=$2; shift 2 ;;
@@ -23,9 +25,11 @@ done
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 failed=0
-requirements=(pytest pytest-randomly hypothesis trustme cbor2 dnspython idna pyopenssl cryptography service-identity certifi trio anyio httpcore)
-# ours are imported from where they are: nothing asks an index for them. Not by PYTHONPATH, which tests with -I and -E ignore
-paths=$(printf '%s\n' "$here"/packages/*/src "$here"/examples/*/src)
+requirements=(pytest pytest-randomly hypothesis trustme cbor2 dnspython idna pyopenssl cryptography service-identity certifi trio anyio httpcore
+  hatchling hatch-fancy-pypi-readme editables)
+# ours are installed as in a checkout, from where they are: nothing asks an index for them
+ours=()
+for package in "$here"/packages/* "$here"/examples/ae-*; do ours+=(-e "$package"); done
 
 try() { # NAME PYTHON [COMMAND THAT ENTERS ITS ROOT ...]
   local name=$1 python=$2 place=$work/$1 line status
@@ -41,23 +45,23 @@ try() { # NAME PYTHON [COMMAND THAT ENTERS ITS ROOT ...]
     failed=1
     return
   fi
-  for site in "$place"/lib/p*3*/site-packages; do
-    printf '%s\n' "$paths" >"$site/ae.pth"
-    for version in "$here"/packages/*/src/*/_version.py; do # and their versions are found as those of what is installed
-      local package=$(basename "${version%/_version.py}") number
-      number=$(sed -n 's/^__version__.*"\(.*\)"/\1/p' "$version")
-      mkdir -p "$site/$package-$number.dist-info"
-      printf 'Metadata-Version: 2.1\nName: %s\nVersion: %s\n' "${package//_/-}" "$number" >"$site/$package-$number.dist-info/METADATA"
-    done
-  done
-  (cd "$here" && "$@" "$place/bin/python" -m pytest -q -rfE -p no:cacheprovider "${arguments[@]}") \
-    >"$work/$name.log" 2>&1
+  if ! "$@" "$place/bin/python" -m pip install -q --no-deps --no-build-isolation "${ours[@]}" >>"$work/$name.log" 2>&1; then
+    printf '%-18s cannot be given the packages: %s\n' "$name" "$(grep -i error "$work/$name.log" | head -n 1)"
+    failed=1
+    return
+  fi
+  (cd "$here" && "$@" "$place/bin/python" -m pytest -q -rfE -o "cache_dir=$place/cache" "${arguments[@]}") >"$work/$name.log" 2>&1
   status=$?
   line=$(grep -E '^[0-9]+ (passed|failed|skipped|error)' "$work/$name.log" | tail -n 1)
   printf '%-18s %-9s %s\n' "$name" "$("$@" "$place/bin/python" -c 'import platform; print(platform.python_version())' | tr -d '\n')" "${line:-status $status}"
-  if [ $status -ne 0 ]; then
+  [ $status -ne 0 ] || return 0
+  grep -E '^(FAILED|ERROR) ' "$work/$name.log" | sed 's/^/    /'
+  if (cd "$here" && "$@" "$place/bin/python" -m pytest -q -o "cache_dir=$place/cache" --last-failed --last-failed-no-failures none "${arguments[@]}") \
+    >"$work/$name.again.log" 2>&1; then
+    echo "    unsteady: passed when it was run once more"
+  else
     failed=1
-    grep -E '^(FAILED|ERROR) ' "$work/$name.log" | sed 's/^/    /'
+    tail -n 60 "$work/$name.again.log"
   fi
 }
 
@@ -66,6 +70,7 @@ for minor in 11 12 13 14 15; do
   for candidate in "$(command -v "python3.$minor" || true)" "$HOME"/.pyenv/versions/3."$minor".*/bin/python; do
     [ -x "$candidate" ] || continue
     "$candidate" -c 'import ssl, venv' 2>/dev/null || continue
+    [ -n "$here_too" ] || ! python3 -c "import sys; sys.exit(sys.version_info[1] != $minor)" || break
     try "python3.$minor" "$candidate"
     break
   done
