@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -578,3 +579,37 @@ def test_broken_connection_ends_the_session(
     sock: Any = Broken()
     assert client_module._Terminal(sock).run() == 1
     assert capsys.readouterr().err == "reset\nthe shell has closed the connection\n"
+
+
+@pytest.mark.usefixtures("no_signals")
+def test_connection_that_breaks_while_a_line_is_sent_ends_the_session(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Breaking:
+        """Says a prompt, and nothing more until it is shut down."""
+
+        def __init__(self) -> None:
+            self.said: SimpleQueue[bytes] = SimpleQueue()
+            self.said.put(b"> ")
+
+        def recv(self, count: int) -> bytes:
+            return self.said.get()
+
+        def sendall(self, data: bytes) -> None:
+            raise BrokenPipeError("nobody reads")
+
+        def shutdown(self, how: int) -> None:
+            self.said.put(b"")
+
+    sock: Any = Breaking()
+    monkeypatch.setattr("builtins.input", Keyboard("1"))
+    assert client_module._Terminal(sock).run() == 1
+    assert capsys.readouterr().err == "the shell has closed the connection\n"
+
+
+def test_path_without_unix_sockets_is_an_error_that_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delattr(socket, "AF_UNIX", raising=False)
+    assert client_module.main(["/some/path", "-c", "1"]) == 1
+    assert capsys.readouterr().err == "/some/path: this platform has no UNIX sockets\n"

@@ -8,7 +8,7 @@ import re
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
@@ -73,6 +73,7 @@ def converse(greet: Any) -> Callable[..., list[str]]:
         ("print('before') or 1 / 0", "before\r\nZeroDivisionError: division by zero\r\n"),
         ("print('cut', end='') or 1 / 0", "cut\r\nZeroDivisionError: division by zero\r\n"),
         ("nosuch", "NameError: name 'nosuch' is not defined\r\n"),
+        ("__import__('sys').stdout.writable()", "True\r\n"),
         ("raise SystemExit(3)", "SystemExit: 3\r\n"),
         ("import sys; sys.exit()", "SystemExit: \r\n"),
         ("raise ae.CancelledError('x')", "CancelledError: x\r\n"),
@@ -186,6 +187,15 @@ def test_only_the_thread_of_the_shell_is_captured(
     )
     assert converse(address, line) == ["here\r\n"]
     assert capsys.readouterr().out == "elsewhere\n"
+
+
+def test_standard_output_that_a_line_sets_stays_that(
+    address: Any, monkeypatch: pytest.MonkeyPatch, converse: Any
+) -> None:
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    answers = converse(address, "import sys; sys.stdout = sys.stderr", "sys.stdout is sys.stderr")
+    assert answers == ["", "False\r\n"]  # each line writes to the client
+    assert sys.stdout is sys.stderr
 
 
 def test_interrupt_ends_the_program_not_the_line(address: Any, connect: Any) -> None:
@@ -389,6 +399,50 @@ def test_blocking_recv_is_shown_as_such(address: Any, greet: Any) -> None:
     task = ae.spawn(main())
     assert f"CondVar at {id(cv):#x}  waited for by recv()\r\n" in cv.recv()
     task.recv()
+
+
+def test_waits_and_operations_of_every_sort_are_shown(address: Any, greet: Any) -> None:
+    """Also coroutines of other makes, and what is no task."""
+
+    async def waits(cv: ae.CondVar[None]) -> None:
+        await cv
+
+    class Compiled(Coroutine[Any, Any, None]):
+        """A coroutine that has no frame to look at."""
+
+        def __init__(self, cv: ae.CondVar[None]) -> None:
+            self.inner = waits(cv)
+
+        __await__: Any = None
+        send: Any = property(lambda self: self.inner.send)
+        throw: Any = property(lambda self: self.inner.throw)
+
+        def __repr__(self) -> str:
+            return "<compiled>"
+
+    cv = ae.CondVar[None]()
+    heard = ae.CondVar[None]()
+    heard.on_ready(print)
+    pause = ae.sleep(1000)
+    idle = ae.idle(nothing)
+
+    async def main() -> list[str]:
+        task = ae.spawn(Compiled(cv))
+        with debug.shell(*address) as shell:
+            client = await greet(shell.address)
+            answers = [await client.ask(line) for line in ("tasks", "cv", "timers")]
+            client.close()
+        cv.send()
+        await task
+        return answers
+
+    tasks, condvars, timers = ae.run(main())
+    assert "<compiled>\r\n" in tasks
+    assert "idle" not in tasks
+    assert f"CondVar at {id(heard):#x}  waited for by builtins.print\r\n" in condvars
+    assert re.search(r"^ +(999|1000)\.\d+ s  ", timers, re.MULTILINE)
+    pause.cancel()
+    idle.cancel()
 
 
 def test_handles_are_listed_without_importing_them(

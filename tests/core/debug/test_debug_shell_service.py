@@ -120,35 +120,6 @@ def test_number_of_clients_is_bounded(
     ae.run(main())
 
 
-def test_no_descriptors_left_is_a_pause_not_the_end(
-    address: Any, monkeypatch: pytest.MonkeyPatch, shown: Callable[[], str], greet: Any
-) -> None:
-    monkeypatch.setattr(_shell, "PAUSE", 0.01)
-
-    class Full:
-        def __init__(self, sock: socket.socket) -> None:
-            self.sock = sock
-            self.failures = 2
-
-        def accept(self) -> Any:
-            if self.failures:
-                self.failures -= 1
-                raise OSError(errno.EMFILE, "Too many open files")
-            return self.sock.accept()
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self.sock, name)
-
-    async def main() -> None:
-        with debug.shell(*address) as shell:
-            shell._listener.sock = Full(shell._listener.sock)  # type: ignore[assignment]
-            client = await greet(shell.address)
-            client.close()
-
-    ae.run(main())
-    assert shown().count("no connection accepted: [Errno 24] Too many open files") == 2
-
-
 # Addresses
 
 

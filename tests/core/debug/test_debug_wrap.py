@@ -473,3 +473,19 @@ def test_wrapping_does_not_hide_mistakes_from_strict_mode() -> None:
     finally:
         if not before:
             strict.disable()
+
+
+def test_wrapping_does_not_hide_mistakes_without_strict_mode() -> None:
+    from ae_core import strict
+
+    before = strict.enabled()
+    strict.disable()
+    debug.wrap(1)
+    try:
+        with pytest.raises(TypeError, match="'x'"):
+            ae.timer(1, "x")  # type: ignore[arg-type]
+        assert debug.watchers() == []
+    finally:
+        debug.wrap(0)
+        if before:
+            strict.enable()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import shutil
@@ -54,6 +55,20 @@ class Prompt:
                 self.said += os.read(self.terminal, 65536).decode()
         self.said = self.said.partition(text)[2]
 
+    def leave(self) -> int:
+        """End the input, as Ctrl-D does, and return how the interpreter ends.
+
+        Once more for each time that it says something: what is typed before the prompt is there
+        is no end of the input.
+        """
+        give_up = time.monotonic() + 30
+        with contextlib.suppress(OSError):  # so Linux says that the other end is closed
+            while self.process.poll() is None and time.monotonic() < give_up:
+                os.write(self.terminal, b"\x04")
+                if select.select([self.terminal], [], [], 0.1)[0]:
+                    os.read(self.terminal, 65536)
+        return self.process.wait(30)
+
     def close(self) -> None:
         self.process.kill()
         self.process.wait()
@@ -62,13 +77,16 @@ class Prompt:
 
 @pytest.fixture(params=["readline", "plain"])
 def prompt(request: pytest.FixtureRequest) -> Iterator[Prompt]:
-    line = "import readline" if request.param == "readline" else "import sys"
-    made = Prompt("-q", "-i", *(["-I", "-S"] if request.param == "plain" else []), "-c", line)
+    plain = ["-I", "-c", "import sys; del sys.__interactivehook__"]  # both import readline
+    made = Prompt("-q", "-i", *(plain if request.param == "plain" else ["-c", "import readline"]))
     made.wait_for(">>> ")
     if request.param == "plain":
-        for path in sys.path:
-            made.type(f"sys.path.append({path!r})")
+        for path in reversed(sys.path):
+            made.type(f"sys.path.insert(0, {path!r})")
             made.wait_for(">>> ")
+        made.type("'readline' in sys.modules")
+        made.wait_for("False")
+        made.wait_for(">>> ")
     yield made
     made.close()
 
@@ -80,6 +98,7 @@ def test_a_timer_runs_while_nothing_is_typed(prompt: Prompt) -> None:
     prompt.wait_for("tick", 5)
     prompt.type("del t; print('go' + 'ne', 6 * 7)")
     prompt.wait_for("gone 42")
+    assert prompt.leave() == 0
 
 
 def test_ctrl_c_gives_a_new_prompt_and_the_watchers_go_on(prompt: Prompt) -> None:
@@ -92,6 +111,7 @@ def test_ctrl_c_gives_a_new_prompt_and_the_watchers_go_on(prompt: Prompt) -> Non
     prompt.wait_for("tick", 2)
     prompt.type("print('al' + 'ive')")
     prompt.wait_for("alive")
+    assert prompt.leave() == 0
 
 
 def test_uninstalled_it_waits_as_before(prompt: Prompt) -> None:
@@ -99,11 +119,48 @@ def test_uninstalled_it_waits_as_before(prompt: Prompt) -> None:
         "import ae_core as ae, ae_core.prompt as p; p.install(); p.install(); p.uninstall()"
     )
     prompt.wait_for(">>> ")
+    prompt.type("p.uninstall()")
+    prompt.wait_for(">>> ")
     prompt.type("t = ae.timer(0, lambda: print('ti' + 'ck')); print('th' + 'ere')")
     prompt.wait_for("there")
     prompt.type("print('en' + 'd')")
     prompt.wait_for("end")
     assert "tick" not in prompt.said
+    assert prompt.leave() == 0
+
+
+def test_uninstalled_just_after_ctrl_c_it_stays_so(prompt: Prompt) -> None:
+    prompt.type("import threading, ae_core as ae, ae_core.prompt as p")
+    prompt.wait_for(">>> ")
+    prompt.type("p._NEW_LINE = 1; before = p._slot().value; p.install()")
+    prompt.wait_for(">>> ")
+    prompt.type("t = ae.timer(0, lambda: print('ti' + 'ck'), interval=0.01)")
+    prompt.wait_for("tick", 2)
+    prompt.process.send_signal(signal.SIGINT)
+    prompt.wait_for("KeyboardInterrupt")
+    prompt.type("p.uninstall(); others = threading.enumerate()[1:]; len(others)")
+    prompt.wait_for("1\r\n")
+    prompt.type("others[0].join(); 'as', p._slot().value == before")
+    prompt.wait_for("('as', True)")
+    assert prompt.leave() == 0
+
+
+def test_a_loop_that_cannot_run_there_is_reported_once_and_the_prompt_goes_on() -> None:
+    if find_spec("trio") is None:
+        pytest.skip("trio is not installed")
+    prompt = Prompt("-q", "-i", "-c", "import readline")
+    try:
+        prompt.wait_for(">>> ")
+        prompt.type("import ae_core as ae, ae_core.prompt; ae.use('trio')")
+        prompt.wait_for(">>> ")
+        prompt.type("ae_core.prompt.install()")
+        prompt.wait_for("RuntimeError: trio has no loop outside a run")
+        prompt.type("'al' + 'ive', ae_core.prompt._installed")
+        prompt.wait_for("('alive', None)")
+        assert "trio has no loop" not in prompt.said
+        assert prompt.leave() == 0
+    finally:
+        prompt.close()
 
 
 def python_with_its_own_editor() -> str:
@@ -144,6 +201,7 @@ def test_lines_that_are_pasted_run_at_once_at_pythons_own_editor(tmp_path: Path)
         prompt.wait_for("tick", 2)
         prompt.type("print('al' + 'ive')")
         prompt.wait_for("alive")
+        assert prompt.leave() == 0
     finally:
         prompt.close()
 
@@ -177,6 +235,7 @@ def test_any_loop_runs_at_the_prompt_and_stands_ctrl_c(name: str) -> None:
         prompt.wait_for("tick", 2)
         prompt.type("print('al' + 'ive', ae.backend())")
         prompt.wait_for(f"alive {name}")
+        assert prompt.leave() == 0
     finally:
         prompt.close()
 
@@ -193,6 +252,7 @@ def test_gui_ae_in_ipython() -> None:
         ):
             os.write(prompt.terminal, line.encode() + b"\r")
         prompt.wait_for("tick", 3)
+        assert prompt.leave() == 0
     finally:
         prompt.close()
 
@@ -215,3 +275,20 @@ def test_it_belongs_to_the_main_thread(script: Callable[..., str]) -> None:
         """
     )
     assert "main thread" in output
+
+
+def test_an_interpreter_without_the_hook_is_refused(script: Callable[..., str]) -> None:
+    output = script(
+        """
+        import ctypes, ctypes.util
+        import ae_core.prompt
+
+        ctypes.pythonapi = ctypes.CDLL(ctypes.util.find_library("c"))
+        try:
+            ae_core.prompt.install()
+        except RuntimeError as error:
+            print(error)
+        ae_core.prompt.uninstall()
+        """
+    )
+    assert output == "this interpreter has no PyOS_InputHook\n"

@@ -103,7 +103,7 @@ def _take_slot() -> None:
 
 def _wait_for_line() -> int:
     """Run the loop until there is something to read."""
-    if "_pyrepl.reader" in sys.modules and _has_read_ahead():
+    if "_pyrepl.reader" in sys.modules and _has_read_ahead():  # pragma: no cover (Python 3.13)
         return 0
     try:
         _run_until_readable(sys.__stdin__.fileno() if sys.__stdin__ is not None else 0)
@@ -119,7 +119,7 @@ def _wait_for_line() -> int:
     return 0
 
 
-def _has_read_ahead() -> bool:
+def _has_read_ahead() -> bool:  # pragma: no cover (Python 3.13)
     """Return whether Python's own line editor, if that calls, has keys that it has not taken."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = ("Shell", "shell")
 
 import atexit
+import contextlib
 import errno
 import os
 import socket
@@ -242,7 +243,7 @@ class _Listener:
             return
         # Dropped, not cancelled: the Shell may be collected in any thread.
         self._watcher = None
-        self.sock.close()
+        _close(self.sock)
         for connection in list(self.connections):
             connection.close()
         if self._identity is not None and self._pid == os.getpid():
@@ -255,6 +256,12 @@ class _Listener:
                 if error.errno != errno.ENOENT:
                     log("error", "debug shell: %s not removed: %s", path, error,
                         context="ae_core.debug")  # fmt: skip
+
+
+def _close(sock: socket.socket) -> None:
+    """Close a socket, whose descriptor the program may have closed before."""
+    with contextlib.suppress(OSError):
+        sock.close()
 
 
 def _close_all() -> None:
@@ -273,7 +280,7 @@ class _Connection:
         self._input = bytearray()
         self._output = bytearray()
         self._looked_at = 0  # bytes of the unfinished line
-        self._ending = False  # nothing is read any more; close when the output is sent
+        self._ending = False  # no line is run any more; close when the output is sent
         self._reader: Watcher | None = None
         self._writer: Watcher | None = None
         self._timer: Watcher | None = None
@@ -294,8 +301,10 @@ class _Connection:
     def move(self) -> None:
         """Go on on the loop that serves the thread now."""
         self._core = current_loop()
-        self._writer = self._timer = None
+        self._writer = None
         if self._sock.fileno() >= 0:
+            if self._ending:
+                self._linger()
             if self._reader is not None:
                 self._read_on()
             self._flush()
@@ -305,8 +314,9 @@ class _Connection:
         if self._log is not None:
             logs.COLLECT.detach(self._log)
             self._log = None
+        self._ending = True
         self._listener.connections.discard(self)
-        self._sock.close()
+        _close(self._sock)
 
     # Input
 
@@ -382,8 +392,11 @@ class _Connection:
         self._ending = True
         self._input.clear()
         self._reader = None
-        self._timer = _layers.without(_api.timer, LINGER, self.close)
+        self._linger()
         self._flush()
+
+    def _linger(self) -> None:
+        self._timer = _layers.without(_api.timer, LINGER, self.close)
 
     # Output
 
