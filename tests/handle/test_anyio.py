@@ -259,10 +259,14 @@ def test_a_unix_socket_has_addresses_and_no_ports(run_anyio: Run, tmp_path: Path
 
 
 def test_a_handle_on_a_stream_may_be_destroyed_inside_the_block(run_anyio: Run) -> None:
+    """What was pushed before is still sent, as with any handle that is destroyed."""
+
     async def main() -> None:
         async with pair() as (one, two):
             async with as_handle(two) as handle:
+                handle.push_write(b"and bye")
                 handle.destroy()
+            assert await one.receive() == b"and bye"
             with pytest.raises(anyio.EndOfStream):
                 await one.receive()
 

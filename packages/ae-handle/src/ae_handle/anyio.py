@@ -191,9 +191,8 @@ async def as_handle(stream: anyio.abc.ByteStream, **options: Any) -> AsyncIterat
         group.start_soon(pump_out, sent)
         try:
             yield handle
-            if not handle.is_destroyed:
-                handle.push_shutdown()
-                await sent.wait()
+            handle.push_shutdown()  # unless it was destroyed: what is unsent lingers then
+            await sent.wait()
         finally:
             handle.destroy()
             await other.aclose()
