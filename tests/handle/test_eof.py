@@ -24,7 +24,7 @@ from ae_handle import (
     TransportError,
     UnexpectedEOF,
 )
-from ae_handle.testing import lingering, memory_pair
+from ae_handle.testing import MemoryStream, lingering, memory_pair
 
 Half = Callable[..., tuple[Handle, socket.socket]]
 Turns = Callable[..., None]
@@ -505,3 +505,27 @@ def test_a_callback_behind_the_end_may_write_much_and_destroy(
     assert hooked == []
     assert lingering() == 1
     assert peer.recv(10) == bytes(10)
+
+
+def test_what_came_before_a_write_error_is_not_read_without_end(
+    made: list[Handle], trace: Trace, turns: Turns
+) -> None:
+    """256 reads of 64 KiB are enough: a peer that goes on sending would never be given up."""
+
+    class Endless(MemoryStream):
+        reads = 0
+
+        def recv(self, size: int) -> bytes:
+            self.reads += 1
+            return b"x" * size
+
+        def send(self, data: bytes | memoryview) -> int:
+            raise OSError(errno.EPIPE, "as told")
+
+    ours = Endless()
+    h = Handle(ours, on_error=lambda h, error: trace(error.errno))
+    made.append(h)
+    h.push_write(b"x")
+    turns()
+    assert trace == [errno.EPIPE]
+    assert ours.reads == 256

@@ -68,6 +68,25 @@ def test_what_arrives_while_a_line_is_delivered_is_answered_behind_it(
     assert bytes(h.read_buffer) == b"rest"
 
 
+def test_an_end_that_comes_while_a_line_is_delivered_is_told_behind_it(
+    made: list[Handle], trace: Trace, turns: Turns
+) -> None:
+    ours, peer = memory_pair()
+    h = Handle(ours, on_eof=lambda h: trace("end"), watch_eof=True)
+    made.append(h)
+
+    def first(h: Handle, line: bytes) -> None:
+        trace(line)
+        peer.shutdown(1)
+        h._events.readable()
+        trace("inside")
+
+    h.push_read("line", first)
+    peer.send(b"first\n")
+    turns()
+    assert trace == [b"first", "inside", "end"]
+
+
 def test_reads_grow_while_they_are_full(made: list[Handle], turns: Turns) -> None:
     sizes: list[int] = []
     ours, peer = memory_pair(capacity=1 << 20)

@@ -138,3 +138,10 @@ def test_an_attempt_that_is_cancelled_before_its_turn_is_not_made() -> None:
         operation.cancel()
         ae.sleep(0).recv()
         assert network.asked == []
+
+
+def test_an_attempt_may_be_cancelled_when_it_has_connected() -> None:
+    with ScriptedNetwork({("mail.test", 25): [ScriptedPeer()]}):
+        operation = ae_socket.tcp_connect("mail.test", 25, lambda *_: operation.cancel())
+        with pytest.raises(ae.CancelledError):
+            operation.recv()

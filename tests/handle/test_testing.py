@@ -137,3 +137,27 @@ def test_a_script_fails_if_the_handle_breaks_the_connection() -> None:
     peer.stream.close()  # with the greeting unread
     with pytest.raises(AssertionError, match="the handle closed; still to be done"):
         peer.done.recv()
+
+
+def test_a_script_fails_once(made: list[Handle]) -> None:
+    peer = ScriptedPeer().expect(b"HELO\r\n")
+    h = Handle(peer.stream)
+    h.push_write(b"EHLO\r\n")
+    with pytest.raises(AssertionError, match="expected b'HELO"):
+        peer.done.recv()
+    peer.expect(b"QUIT\r\n")
+    h.destroy()
+    ae.sleep(0).recv()
+    with pytest.raises(AssertionError, match="expected b'HELO"):
+        peer.done.recv()
+
+
+def test_a_watcher_of_a_stream_in_memory_may_end_after_the_stream(trace: Trace) -> None:
+    a, b = memory_pair()
+    watcher = a.watch("r", lambda: trace("ready"))
+    a.close()
+    watcher.cancel()
+    watcher.cancel()
+    b.close()
+    ae.sleep(0).recv()
+    assert trace == []

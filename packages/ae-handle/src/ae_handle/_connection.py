@@ -146,13 +146,12 @@ class Connection(Transport):
 
     def _input_ended(self) -> None:
         """Nothing more will arrive: dispatch what is left, then report the end."""
-        if self._read_watcher is not None:
-            self._stop_reading()
+        self._stop_reading()
         read = self._read
         read.end_input()
         if read.buffer._data or self._work_due or self._tls is not None:
             self._dispatch()
-        elif not read.dispatching:  # the readers have had everything
+        else:  # the readers have had everything
             self._finish_input()
             if self._phase == OPEN:
                 self._after_event()

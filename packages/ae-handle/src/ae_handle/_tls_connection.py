@@ -232,8 +232,9 @@ class TlsConnection(Connection):
             self._after_event()
 
     def _encryption_failed(self, error: TlsError) -> None:
-        if self._tls is not None:
-            self._fail_session(self._tls)
+        tls = self._tls
+        assert tls is not None
+        self._fail_session(tls)
         self._note_failure(error)
 
     def _wants_input(self) -> bool:

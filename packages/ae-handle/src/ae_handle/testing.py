@@ -459,8 +459,7 @@ class ScriptedNetwork:
                 timers.clear()
                 if on_connect is not None:
                     on_connect(stream, host, service, again)
-                if not operation.ready:
-                    operation.send(stream)
+                operation.send(stream)
 
         limit(timeout)
         ae.postpone(attempt)
