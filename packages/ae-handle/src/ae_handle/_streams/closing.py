@@ -18,9 +18,10 @@ __all__ = (
 )
 
 import errno
-from weakref import WeakSet, ref
+from weakref import WeakSet
 
 import ae_core as ae
+from ae_core.abc import at_loop_end
 
 from .._errors import HandleError, HandleTimedOut, TlsError, TransportError
 from .._tls.layer import STOP_SENT, STOP_WANTED
@@ -65,8 +66,7 @@ _SHUT: Final = 2
 _CONNECT: Final = 30.0
 
 # A lingering stream is held by its watchers, that is, by the loop. When the loop ends it is
-# closed immediately: only the loop refers to the mark of it (`ae.pending`), and the callback of a
-# weak reference runs when the loop drops that.
+# closed immediately.
 
 _all: Final[WeakSet[Linger | Departing]] = WeakSet()
 
@@ -191,7 +191,7 @@ class Linger:
         "__weakref__",
         "_bound",
         "_io",
-        "_mark",
+        "_loop_end",
         "_out",
         "_peer",
         "_reading",
@@ -225,7 +225,7 @@ class Linger:
         self._reading: Any = None
         self._timer: Any = None
         self._bound: Any = None  # of the handshake, or of the wait for the peer's close_notify
-        self._mark: Any = None
+        self._loop_end: Any = None
         self._until = loop.clock() + seconds
         try:
             if ended:
@@ -234,7 +234,7 @@ class Linger:
                 if self._writes == _SHUT:
                     return
             self._timer = ae.timer(seconds, self._time_is_over)
-            self._mark = ref(ae.pending(), self._loop_ended)
+            self._loop_end = at_loop_end(self._loop_ended, at_quit=False)
             if not ended and (tls is not None or not isinstance(io, DescriptorStream)):
                 self._reading = watch(self._io, "r", self._readable, self._lose)
             self._set_bound()
@@ -249,14 +249,10 @@ class Linger:
     def close(self) -> None:
         """Close the stream now."""
         _all.discard(self)
-        for watcher in (self._timer, self._bound, self._reading, self._writing):
+        for watcher in (self._timer, self._bound, self._reading, self._writing, self._loop_end):
             if watcher is not None:
                 watcher.cancel()
-        self._timer = self._bound = self._reading = self._writing = None
-        mark = None if self._mark is None else self._mark()
-        self._mark = None
-        if mark is not None:
-            mark.cancel()
+        self._timer = self._bound = self._reading = self._writing = self._loop_end = None
         close(self._io)
 
     # ------------------------------------------------------------------ errors and time limits
@@ -273,8 +269,7 @@ class Linger:
     def _time_is_over(self) -> None:
         self._lose(HandleTimedOut(f"linger of {self._seconds:g} s has passed"))
 
-    def _loop_ended(self, mark: object) -> None:
-        self._timer = self._bound = self._reading = self._writing = self._mark = None
+    def _loop_ended(self) -> None:
         self._lose(_loop_has_ended())
 
     def _refuse(self, error: TlsError) -> None:
@@ -454,7 +449,7 @@ class Departing:
     __slots__ = (
         "__weakref__",
         "_count",
-        "_mark",
+        "_loop_end",
         "_out",
         "_peer",
         "_timer",
@@ -479,7 +474,7 @@ class Departing:
         self._peer = peer
         self._until = loop.clock() + seconds
         self._timer: Any = ae.timer(min(seconds, _CONNECT), self._time_is_over)
-        self._mark: Any = ref(ae.pending(), self._loop_ended)
+        self._loop_end: Any = at_loop_end(self._loop_ended, at_quit=False)
         _all.add(self)
 
     def connected(self, sock: Any, tls: TlsLayer | None) -> None:
@@ -507,17 +502,10 @@ class Departing:
         error = HandleTimedOut("the connection was not there in time")
         report_loss(self._count, self._peer, error)
 
-    def _loop_ended(self, mark: object) -> None:
-        self._timer = self._mark = None
+    def _loop_ended(self) -> None:
         self.close()
         report_loss(self._count, self._peer, _loop_has_ended())
 
     def _forget(self) -> None:
         _all.discard(self)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        mark = None if self._mark is None else self._mark()
-        self._mark = None
-        if mark is not None:
-            mark.cancel()
+        self._timer = self._loop_end = None  # which ends them
