@@ -23,6 +23,14 @@ def test_requests_keep_their_order() -> None:
     assert len(queue) == 0
 
 
+def test_the_first_of_all_requests_may_be_put_before_all_others() -> None:
+    queue = ReadQueue()
+    queue.unshift("reader", "x")
+    assert (queue.reader, len(queue)) == ("reader", 1)
+    assert queue.advance() == "x"
+    assert len(queue) == 0
+
+
 @pytest.mark.parametrize(("victim", "left"), [("a", "bc"), ("b", "ac")])
 def test_a_request_can_be_removed(victim: str, left: str) -> None:
     queue = ReadQueue()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -38,6 +39,22 @@ def test_an_item_goes_back_unless_one_behind_it_was_taken(
     assert (
         bytes(read.buffer) == b"".join(b"abc"[at : at + 1] * 2 for at in range(last + 1, 3)) + b"dd"
     )
+
+
+@pytest.mark.parametrize("order", [*permutations(range(3))])
+def test_items_go_back_in_their_order_whoever_gives_up_first(
+    order: tuple[int, ...], awaited: type[Any]
+) -> None:
+    read = ReadSide()
+    items = [awaited() for _ in range(3)]
+    for item in items:
+        read.add(Chunk(2), item)
+    read.feed(b"aabbccdd")
+    read.dispatch(Owner())
+    returned = [read.return_item(items[at]) for at in order]
+    assert returned[order.index(2)] is True
+    assert None not in returned
+    assert bytes(read.buffer) == b"aabbccdd"
 
 
 def test_an_item_that_was_taken_is_no_reason_to_reorder_those_before_it(awaited: type[Any]) -> None:

@@ -15,7 +15,7 @@ import pytest
 import ae_core as ae
 from ae_core.testing import Trace
 from ae_handle import Chunk, Handle
-from ae_handle.testing import memory_pair
+from ae_handle.testing import MemoryStream, memory_pair
 
 Turns = Callable[..., None]
 
@@ -50,6 +50,27 @@ def test_tcp_sockets(tcp: Any, made: list[Handle]) -> None:
     made.append(Handle(plain, no_delay=False, oob_inline=False))
     assert not plain.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     assert not plain.getsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE)
+
+
+def test_a_stream_that_has_no_shutdown_is_open_until_it_is_closed(
+    made: list[Handle], turns: Callable[..., None]
+) -> None:
+    class Bare:
+        def __init__(self, stream: MemoryStream) -> None:
+            self.recv, self.send = stream.recv, stream.send
+            self.watch, self.close = stream.watch, stream.close
+
+    ours, peer = memory_pair()
+    h = Handle(Bare(ours))
+    made.append(h)
+    h.push_write(b"last")
+    h.push_shutdown()
+    turns()
+    assert peer.recv(10) == b"last"
+    with pytest.raises(BlockingIOError):
+        peer.recv(10)
+    h.destroy()
+    assert peer.recv(10) == b""
 
 
 @posix

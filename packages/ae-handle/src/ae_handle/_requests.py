@@ -169,8 +169,6 @@ class StartTls:
     __slots__ = ("_callback", "_request")
 
     def __init__(self, request: TlsAutostart, callback: Any) -> None:
-        if not callable(callback):
-            raise TypeError(f"expected a callable, got {callback!r}")
         self._request = request
         self._callback = callback
 
