@@ -53,7 +53,7 @@ def test_tcp_sockets(tcp: Any, made: list[Handle]) -> None:
 
 
 def test_a_stream_that_has_no_shutdown_is_open_until_it_is_closed(
-    made: list[Handle], turns: Callable[..., None]
+    made: list[Handle], hooked: list[str], turns: Callable[..., None]
 ) -> None:
     class Bare:
         def __init__(self, stream: MemoryStream) -> None:
@@ -66,6 +66,7 @@ def test_a_stream_that_has_no_shutdown_is_open_until_it_is_closed(
     h.push_write(b"last")
     h.push_shutdown()
     turns()
+    assert hooked == []
     assert peer.recv(10) == b"last"
     with pytest.raises(BlockingIOError):
         peer.recv(10)
