@@ -3,9 +3,10 @@
 Tests of cost do not run: what they measure is mostly the tracer. For the same reason a test is a
 hang only after ``HANG`` seconds.
 
-Left out, with the reason: what only Windows or a BSD can run, the branch past ``register_at_fork``
-among it; protocols' bodies, blocks and a module for type checkers, which nothing runs; copies that
-tests make of a package, which are gone when the report is made.
+Left out, with the reason: what only Windows or a BSD can run, the branches past
+``register_at_fork`` and ``waitid`` among it; protocols' bodies, blocks and a module for type
+checkers, which nothing runs; copies that tests make of a package, which are gone when the report
+is made.
 """
 
 from __future__ import annotations
@@ -39,9 +40,10 @@ exclude_also =
     class .*\\(Protocol\\):
     ^\\s*\\.\\.\\.$
     if sys\\.platform == "win32"
+    if os\\.name == "nt":
     raise NotImplementedError
 partial_also =
-    if hasattr\\(os, "register_at_fork"\\):
+    if hasattr\\(os, "(register_at_fork|waitid)"\\):
 omit =
     */_windows.py
     */children_windows.py

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+import threading
 import time
 from importlib import import_module
 from pathlib import Path
@@ -14,10 +15,12 @@ import pytest
 
 import ae_core as ae
 from ae_core._detection.current import current_loop
+from ae_core._fork_call import call as _fork_call
 from ae_core._fork_call import pool as _fork_pool
 from ae_core._fork_call.thread_worker import ThreadWorker
 from ae_core._process.redirect import parse_redirects
 from ae_core._process.windows import start_with_threads
+from ae_core.testing import release
 
 PATIENCE = 60.0  # a hang, not a measure
 
@@ -147,7 +150,7 @@ def test_cancel_ends_the_program() -> None:
 
 @pytest.fixture
 def with_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_fork_pool.Pool, "take", lambda pool, place: ThreadWorker(place))
+    monkeypatch.setattr(_fork_call, "_make_worker", lambda: ThreadWorker)
 
 
 def test_fork_call(with_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,6 +180,16 @@ def test_fork_call_that_is_cancelled(with_threads: None) -> None:
     pool = _fork_pool.pool_of(current_loop())
     while pool.busy:
         ae.detect().poll(True)
+
+
+def test_fork_call_whose_loop_ends(with_threads: None) -> None:
+    call = ae.fork_call(time.sleep, 1000)
+    release()
+    for thread in threading.enumerate():
+        if thread.name == "ae-core-fork-call":
+            thread.join(PATIENCE)  # its process was ended
+            assert not thread.is_alive()
+    assert not call.ready
 
 
 @pytest.mark.skipif(os.name != "nt", reason="elsewhere the public functions do without threads")

@@ -91,11 +91,9 @@ def _inner_of_two() -> str:
     """Return which of asyncio and trio, which both run in this thread, called the code here."""
     steps = _modules["trio._core._run"].unrolled_run.__code__
     frame: FrameType | None = sys._getframe(2)
-    while frame is not None:
+    while frame is not None and not frame.f_globals.get("__name__", "").startswith("asyncio."):
         if frame.f_code is steps:
             return "trio"
-        if frame.f_globals.get("__name__", "").startswith("asyncio."):
-            return "asyncio"
         frame = frame.f_back
     return "asyncio"
 

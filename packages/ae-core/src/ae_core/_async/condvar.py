@@ -55,13 +55,8 @@ _MEETING_POINT: Final = -1
 _UNITS: Final = ("bytes", "characters")
 
 
-def no_bridges() -> Any:
-    """Refuse: the package is not complete yet."""
-    raise ImportError("ae_core is being imported")
-
-
 #: Set by ``_wiring``: imports ``bridges``, which stands above this file.
-load_bridges: Callable[[], Any] = no_bridges
+load_bridges: Any = None
 
 
 #: Set by ``sites`` while it is noted where operations are made; and the function that tells it.

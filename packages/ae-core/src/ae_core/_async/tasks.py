@@ -366,10 +366,9 @@ def run(coroutine: Coroutine[Any, Any, T] | None = None) -> T | None:
         core = current_loop(blocking=True)
         operation = pending()  # so that it is no Deadlock
         try:
-            block(core, CondVar(), None)
+            return block(core, CondVar(), None)  # type: ignore[func-returns-value]
         finally:
             operation.cancel()
-        return None
     if not isinstance(coroutine, Coroutine):
         raise TypeError(f"expected a coroutine object or nothing, got {coroutine!r}")
     try:

@@ -117,11 +117,11 @@ def fork_call(function: Callable[..., T], *args: Any) -> CondVar[T]:
 
 def _make_worker() -> Callable[[Surroundings], AnyWorker] | None:
     """Return what makes workers where no loop can wait for pipes or children; else None."""
-    if os.name != "nt":
-        return None
-    from .thread_worker import ThreadWorker
+    if os.name == "nt":
+        from .thread_worker import ThreadWorker
 
-    return ThreadWorker
+        return ThreadWorker
+    return None
 
 
 def shutdown() -> None:

@@ -115,6 +115,9 @@ class Pool:
                     return
                 core.postpone(partial(call.refuse, refusal))
                 continue
+            except BaseException:
+                call.cancel()
+                raise
             self.busy.add(worker)
             try:
                 worker.begin(self, core, call)
@@ -323,11 +326,10 @@ class Worker:
     # idle
 
     def has_ended(self) -> bool:
-        if self.alive:
-            try:
-                self.alive = os.waitpid(self.pid, os.WNOHANG)[0] == 0
-            except ChildProcessError:
-                self.alive = False  # other code waits for every child
+        try:
+            self.alive = os.waitpid(self.pid, os.WNOHANG)[0] == 0
+        except ChildProcessError:
+            self.alive = False  # other code waits for every child
         return not self.alive
 
     def end(self) -> None:

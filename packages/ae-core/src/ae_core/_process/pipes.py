@@ -111,12 +111,11 @@ class Feed(_Pipe):
 class Drain(_Pipe):
     """Reads from a pipe that the program writes into."""
 
-    __slots__ = ("buffer", "callback")
+    __slots__ = ("take",)
 
     def __init__(self, process: Owner, fd: int, sink: Sink, context: Context | None) -> None:
         super().__init__(process)
-        self.buffer = sink.buffer
-        self.callback = sink.callback
+        self.take = sink.take
         self._watch(fd, False, self.on_readable, context)
 
     def on_readable(self) -> None:
@@ -128,15 +127,12 @@ class Drain(_Pipe):
             data = b""
         if not data:
             self.end()
-        elif self.callback is not None:
-            self.callback(data)
-        elif self.buffer is not None:
-            self.buffer += data
+        else:
+            self.take(data)
 
     def end(self) -> None:
         self.close()
         try:
-            if self.callback is not None:
-                self.callback(b"")
+            self.take(b"")
         finally:
             self.process._stream_ended(self)

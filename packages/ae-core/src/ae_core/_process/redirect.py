@@ -45,7 +45,7 @@ class Sink(NamedTuple):
     """A pipe that we empty into a buffer or a callback."""
 
     buffer: bytearray | None
-    callback: Callable[[bytes], object] | None
+    take: Callable[[bytes], object]  # called with b"" at the end
 
 
 Redirect: TypeAlias = Existing | Named | Source | Sink
@@ -90,7 +90,7 @@ def _either(what: str, value: Any) -> Redirect:
             return _output(what, value[1])
         raise ValueError(f'{what}: expected ("<", x) or (">", x), got {value!r}')
     if isinstance(value, bytearray):
-        return Sink(value, None)
+        return Sink(value, value.extend)
     existing = _existing(what, value)
     if existing is not None:
         return existing
@@ -138,7 +138,7 @@ def _output(what: str, value: Any) -> Redirect:
     if existing is not None:
         return existing
     if isinstance(value, bytearray):
-        return Sink(value, None)
+        return Sink(value, value.extend)
     if callable(value):
         return Sink(None, value)
     raise TypeError(

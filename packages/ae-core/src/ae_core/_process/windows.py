@@ -84,8 +84,8 @@ def start_with_threads(
         core = process._core
         refusal = error
         for _, redirect in streams:
-            if isinstance(redirect, Sink) and redirect.callback is not None:
-                core.postpone(lambda end=redirect.callback: end(b""))  # type: ignore[misc]
+            if isinstance(redirect, Sink):
+                core.postpone(lambda end=redirect.take: end(b""))  # type: ignore[misc]
         core.postpone(lambda: process.throw(refusal))
         return
     finally:
@@ -128,12 +128,8 @@ class _Stream:
 
     def drain(self, pipe: Any, sink: Sink) -> None:
         def take(data: bytes) -> None:
-            if self.closed:
-                return
-            if sink.callback is not None:
-                sink.callback(data)
-            elif sink.buffer is not None:
-                sink.buffer.extend(data)
+            if not self.closed:
+                sink.take(data)
 
         with pipe:
             while True:

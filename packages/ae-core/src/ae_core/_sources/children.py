@@ -90,8 +90,9 @@ class AnyChildRecord:
         self.callback = callback
         self.context = context
         self.active = True
+        # first: it refuses what is not the main thread
+        self.signal: SignalRecord = SignalRecord(core, _sigchld(), self.look, None)
         self.reaper = core.backend.child_start(0, self._reaped)
-        self.signal: SignalRecord | None = SignalRecord(core, _sigchld(), self.look, None)
         core.operations.add(self)
         core.postpone(self.look)  # for those that have ended already
 
@@ -99,9 +100,8 @@ class AnyChildRecord:
         if self.active:
             self.active = False
             self.core.operations.discard(self)
-            signal, self.signal = self.signal, None  # it refers to us
-            if signal is not None:
-                signal.cancel()
+            self.signal.cancel()
+            del self.signal  # it refers to us
             reaper, self.reaper = self.reaper, None
             if reaper is not None:
                 self.core.backend.child_stop(reaper)
@@ -248,8 +248,8 @@ class Exit:
     @repeatable
     def on_end(self) -> None:
         """The child has ended: reap it and call all its watchers."""
-        if self.waiter is not None and self.waiter.handle is not None:
-            self.finish(self.waiter.handle.status())  # Windows has nothing to be reaped
+        if sys.platform == "win32":  # which has nothing to be reaped
+            self.finish(self.waiter.handle.status())
             return
         if self.pid not in _exits(self.core):
             return  # told twice
@@ -326,15 +326,14 @@ class _Waiter:
     def __init__(self, exit: Exit) -> None:
         self._exit = exit
         self._stopped = False
-        self.handle: ProcessHandle | None = None
         if sys.platform == "win32":
             from .children_windows import ProcessHandle
 
-            self.handle = ProcessHandle(exit.pid)
+            self.handle: ProcessHandle = ProcessHandle(exit.pid)
         make_thread(self._wait, exit.pid, name=f"ae-core-child-{exit.pid}").start()
 
     def _wait(self, pid: int) -> None:
-        if self.handle is not None:
+        if sys.platform == "win32":
             self.handle.wait()
         else:
             # suppressed: other code reaped it; on_end() finds that out and logs it

@@ -6,7 +6,7 @@ be made there only.
 
 from __future__ import annotations
 
-__all__ = ("SignalRecord", "release_wakeup", "signal_number", "watchers_of")
+__all__ = ("SignalRecord", "release_wakeup", "signal_number")
 
 import _signal  # type: ignore[import-not-found]  # `signal` makes enum members at each call
 import os
@@ -113,9 +113,7 @@ class _Hub:
             records[record] = None
 
     def remove(self, record: SignalRecord) -> None:
-        records = self._records.get(record.number)
-        if records is None or record not in records:
-            return
+        records = self._records[record.number]
         del records[record]
         if not records:
             del self._records[record.number]
@@ -275,11 +273,6 @@ _hub = _Hub()
 def release_wakeup() -> None:
     """Finish, after a loop has run, what could not be finished inside it."""
     _hub.release_wakeup()
-
-
-def watchers_of(number: int) -> int:
-    """Return how many records there are of one signal."""
-    return len(_hub._records.get(number, ()))
 
 
 _NAMES: dict[int, str] = {
