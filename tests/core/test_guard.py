@@ -150,3 +150,23 @@ def test_a_forked_child_does_not_run_its_parents_guards() -> None:
         [sys.executable, "-c", FORK], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout == "parent\n"
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_an_interrupt_leaves_the_block(
+    errors: list[BaseException], kind: type[BaseException]
+) -> None:
+    def interrupt() -> None:
+        raise kind
+
+    with pytest.raises(kind):
+        with ae.Guard(interrupt):
+            pass
+    assert errors == []
+
+
+def test_its_repr_tells_the_callback_until_it_has_run() -> None:
+    guard = ae.Guard(print)
+    assert repr(guard) == f"<Guard {print!r}>"
+    guard.cancel()
+    assert repr(guard) == "<Guard inactive>"

@@ -298,6 +298,8 @@ def test_a_call_that_had_to_wait_finds_what_there_was_when_it_was_made(
 def test_a_directory_that_was_removed_is_left_as_it_is(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kept: None
 ) -> None:
+    # no interpreter starts there that finds a relative entry in it
+    monkeypatch.delenv("PYTHONPATH", raising=False)
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         monkeypatch.chdir(tmp_path / name)

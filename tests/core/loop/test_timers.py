@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import random
 from collections.abc import Callable
+from contextvars import Context, ContextVar
 from typing import Any
 
 import pytest
@@ -225,13 +226,21 @@ def test_the_next_time_in_the_heap_is_that_of_a_timer_which_is_alive() -> None:
     assert queue.next_in_heap() is None
 
 
-def test_the_loop_keeps_no_room_for_them_either() -> None:
-    with virtual_time():
-        core = current_loop()
-        timer = ae.timer(1e9, print)
+@pytest.mark.parametrize("variables", [0, 1])
+def test_the_loop_keeps_no_room_for_them_either(variables: int) -> None:
+    context = Context()
+    if variables:
+        context.run(ContextVar("variable", default=0).set, 1)
+
+    def pass_by() -> None:
         for _ in range(5_000):
             passing = ae.timer(1e6, print)
             passing.cancel()
+
+    with virtual_time():
+        core = current_loop()
+        timer = ae.timer(1e9, print)
+        context.run(pass_by)
         kept = list(core.timers.incoming)
         assert len(kept) <= 2048 + 1024
         assert kept[0] == core.timers.last - 5_000

@@ -26,6 +26,7 @@ def test_releasing_calls_the_youngest_first_and_each_once(backend: Any, trace: A
     second = at_loop_end(lambda: trace("second"))
     assert first.active
     assert first.kind == "end"
+    assert "end" in repr(first)
     release()
     release()
     assert trace == ["second", "first"]

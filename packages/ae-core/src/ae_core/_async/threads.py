@@ -135,13 +135,18 @@ def _make(
     assert answer is not None
     try:
         value = function(*args)
-        if isinstance(value, (CondVar, Coroutine)):
+        if answer.done():  # the loop has ended in this call
+            if isinstance(value, Coroutine):
+                value.close()
+        elif isinstance(value, (CondVar, Coroutine)):
             condvar = as_condvar(value)
             answer.release()
             follow(answer, condvar, core)
         else:
             answer.set_result(value)
     except BaseException as error:
+        if answer.done():
+            raise
         answer.set_exception(error)
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             answer.asked = True  # it leaves by recv() or run()
