@@ -39,6 +39,7 @@ class Striker:
         self.left = number
         self.at = ""
         self.last: dict[FrameType, int] = {}
+        self.before: Any = sys.gettrace()
 
     def trace(self, frame: FrameType, event: str, argument: object) -> Any:
         if not frame.f_globals.get("__name__", "").startswith("ae_core.") or self.at:
@@ -65,7 +66,13 @@ class Striker:
         self.left -= 1
         if self.left <= 0 and not self.at:
             self.at = f"{frame.f_code.co_qualname}:{frame.f_lineno}"
+            sys.setprofile(self.resume)  # a tracer that raises is taken away
             raise Struck(self.at)
+
+    def resume(self, frame: FrameType, event: str, argument: object) -> None:
+        """Have the tracer that was there before see what follows the strike."""
+        sys.setprofile(None)
+        sys.settrace(self.before)
 
 
 @contextmanager
@@ -75,7 +82,7 @@ def struck_at(number: int) -> Iterator[Striker]:
     try:
         yield striker
     finally:
-        sys.settrace(None)
+        sys.settrace(striker.before)
 
 
 class Program:
