@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 import threading
 from collections.abc import Callable
 from importlib.util import find_spec
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 import ae_core as ae
-from ae_core.testing import Trace
+from ae_core import logs
+from ae_core._loop import interrupts
+from ae_core.testing import Trace, binding
 
 
 def interrupt() -> None:
@@ -171,3 +176,58 @@ def test_a_program_that_ends_with_watchers_alive_is_silent(script: Callable[...,
         a.detach(), b.detach()
         """
     assert script(program) == ""
+
+
+@pytest.mark.blocking
+def test_a_wait_in_another_thread_leaves_a_programs_handler_alone() -> None:
+    def handler(number: int, frame: object) -> None:
+        return None
+
+    waited: list[object] = []
+
+    def work() -> None:
+        waited.append(ae.sleep(0.001).recv())
+        waited.append(signal.getsignal(signal.SIGINT))
+
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert waited == [None, handler]
+
+
+def test_a_loop_that_refuses_the_wake_up_descriptor_waits_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, fresh_logs: None
+) -> None:
+    said: list[str] = []
+    logs.ctx("ae_core").log_callback(lambda text: said.append(text) or True)
+    with binding("loop") as backend:
+        assert backend is not None
+
+        def refuse(fd: int, write: bool, callback: Callable[[], None]) -> None:
+            raise OSError(errno.ENOSPC, "no room")
+
+        monkeypatch.setattr(backend, "io_start", refuse)
+        ae.sleep(0.001).recv()
+    assert any("signals cannot end a wait: [Errno" in line for line in said)
+
+
+def test_of_waits_inside_each_other_the_innermost_that_goes_on_has_the_signal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def wait(catches: bool, fd: int, goes_on: bool = True) -> Any:
+        core: Any = SimpleNamespace(runner=SimpleNamespace(blocked={1} & {goes_on}), closed=False)
+        made = interrupts.catching_sigint(core)
+        made._catches, made.fd = catches, fd
+        return made
+
+    outer, inner, over = wait(True, 3), wait(False, 4), wait(True, 5, goes_on=False)
+    monkeypatch.setattr(interrupts, "_waits", [outer, inner, over])
+    assert interrupts.handler_in_force() == outer.on_sigint
+    assert interrupts.wakeup_in_force() == 4
+    monkeypatch.setattr(interrupts, "_waits", [over])
+    assert interrupts.handler_in_force() is signal.default_int_handler
+    assert interrupts.wakeup_in_force() == -1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from ae_core._loop.io_table import AlwaysReady, IoRecord
 
 from .conftest import Key, Recorder, State, fails, interrupts
+
+variable: ContextVar[str] = ContextVar("variable")
 
 
 @pytest.fixture
@@ -298,3 +301,82 @@ def test_a_token_is_forgotten_by_whoever_has_made_it(state: State) -> None:
 def test_a_record_says_its_descriptor_and_direction(state: State) -> None:
     assert state.io.start(3, False, fails, None).describe() == " 3 r"
     assert state.io.start(0, True, fails, None).describe() == " 0 w"
+
+
+def test_what_a_callback_sets_is_not_seen_by_the_next_one(state: State) -> None:
+    seen: list[str] = []
+
+    def callback() -> None:
+        seen.append(variable.get("unset"))
+        variable.set("left over")
+
+    state.io.start(3, False, callback, None)
+    for _ in range(2):
+        state.backend.watched[3, False]()
+    assert seen == ["unset"] * 2
+
+
+@pytest.mark.parametrize("write", [False, True])
+@pytest.mark.parametrize("runs", ["a turn", "nothing"])
+def test_a_cancel_that_something_comes_between_ends_the_watch_once(
+    write: bool, runs: str, state: State
+) -> None:
+    """A signal handler runs the loop, or what an exception has broken off went as far."""
+
+    class Side(dict[int, IoRecord]):
+        def __delitem__(self, key: int) -> None:
+            super().__delitem__(key)
+            if runs == "a turn":
+                call = state.backend.watched.get((3, write))
+                if call is not None:
+                    call()
+            raise KeyError(key)
+
+    record = state.io.start(3, write, fails, None)
+    for name in ("readers", "writers"):
+        setattr(state.io, name, Side(getattr(state.io, name)))
+    record.cancel()
+    assert state.backend.watched == {}
+    assert record.token is None
+    assert state.reported == []
+
+
+def test_one_that_shared_a_number_leaves_those_alone_that_share_it_now(state: State) -> None:
+    old = [state.io.start(3, False, fails, None) for _ in range(2)]
+    state.backend.watched.clear()
+    state.io.clear()
+    new = [state.io.start(3, False, fails, None) for _ in range(2)]
+    old[1].cancel()
+    assert list(new[0].peers or ()) == new
+    assert set(state.backend.watched) == {(3, False)}
+
+
+def test_a_record_that_left_the_table_before_it_was_broken_off_is_released(state: State) -> None:
+    record = state.io.start(3, False, fails, None)
+    record.callback = None
+    del state.io.readers[3]
+    record()
+    assert state.backend.watched == {}
+    assert record.token is None
+
+
+def test_a_direction_that_is_refused_twice_is_raised_and_the_other_is_told(state: State) -> None:
+    """The first time because of what the loop knew of the number, the second in earnest."""
+    told: list[OSError] = []
+    other = state.io.start(3, True, fails, None, told.append)
+    refusal = state.backend.refusal = OSError(errno.EBADF, "closed")
+    with pytest.raises(OSError, match="closed"):
+        state.io.start(3, False, fails, None)
+    assert state.io.readers == {}
+    state.turn()
+    assert told == [refusal]
+    assert not other.active
+
+
+def test_a_late_refusal_passes_over_one_whose_cancel_was_broken_off(state: State) -> None:
+    left, stays = (state.io.start(3, False, fails, None) for _ in range(2))
+    left.callback = None
+    error = OSError(errno.EBADF, "closed")
+    state.backend.on_refused(3, False, error)
+    assert state.reported == [(error, (stays, fails))]
+    assert not stays.active

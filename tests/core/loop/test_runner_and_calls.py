@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from ae_core._loop.calls import POSTPONED_PER_TURN
+from ae_core._loop.runner import CallbackRunner
 
 from .conftest import State, fails, interrupts
 
@@ -288,6 +289,41 @@ def test_calls_from_threads_are_made_in_order_and_those_made_meanwhile_wait(stat
     assert calls == ["first", "second"]
     state.calls.run_threadsafe()
     assert calls == ["first", "second", "third"]
+
+
+def test_a_call_that_was_made_although_the_loop_refuses_is_not_made_again(state: State) -> None:
+    calls: list[int] = []
+
+    def refuse(run: Callable[[], None]) -> None:
+        run()
+        raise RuntimeError("the loop has ended")
+
+    state.raw_threadsafe = refuse
+    with pytest.raises(RuntimeError, match="has ended"):
+        state.calls.call_threadsafe(lambda: calls.append(1))
+    state.calls.run_threadsafe()
+    assert calls == [1]
+
+
+def test_a_call_that_was_broken_off_before_it_was_made_is_made_later(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal handler has raised between the taking off and the call."""
+    calls: list[int] = []
+    error = ValueError("out of a signal handler")
+
+    def strike(*_: object) -> None:
+        monkeypatch.undo()
+        raise error
+
+    state.calls.call_threadsafe(lambda: calls.append(1))
+    state.calls.call_threadsafe(lambda: calls.append(2))
+    monkeypatch.setattr(CallbackRunner, "call", strike)
+    state.calls.run_threadsafe()
+    assert calls == []
+    assert state.reported == [(error, None)]
+    state.calls.run_threadsafe()
+    assert calls == [1, 2]
 
 
 def test_a_call_that_the_loop_refuses_is_not_kept(state: State) -> None:

@@ -1,0 +1,132 @@
+"""The state of a loop at its end, and where something breaks off or ends inside a turn."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import ae_core as ae
+from ae_core._detection.current import current_loop
+from ae_core._loop.timers import TimerQueue
+from ae_core._loop.watchers import TimerWatcher
+from ae_core.abc import at_loop_end
+from ae_core.testing import Trace, binding
+
+
+def in_thread(function: Callable[[], object]) -> None:
+    thread = threading.Thread(target=function)
+    thread.start()
+    thread.join()
+
+
+def test_a_timer_that_ends_its_loop_is_the_last_one_that_is_called(trace: Trace) -> None:
+    with binding("loop") as backend:
+        assert backend is not None
+        core = current_loop()
+        kept = [ae.timer(0, core.close), ae.timer(0, trace.recorder("second"))]
+        backend.poll(False)
+        assert trace == []
+        assert not any(timer.active for timer in kept)
+
+
+def test_timers_go_on_when_a_turn_inside_one_of_them_was_broken_off(
+    monkeypatch: pytest.MonkeyPatch, trace: Trace
+) -> None:
+    """A signal handler raises where the inner turn has taken what is due."""
+    again = TimerQueue.again
+
+    def strike(*_: Any) -> None:
+        monkeypatch.setattr(TimerQueue, "again", again)
+        raise LookupError("out of a signal handler")
+
+    def turn() -> None:
+        monkeypatch.setattr(TimerQueue, "again", strike)
+        core.poll(False)
+
+    core = current_loop()
+    kept = [ae.timer(0, turn), ae.timer(0, trace.recorder("tick"), interval=0.001)]
+    kept.append(ae.timer(0, trace.recorder("once")))
+    with pytest.raises(LookupError):
+        ae.CondVar[None]().recv(30)
+    trace.run_until(3)
+    assert set(trace) == {"tick", "once"}
+    del kept
+
+
+def test_a_loop_ends_once_also_where_its_end_is_heard_of(trace: Trace) -> None:
+    with binding("loop"):
+        core = current_loop()
+        kept = at_loop_end(lambda: (trace("heard"), core.close()))
+        core.close()
+        core.close()
+        assert trace == ["heard"]
+        assert not kept.active
+
+
+def test_an_interrupt_out_of_an_operation_leaves_when_all_have_ended(trace: Trace) -> None:
+    async def task(name: str) -> None:
+        try:
+            await ae.CondVar[None]()
+        finally:
+            trace(name)
+            raise KeyboardInterrupt
+
+    with binding("loop"):
+        core = current_loop()
+        tasks = [ae.spawn(task(name)) for name in ("one", "two")]
+        ae.sleep(0.001).recv()
+        with pytest.raises(KeyboardInterrupt):
+            core.close()
+        assert sorted(trace) == ["one", "two"]
+        assert core.closed
+        assert not core.backend.usable()
+        del tasks
+
+
+def test_the_end_is_heard_of_in_the_loops_own_thread_only(trace: Trace) -> None:
+    with binding("loop"):
+        core = current_loop()
+        kept = at_loop_end(trace.recorder("heard"))
+        in_thread(core.call_ends)
+        assert trace == []
+        core.call_ends()
+        assert trace == ["heard"]
+        del kept
+
+
+@pytest.mark.parametrize("kind", ["io", "timer"])
+def test_one_that_is_collected_elsewhere_when_its_loop_takes_no_calls_ends_in_silence(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop has been closed behind the back of its binding."""
+    import socket
+
+    unraisable: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+    left, right = socket.socketpair()
+    loop = asyncio.new_event_loop()
+    with left, right, binding("asyncio", loop=loop):
+        make: dict[str, Callable[[], ae.Watcher]] = {
+            "io": lambda: ae.io(right, "r", print),
+            "timer": lambda: ae.timer(60, print),
+        }
+        kept = [make[kind]()]
+        type(loop).close(loop)
+        in_thread(kept.clear)
+        gc.collect()
+        assert unraisable == []
+
+
+def test_a_timer_whose_making_was_broken_off_goes_in_silence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    unraisable: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+    TimerWatcher.__new__(TimerWatcher)
+    assert unraisable == []
