@@ -41,7 +41,10 @@ def test_what_struck_our_code_is_heard_and_the_rest_is_printed_as_before(
 
 
 def test_a_hook_that_the_program_sets_meanwhile_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hook(*_: object) -> None:
+        return None
+
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     with hearing_printed(lambda error: None):
-        sys.excepthook = sys.__excepthook__
-    assert sys.excepthook is sys.__excepthook__
+        sys.excepthook = hook
+    assert sys.excepthook is hook

@@ -360,16 +360,24 @@ def test_a_record_that_left_the_table_before_it_was_broken_off_is_released(state
     assert record.token is None
 
 
-def test_a_direction_that_is_refused_twice_is_raised_and_the_other_is_told(state: State) -> None:
+def test_a_direction_that_is_refused_twice_is_raised_and_the_other_is_told(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The first time because of what the loop knew of the number, the second in earnest."""
     told: list[OSError] = []
     other = state.io.start(3, True, fails, None, told.append)
-    refusal = state.backend.refusal = OSError(errno.EBADF, "closed")
-    with pytest.raises(OSError, match="closed"):
+    refusals = [OSError(errno.EBADF, text) for text in ("of both", "in earnest", "of what it knew")]
+    left = iter(refusals)
+
+    def refuse(*_: object) -> None:
+        raise next(left)
+
+    monkeypatch.setattr(state.backend, "io_start", refuse)
+    with pytest.raises(OSError, match="in earnest"):
         state.io.start(3, False, fails, None)
     assert state.io.readers == {}
     state.turn()
-    assert told == [refusal]
+    assert told == refusals[2:]
     assert not other.active
 
 

@@ -363,8 +363,6 @@ class LoopState:
 
     def close(self) -> None:
         """End the binding: every watcher of this core has ended from now on."""
-        if self.closed:
-            return
         interrupt: BaseException | None = None
         try:
             self.call_ends()
