@@ -104,7 +104,11 @@ def timer(after: float, callback: Callable[[], object], *, interval: float = 0.0
         entry = TimerEntry(callback, context if context else None, interval, at)
         number = timers.add(at, entry)
     if at < core.armed:
-        core.rearm(at)
+        try:
+            core.rearm(at)
+        except BaseException:
+            del timers.live[number]  # refused: it must not be called by a run that begins later
+            raise
     if number >= timers.tidy_at:
         timers.tidy()
     watcher = TimerWatcher()
