@@ -29,6 +29,8 @@ from ._uvloop_polls import UvloopPolls
 # What a loop that cannot be run inside a callback has.
 _RUN_ONCE: Final = asyncio.BaseEventLoop._run_once  # type: ignore[attr-defined]
 _RUN_FOREVER: Final = asyncio.BaseEventLoop.run_forever
+# What run_until_complete() says if stop() was called, of asyncio and of those that take its place.
+_STOPPED: Final = "Event loop stopped before"
 
 
 class AsyncioBackend(Backend):
@@ -98,7 +100,7 @@ class AsyncioBackend(Backend):
         loop = self._loop
         watch = loop.add_writer if write else loop.add_reader
         if not isinstance(loop, asyncio.BaseEventLoop):
-            watch(fd, callback)  # uvloop, which cannot be run inside a callback
+            watch(fd, callback)  # as winloop, which cannot be run inside a callback
             return (fd, write)
         kind: Any = type(loop)
 
@@ -168,12 +170,9 @@ class AsyncioBackend(Backend):
             self._loop.set_exception_handler(self._on_error)
             try:
                 self._loop.run_until_complete(waiter)
-            except RuntimeError:
-                if waiter.done() or self._loop.is_running():
-                    self._leave()
-                    raise
-                return  # the loop was stopped, so the wait is over
-            except BaseException:
+            except BaseException as error:
+                if isinstance(error, RuntimeError) and str(error).startswith(_STOPPED):
+                    return  # so the wait is over
                 self._leave()
                 raise
             finally:
