@@ -187,7 +187,7 @@ class _Unseen:
             self._ended.release()
             raise
 
-    def _run(self) -> None:
+    def _run(self) -> None:  # pragma: no cover (tracers come with `threading`, which is not asked)
         try:
             self._function(*self._args)
         finally:

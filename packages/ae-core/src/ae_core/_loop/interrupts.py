@@ -67,7 +67,7 @@ class catching_sigint:
             _waits[:] = filter(_goes_on, _waits)  # one may have been broken off at its end
         try:
             previous = _signal.set_wakeup_fd(self.fd, warn_on_full_buffer=False)
-        except ValueError:  # the main thread of a sub-interpreter: no signal comes there
+        except ValueError:  # pragma: no cover (a sub-interpreter: no signal and no tracer)
             self.fd = -1
             return
         _waits.append(self)
