@@ -124,7 +124,8 @@ def test_an_application_that_is_made_again_is_found_again(
         ours, theirs = socket.socketpair()
         for number in range(4):
             app = QCoreApplication([])
-            call = ae.detect().call_threadsafe
+            backend = ae.detect()
+            call = backend.call_threadsafe
             seen = []
             watcher = ae.io(ours, "r", lambda: seen.append(ours.recv(1)))
             timer = ae.timer(0.01, lambda: seen.append("timer"))
@@ -134,6 +135,7 @@ def test_an_application_that_is_made_again_is_found_again(
             getattr(app, "shutdown", bool)()  # PySide's applications end so
             del app
             gc.collect()
+            backend.run_until(bool)  # ends by itself
             try:
                 call(print)
             except RuntimeError as error:
@@ -216,6 +218,23 @@ thread.join()
 ae.sleep(0.001).recv()
 print(ae.backend())
 """
+
+
+def test_an_interpreter_of_tcl_ends_once_and_is_not_used_then(script: Callable[..., str]) -> None:
+    needs("tkinter")
+    output = script("""
+        import ae_core as ae
+        from ae_core.testing import release
+
+        ae.use("tk")
+        timer = ae.timer(60, print)
+        ae.sleep(0.001).recv()
+        backend = ae.detect()
+        release()
+        backend.close()
+        print(backend.usable(), timer.active, ae.backend())
+        """)
+    assert output == "False False None\n"
 
 
 @pytest.mark.parametrize("waits", [True, False])

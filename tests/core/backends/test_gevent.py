@@ -239,3 +239,106 @@ def test_the_hub_goes_on_while_a_thread_works_for_a_greenlet(script: Callable[..
         print(gevent.wait(timeout=20))
         """)
     assert output.splitlines() == ["[0, 1, 2]", "False", "True"]
+
+
+def test_errors_of_the_programs_own_callbacks_are_the_hubs_matter(
+    script: Callable[..., str],
+) -> None:
+    output = script("""
+        import gevent, sys
+        import ae_core as ae
+
+        def fails():
+            raise ValueError("of the program")
+
+        ae.use("gevent")
+        gevent.get_hub().loop.run_callback(fails)
+        ae.sleep(0.01).recv(timeout=30)
+        print("waited")
+        """)
+    assert "ValueError: of the program" in output
+    assert output.splitlines()[-1] == "waited"
+
+
+@pytest.mark.parametrize("name", ["gevent", "libev"])
+def test_what_the_kernel_has_no_room_for_is_told_once(
+    name: str, script: Callable[..., str]
+) -> None:
+    """libev tells by an event that has the bit of an error, and has stopped the watcher."""
+    output = script(f"""
+        import os
+        import ae_core as ae
+
+        ae.use({name!r})
+        backend = ae.detect()
+        reader, writer = os.pipe()
+        errors = []
+        ae.exception_hook = lambda error, watcher: errors.append(error)
+        watcher = ae.io(reader, "r", print)
+        (token,) = (each for each in backend._watchers if each.fd == reader)
+        backend._watchers[token](1 - 0x80000000)
+        print(errors, watcher.active)
+        print([each.fd for each in backend._watchers if each.fd == reader])
+        backend.on_refused = None
+        backend._watchers[backend.io_start(reader, False, print)](1 - 0x80000000)
+        ae.sleep(0.001).recv(timeout=30)
+        """)
+    assert output == "[OSError(28, 'No space left on device')] False\n[]\n"
+
+
+@pytest.mark.parametrize("name", ["gevent", "libev"])
+def test_why_the_kernel_does_not_watch_is_asked_of_it_anew(
+    name: str, script: Callable[..., str]
+) -> None:
+    output = script(f"""
+        import errno, os, select
+        import ae_core as ae
+        from ae_core._backends import _gevent
+        from gevent import monkey
+
+        ae.use({name!r})
+        reader, writer = os.pipe()
+        print(_gevent._refusal(reader).errno == errno.ENOSPC)
+        originals = monkey.get_original
+
+        def without(module, name):
+            raise AttributeError(name)
+
+        monkey.get_original = without
+        print(_gevent._refusal(reader).errno == errno.ENOMEM)
+        """)
+    assert output == "True\nTrue\n"
+
+
+def test_without_proc_a_signal_is_taken_for_gevents_if_it_starts_programs(
+    script: Callable[..., str],
+) -> None:
+    output = script("""
+        import signal
+        import ae_core as ae
+        from ae_core._backends import _gevent
+
+        def no_proc(*_):
+            raise FileNotFoundError
+
+        ae.use("gevent")
+        _gevent.open = no_proc
+        print(_gevent._is_caught(signal.SIGCHLD))
+        import gevent.subprocess
+        print(_gevent._is_caught(signal.SIGCHLD))
+        """)
+    assert output == "False\nTrue\n"
+
+
+def test_what_escapes_in_c_has_an_error_of_its_class(script: Callable[..., str]) -> None:
+    """Older gevents tell of it by class and arguments, if at all by more."""
+    output = script("""
+        import ae_core as ae
+
+        ae.use("libev")
+        backend = ae.detect()
+        backend.on_escaped = lambda error: print(repr(error))
+        backend.handle_error(None, KeyboardInterrupt, None, None)
+        backend.handle_error(None, SystemExit, 3, None)
+        """)
+    assert output == "KeyboardInterrupt()\nSystemExit(3)\n"

@@ -222,6 +222,34 @@ def test_a_lock_between_threads_is_the_threads_and_not_a_greenlets(
     assert output.splitlines() == ["True False", "True True"]
 
 
+def test_a_thread_that_is_made_is_one_of_the_systems_until_it_has_ended(
+    patched: Callable[..., str],
+) -> None:
+    output = patched("""
+        from ae_core._base import thread_identity
+
+        go = monkey.get_original("_thread", "allocate_lock")()
+        go.acquire()
+        thread = ae.abc.make_thread(go.acquire, name="waits")
+        thread.start()
+        print(thread.is_alive())
+        go.release()
+        thread.join()
+        print(thread.is_alive())
+
+        def refuse(*_):
+            raise RuntimeError("can't start new thread")
+
+        thread_identity.start_new_thread = refuse
+        thread = ae.abc.make_thread(print, name="never")
+        try:
+            thread.start()
+        except RuntimeError as error:
+            print(error, thread.is_alive())
+        """)
+    assert output.splitlines() == ["True", "False", "can't start new thread False"]
+
+
 def test_a_thread_is_refused_where_eventlet_would_make_it_a_greenlet(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

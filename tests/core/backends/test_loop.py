@@ -325,6 +325,26 @@ def test_a_direction_that_the_kernel_refuses_beside_one_that_it_knows(
         assert trace == ["r"]
 
 
+def test_a_refusal_for_a_number_that_the_kernel_has_forgotten_is_waited_for_all_the_same(
+    host: Any, trace: Trace, readable: list[socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forgotten(fd: int) -> None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    number = readable[0].fileno()
+    with ae.io(number, "r", trace.recorder("r")):
+        host.poll(block=True)
+        host.poll(block=True)
+        trace.clear()
+        with monkeypatch.context() as patched:
+            for name, refuse in (("_register", full), ("_unregister", forgotten)):
+                patched.setattr(host, name, refuse)
+            patched.setattr(host._mux, "change", full)
+            with ae.io(number, "w", trace.recorder("w")):
+                host.poll(block=True)
+            assert {"w"} <= set(trace) <= {"r", "w"}
+
+
 def test_a_multiplexer_without_guests_tells_of_the_refusal(
     unbound: None, readable: list[socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -374,6 +374,37 @@ def test_without_a_binding_of_qt_the_choice_of_qt_is_refused_at_once(
     assert output == "backend 'qt' needs PyQt6 or PySide6, and neither is installed\n"
 
 
+@pytest.mark.parametrize("broken", [("PyQt6",), ("PyQt6", "PySide6")])
+def test_a_binding_of_qt_that_cannot_be_imported_leaves_the_choice_to_the_other(
+    broken: tuple[str, ...], script: Callable[..., str]
+) -> None:
+    """Its files are there, and what they need is not."""
+    for library in ("PyQt6", "PySide6"):
+        if find_spec(library) is None:
+            pytest.skip(f"{library} is not installed")
+    output = script(
+        f"""
+        import sys
+        import ae_core as ae
+
+        class Broken:
+            def find_spec(self, name, path=None, target=None):
+                if name in {[f"{name}.QtCore" for name in broken]}:
+                    raise ImportError("libGL.so.1: cannot open shared object file")
+
+        sys.meta_path.insert(0, Broken())
+        ae.use("qt")
+        try:
+            print(ae.detect().statistics()["binding"])
+        except ae.BackendUnavailable as error:
+            print(error)
+        """,
+        QT_QPA_PLATFORM="offscreen",
+    )
+    refused = "backend 'qt' needs PyQt6 or PySide6, and neither is installed\n"
+    assert output == ("PySide6\n" if len(broken) == 1 else refused)
+
+
 @pytest.mark.skipif(find_spec("PyQt6") is None, reason="needs PyQt6")
 def test_the_choice_of_qt_leaves_the_choice_of_the_binding_to_the_program(
     script: Callable[..., str],

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from collections.abc import Callable
 from importlib.util import find_spec
 
 import pytest
 
 import ae_core as ae
+from ae_core._detection.current import current_loop
+from ae_core._detection.needs import alive
 from ae_core.testing import Trace, binding
 
 pytestmark = pytest.mark.usefixtures("unbound")
@@ -62,6 +65,29 @@ def test_a_loop_that_something_needs_is_not_left_and_it_says_what_and_how() -> N
     finally:
         os.close(reader)
         os.close(writer)
+
+
+def test_all_kinds_of_what_needs_a_loop_are_named() -> None:
+    with binding():
+        ae.sleep(0.001).recv()
+        released = threading.Event()
+        kept = [
+            *(ae.timer(60, print, interval=60), ae.idle(print)),
+            *(ae.signal("TERM", print), ae.sleep(60), ae.to_thread(released.wait)),
+        ]
+        ae.postpone(print)
+        named = alive(current_loop())
+        released.set()
+        for text in (
+            "timer builtins.print",
+            "idle builtins.print",
+            "signal TERM builtins.print",
+            "<sleep of 60 s, pending>",
+            "<to_thread",
+            "1 postponed call",
+        ):
+            assert any(text in each for each in named), (text, named)
+        kept[-1].recv()  # type: ignore[union-attr]
 
 
 def test_a_loop_that_was_chosen_is_not_left() -> None:

@@ -209,13 +209,7 @@ class TkBackend(Backend):
         return self._depth > 0
 
     def usable(self) -> bool:
-        if self._closed or self._destroyed:
-            return False
-        try:
-            self._tk.eval("")  # a destroyed application refuses
-        except (tkinter.TclError, RuntimeError):
-            return False
-        return True
+        return not (self._closed or self._destroyed)
 
     def close(self) -> None:
         if self._closed:
