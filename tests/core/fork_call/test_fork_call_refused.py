@@ -179,24 +179,22 @@ def test_an_idle_worker_that_has_ended_is_reaped_before_it_is_replaced(kept: Non
         os.waitpid(first, 0)
 
 
-def test_workers_are_retired_in_the_order_in_which_they_have_become_idle(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(_fork_pool, "IDLE", 0.05)
-    pool = _fork_pool.pool_of(current_loop())
+def test_workers_are_retired_when_each_has_been_idle_for_long_enough(kept: None) -> None:
+    core = current_loop()
+    pool = _fork_pool.pool_of(core)
     calls = [ae.fork_call(os.getpid), ae.fork_call(os.getpid)]
     for each in calls:
         each.recv(PATIENCE)
-    while len(pool.idle) < 2:
-        ae.detect().poll(True)
     one, two = pool.idle
-    two.idle_since += 0.2
-    with pytest.raises(ae.Deadlock):  # the loop runs until nothing is left
-        ae.CondVar[None]().recv()
-    assert pool.idle == []
-    assert not one.alive
-    assert not two.alive
-    assert current_loop().clock() >= two.idle_since + 0.05
+    assert pool.timer is not None
+    core.cancel_timer(pool.timer)
+    one.idle_since -= 601
+    pool.retire(core)
+    assert pool.idle == [two]
+    assert (one.alive, two.alive) == (False, True)
+    with pytest.raises(ProcessLookupError):
+        os.kill(one.pid, 0)
+    assert core.has_timer(pool.timer)  # for the other one
 
 
 def test_without_an_interpreter_to_run_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
