@@ -90,9 +90,13 @@ class AnyChildRecord:
         self.callback = callback
         self.context = context
         self.active = True
-        # first: it refuses what is not the main thread
-        self.signal: SignalRecord = SignalRecord(core, _sigchld(), self.look, None)
-        self.reaper = core.backend.child_start(0, self._reaped)
+        self.reaper = core.backend.child_start(0, self._reaped)  # before others handle the signal
+        try:
+            self.signal: SignalRecord = SignalRecord(core, _sigchld(), self.look, None)
+        except BaseException:  # not the main thread
+            if self.reaper is not None:
+                core.backend.child_stop(self.reaper)
+            raise
         core.operations.add(self)
         core.postpone(self.look)  # for those that have ended already
 
