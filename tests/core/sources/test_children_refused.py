@@ -176,13 +176,15 @@ def test_a_watcher_of_any_child_is_not_told_after_another_one_has_cancelled_it(
 def test_a_watcher_that_is_cancelled_while_its_thread_tells_is_not_called(
     by_thread: None, trace: Trace
 ) -> None:
-    pid = spawn("true")
+    pid = spawn("exec sleep 1000")
     watcher = ae.child(pid, trace)
-    thread_of(pid).join(60)
+    thread = thread_of(pid)
+    os.kill(pid, 9)
+    thread.join(60)
     watcher.cancel()
     turns()
     assert trace == []
-    assert os.waitpid(pid, 0) == (pid, 0)
+    assert os.waitpid(pid, 0) == (pid, 9)
 
 
 def test_a_thread_whose_loop_has_ended_says_nothing(
