@@ -134,6 +134,22 @@ class Uvloop:
         self.said.append("remove_writer")
 
 
+def test_an_interest_in_a_loop_that_was_closed_ends_in_silence() -> None:
+    loop = Uvloop()
+    polls = UvloopPolls(loop)
+    loop.broken = False
+    polls.start(3, False, print)
+    loop.is_closed = lambda: True  # type: ignore[method-assign]
+    polls.stop(3, False)
+    del loop.callback
+    assert loop.said == ["add_reader"]
+    loop.is_closed = lambda: False  # type: ignore[method-assign]
+    polls.start(3, False, print)
+    loop.is_closed = lambda: True  # type: ignore[method-assign]
+    del loop.callback
+    assert loop.said == ["add_reader"] * 2
+
+
 def test_a_direction_that_uvloop_refuses_beside_a_closed_one_is_watched_anew() -> None:
     loop = Uvloop()
     polls = UvloopPolls(loop)
@@ -253,6 +269,22 @@ def test_watchers_of_what_was_closed_can_be_cancelled_in_both_directions(
         for watcher in watchers:
             watcher.cancel()
         ae.sleep(0.001).recv(30)
+
+
+def test_what_a_loop_that_was_closed_watched_and_planned_ends_in_silence(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    loop = asyncio.new_event_loop()
+    with binding("asyncio", loop=loop) as backend:
+        assert backend is not None
+        token = backend.io_start(pair[1].fileno(), False, print)
+        loop.remove_reader(pair[1])
+        type(loop).close(loop)
+        backend.io_stop(token)
+        backend.arm(None)
+        del loop.close  # what tells us
+        backend.close()
+        assert not backend.usable()
 
 
 def test_the_end_of_a_loop_that_did_not_tell_is_found_out_at_the_next_watcher() -> None:

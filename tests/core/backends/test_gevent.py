@@ -306,8 +306,44 @@ def test_why_the_kernel_does_not_watch_is_asked_of_it_anew(
 
         monkey.get_original = without
         print(_gevent._refusal(reader).errno == errno.ENOMEM)
+        monkey.get_original = originals
+        print(_gevent._refusal(10_000).errno == errno.EBADF)
         """)
-    assert output == "True\nTrue\n"
+    assert output == "True\nTrue\nTrue\n"
+
+
+@pytest.mark.parametrize("name", ["gevent", "libev"])
+def test_a_loop_that_was_closed_is_closed_again_without_harm(
+    name: str, script: Callable[..., str]
+) -> None:
+    output = script(f"""
+        import ae_core as ae
+        from ae_core.testing import release
+
+        ae.use({name!r})
+        ae.sleep(0.001).recv()
+        backend = ae.detect()
+        wake = backend.waker()
+        wake()  # nobody waits
+        release()
+        backend.close()
+        print(backend.usable())
+        """)
+    assert output == "False\n"
+
+
+def test_a_turn_of_the_hub_waits_for_an_event_if_it_is_to(script: Callable[..., str]) -> None:
+    output = script("""
+        import ae_core as ae
+
+        ae.use("gevent")
+        seen = []
+        timer = ae.timer(0.005, lambda: seen.append("timer"))
+        while not seen:
+            ae.detect().poll(True)
+        print(seen)
+        """)
+    assert output == "['timer']\n"
 
 
 def test_without_proc_a_signal_is_taken_for_gevents_if_it_starts_programs(

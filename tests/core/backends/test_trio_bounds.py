@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -73,8 +74,9 @@ def test_behind_its_end_a_run_takes_no_calls_and_is_not_used_again() -> None:
     assert first is not second
     assert first.ended()
     assert not first.usable()
-    with pytest.raises(RuntimeError, match="has ended"):
-        first.call_threadsafe(print)
+    for call in (first.call_threadsafe, partial(type(first).call_threadsafe, first)):
+        with pytest.raises(RuntimeError, match="has ended"):
+            call(print)
 
 
 def test_a_number_that_trio_is_told_to_close_is_watched_no_more(
@@ -135,13 +137,13 @@ def test_calls_that_the_end_of_a_run_makes_are_made_and_so_are_those_of_theirs(
 
         def late() -> None:
             trace("late")
-            call_soon(lambda: trace("later"))
+            call_soon(lambda: (trace("later"), call_soon(lambda: trace("last"))))
 
         kept.append(at_loop_end(lambda: call_soon(late)))
         await ae.sleep(0.001)
 
     trio.run(main)
-    assert trace == ["late", "later"]
+    assert trace == ["late", "later", "last"]
 
 
 def test_a_task_that_ends_as_what_it_awaited_was_cancelled_is_no_failure_of_its_group(

@@ -186,3 +186,24 @@ def test_an_exit_passes_what_is_logged_on_its_way(twisted: Callable[..., str]) -
         """,
     )
     assert output.splitlines()[-2:] == ["left by 3", "afterwards"]
+
+
+def test_an_interest_ends_once_and_a_refusal_that_nobody_hears_of_ends_it(
+    twisted: Callable[..., str],
+) -> None:
+    output = twisted(
+        "poll",
+        """
+        token = backend.io_start(right.fileno(), False, print)
+        backend.io_stop(token)
+        backend.io_stop(token)
+        backend.on_refused = None
+        number = right.detach()
+        backend.io_start(number, False, print)
+        os.close(number)
+        while number in backend._descriptors:
+            ae.sleep(0.001).recv(30)
+        print("ended")
+        """,
+    )
+    assert output.splitlines()[0] == "ended"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+import ae_core as ae
 from ae_core.abc import Backend
+from ae_core.testing import binding, release
 
 
 class Least(Backend):
@@ -93,3 +96,21 @@ def test_what_escapes_goes_to_whoever_listens(least: Least) -> None:
 def test_a_forked_child_closes_it(least: Least) -> None:
     least.after_fork()
     assert least.closed == 1
+
+
+def test_it_knows_whether_this_is_its_thread() -> None:
+    backend = ae.detect()
+    said = [backend.in_thread()]
+    thread = threading.Thread(target=lambda: said.append(backend.in_thread()))
+    thread.start()
+    thread.join()
+    assert said == [True, False]
+
+
+def test_the_built_in_loop_that_was_closed_is_closed_again_without_harm() -> None:
+    with binding("loop") as backend:
+        assert backend is not None
+        ae.sleep(0.001).recv()
+        release()
+        backend.close()
+        assert not backend.usable()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -12,7 +13,10 @@ from typing import Any
 import pytest
 
 import ae_core as ae
+from ae_core import logs
 from ae_core._backends._loop import LoopBackend
+from ae_core._base import log as front
+from ae_core._detection import current
 from ae_core._detection.current import current_loop
 from ae_core._loop.timers import TimerQueue
 from ae_core._loop.watchers import TimerWatcher
@@ -122,18 +126,15 @@ def test_the_end_is_heard_of_in_the_loops_own_thread_only(trace: Trace) -> None:
 
 @pytest.mark.parametrize("kind", ["io", "timer"])
 def test_one_that_is_collected_elsewhere_when_its_loop_takes_no_calls_ends_in_silence(
-    kind: str, monkeypatch: pytest.MonkeyPatch
+    kind: str, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The loop has been closed behind the back of its binding."""
-    import socket
-
     unraisable: list[Any] = []
     monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
-    left, right = socket.socketpair()
     loop = asyncio.new_event_loop()
-    with left, right, binding("asyncio", loop=loop):
+    with binding("asyncio", loop=loop):
         make: dict[str, Callable[[], ae.Watcher]] = {
-            "io": lambda: ae.io(right, "r", print),
+            "io": lambda: ae.io(pair[1], "r", print),
             "timer": lambda: ae.timer(60, print),
         }
         kept = [make[kind]()]
@@ -141,6 +142,67 @@ def test_one_that_is_collected_elsewhere_when_its_loop_takes_no_calls_ends_in_si
         in_thread(kept.clear)
         gc.collect()
         assert unraisable == []
+
+
+@pytest.mark.parametrize("kind", ["io", "timer"])
+def test_one_that_is_collected_elsewhere_while_its_loop_ends_is_the_loops_matter(
+    kind: str, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    with binding("loop"):
+        core = current_loop()
+        kept = [ae.io(pair[1], "r", print) if kind == "io" else ae.timer(60, print)]
+        core.closed = True  # and its watchers not yet
+        in_thread(kept.clear)
+        core.closed = False
+        assert not core.calls.threadsafe
+        assert len(core.io.records()) + len(core.timers.live) == 1
+
+
+def test_a_wait_that_is_broken_off_before_it_counts_leaves_what_it_waits_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def strike(condvar: object) -> None:
+        monkeypatch.undo()
+        raise LookupError("out of a signal handler")
+
+    condvar = ae.sleep(0.001)
+    monkeypatch.setattr(ae.CondVar, "_enter", strike)
+    with pytest.raises(LookupError):
+        condvar.recv(30)
+    assert not condvar.cancelled
+    condvar.recv(30)
+
+
+def test_a_hook_of_ours_that_cannot_log_is_logged_once(
+    monkeypatch: pytest.MonkeyPatch, fresh_logs: None
+) -> None:
+    said: list[str] = []
+    logs.ctx("ae_core").log_callback(lambda text: said.append(text) or True)
+    log = front.log
+
+    def fails(*_: Any, **__: Any) -> None:
+        monkeypatch.setattr(front, "log", log)
+        raise LookupError("no room")
+
+    def bad() -> None:
+        raise ValueError("of the program")
+
+    monkeypatch.setattr(front, "log", fails)
+    ae.postpone(bad)
+    ae.sleep(0.001).recv()
+    assert len(said) == 1
+    assert "no room" in said[0]
+
+
+def test_a_loop_that_another_thread_has_left_behind_is_not_ours_to_close() -> None:
+    """It is closed when its own thread looks for another."""
+    with binding("loop"):
+        core = current_loop()
+        current._ended.append(core)
+        closed: list[bool] = []
+        in_thread(lambda: (ae.detect(), closed.append(core.closed)))
+        current._ended.remove(core)
+    assert closed == [False]
 
 
 def test_a_timer_whose_making_was_broken_off_goes_in_silence(

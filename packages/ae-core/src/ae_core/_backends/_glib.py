@@ -79,8 +79,6 @@ class GlibBackend(Backend):
         for source in self._sources:
             if self._context.find_source_by_id(source.id) is None:
                 source.id = source.make()
-        if self._timer and self._context.find_source_by_id(self._timer) is None:
-            self._timer = 0
 
     def io_start(self, fd: int, write: bool, callback: Callable[[], None]) -> _Source:
         check_waitable(fd)
