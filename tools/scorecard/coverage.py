@@ -3,7 +3,7 @@
 Tests of cost do not run: what they measure is mostly the tracer. For the same reason a test is a
 hang only after ``HANG`` seconds.
 
-Left out, with the reason: what only Windows or a BSD can run, the branches past
+Left out, with the reason: what only another system can run, the branches past
 ``register_at_fork`` and ``waitid`` among it; what only another interpreter than CPython imports;
 what finalizers do while the interpreter goes down, when the measurement has ended; protocols'
 bodies, blocks and a module for type checkers, which nothing runs; copies that tests make of a
@@ -45,6 +45,8 @@ exclude_also =
     class Kqueue\\(Multiplexer\\):
     if is_finalizing\\(\\):
     except ImportError:  # (PyPy|another interpreter)
+    if sys\\.platform != "linux":
+    if .* and os\\.name != "posix":
     raise NotImplementedError
 partial_also =
     if hasattr\\(os, "(register_at_fork|waitid)"\\):

@@ -9,6 +9,8 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -121,6 +123,48 @@ def test_a_thread_and_a_child_left_behind_are_listed() -> None:
         child = subprocess.Popen(["/bin/sh", "-c", "exec sleep 1000"])
     child.kill()
     child.wait()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="descriptors are not listed here")
+@pytest.mark.parametrize("system", ["proc", "dev", "devices", "none"])
+def test_descriptors_are_listed_as_the_system_lists_them(
+    system: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In /proc, in /dev/fd as links or as devices; or nobody knows what is open."""
+    real = os.listdir
+
+    def list_directory(path: str) -> list[str]:
+        if system == "none" or (system != "proc" and path.startswith("/proc/self/fd")):
+            raise FileNotFoundError(path)
+        return real(path)
+
+    def no_link(path: str) -> str:
+        raise OSError(path)
+
+    monkeypatch.setattr(os, "listdir", list_directory)
+    if system == "devices":
+        monkeypatch.setattr(os, "readlink", no_link)
+    expected = nullcontext() if system == "none" else pytest.raises(LeakError, match="descriptor")
+    with expected, leak_check():
+        fd = os.open(os.devnull, os.O_RDONLY)
+    os.close(fd)
+
+
+@pytest.mark.skipif(not hasattr(os, "waitid"), reason="nobody knows whose child a process is")
+def test_children_are_not_listed_where_nobody_knows_them(
+    monkeypatch: pytest.MonkeyPatch, exits: Callable[[int], int]
+) -> None:
+    with leak_check(), monkeypatch.context() as patch:
+        patch.delattr(os, "waitid")
+        with leak_check():
+            pid = exits(0)
+        os.waitpid(pid, 0)
+
+
+def test_a_thread_of_ours_that_ends_by_itself_is_waited_for() -> None:
+    rest = threading.Event()
+    with leak_check():
+        threading.Thread(target=rest.wait, args=(0.05,), name="ae-core-9", daemon=True).start()
 
 
 def test_what_was_there_before_is_not_listed() -> None:
@@ -380,6 +424,15 @@ class Eager(LoopBackend):
         callback()
 
 
+class Refusing(LoopBackend):
+    """Has no room for descriptors."""
+
+    name = "refusing"
+
+    def io_start(self, fd: int, write: bool, callback: Callable[[], None]) -> int:
+        raise RuntimeError("no room")
+
+
 class OneSided(LoopBackend):
     """Never tells that a descriptor is writable."""
 
@@ -426,6 +479,8 @@ class Shallow(LoopBackend):
         ),
         (Eager, "call: postponed calls run later", "expected ['postponed'"),
         (Eager, "task: it starts in a later turn", "expected ['spawned'"),
+        (Eager, "cancel: one that has not begun never does", "expected CancelledError, nothing"),
+        (Refusing, "io: one shot write", "RuntimeError: no room"),
         (OneSided, "io: one shot write watchers", "nothing came for"),
         (Unthreaded, "call: a call from the loops own thread", "expected ['made'"),
         (Shallow, "nested: what one event owes", "timers: expected ['first begins', 'second"),
@@ -441,6 +496,20 @@ def test_a_broken_backend_is_found_out(broken: type[LoopBackend], only: str, tex
     assert only in message
     assert f"backend '{broken.name}': " in message
     assert caught.value.report.failed
+
+
+class Interrupted(LoopBackend):
+    """The user has pressed Ctrl-C."""
+
+    name = "interrupted"
+
+    def arm(self, at: float | None) -> None:
+        raise KeyboardInterrupt
+
+
+def test_an_interrupt_ends_the_whole_check() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        check_backend(Interrupted, only="timer: it runs once")
 
 
 class TooLate(LoopBackend):
@@ -466,12 +535,26 @@ def test_the_report_counts_and_names_what_was_left_out() -> None:
 
 def test_off_the_main_thread_signals_are_left_out() -> None:
     reports = []
-    thread = threading.Thread(
-        target=lambda: reports.append(check_backend("loop", only="signal: different ones"))
-    )
+
+    def check() -> None:
+        for only in ("signal: different ones", "nested: what one event owes"):
+            reports.append(check_backend("loop", only=only))
+
+    thread = threading.Thread(target=check)
     thread.start()
     thread.join()
-    assert [result.text for result in reports[0].results] == ["needs the main thread"] * 2
+    signals, nested = reports
+    assert [result.text for result in signals.results] == ["needs the main thread"] * 2
+    assert [result.outcome for result in nested.results] == ["ok"] * 2
+
+
+@pytest.mark.skipif(find_spec("trio") is None, reason="needs trio")
+def test_a_loop_that_cannot_be_blocked_is_checked_as_a_coroutine_only() -> None:
+    report = check_backend("trio", only="timer: it runs once")
+    assert {(result.way, result.outcome, result.text) for result in report.results} == {
+        ("blocking", "skipped", "trio cannot be blocked"),
+        ("coroutine", "ok", ""),
+    }
 
 
 def test_bad_requests_are_refused() -> None:

@@ -67,7 +67,7 @@ def _idle(name: str, options: dict[str, Any]) -> str:
 
     async def measure() -> int:
         # one watcher of each sort that could be polled for
-        with _api.io(reader, "r", _nothing), _api.timer(3600.0, _nothing):
+        with _api.io(reader, "r", lambda: None), _api.timer(3600.0, lambda: None):
             await sleep(0.05)
             before = _wakeups()
             await sleep(IDLE_SECONDS)
@@ -80,10 +80,6 @@ def _idle(name: str, options: dict[str, Any]) -> str:
     finally:
         os.close(reader)
         os.close(writer)
-
-
-def _nothing() -> None:
-    return None
 
 
 def _run_one(row: str) -> dict[str, Any]:

@@ -41,12 +41,9 @@ async def _outcome(scene: Scene, future: Future[Any]) -> str:
 
     def ask() -> str:
         from concurrent.futures import CancelledError as FutureCancelled
-        from concurrent.futures import wait
 
-        if not wait([future], _PATIENCE).done:
-            return "not done"
         try:
-            return f"value {future.result()!r}"
+            return f"value {future.result(_PATIENCE)!r}"
         except FutureCancelled:
             return "cancelled"
         except Exception as error:

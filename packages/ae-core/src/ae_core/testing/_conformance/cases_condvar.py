@@ -99,12 +99,9 @@ async def an_error_is_raised_in_the_waiter(scene: Scene) -> None:
     condvar: CondVar[None] = CondVar()
     error = ValueError("of a test")
     with ae.timer(0, lambda: condvar.throw(error)):
-        try:
+        with expect_raises(ValueError) as raised:
             await scene.wait(condvar)
-        except ValueError as raised:
-            expect(raised is error, "it is the same exception")
-        else:
-            expect(False, "the wait raises")
+        expect(raised[0] is error, "it is the same exception")
 
 
 @case("condvar")
@@ -188,12 +185,9 @@ async def leaving_is_possible_from_a_callback_once(scene: Scene) -> None:
             raise kind("of a test")
 
         with ae.timer(0, leave):
-            try:
+            with expect_raises(kind) as left:
                 condvar.recv(scene.limit)
-            except kind as error:
-                expect_equal(error.args, ("of a test",))
-            else:
-                expect(False, f"{kind.__name__} leaves recv()")
+            expect_equal(left[0].args, ("of a test",))
         _tasks.sleep(0.001).recv(scene.limit)
         expect(not condvar.ready, "the condition variable is as it was")
 
@@ -249,12 +243,9 @@ async def its_error_is_its_result(scene: Scene) -> None:
         await _tasks.sleep(0)
         raise ValueError("of a test")
 
-    try:
+    with expect_raises(ValueError) as raised:
         await scene.wait(_tasks.spawn(task()))
-    except ValueError as error:
-        expect_equal(str(error), "of a test")
-    else:
-        expect(False, "the wait raises")
+    expect_equal(str(raised[0]), "of a test")
 
 
 @case("task")
@@ -262,11 +253,9 @@ async def it_can_catch_what_was_thrown(scene: Scene) -> None:
     condvar: CondVar[int] = CondVar()
 
     async def task() -> str:
-        try:
+        with expect_raises(KeyError) as caught:
             await condvar
-        except KeyError as error:
-            return f"caught {error.args[0]}"
-        return "nothing"
+        return f"caught {caught[0].args[0]}"
 
     each = _tasks.spawn(task())
     with ae.timer(0, lambda: condvar.throw(KeyError("x"))):
@@ -309,7 +298,7 @@ async def a_long_chain_of_completions_does_not_recurse(scene: Scene) -> None:
 @case("task", ways=(BLOCKING, COROUTINE))
 async def a_main_coroutine_gives_its_result(scene: Scene) -> None:
     if scene.way != BLOCKING:
-        main = _nothing()
+        main = scene.turns(1)
         with expect_raises(RuntimeError):
             _tasks.run(main)  # a loop runs already
         main.close()
@@ -320,10 +309,6 @@ async def a_main_coroutine_gives_its_result(scene: Scene) -> None:
         return 4
 
     expect_equal(_tasks.run(task()), 4)
-
-
-async def _nothing() -> None:
-    return None
 
 
 # ---------------------------------------------------------------------- calls

@@ -207,24 +207,20 @@ async def the_end_of_the_peer_makes_readable(scene: Scene) -> None:
 
 @case("io", "posix")
 async def a_broken_pipe_makes_writable(scene: Scene) -> None:
-    reader, writer = os.pipe()
+    fd, writer = os.pipe()
     scene.stack.callback(os.close, writer)
+    reader = scene.stack.enter_context(open(fd, "rb"))  # noqa: SIM115
     os.set_blocking(writer, False)
     try:
         while True:
             os.write(writer, b"x" * 65536)
     except BlockingIOError:
         pass  # it is full, so not writable
-    try:
-        with ae.io(writer, "w", scene.trace.recorder("writable")):
-            await scene.pause(0.01)
-            expect_equal(scene.trace, [], "while it is full")
-            os.close(reader)
-            reader = -1
-            await scene.wait_until(1)
-    finally:
-        if reader != -1:
-            os.close(reader)
+    with ae.io(writer, "w", scene.trace.recorder("writable")):
+        await scene.pause(0.01)
+        expect_equal(scene.trace, [], "while it is full")
+        reader.close()
+        await scene.wait_until(1)
 
 
 @case("io", "posix")

@@ -7,6 +7,7 @@ __all__ = ()
 import os
 import signal
 import socket
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ... import _api as ae
@@ -30,11 +31,9 @@ _SIGONE = signal.Signals[f"SIG{_ONE}"]
 
 
 def _kill(name: str) -> None:
-    number = signal.Signals[f"SIG{name}"]
-    if os.name == "posix":
-        os.kill(os.getpid(), number)
-    else:
-        signal.raise_signal(number)  # os.kill() ends a process there
+    # on Windows os.kill() ends a process
+    kill = partial(os.kill, os.getpid()) if os.name == "posix" else signal.raise_signal
+    kill(signal.Signals[f"SIG{name}"])
 
 
 @case("signal", "main thread")

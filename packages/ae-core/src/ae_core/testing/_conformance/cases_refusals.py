@@ -6,10 +6,9 @@ __all__ = ()
 
 import errno
 import os
-from typing import Any
 
 from ... import _api as ae
-from .scene import CaseFailed, Scene, case, expect, expect_equal, expect_raises
+from .scene import Scene, case, expect, expect_equal, expect_raises
 
 NEVER_OPEN = 1_000_000
 
@@ -100,14 +99,6 @@ async def a_file_that_cannot_be_waited_for_is_always_ready(scene: Scene) -> None
             expect_equal(scene.trace, [], "after the watcher was cancelled")
 
 
-def _reopened(scene: Scene, number: int) -> tuple[Any, int]:
-    """Make the free descriptor *number* one of a new pair; return its peer, and it."""
-    peer, fd = scene.reopen(number)
-    if fd != number:
-        raise CaseFailed(f"descriptor {number} is not free")
-    return peer, fd
-
-
 @case("refusal", "posix", "lax")
 async def a_number_watched_again_after_its_socket_was_closed_is_the_new_one(scene: Scene) -> None:
     # code that connects again drops the old watcher only when the new one is made
@@ -122,7 +113,7 @@ async def a_number_watched_again_after_its_socket_was_closed_is_the_new_one(scen
                 watcher = ae.io(right, old, _nothing)  # type: ignore[arg-type]
             left.close()
             right.close()
-            peer, fd = _reopened(scene, number)
+            peer, fd = scene.reopen(number)
             scene.trace.clear()
             watcher = ae.io(fd, new, scene.trace.recorder("ready"))  # type: ignore[arg-type]
             if new == "r":

@@ -135,11 +135,13 @@ def expect_equal(actual: Any, wanted: Any, about: str = "") -> None:
 
 
 @contextmanager
-def expect_raises(kind: type[BaseException]) -> Iterator[None]:
-    """Fail unless the block raises an exception of *kind*."""
+def expect_raises(kind: type[BaseException]) -> Iterator[list[BaseException]]:
+    """Fail unless the block raises an exception of *kind*; it is in the list afterwards."""
+    raised: list[BaseException] = []
     try:
-        yield
-    except kind:
+        yield raised
+    except kind as error:
+        raised.append(error)
         return
     raise CaseFailed(f"expected {kind.__name__}, nothing was raised")
 
