@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import io
 import os
 import subprocess
 import sys
@@ -186,3 +188,27 @@ def test_a_failure_is_one_line_of_plain_text_and_its_status(
 ) -> None:
     assert console.failed("ae_x", error) == status
     assert capsys.readouterr() == ("", line)
+
+
+def test_standard_output_is_still_known_for_what_it_is(command: Command) -> None:
+    """A command that asks whether it writes to a terminal is told the truth."""
+    program = (
+        "import sys; from ae_core import console; "
+        "console.run('x', lambda: print(sys.stdout.isatty(), sys.stdout.fileno()))"
+    )
+    done = command(["-c", program], subprocess.PIPE)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "False 1\n", "")
+    pty = pytest.importorskip("pty", reason="there are no pseudo-terminals here")
+    terminal, theirs = pty.openpty()
+    with os.fdopen(terminal, "rb", 0) as ours:
+        done = command(["-c", program], theirs)
+        os.close(theirs)
+        assert ours.readline() == b"True 1\r\n"
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_output_that_was_put_aside_is_left_alone() -> None:
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), pytest.raises(SystemExit) as caught:
+        console.run("x", lambda: print("hello"))
+    assert (caught.value.code, said.getvalue()) == (None, "hello\n")

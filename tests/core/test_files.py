@@ -402,6 +402,29 @@ def test_there_is_a_limit_to_the_threads(tmp_path: Path) -> None:
     assert [call.recv(PATIENCE) for call in calls] == [[]] * 500
 
 
+@pytest.mark.parametrize("value", [1 << 63, -(1 << 63) - 1])
+def test_a_number_that_no_system_takes_is_refused_at_the_call(value: int) -> None:
+    with pytest.raises(ValueError, match="n: expected an int below"):
+        files.read(0, value)
+
+
+@pytest.mark.parametrize("value", [1e300, -1e300])
+def test_a_time_that_no_system_takes_is_refused_at_the_call(value: float, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="atime: expected less than"):
+        files.utime(tmp_path, value, 0)
+
+
+def test_what_the_system_lacks_is_the_error_that_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "chown", raising=False)
+    monkeypatch.setattr(os, "supports_fd", set())
+    with open(tmp_path / "file", "wb") as file:
+        assert error_of(files.chown(tmp_path, 0, 0)) == errno.ENOSYS
+        assert error_of(files.chmod(file, 0o600)) == errno.ENOSYS
+        assert error_of(files.utime(file, 0, 0)) == errno.ENOSYS
+
+
 EXIT = """
 import os, sys
 from ae_core import files

@@ -304,3 +304,19 @@ def test_redirected_stderr_is_used(shown: Any) -> None:
         log("error", "elsewhere")
     assert other.getvalue().endswith("elsewhere\n")
     assert shown() == ""
+
+
+def test_what_is_reached_on_two_ways_is_asked_for_a_logger_once() -> None:
+    got: list[str] = []
+    top = logs.Context(log_callback=got.append)
+    left, right, bottom = logs.Context(), logs.Context(), logs.Context()
+    bottom.attach(left, right)
+    for middle in (left, right):
+        middle.attach(top)
+    top.attach(bottom)  # a circle has no end
+    logger = bottom.logger("error")
+    assert logger.enabled
+    assert logger("x")
+    assert len(got) == 1
+    top.log_callback(None)
+    assert not logger.enabled

@@ -103,6 +103,15 @@ def test_the_rest_of_a_bad_value_counts(capsys: pytest.CaptureFixture[str]) -> N
     assert "debug x: x" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("spec", "complaints"), [("bogus", 1), ("filter=off:bogus", 0)])
+def test_complaint_is_shown_unless_everything_is_off(
+    spec: str, complaints: int, python: Any
+) -> None:
+    done = python("import ae_core as ae; print(ae.log('error', 'x'))", AE_LOG=spec)
+    assert done.stdout == f"{bool(complaints)}\n"
+    assert done.stderr.count("not understood: 'bogus'") == complaints
+
+
 def test_names(tmp_path: Path) -> None:
     apply("log=off:filter=off:collect=off:main=off:log.=3:a.b=3:%x=off")
     for context in (logs.LOG, logs.FILTER, logs.COLLECT, logs.ctx("__main__")):

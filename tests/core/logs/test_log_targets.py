@@ -32,8 +32,13 @@ def writer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     def refuse(*args: Any) -> int:
         raise RuntimeError("can't start new thread")
 
-    if request.param == "at-once":
-        monkeypatch.setattr(_targets, "start_new_thread", refuse)
+    start = refuse if request.param == "at-once" else start_known_thread
+    monkeypatch.setattr(_targets, "start_new_thread", start)
+
+
+def start_known_thread(function: Callable[[], None], arguments: tuple[()]) -> None:
+    """Start a thread that ``threading`` knows, and with it what looks at the threads."""
+    threading.Thread(target=function, args=arguments).start()
 
 
 def test_syslog_takes_a_format_too(syslogged: list[tuple[int, str]]) -> None:
@@ -112,6 +117,7 @@ def test_syslog_that_is_stuck_blocks_nobody_and_is_bounded(
 ) -> None:
     import syslog
 
+    monkeypatch.setattr(_targets, "start_new_thread", start_known_thread)
     monkeypatch.setattr(_targets, "_QUEUE_LIMIT", 5)
     inside, released = threading.Event(), threading.Event()
     send = syslog.syslog
@@ -134,6 +140,30 @@ def test_syslog_that_is_stuck_blocks_nobody_and_is_bounded(
     assert logs.flush()
     assert [text for _, text in syslogged] == ["(x) first", *(f"(x) m{i}" for i in range(5))]
     assert "syslog is too slow: 2 messages lost" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("writer")
+def test_message_that_comes_just_before_the_end_of_the_work_is_sent(
+    syslogged: list[tuple[int, str]],
+) -> None:
+    """Where the queue was found empty, and the next message still found a worker."""
+    context = logs.Context(log_to_syslog=True)
+    target: Any = context._target
+
+    class Late:
+        def __enter__(self) -> None:
+            pass
+
+        def __exit__(self, *_: object) -> None:
+            if len(syslogged) == 1:
+                thread = threading.Thread(target=context.log, args=("error", "late"))
+                thread.start()
+                thread.join()
+
+    target._lock = Late()
+    context.log("error", "first")
+    assert logs.flush()
+    assert [text for _, text in syslogged] == ["(anonymous) first", "(anonymous) late"]
 
 
 def test_nothing_starts_a_thread_at_the_end_of_the_program(
@@ -224,6 +254,17 @@ def test_program_with_handlers_gets_ordinary_records(
         "test_program_with_handlers_gets_ordinary_records",
     )
     assert capsys.readouterr().err == ""
+
+
+def test_level_names_of_the_program_stay(python: Any) -> None:
+    done = python(
+        "import logging, sys\n"
+        "logging.addLevelName(25, 'SUCCESS')\n"
+        "logging.basicConfig(stream=sys.stdout, format='%(levelname)s', level=1)\n"
+        "import ae_core as ae\n"
+        "for level in ('alert', 'note', 'trace'): ae.log(level, 'x')\n"
+    )
+    assert (done.stdout.split(), done.stderr) == (["ALERT", "SUCCESS", "TRACE"], "")
 
 
 def test_fatal_is_60_and_stdlib_names_stay(root: logging.Logger) -> None:

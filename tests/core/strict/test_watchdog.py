@@ -19,6 +19,7 @@ import ae_core as ae
 from ae_core import strict
 from ae_core._detection import current as _detect
 from ae_core.strict import _watchdog
+from ae_core.testing import Trace
 
 pytestmark = pytest.mark.usefixtures("fresh_logs", "strict_mode")
 posix = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX system")
@@ -349,6 +350,40 @@ def test_look_at_callbacks_tells_once(
     assert shown() == ""
 
 
+@pytest.mark.usefixtures("asleep")
+def test_what_is_outside_of_a_callback_is_not_in_its_stack(
+    monkeypatch: pytest.MonkeyPatch, shown: Callable[[], str]
+) -> None:
+    monkeypatch.setattr(_watchdog, "_slow", 1e-9)
+    ae.postpone(_watchdog._look_at_callbacks)
+    ae.sleep(0).recv()
+    lines = shown().splitlines()
+    (start,) = (n for n, line in enumerate(lines) if "has been blocking the loop" in line)
+    assert "in _look_at_callbacks" in lines[start + 1]
+
+
+@posix
+@pytest.mark.usefixtures("asleep")
+def test_what_ends_while_it_is_looked_at_is_not_blamed(
+    monkeypatch: pytest.MonkeyPatch, shown: Callable[[], str]
+) -> None:
+    reader, writer = os.pipe()
+    watchers = [ae.io(reader, "r", nothing), ae.io(writer, "w", nothing)]
+
+    def end(fd: int) -> os.stat_result:
+        for watcher in watchers:
+            watcher.cancel()
+        _watchdog._known.pop(writer)
+        raise OSError(9, "closed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", end)
+        _watchdog._look_at_fds()
+    assert shown() == ""
+    os.close(reader)
+    os.close(writer)
+
+
 @posix
 @pytest.mark.usefixtures("asleep")
 def test_look_at_fds_forgets_what_is_watched_no_more(shown: Callable[[], str]) -> None:
@@ -431,6 +466,42 @@ def test_watchdog_ends_with_strict_mode_and_forgets_in_a_child(
     _watchdog._running[1] = _watchdog._Run(nothing, "")
     _watchdog.forget()
     assert (_watchdog._running, list(_watchdog._cores), _watchdog._alive) == ({}, [], False)
+
+
+@pytest.mark.usefixtures("asleep")
+def test_callbacks_without_a_limit_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    strict.disable()
+    while _watchdog._alive:
+        time.sleep(0.001)
+    looks: list[str] = []
+
+    def look() -> None:
+        looks.append("fds")
+        if len(looks) == 1:
+            _watchdog._wake.release()  # as start() does: the settings may be others
+        else:
+            _watchdog._enabled = False
+
+    monkeypatch.setattr(_watchdog, "_slow", 0.0)
+    monkeypatch.setattr(_watchdog, "_enabled", True)
+    monkeypatch.setattr(_watchdog, "_wake", allocate_lock())
+    _watchdog._wake.acquire()
+    monkeypatch.setattr(_watchdog, "FD_PERIOD", 0.001)
+    monkeypatch.setattr(_watchdog, "_look_at_callbacks", lambda: looks.append("callbacks"))
+    monkeypatch.setattr(_watchdog, "_look_at_fds", look)
+    _watchdog._look_again_and_again()
+    assert looks == ["fds", "fds"]
+
+
+def test_calls_that_are_due_already_are_made_when_strict_mode_ends(trace: Trace) -> None:
+    def end() -> None:
+        strict.disable()
+        trace("end")
+
+    for callback in (end, trace.recorder("next")):
+        ae.postpone(callback)
+    ae.sleep(0).recv()
+    assert trace == ["end", "next"]
 
 
 def test_no_thread_to_be_had_means_no_watchdog(monkeypatch: pytest.MonkeyPatch) -> None:
