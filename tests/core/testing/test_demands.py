@@ -111,6 +111,27 @@ def test_strict_mode_is_off_for_what_it_refuses_and_on_again_afterwards(
     assert output == f"backend 'loop': 2 ok, 0 failed, 0 skipped\n{bool(strict)}\n"
 
 
+@pytest.mark.parametrize("strict", ["", "1"])
+def test_strict_mode_of_the_environment_does_not_begin_in_a_demand_that_it_refuses(
+    strict: str, script: Callable[..., str]
+) -> None:
+    """The first loop of a process switches it on, and that may be the one of the demand's host."""
+    output = script(
+        """
+        import asyncio
+        from ae_core import strict
+        from ae_core.testing._conformance.check import CASES
+        from ae_core.testing._conformance.scene import HOSTED, run_case
+
+        (demand,) = (each for each in CASES if "refusal: what is not open" in repr(each))
+        run_case(demand, HOSTED, 10.0, asyncio.run)
+        print(strict.enabled())
+        """,
+        AE_STRICT=strict,
+    )
+    assert output == f"{bool(strict)}\n"
+
+
 def test_an_inner_limit_that_strikes_before_its_time_is_found_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -162,9 +162,20 @@ def test_children_are_not_listed_where_nobody_knows_them(
 
 
 def test_a_thread_of_ours_that_ends_by_itself_is_waited_for() -> None:
-    rest = threading.Event()
+    class Resting(threading.Thread):
+        """Rests until somebody waits for it."""
+
+        awake = threading.Event()
+
+        def run(self) -> None:
+            self.awake.wait()
+
+        def join(self, timeout: float | None = None) -> None:
+            self.awake.set()
+            super().join(timeout)
+
     with leak_check():
-        threading.Thread(target=rest.wait, args=(0.05,), name="ae-core-9", daemon=True).start()
+        Resting(name="ae-core-9", daemon=True).start()
 
 
 def test_what_was_there_before_is_not_listed() -> None:

@@ -117,10 +117,7 @@ def timed_call(
     core: LoopState, callback: Callable[[], object], context: Context | None, record: Any
 ) -> None:
     """Stand in for ``CallbackRunner.call`` while strict mode is on: the same, but noted."""
-    if not _enabled:
-        _plain_call(core, callback, context, record)
-    else:
-        _timed(callback, "", _plain_call, (core, callback, context, record))
+    _timed(callback, "", _plain_call, (core, callback, context, record))
 
 
 _plain_call: Any = None  # CallbackRunner.call, set by _checks

@@ -94,8 +94,6 @@ def _run_one(row: str) -> dict[str, Any]:
     except (ImportError, ValueError, BackendUnavailable) as error:
         found["missing"] = str(error)
         return found
-    except RuntimeError:
-        settings = options()  # trio: nothing works outside a run, which the suite knows
     version = "{}.{}.{}".format(*sys.version_info)
     found["version"] = metadata.version(distribution) if distribution else version
     try:
