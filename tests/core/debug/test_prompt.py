@@ -130,7 +130,10 @@ def test_uninstalled_it_waits_as_before(prompt: Prompt) -> None:
 
 
 def test_uninstalled_just_after_ctrl_c_it_stays_so(prompt: Prompt) -> None:
-    prompt.type("import threading, ae_core as ae, ae_core.prompt as p")
+    prompt.type("import ctypes, threading, ae_core as ae, ae_core.prompt as p")
+    prompt.wait_for(">>> ")
+    nothing = "ctypes.cast(ctypes.pythonapi.Py_IsInitialized, ctypes.c_void_p).value"
+    prompt.type(f"p._slot().value = {nothing}")  # as another library's hook
     prompt.wait_for(">>> ")
     prompt.type("p._NEW_LINE = 1; before = p._slot().value; p.install()")
     prompt.wait_for(">>> ")
