@@ -414,6 +414,7 @@ def test_waits_and_operations_of_every_sort_are_shown(address: Any, greet: Any) 
             self.inner = waits(cv)
 
         __await__: Any = None
+        close: Any = None
         send: Any = property(lambda self: self.inner.send)
         throw: Any = property(lambda self: self.inner.throw)
 

@@ -35,6 +35,11 @@ class Faulty:
         return getattr(self.sock, name)
 
 
+def the_connection(shell: Any) -> Any:
+    (connection,) = shell._listener.connections
+    return connection
+
+
 async def gone(shell: Any) -> None:
     """Wait until the shell has no connection."""
     while shell._listener.connections:
@@ -83,7 +88,7 @@ def test_readiness_that_was_none_is_waited_for_again(
     async def main() -> None:
         with debug.shell(*address) as shell:
             client = await greet(shell.address)
-            (connection,) = shell._listener.connections
+            connection = the_connection(shell)
             connection._sock = Faulty(connection._sock, recv=[error])
             assert await client.ask("1 + 1") == "2\r\n"
             assert connection._sock.errors == {"recv": []}
@@ -110,7 +115,7 @@ def test_client_that_is_gone_when_its_connection_is_ended_is_forgotten(
     async def main() -> None:
         with debug.shell(*address) as shell:
             client = await greet(shell.address)
-            (connection,) = shell._listener.connections
+            connection = the_connection(shell)
             error = OSError(errno.ENOTCONN, "gone")
             connection._sock = Faulty(connection._sock, shutdown=[error])
             client.sock.shutdown(socket.SHUT_WR)
@@ -126,7 +131,7 @@ def test_long_answer_arrives_whole_though_the_client_reads_bit_by_bit(
     async def main() -> None:
         with debug.shell(*address) as shell:
             client = await greet(shell.address)
-            (connection,) = shell._listener.connections
+            connection = the_connection(shell)
             connection._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 15)
             assert await client.ask("'x' * 1_000_000") == "x" * 1_000_000 + "\r\n"
             client.close()
@@ -136,9 +141,10 @@ def test_long_answer_arrives_whole_though_the_client_reads_bit_by_bit(
 
 def test_line_that_ends_the_shell_is_the_last(address: Any, greet: Any) -> None:
     async def main() -> None:
+        ran: list[int] = []
         shell = debug.shell(*address)
         client = await greet(shell.address)
-        shell._listener.namespace.update(end=shell.cancel, ran=(ran := []))
+        shell._listener.namespace.update(end=shell.cancel, ran=ran)
         await client.say(b"ran.append(1)\nend()\nran.append(2)\n")
         await client.rest()
         assert ran == [1]
@@ -197,7 +203,7 @@ def test_connection_that_the_program_has_closed_is_lost_alone(
     async def main() -> None:
         with debug.shell(*address) as shell:
             client = await greet(shell.address)
-            (connection,) = shell._listener.connections
+            connection = the_connection(shell)
             os.close(connection._sock.fileno())
             await gone(shell)
             assert await client.rest() == ""
@@ -246,7 +252,7 @@ def test_clients_follow_to_the_next_loop_with_what_they_have_yet_to_read(
     async def begin() -> Any:
         client = await greet(shell.address)
         await client.say(b"'x' * 1_000_000\n")
-        (connection,) = shell._listener.connections
+        connection = the_connection(shell)
         while not connection._output:
             await ae.sleep(0.001)
         return client

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -51,7 +51,7 @@ async def leaves_a_watcher(scene: Scene) -> None:
 
 
 async def has_an_error_in_a_callback(scene: Scene) -> None:
-    ae.postpone(scene.trace.remove)
+    ae.postpone(scene.trace.remove)  # type: ignore[arg-type]
     await scene.turns(1)
 
 
@@ -135,9 +135,9 @@ def test_strict_mode_of_the_environment_does_not_begin_in_a_demand_that_it_refus
 def test_an_inner_limit_that_strikes_before_its_time_is_found_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    real = cases_limits.timeout
+    real = ae.timeout
 
-    def too_early(seconds: float) -> Awaitable[Any]:
+    def too_early(seconds: float) -> object:
         return real(cases_limits.SOON / 2 if seconds == cases_limits.LATE else seconds)
 
     monkeypatch.setattr(cases_limits, "timeout", too_early)

@@ -73,8 +73,8 @@ def short_table(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     only = partial(check_backend, only="io: one shot write watchers", patience=0.2)
     monkeypatch.setattr(table_module, "check_backend", only)
     monkeypatch.setattr(table_module, "IDLE_SECONDS", 0.05)
-    monkeypatch.setitem(table_module.ROWS, "deaf", (Deaf, "select", "ae-core", dict))  # type: ignore[arg-type]
-    monkeypatch.setattr(table_module.subprocess, "run", run)
+    monkeypatch.setitem(table_module.ROWS, "deaf", (Deaf, "select", "ae-core", dict))
+    monkeypatch.setattr(subprocess, "run", run)
     return table_module.main
 
 
