@@ -11,6 +11,7 @@ import socket
 import stat
 import sys
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -60,7 +61,7 @@ class Disguised(Exception):
     """Comes back as something that is no exception."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return str, ("not an exception",)
+        return SimpleNamespace, ()
 
 
 def raise_disguised() -> None:
@@ -73,8 +74,22 @@ def test_an_exception_that_comes_back_as_something_else_is_described() -> None:
     assert caught.value.type == "Disguised"
 
 
+unpickled: list[str] = []
+
+
+def note(text: str) -> None:
+    unpickled.append(text)
+
+
+class Telling:
+    """Says where it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return note, ("here",)
+
+
 def test_an_answer_that_comes_after_the_call_was_cancelled_is_dropped(kept: None) -> None:
-    condvar = ae.fork_call(math.factorial, 5)
+    condvar = ae.fork_call(Telling)
     worker = busy_worker()
     worker.on_writable()
     with socket.socket(fileno=os.dup(worker.fd)) as sock:
@@ -83,6 +98,7 @@ def test_an_answer_that_comes_after_the_call_was_cancelled_is_dropped(kept: None
     condvar.cancel()
     assert condvar.cancelled
     run_until_free()
+    assert unpickled == []
     assert call(math.factorial, 4) == 24
 
 

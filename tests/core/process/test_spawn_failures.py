@@ -101,8 +101,13 @@ def test_a_plan_that_cannot_be_written_leaves_no_descriptor_open(
 def test_no_descriptor_left_for_the_helper_is_an_error(
     monkeypatch: pytest.MonkeyPatch, pipe: tuple[int, int]
 ) -> None:
+    real = os.dup
+    refusals = [OSError(errno.EMFILE, "Too many open files")]
+
     def refuse(fd: int) -> int:
-        raise OSError(errno.EMFILE, "Too many open files")
+        if refusals:
+            raise refusals.pop()
+        return real(fd)
 
     before = open_here()
     with monkeypatch.context() as patched:
