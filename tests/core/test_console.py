@@ -8,6 +8,7 @@ import io
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -135,6 +136,31 @@ def test_output_that_fails_in_a_callback_ends_the_command_at_once(command: Comma
         74,
         "long: standard output: No space left on device\n",
     )
+
+
+@posix
+@buffering
+def test_output_that_does_not_block_is_waited_for(unbuffered: str, command: Command) -> None:
+    """As a terminal is that another program has left so."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    got = bytearray()
+
+    def drain() -> None:
+        while data := os.read(read, 65536):
+            got.extend(data)
+
+    program = "from ae_core import console; console.run('long', lambda: print('x' * 3_000_000))"
+    reader = threading.Thread(target=drain)
+    reader.start()
+    try:
+        done = command(["-c", program], write, PYTHONUNBUFFERED=unbuffered)
+    finally:
+        os.close(write)
+        reader.join()
+        os.close(read)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert got == b"x" * 3_000_000 + b"\n"
 
 
 def test_status_is_what_the_command_returns(command: Command) -> None:

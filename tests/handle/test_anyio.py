@@ -271,3 +271,39 @@ def test_a_handle_on_a_stream_may_be_destroyed_inside_the_block(run_anyio: Run) 
                 await one.receive()
 
     run_anyio(main)
+
+
+class Stalled(anyio.abc.ByteStream):
+    """A stream whose peer neither says nor takes anything."""
+
+    closed = False
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        await anyio.sleep_forever()
+        return b""
+
+    async def send(self, item: bytes) -> None:
+        await anyio.sleep_forever()
+
+    async def send_eof(self) -> None:
+        raise AssertionError("not everything was sent")
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize("linger", [0, 0.05])
+def test_a_destroyed_handle_waits_no_longer_than_it_lingers(
+    run_anyio: Run, linger: float, hooked: list[str]
+) -> None:
+    """The block ends although the peer takes nothing."""
+
+    async def main() -> None:
+        stream = Stalled()
+        async with as_handle(stream, linger=linger) as handle:
+            handle.push_write(b"and bye")
+            handle.destroy()
+        assert stream.closed
+
+    run_anyio(main)
+    assert hooked == []

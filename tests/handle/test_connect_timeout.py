@@ -182,6 +182,19 @@ def test_an_end_before_leaves_no_timer(clock: VirtualBackend, line: Line) -> Non
         ae.CondVar[None]().recv()
 
 
+def test_an_end_that_is_about_to_come_begins_no_other_timer(
+    clock: VirtualBackend, line: Line
+) -> None:
+    h = line.handle(on_error=lambda h, error: None)
+    line.asked[-1].cancel()
+    h.connect_timeout = 1000  # the error is postponed
+    clock.advance(0)
+    assert h.is_destroyed
+    with pytest.raises(ae.Deadlock):
+        ae.CondVar[None]().recv()
+    assert clock.elapsed < 1000
+
+
 # ---------------------------------------------------------------------- timeout
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from typing import Any
 
 import pytest
 
@@ -87,3 +88,25 @@ def test_a_server_that_is_paused_holds_the_loop() -> None:
     assert not ae.detect().holders
     tcp_server("127.0.0.1", 0, lambda *args: None).pause()  # dropped
     assert not ae.detect().holders
+
+
+def test_a_connection_given_up_while_another_loop_runs_is_an_error_in_its_own(
+    hooked: list[str],
+) -> None:
+    told = ae.CondVar[Any]()
+    operation = ae.CondVar[socket.socket](cancel=lambda: None)
+    h = Handle(
+        connect=("peer.test", 25),
+        connector=lambda host, service: operation,
+        on_error=lambda h, error: told.send(str(error)),
+    )
+    ae.sleep(0).recv()
+
+    async def give_up() -> None:
+        operation.cancel()
+
+    asyncio.run(give_up())
+    assert not told.ready
+    assert told.recv(timeout=60) == "the operation that connects was cancelled"
+    assert h.is_destroyed
+    assert hooked == []

@@ -177,6 +177,35 @@ def test_a_reader_that_has_gone_ends_the_program_as_a_broken_pipe(start: Start, 
     assert "BrokenPipeError" not in err
 
 
+def test_output_that_nobody_reads_ends_the_function_as_well(script: Callable[..., str]) -> None:
+    """Without the guard that the command line has around it."""
+    program = """
+        import os, socket, sys
+        from ae_handle.__main__ import main
+
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            client = socket.create_connection(server.getsockname())
+            host, port = server.getsockname()
+            read, write = os.pipe()
+            os.close(read)
+            os.dup2(write, 1)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            import threading
+
+            def serve():
+                server.accept()[0].close()
+                peer, _ = server.accept()
+                peer.sendall(b"nobody reads this")
+                peer.close()
+
+            threading.Thread(target=serve).start()
+            status = main([host, str(port)])
+        sys.stdout = None
+        os._exit(status)
+        """
+    script(program, status=141)
+
+
 def test_a_program_without_any_input_shows_what_comes() -> None:
     closed = ["sh", "-c", 'exec "$@" <&-', "sh"]
     with socket.create_server(("127.0.0.1", 0)) as server:

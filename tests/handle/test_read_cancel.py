@@ -195,3 +195,41 @@ def test_a_line_that_goes_back_is_what_was_sent(backend: Backend, end: bytes) ->
         peer.close()
 
     ae.run(main())
+
+
+def test_a_read_of_another_thread_that_was_not_told_can_still_be_cancelled(
+    script: Callable[..., str],
+) -> None:
+    """Its condition variable belongs to that thread: the loop's own can deliver nothing to it."""
+    program = """
+        import socket, threading
+        import ae_core as ae
+        from ae_handle import Handle
+
+        ae.exception_hook = lambda error, watcher: print(str(error)[:30])
+        a, peer = socket.socketpair()
+        first = ae.CondVar()
+        handle = Handle(a)
+        handle.push_read("line", lambda handle, line: None)
+        ae.sleep(0).recv()
+        asked, answered = threading.Event(), threading.Event()
+
+        def read():
+            line = handle.push_read("line")
+            asked.set()
+            answered.wait(60)
+            line.cancel()
+            print(line.cancelled)
+
+        thread = threading.Thread(target=read)
+        thread.start()
+        asked.wait(60)
+        handle.push_read("line", lambda handle, line: first.send())
+        peer.sendall(b"1\\n2\\n3\\n")
+        first.recv(60)
+        answered.set()
+        thread.join()
+        handle.destroy()
+        peer.close()
+        """
+    assert script(program) == "send() in another thread than \nTrue\n"

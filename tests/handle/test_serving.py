@@ -645,6 +645,39 @@ def test_what_every_client_would_be_refused_for_is_refused_at_the_call(
         serve(*HERE, echo, **options)
 
 
+@pytest.mark.parametrize("how", ["client", "server"])
+def test_who_is_told_of_an_error_of_a_handler_may_end_everything(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    told: list[str] = []
+
+    def stop(error: BaseException, watcher: object) -> None:
+        told.append(repr(error))
+        if how == "server":
+            served.cancel()
+        else:
+            for client in served.clients:
+                client.destroy()
+
+    monkeypatch.setattr(ae, "exception_hook", stop)
+
+    async def fail(handle: Handle) -> None:
+        raise LookupError("mine")
+
+    async def main() -> None:
+        nonlocal served
+        served = serve(*HERE, fail, max_clients=1)
+        with connect(served) as client:
+            await until(lambda: told)
+            client.on_error = lambda h, error: None
+            await until(lambda: not served.clients)
+        served.cancel()
+
+    served: Any = None
+    run(main)
+    assert told == ["LookupError('mine')"]
+
+
 def test_a_handler_and_a_grace_have_to_be_ones() -> None:
     with pytest.raises(TypeError, match="expected handler to be callable, got None"):
         serve(*HERE, None)  # type: ignore[arg-type]

@@ -269,6 +269,27 @@ def test_an_error_that_was_told_is_not_reported_again(hooked: list[str], turns: 
     del b
 
 
+@pytest.mark.parametrize("half", [False, True], ids=["both sides", "ended by the peer"])
+def test_a_handle_in_tls_that_breaks_below_what_lingers_is_reported(
+    hooked: list[str], turns: Turns, half: bool
+) -> None:
+    a, b = memory_pair()
+    inner = Handle(a, linger=0)
+    outer = Handle(inner, peer_name="peer.test", on_eof=lambda h: None)
+    outer.watch_eof = True
+    outer.push_write(bytes(1 << 20))
+    turns()
+    if half:
+        b.shutdown(socket.SHUT_WR)
+        turns()
+    outer.destroy()
+    inner._fail(TlsError("the inner session has failed"))
+    turns()
+    (loss,) = hooked
+    assert "bytes to peer.test were not sent: the inner session has failed" in loss
+    assert not lingering()
+
+
 def test_octets_of_a_loop_that_ends_are_reported(unbound: None, hooked: list[str]) -> None:
     a, b = socket.socketpair()
     with binding("loop"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -274,3 +275,29 @@ def test_cbor_reads_garbage_the_same_however_it_is_cut(data: bytes) -> None:
             got.append("refused")
         outcomes.append(got)
     assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.parametrize(
+    ("refused", "expected"),
+    [
+        (cbor2.CBOREncodeTypeError("no such type"), TypeError),
+        (cbor2.CBOREncodeValueError("no such value"), ValueError),
+    ],
+    ids=["type", "value"],
+)
+def test_a_refusal_of_the_encoder_is_an_error_of_the_same_kind(
+    refused: Exception, expected: type[Exception]
+) -> None:
+    class Refusing(Mapping[str, int]):
+        def __getitem__(self, key: str) -> int:
+            raise refused
+
+        def __iter__(self) -> Iterator[str]:
+            return iter("a")
+
+        def __len__(self) -> int:
+            return 1
+
+    with pytest.raises(expected, match="no such") as caught:
+        Cbor().encode([Refusing()])
+    assert caught.value.__cause__ is refused

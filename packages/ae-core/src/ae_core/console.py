@@ -12,6 +12,7 @@ import contextlib
 import errno
 import io
 import os
+import select
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -127,7 +128,9 @@ class _Output(io.RawIOBase):
 
     def write(self, data: Any, /) -> int | None:
         try:
-            return self._raw.write(data)  # type: ignore[no-any-return]
+            while (written := self._raw.write(data)) is None:  # full, and it does not block
+                select.select((), (self._raw,), ())
+            return int(written)
         except BrokenPipeError:
             status = _CLOSED_PIPE
         except OSError as error:

@@ -33,6 +33,7 @@ from . import Handle, HandleError, relay, serve
 from .starttls import PORTS, negotiate
 
 _CHUNK: Final = 65_536
+_BROKEN_PIPE: Final = 141  # as a shell says for SIGPIPE
 
 
 class _Terminal:
@@ -67,6 +68,9 @@ class _Terminal:
                 sys.stdout.buffer.flush()
             except SystemExit as error:  # what `console.run` makes of an error, in its own thread
                 self.broken = error.code
+                break
+            except OSError:  # without `console.run`
+                self.broken = _BROKEN_PIPE
                 break
         self._outside.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ("Attempts", "ConnectingConnection")
 
 import errno
+from contextlib import suppress
 
 import ae_core as ae
 
@@ -126,12 +127,13 @@ class ConnectingConnection(TlsConnection):
         attempts = self._attempts
         if attempts is not None:
             attempts.left = self._rare.connect_timeout
-            if self._phase == CONNECTING:
+            if self._phase == CONNECTING and attempts.operation is not None:
                 self._limit_connecting(attempts)
 
     def _connecting_too_long(self) -> None:
         attempts = self._attempts
-        assert attempts is not None
+        if attempts is None or self._phase != CONNECTING:
+            return  # a callback that is told of another error runs the loop
         what = f"connect_timeout of {self._rare.connect_timeout:g} s has passed"
         self._fail(HandleTimedOut(f"{what}: {attempts.operation!r}", fatal=True))
 
@@ -234,9 +236,10 @@ class ConnectingConnection(TlsConnection):
                 attempts.operation = None
                 self._stop_limit(attempts)
                 if condvar.cancelled:
-                    # by the connector, perhaps in a call of the program; or the loop has ended
-                    if self._phase == CONNECTING and ae.backend() is not None:
-                        ae.postpone(lambda: self._fail(_cancelled()))
+                    # by the connector, perhaps in a call of the program, or while another loop runs
+                    if self._phase == CONNECTING:
+                        with suppress(RuntimeError):  # the loop has ended
+                            self._loop.call_threadsafe(lambda: self._fail(_cancelled()))
                     return
                 try:
                     condvar.recv()

@@ -92,11 +92,11 @@ class Awaited(PendingRequest):
             ae.report_error(leaves)
 
     def _cancelled(self) -> None:
-        """Take the request back: it was cancelled, so it is pending."""
+        """Take the request back: it was cancelled."""
         handle = self.handle
-        assert handle is not None
-        handle._withdraw(self)
-        self._end()
+        if handle is not None:
+            handle._withdraw(self)
+            self._end()
 
     def _end(self) -> CondVar[Any] | None:
         """Drop the references to the handle and to the condition variable, which is returned."""

@@ -139,7 +139,8 @@ class _Server:
             handle.destroy()
 
     def _forget(self, client: _Client) -> None:
-        del self.clients[client.handle]
+        if self.clients.pop(client.handle, None) is None:
+            return  # what the task's error was reported to has destroyed the handle
         if self._is_paused and not self.is_closed:
             self._is_paused = False
             self.listening.resume()

@@ -330,10 +330,12 @@ class TlsConnection(Connection):
     # ------------------------------------------------------------------ the end
 
     def _stream_ended(self) -> None:
-        """Nothing more will arrive: the session is told."""
+        """Nothing more will arrive: the session is told, if it is still there."""
         tls = self._tls
         read = self._read
-        assert tls is not None
+        if tls is None or read.eof:  # a stream of the program's: an event that comes late
+            self._input_ended()
+            return
         if tls.reported and not tls.stopping and self._rare.allow_truncated:
             self._input_ended()  # the session is not told: it could not write any more
             return

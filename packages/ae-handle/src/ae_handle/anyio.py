@@ -166,7 +166,8 @@ async def as_handle(stream: anyio.abc.ByteStream, **options: Any) -> AsyncIterat
     The handle stands on one end of a pair of sockets, and two tasks pass on what comes at the
     other end, so it may be given to any code that takes a handle, and have TLS of its own.
 
-    When the block is left what was pushed is sent first; then the handle is destroyed.
+    When the block is left what was pushed is sent first; then the handle is destroyed. If the
+    block has destroyed it, that takes as long as its ``linger`` says, and no longer.
     """
     ours, theirs = socket.socketpair()
     handle = Handle(theirs, **options)
@@ -191,8 +192,10 @@ async def as_handle(stream: anyio.abc.ByteStream, **options: Any) -> AsyncIterat
         group.start_soon(pump_out, sent)
         try:
             yield handle
-            handle.push_shutdown()  # unless it was destroyed: what is unsent lingers then
-            await sent.wait()
+            # in a handle that was destroyed what is unsent lingers, and no longer than that
+            with anyio.move_on_after(handle.linger if handle.is_destroyed else None):
+                handle.push_shutdown()
+                await sent.wait()
         finally:
             handle.destroy()
             await other.aclose()

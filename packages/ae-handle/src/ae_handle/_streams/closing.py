@@ -349,6 +349,8 @@ class Linger:
         self._tls = self._bound = None
 
     def _end_writes(self) -> None:
+        if self._writes == _SHUT:  # a stream of the program's: an event that comes late
+            return
         self._writes = _SHUT
         shut_down(self._io)
         if self._reading is None:  # not a socket, or at its end
@@ -362,7 +364,10 @@ class Linger:
         try:
             self._flush()
         except TlsError as error:
-            self._refuse(error)
+            if self._tls is None:  # that of a handle which is the stream
+                self._lose(error)
+            else:
+                self._refuse(error)
         except OSError as error:
             self._lose(error)
 
@@ -414,8 +419,9 @@ class Linger:
         self._writable()
 
     def _end_of_stream(self) -> None:
-        self._reading.cancel()
-        self._reading = None
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
         if self._writes == _SHUT:
             self.close()
         elif self._waits_for_peer():

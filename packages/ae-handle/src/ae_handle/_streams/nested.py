@@ -101,8 +101,8 @@ class NestedStream:
         return repr(self._handle)
 
     def _on_read(self, handle: Any) -> None:
-        assert self._readable is not None
-        self._readable.fire()
+        if self._readable is not None:
+            self._readable.fire()
 
     def _on_drain(self, handle: Any) -> None:
         if self._writable is not None:

@@ -150,7 +150,7 @@ class Cbor(Coded):
         """Return *value* as one item.
 
         Raises:
-            ValueError: If CBOR has no such value.
+            TypeError, ValueError: If CBOR has no such value.
         """
         if self.coder is not None:
             return bytes(self.coder.dumps(value))  # type: ignore[arg-type]  # these give bytes
@@ -161,7 +161,8 @@ class Cbor(Coded):
                 # that tag would have a meaning all the same: strings become references below it
                 item = cbor2.dumps(value, encoders={cbor2.CBORTag: _write_tag})
         except cbor2.CBOREncodeError as error:
-            raise ValueError(str(error)) from error
+            kind = TypeError if isinstance(error, cbor2.CBOREncodeTypeError) else ValueError
+            raise kind(str(error)) from error
         return item
 
 
