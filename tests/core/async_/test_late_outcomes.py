@@ -8,14 +8,17 @@ import gc
 import os
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from importlib.util import find_spec
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
 import ae_core as ae
-from ae_core._async import thread_pool
+from ae_core._async import notifier, thread_pool
 from ae_core._async.condvar import CondVar
 from ae_core._async.tasks import Task
 from ae_core._detection.current import current_loop
@@ -122,6 +125,64 @@ def test_a_loop_that_ends_inside_a_call_cancels_its_future(end: str, errors: lis
         futures[0].result(0)
     assert errors == (["ValueError('too late')"] if end == "error" else [])
     coroutine.close()
+
+
+@pytest.mark.skipif(find_spec("twisted") is None, reason="needs Twisted")
+@pytest.mark.parametrize("ready", [True, False])
+def test_a_deferred_that_was_cancelled_is_told_no_outcome(ready: bool, trace: Trace) -> None:
+    operation = ae.CondVar[int]()
+    if ready:
+        operation.send(3)
+    deferred = operation.as_deferred()
+    deferred.addBoth(lambda outcome: trace(outcome.type.__name__))
+    deferred.cancel()
+    turns()
+    assert trace == ["CancelledError"]
+
+
+# ---------------------------------------------------------------------- combinations
+
+
+@pytest.mark.parametrize("combine", [ae.gather, ae.first])
+def test_a_combination_that_the_program_has_made_ready_keeps_that_value(
+    combine: Callable[..., CondVar[Any]],
+) -> None:
+    for end in (lambda item: item.send(1), lambda item: item.throw(ValueError("of a test"))):
+        items = [ae.CondVar[int](), ae.CondVar[int]()]
+        combined = combine(*items)
+        combined.send("mine")
+        for item in items:
+            end(item)
+            item.error  # noqa: B018  # looked at
+        turns()
+        assert combined.recv() == "mine"
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_a_member_that_is_cancelled_cancels_the_gathering_and_leaves_the_others(
+    early: bool, trace: Trace
+) -> None:
+    one = ae.CondVar[int](cancel=lambda: trace("one"))
+    two = ae.CondVar[int](cancel=lambda: trace("two"))
+    if early:
+        one.cancel()
+    both = ae.gather(one, two)
+    if not early:
+        one.cancel()
+    turns()
+    assert both.cancelled
+    assert two.cancelled
+    assert trace == ["one", "two"]
+
+
+def test_a_channel_tells_how_many_items_lie_in_it() -> None:
+    channel: ae.Channel[int] = ae.Channel()
+    assert len(channel) == 0
+    channel.put(1)
+    channel.put(2)
+    assert len(channel) == 2
+    assert channel.get().recv() == 1
+    assert len(channel) == 1
 
 
 # ---------------------------------------------------------------------- threads
@@ -376,6 +437,32 @@ def test_a_chain_that_is_struck_deep_down_is_finished_by_the_loop(
     again = ae.CondVar[int]()
     again.send(5)
     assert again.recv() == 5
+
+
+def test_a_chain_that_is_struck_between_two_links_is_finished_by_the_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    left = [Struck("of a test")]
+
+    class StruckDeque(deque[Any]):
+        def popleft(self) -> Any:
+            if len(notifier._left) and links[80].ready and left:
+                raise left.pop()
+            return super().popleft()
+
+    ae.detect()
+    links = [ae.CondVar[int]() for _ in range(200)]
+    for one, two in pairwise(links):
+        one.on_ready(lambda one, two=two: two.send(one.recv() + 1))  # type: ignore[misc]
+    with monkeypatch.context() as patched:
+        patched.setattr(notifier, "deque", StruckDeque)
+        links[0].send(0)
+    assert left == []
+    assert not links[-1].ready
+    with suppress(Struck):
+        turns()
+    turns()
+    assert links[-1].recv() == 199
 
 
 # ---------------------------------------------------------------------- the driver

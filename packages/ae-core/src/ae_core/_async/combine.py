@@ -166,11 +166,12 @@ def first(*items: Item[Any]) -> CondVar[Any]:
 
 
 def _failure(operation: CondVar[Any]) -> BaseException:
+    failure: BaseException = AssertionError("it has a value")
     try:
         operation._result()
     except BaseException as error:
-        return error.with_traceback(operation._traceback if operation.error else None)
-    raise AssertionError("it has a value")
+        failure = error.with_traceback(operation._traceback if operation.error else None)
+    return failure
 
 
 def _operations(items: tuple[Any, ...]) -> list[CondVar[Any]]:
