@@ -132,8 +132,7 @@ class ConnectingConnection(TlsConnection):
 
     def _connecting_too_long(self) -> None:
         attempts = self._attempts
-        if attempts is None or self._phase != CONNECTING:
-            return  # a callback that is told of another error runs the loop
+        assert attempts is not None
         what = f"connect_timeout of {self._rare.connect_timeout:g} s has passed"
         self._fail(HandleTimedOut(f"{what}: {attempts.operation!r}", fatal=True))
 
