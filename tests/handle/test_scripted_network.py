@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import socket
 from typing import Any
 
 import pytest
@@ -145,3 +147,29 @@ def test_an_attempt_may_be_cancelled_when_it_has_connected() -> None:
         operation = ae_socket.tcp_connect("mail.test", 25, lambda *_: operation.cancel())
         with pytest.raises(ae.CancelledError):
             operation.recv()
+
+
+@pytest.mark.parametrize("how", ["answers", "raises"])
+def test_what_on_connect_does_to_the_operation_is_as_on_a_real_network(
+    how: str, hooked: list[str]
+) -> None:
+    def connected(stream: Any, *at: object) -> None:
+        if how == "answers":
+            stream.close()
+            operation.send("mine")
+        else:
+            raise LookupError("mine")
+
+    for real in (True, False):
+        hooked.clear()
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            address = server.getsockname()
+            network = ScriptedNetwork({address: [memory_pair()[0]]})
+            with contextlib.nullcontext() if real else network:
+                operation: ae.CondVar[Any] = ae_socket.tcp_connect(*address, connected)
+                result = operation.recv(timeout=60)
+            if how == "answers":
+                assert (result, hooked) == ("mine", [])
+            else:
+                result.close()
+                assert hooked == ["LookupError('mine')"]

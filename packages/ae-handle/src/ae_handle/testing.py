@@ -457,9 +457,12 @@ class ScriptedNetwork:
                 fail(stream)
             elif stream is not None:
                 timers.clear()
-                if on_connect is not None:
-                    on_connect(stream, host, service, again)
-                operation.send(stream)
+                try:
+                    if on_connect is not None:
+                        on_connect(stream, host, service, again)
+                finally:
+                    if not operation.ready:
+                        operation.send(stream)
 
         limit(timeout)
         ae.postpone(attempt)
