@@ -448,8 +448,11 @@ class _Connect:
         try:
             self._on_connect(sock, host, port, retry)
         finally:
-            if not retry.is_used and not self.result.ready:
-                self._send(sock)
+            if not retry.is_used:
+                if self.result.ready:  # the program has answered it
+                    self._finish()
+                else:
+                    self._send(sock)
 
     def retry(self, attempt: _Attempt) -> ae.CondVar[socket.socket]:
         """Go on as if *attempt*, which had won, had failed."""
