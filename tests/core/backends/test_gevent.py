@@ -378,3 +378,48 @@ def test_what_escapes_in_c_has_an_error_of_its_class(script: Callable[..., str])
         backend.handle_error(None, SystemExit, 3, None)
         """)
     assert output == "KeyboardInterrupt()\nSystemExit(3)\n"
+
+
+def test_what_strikes_a_call_of_ours_in_the_first_wait_leaves_it_and_nothing_stops(
+    script: Callable[..., str],
+) -> None:
+    """The hub takes what escapes a callback for itself when it begins, and prints it."""
+    output = script("""
+        import gevent, os
+        import ae_core as ae
+
+        class Struck(Exception):
+            pass
+
+        ae.use("gevent")
+        reader, writer = os.pipe()
+        os.write(writer, b"x")
+        seen = []
+
+        def watch():
+            return ae.io(reader, "r", lambda: seen.append(os.read(reader, 1)))
+
+        kind = type(watch()._record)
+        call = kind.__call__
+
+        def strike(*_):
+            kind.__call__ = call
+            raise Struck
+
+        def wait():
+            watcher = watch()
+            kind.__call__ = strike
+            try:
+                ae.sleep(20).recv()
+            except Struck:
+                print("left")
+            ae.sleep(0.01).recv()
+            print(seen)
+            watcher.cancel()
+
+        wait()
+        gevent.get_hub().join()  # ends, and begins anew
+        os.write(writer, b"y")
+        wait()
+        """)
+    assert output.splitlines() == ["left", "[b'x']", "left", "[b'x', b'y']"]

@@ -263,9 +263,10 @@ class GeventBackend(GeventLoop):
             while not done():
                 if self._torn:
                     self._mend()
-                self._loop.error_handler = self
                 waiter: Any = Waiter(self._hub)
                 self._waiters[greenlet] = waiter
+                self._loop.error_handler = self
+                self._loop.run_callback(self._hear)  # if the hub begins now
                 try:
                     waiter.get()
                 except LoopExit as error:
@@ -283,6 +284,11 @@ class GeventBackend(GeventLoop):
         finally:
             if not self._waiters:
                 self._keep_alive(None)
+
+    def _hear(self) -> None:
+        # the hub takes its errors for itself when it begins
+        if self._waiters:
+            self._loop.error_handler = self
 
     def _handle_others(self, context: Any, kind: Any, error: Any, traceback: Any) -> None:
         self._hub.handle_error(context, kind, error, traceback)
