@@ -1,4 +1,4 @@
-"""Row 1: what the suite runs of the six packages, by lines and branches, child processes included.
+"""Row 1: what the suite runs of the six distributions, by lines and branches, child processes included.
 
 Tests of cost do not run: what they measure is mostly the tracer. For the same reason a test is a
 hang only after ``HANG`` seconds.
@@ -25,6 +25,7 @@ from tools.scorecard.finding import ROOT, Finding, Length, main
 #: Seconds: what takes the tests a minute takes them several under a tracer.
 HANG = 900
 PACKAGES = ("ae_core", "ae_socket", "ae_dns", "ae_handle", "ae_tls", "ae_guests")
+PLUGINS = ("ae_core_pytest", "ae_socket_pytest", "ae_handle_pytest")
 COSTS = "tests/handle/test_cost.py"
 OPTIONS = ("-q", "-p", "no:cacheprovider", f"--hang={HANG}", f"--ignore={COSTS}")
 SETTINGS = """
@@ -83,7 +84,7 @@ def measure(length: Length) -> Finding:
     where = ("tests/tls",) if length == "gate" else ()
     with tempfile.TemporaryDirectory() as place:
         settings = Path(place, "coveragerc")
-        settings.write_text(SETTINGS.format(place=place, packages=",".join(PACKAGES)))
+        settings.write_text(SETTINGS.format(place=place, packages=",".join(PACKAGES + PLUGINS)))
         coverage = [sys.executable, "-m", "coverage"]
         own = [f"--rcfile={settings}"]
         tests = subprocess.run(

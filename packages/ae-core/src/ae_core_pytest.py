@@ -104,17 +104,17 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any], request: Any) -> ob
         return None
     if "ae_loop" not in getattr(request, "fixturenames", ()):
         return None
+    name = fixturedef.argname
+    if request.scope != "function":
+        raise pytest.UsageError(f"fixture {name!r}: an async fixture has the scope 'function'")
     import ae_core as ae
 
     backend = request.getfixturevalue("ae_loop")
-    name = fixturedef.argname
     if backend.own_run:
         raise pytest.UsageError(
             f"fixture {name!r}: an async fixture needs a loop that goes on between two runs, "
             f"and {backend.name} has none; open it in the test"
         )
-    if request.scope != "function":
-        raise pytest.UsageError(f"fixture {name!r}: an async fixture has the scope 'function'")
     values = {each: request.getfixturevalue(each) for each in fixturedef.argnames}
     if request.instance is not None:
         function = function.__get__(request.instance)

@@ -268,6 +268,66 @@ def test_an_async_fixture_on_a_loop_that_ends_with_each_run_is_refused(tmp_path:
     assert "an async fixture needs a loop that goes on between two runs" in run.text
 
 
+def test_an_async_fixture_of_a_wider_scope_is_refused(tmp_path: Path) -> None:
+    code = """
+        import pytest
+
+        @pytest.fixture(scope="module")
+        async def number():
+            return 1
+
+        @pytest.mark.ae
+        async def test_it(number):
+            pass
+    """
+    run = Run(tmp_path, code)
+    assert "fixture 'number': an async fixture has the scope 'function'" in run.text
+    assert run.status == 1
+
+
+def test_an_async_fixture_that_yields_twice_fails_its_test(tmp_path: Path) -> None:
+    code = """
+        import pytest
+
+        @pytest.fixture
+        async def number():
+            yield 1
+            yield 2
+
+        @pytest.mark.ae
+        async def test_it(number):
+            assert number == 1
+    """
+    run = Run(tmp_path, code)
+    assert "fixture 'number' yielded more than once" in run.text
+    assert "1 passed, 1 error" in run.text
+
+
+def test_an_async_fixture_of_a_test_that_is_not_ours_is_left_to_others(tmp_path: Path) -> None:
+    code = """
+        import pytest
+
+        @pytest.fixture
+        async def number():
+            return 1
+
+        def test_it(number):
+            number.close()
+    """
+    run = Run(tmp_path, code)
+    assert "'test_it' requested an async fixture 'number', with no plugin" in run.text
+
+
+def test_the_loop_is_asked_for_by_a_parameter(tmp_path: Path) -> None:
+    code = """
+        def test_it(request):
+            request.getfixturevalue("ae_loop")
+    """
+    run = Run(tmp_path, code)
+    assert "ask for ae_loop in the test's or a fixture's parameters" in run.text
+    assert run.status == 1
+
+
 def test_a_loop_that_is_not_installed_is_a_skip_that_says_so_or_a_failure(tmp_path: Path) -> None:
     hidden = """
         import importlib.util as util
