@@ -1,4 +1,4 @@
-"""Row 1: what the suite runs of the six distributions, by lines and branches, child processes included.
+"""Row 1: what the suite runs of the distributions, by lines and branches, child processes included.
 
 Tests of cost do not run: what they measure is mostly the tracer. For the same reason a test is a
 hang only after ``HANG`` seconds.
