@@ -133,7 +133,7 @@ def test_a_deferred_that_was_cancelled_is_told_no_outcome(ready: bool, trace: Tr
     operation = ae.CondVar[int]()
     if ready:
         operation.send(3)
-    deferred = operation.as_deferred()
+    deferred: Any = operation.as_deferred()
     deferred.addBoth(lambda outcome: trace(outcome.type.__name__))
     deferred.cancel()
     turns()

@@ -31,7 +31,7 @@ class Peer:
         with theirs:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", f"{MAIN}{code}process_worker.main(duplex=True)"],
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 stderr=subprocess.PIPE,
             )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # which is what is called
 import errno
 import signal
 import socket
@@ -14,7 +15,6 @@ if not hasattr(signal, "SIGWINCH"):
 
 import ae_core as ae
 from ae_core._detection.current import current_loop
-from ae_core._sources import signals
 from ae_core.testing import Trace, release
 
 
@@ -58,7 +58,7 @@ def test_what_interrupts_the_making_of_a_watcher_does_not_keep_the_next_loop_fro
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(signals._signal, "siginterrupt", interrupt)
+        patched.setattr(_signal, "siginterrupt", interrupt)
         with pytest.raises(KeyboardInterrupt):
             ae.signal("USR1", print)
     release()
