@@ -110,3 +110,18 @@ def test_a_connection_given_up_while_another_loop_runs_is_an_error_in_its_own(
     assert told.recv(timeout=60) == "the operation that connects was cancelled"
     assert h.is_destroyed
     assert hooked == []
+
+
+def test_a_connection_given_up_when_its_loop_has_ended_is_nobodys_error(hooked: list[str]) -> None:
+    operation = ae.CondVar[socket.socket](cancel=lambda: None)
+
+    def connector(host: str, service: str | int) -> ae.CondVar[socket.socket]:
+        return operation
+
+    async def begin() -> Handle:
+        return Handle(connect=("peer.test", 25), connector=connector)
+
+    h = asyncio.run(begin())
+    operation.cancel()
+    h.destroy()
+    assert hooked == []

@@ -163,10 +163,10 @@ def test_what_on_connect_does_to_the_operation_is_as_on_a_real_network(
     for real in (True, False):
         hooked.clear()
         with socket.create_server(("127.0.0.1", 0)) as server:
-            address = server.getsockname()
-            network = ScriptedNetwork({address: [memory_pair()[0]]})
+            host, port = server.getsockname()
+            network = ScriptedNetwork({(host, port): [memory_pair()[0]]})
             with contextlib.nullcontext() if real else network:
-                operation: ae.CondVar[Any] = ae_socket.tcp_connect(*address, connected)
+                operation: ae.CondVar[Any] = ae_socket.tcp_connect(host, port, connected)
                 result = operation.recv(timeout=60)
             if how == "answers":
                 assert (result, hooked) == ("mine", [])

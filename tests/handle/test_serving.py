@@ -664,6 +664,8 @@ def test_who_is_told_of_an_error_of_a_handler_may_end_everything(
     async def fail(handle: Handle) -> None:
         raise LookupError("mine")
 
+    served: Any = None
+
     async def main() -> None:
         nonlocal served
         served = serve(*HERE, fail, max_clients=1)
@@ -673,7 +675,6 @@ def test_who_is_told_of_an_error_of_a_handler_may_end_everything(
             await until(lambda: not served.clients)
         served.cancel()
 
-    served: Any = None
     run(main)
     assert told == ["LookupError('mine')"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ("Attempts", "ConnectingConnection")
 
 import errno
-from contextlib import suppress
 
 import ae_core as ae
 
@@ -237,8 +236,10 @@ class ConnectingConnection(TlsConnection):
                 if condvar.cancelled:
                     # by the connector, perhaps in a call of the program, or while another loop runs
                     if self._phase == CONNECTING:
-                        with suppress(RuntimeError):  # the loop has ended
+                        try:
                             self._loop.call_threadsafe(lambda: self._fail(_cancelled()))
+                        except RuntimeError:
+                            return  # the loop has ended
                     return
                 try:
                     condvar.recv()
