@@ -237,6 +237,7 @@ def test_gevents_loop_may_reap_where_there_is_no_pidfd(script: Callable[..., str
         import os
         import gevent
         import ae_core as ae
+        from ae_core._detection.current import current_loop
         from ae_core._sources import children
 
         children._use_pidfd = lambda: False
@@ -248,6 +249,8 @@ def test_gevents_loop_may_reap_where_there_is_no_pidfd(script: Callable[..., str
             if pid == 0:
                 os._exit(code)
             with ae.child(pid, done):
+                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+                children._exits(current_loop())[pid].on_end()  # its thread may know first
                 print(done.recv(60)[1] >> 8)
         """
     )
