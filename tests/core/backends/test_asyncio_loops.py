@@ -245,6 +245,15 @@ def test_errors_of_the_programs_own_callbacks_are_the_programs_matter(
         loop.close()
 
 
+def test_a_wait_that_is_woken_for_nothing_goes_on(trace: Trace) -> None:
+    with binding("asyncio") as backend:
+        assert backend is not None
+        kept = [ae.timer(0.001, backend.wake), ae.timer(0.002, trace.recorder("later"))]
+        ae.sleep(0.005).recv(30)
+        assert trace == ["later"]
+        del kept
+
+
 def test_a_running_loop_is_not_run_by_its_backend_either() -> None:
     async def main() -> None:
         backend = ae.detect()

@@ -376,8 +376,13 @@ def test_what_escapes_in_c_has_an_error_of_its_class(script: Callable[..., str])
         backend.on_escaped = lambda error: print(repr(error))
         backend.handle_error(None, KeyboardInterrupt, None, None)
         backend.handle_error(None, SystemExit, 3, None)
+        backend.handle_error(print, ValueError, ValueError("of the program"), None)
         """)
-    assert output == "KeyboardInterrupt()\nSystemExit(3)\n"
+    assert sorted(output.splitlines()) == [
+        "KeyboardInterrupt()",
+        "SystemExit(3)",
+        "ValueError: of the program",  # to stderr
+    ]
 
 
 def test_what_strikes_a_call_of_ours_in_the_first_wait_leaves_it_and_nothing_stops(

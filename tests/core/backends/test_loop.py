@@ -278,6 +278,30 @@ def test_guests_that_are_too_many_are_called_all_the_same(
     watchers.clear()
 
 
+def test_an_interest_that_has_ended_is_ended_again_without_harm(
+    loop: Any, readable: list[socket.socket], trace: Trace
+) -> None:
+    token = loop.io_start(readable[0].fileno(), False, trace.recorder("called"))
+    loop.io_stop(token)
+    loop.io_stop(token)
+    loop.poll(block=False)
+    assert trace == []
+
+
+def test_a_turn_inside_a_call_from_a_thread_makes_the_others(loop: Any, trace: Trace) -> None:
+    def turn() -> None:
+        loop.call_threadsafe(trace.recorder("inner"))
+        loop.poll(block=False)
+        trace("outer")
+
+    call: Any = partial(type(loop).call_threadsafe, loop)
+    for each in (turn, trace.recorder("other")):
+        call(each)
+    loop.poll(block=False)
+    loop.poll(block=False)
+    assert sorted(trace) == ["inner", "other", "outer"]
+
+
 # ---------------------------------------------------------------------- no room in the kernel
 
 

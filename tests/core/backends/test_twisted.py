@@ -188,6 +188,22 @@ def test_an_exit_passes_what_is_logged_on_its_way(twisted: Callable[..., str]) -
     assert output.splitlines()[-2:] == ["left by 3", "afterwards"]
 
 
+def test_a_turn_of_the_reactor_waits_for_an_event_if_it_is_to(
+    twisted: Callable[..., str],
+) -> None:
+    output = twisted(
+        "epoll",
+        """
+        seen = []
+        timer = ae.timer(0.005, lambda: seen.append("timer"))
+        while not seen:
+            backend.poll(True)
+        print(seen)
+        """,
+    )
+    assert output.splitlines()[0] == "['timer']"
+
+
 def test_an_interest_ends_once_and_a_refusal_that_nobody_hears_of_ends_it(
     twisted: Callable[..., str],
 ) -> None:

@@ -154,7 +154,7 @@ def test_one_that_is_collected_elsewhere_while_its_loop_ends_is_the_loops_matter
         core.closed = True  # and its watchers not yet
         in_thread(kept.clear)
         core.closed = False
-        assert not core.calls.threadsafe
+        core.poll(False)
         assert len(core.io.records()) + len(core.timers.live) == 1
 
 

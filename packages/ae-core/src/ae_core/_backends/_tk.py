@@ -212,8 +212,6 @@ class TkBackend(Backend):
         return not (self._closed or self._destroyed)
 
     def close(self) -> None:
-        if self._closed:
-            return
         if self.usable():
             self.arm(None)
             if self._soon is not None:
