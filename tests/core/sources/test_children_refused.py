@@ -227,6 +227,30 @@ def test_a_watcher_of_any_child_outside_the_main_thread_leaves_nothing_behind() 
     assert ended == []
 
 
+def test_the_thread_of_a_watcher_that_was_interrupted_when_it_was_made_takes_nothing_away(
+    by_thread: None, monkeypatch: pytest.MonkeyPatch, trace: Trace
+) -> None:
+    begun: list[children.Exit] = []
+    real = children._Waiter
+
+    def strike(exit: children.Exit) -> None:
+        real(exit)
+        begun.append(exit)
+        raise KeyboardInterrupt
+
+    pid = spawn("exec sleep 1000")
+    with monkeypatch.context() as patched:
+        patched.setattr(children, "_Waiter", strike)
+        with pytest.raises(KeyboardInterrupt):
+            ae.child(pid, print)
+    with ae.child(pid, trace):
+        os.kill(pid, 9)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        begun[0].on_end()  # its thread may be the first to tell
+        trace.run_until(1)
+    assert trace == [(pid, 9)]
+
+
 # ---------------------------------------------------------------------- others
 
 

@@ -252,11 +252,11 @@ class Exit:
     @repeatable
     def on_end(self) -> None:
         """The child has ended: reap it and call all its watchers."""
+        if _exits(self.core).get(self.pid) is not self:
+            return  # told twice, or broken off when it was made
         if sys.platform == "win32":  # which has nothing to be reaped
             self.finish(self.waiter.handle.status())
             return
-        if self.pid not in _exits(self.core):
-            return  # told twice
         if self._loop_reaps():
             return
         try:
