@@ -107,7 +107,7 @@ def timer(after: float, callback: Callable[[], object], *, interval: float = 0.0
         try:
             core.rearm(at)
         except BaseException:
-            timers.live.pop(number, None)  # refused: a run that begins later must not call it
+            core.refuse_timer(number)
             raise
     if number >= timers.tidy_at:
         timers.tidy()

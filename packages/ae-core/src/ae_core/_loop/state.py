@@ -288,8 +288,19 @@ class LoopState:
         at = self.clock() + after
         number = self.timers.add(at, callback)
         if at < self.armed:
-            self.rearm(at)
+            try:
+                self.rearm(at)
+            except BaseException:
+                self.refuse_timer(number)
+                raise
         return number
+
+    def refuse_timer(self, number: int) -> None:
+        """Forget a new timer for which the backend could not be armed; the others are due still."""
+        self.timers.live.pop(number, None)  # a run that begins later must not call it
+        if self.timers.live:
+            self.repeat(self.resume_timers)
+            self.calls.expect()
 
     def cancel_timer(self, number: int) -> None:
         """End a timer of :meth:`timer`, if it has not run yet."""
