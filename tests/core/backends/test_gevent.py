@@ -252,8 +252,9 @@ def test_errors_of_the_programs_own_callbacks_are_the_hubs_matter(
             raise ValueError("of the program")
 
         ae.use("gevent")
-        gevent.get_hub().loop.run_callback(fails)
-        ae.sleep(0.01).recv(timeout=30)
+        timer = gevent.get_hub().loop.timer(0.001)
+        timer.start(fails)
+        ae.sleep(0.02).recv(timeout=30)
         print("waited")
         """)
     assert "ValueError: of the program" in output

@@ -48,5 +48,16 @@ def test_what_a_signal_handler_has_struck_is_watched_again(script: Callable[...,
             except Struck as error:
                 print(error)
         print(seen)
+        os.write(writer, b"y")
+        strike_once(type(watcher._record), "__call__")
+        try:
+            ae.sleep(0.01).recv(timeout=30)
+        except Struck:
+            watcher.cancel()  # its source has ended
+        ae.sleep(0.001).recv(timeout=30)
+        print(seen)
         """)
-    assert output.splitlines() == ["__call__", "[b'x']", "resting", "[b'x', 'timer']"]
+    assert output.splitlines() == [
+        *("__call__", "[b'x']", "resting", "[b'x', 'timer']"),
+        "[b'x', 'timer']",
+    ]
