@@ -43,6 +43,11 @@ async def _wait(scene: Scene, name: str) -> None:
         raise
 
 
+async def _turns(count: int) -> None:
+    for _ in range(count):
+        await sleep(0)
+
+
 def _operation(scene: Scene, name: str) -> CondVar[str]:
     return CondVar(
         cancel=lambda: scene.trace(f"{name} cancelled"),
@@ -106,8 +111,7 @@ async def an_error_of_the_block_ends_its_tasks_and_joins_theirs(scene: Scene) ->
         try:
             async with TaskGroup() as group:
                 group.spawn(stubborn())
-                await sleep(0)
-                await sleep(0.001)
+                await _turns(6)
                 raise ValueError("block")
         except ExceptionGroup as failed:
             scene.trace(sorted(str(error) for error in failed.exceptions))
@@ -122,7 +126,7 @@ async def a_task_that_is_cancelled_is_no_failure(scene: Scene) -> None:
         async with TaskGroup() as group:
             one = group.spawn(_wait(scene, "one"))
             two = group.spawn(_give("two"))
-            await sleep(0.001)
+            await _turns(6)
             one.cancel()
         expect(one.cancelled, "it is cancelled")
         value: str = two.recv()
