@@ -221,6 +221,47 @@ def test_without_an_interpreter_to_run_it_is_refused(monkeypatch: pytest.MonkeyP
         ae.CondVar[None]().recv()
 
 
+def test_what_a_call_that_waits_its_turn_meets_is_its_own_error_only(
+    kept: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AE_MAX_FORKS", "1")
+    before = ae.fork_call(math.factorial, 5)
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "executable", "")
+        call_without = ae.fork_call(math.factorial, 6)
+    behind = ae.fork_call(math.factorial, 7)
+    assert before.recv(PATIENCE) == 120
+    with pytest.raises(RuntimeError, match=r"sys\.executable is empty"):
+        call_without.recv(PATIENCE)
+    assert behind.recv(PATIENCE) == 5040
+
+
+@pytest.mark.parametrize("ends", [math.factorial, os._exit])
+def test_an_interrupt_while_a_worker_is_made_for_a_call_that_waited_loses_no_call(
+    monkeypatch: pytest.MonkeyPatch, ends: Callable[[int], Any]
+) -> None:
+    real = _fork_pool.Pool.take
+    taken: list[object] = []
+
+    def take(pool: _fork_pool.Pool, surroundings: _fork_pool.Surroundings) -> Any:
+        taken.append(surroundings)
+        if len(taken) == 2:
+            raise KeyboardInterrupt
+        return real(pool, surroundings)
+
+    monkeypatch.setenv("AE_MAX_FORKS", "1")
+    monkeypatch.setattr(_fork_pool.Pool, "take", take)
+    first, second = ae.fork_call(ends, 5), ae.fork_call(math.factorial, 6)
+    with pytest.raises(KeyboardInterrupt):
+        ae.CondVar[None]().recv(PATIENCE)
+    assert second.recv(PATIENCE) == 720
+    if ends is math.factorial:
+        assert first.recv(PATIENCE) == 120
+    else:
+        with pytest.raises(ae.ForkCallError, match="exit code 5"):
+            first.recv(PATIENCE)
+
+
 @pytest.mark.parametrize("answer", [b"", b"Name:\tpython\nUmask:\t\n"])
 def test_a_system_that_does_not_tell_the_umask_is_asked_by_setting_it(
     answer: bytes, monkeypatch: pytest.MonkeyPatch

@@ -190,7 +190,7 @@ class _Call:
         else:
             self.condvar.send(value)
 
-    def refuse(self, error: OSError) -> None:
+    def refuse(self, error: Exception) -> None:
         """No process can be made."""
         self.over()
         self.condvar.throw(error)

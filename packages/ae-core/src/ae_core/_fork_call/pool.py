@@ -70,7 +70,7 @@ class Call(Protocol):
     def wanted(self) -> bool: ...
     def answer(self, reply: bytes) -> None: ...
     def fail(self, status: int) -> None: ...
-    def refuse(self, error: OSError) -> None: ...
+    def refuse(self, error: Exception) -> None: ...
     def cancel(self) -> None: ...
 
 
@@ -98,10 +98,10 @@ class Pool:
 
     def submit(self, core: LoopState, call: Call) -> None:
         self.queue.append(call)
-        self.schedule(core)
+        self.schedule(core, call)
 
-    def schedule(self, core: LoopState) -> None:
-        """Start what may run now."""
+    def schedule(self, core: LoopState, new: Call | None = None) -> None:
+        """Start what may run now. Raises what *new*, whose caller waits for us, meets."""
         limit = _limit()
         while self.queue and len(self.busy) < limit:
             call = self.queue.popleft()
@@ -115,17 +115,28 @@ class Pool:
                     return
                 core.postpone(partial(call.refuse, refusal))
                 continue
-            except BaseException:
-                call.cancel()
-                raise
+            except BaseException as error:
+                self._give_up(core, call, new, error)
+                continue
             self.busy.add(worker)
             try:
                 worker.begin(self, core, call)
-            except BaseException:
+            except BaseException as error:
                 self.busy.discard(worker)
                 worker.abandon()
-                call.cancel()
-                raise
+                self._give_up(core, call, new, error)
+
+    def _give_up(self, core: LoopState, call: Call, new: Call | None, error: BaseException) -> None:
+        """*call* could not be started. Only that of *new* is an error of what runs now."""
+        if call is new:
+            call.cancel()
+            raise error
+        if isinstance(error, Exception):
+            core.postpone(partial(call.refuse, error))
+        else:
+            self.queue.appendleft(call)
+            core.postpone(partial(self.schedule, core))
+            raise error
 
     def take(self, surroundings: Surroundings) -> AnyWorker:
         """Return an idle worker, or a new one."""
@@ -273,8 +284,10 @@ class Worker:
                 call, pool, core = self.finish()
                 reply = bytes(self.reply[8:])
                 self.reply = bytearray()
-                pool.release(core, self)
-                call.answer(reply)
+                try:
+                    pool.release(core, self)
+                finally:
+                    call.answer(reply)
         return True
 
     def finish(self) -> tuple[Call, Pool, LoopState]:
@@ -302,9 +315,11 @@ class Worker:
         again = not self.taken and call.wanted and call.attempts < ATTEMPTS
         if again:
             pool.queue.appendleft(call)
-        pool.release(core, self)
-        if not again:
-            call.fail(status)
+        try:
+            pool.release(core, self)
+        finally:
+            if not again:
+                call.fail(status)
 
     def kill(self) -> None:
         if self.alive and self.owner == os.getpid():

@@ -52,12 +52,14 @@ class ThreadWorker:
         """In the loop."""
         call = self.call
         call.worker = None
-        self.pool.release(self.core, self)
         answered = len(output) >= 9 and len(output) - 9 == struct.unpack_from("<Q", output, 1)[0]
-        if answered:
-            call.answer(output[9:])
-        else:
-            call.fail(status)
+        try:
+            self.pool.release(self.core, self)
+        finally:
+            if answered:
+                call.answer(output[9:])
+            else:
+                call.fail(status)
 
     def kill(self) -> None:
         self.process.kill()
