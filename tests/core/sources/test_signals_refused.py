@@ -67,6 +67,47 @@ def test_what_interrupts_the_making_of_a_watcher_does_not_keep_the_next_loop_fro
         trace.run_until(1)
 
 
+def test_a_watcher_that_is_interrupted_behind_its_addition_is_not_there(
+    monkeypatch: pytest.MonkeyPatch, trace: Trace
+) -> None:
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    turns()
+    with monkeypatch.context() as patched:
+        patched.setattr(type(current_loop().backend), "signal_start", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            ae.signal("USR1", trace.recorder("interrupted"))
+    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
+    release()
+    with ae.signal("USR1", trace.recorder("signal")):
+        signal.raise_signal(signal.SIGUSR1)
+        trace.run_until(1)
+    assert trace == ["signal"]
+
+
+def test_a_watcher_whose_cancelling_is_interrupted_keeps_no_other_loop_from_signals(
+    trace: Trace,
+) -> None:
+    class Struck(set[object]):
+        def discard(self, element: object) -> None:
+            core.operations = set(self)
+            raise KeyboardInterrupt
+
+    turns()
+    core = current_loop()
+    watcher = ae.signal("USR1", trace.recorder("interrupted"))
+    core.operations = Struck(core.operations)
+    with pytest.raises(KeyboardInterrupt):
+        watcher.cancel()
+    watcher.cancel()
+    release()
+    with ae.signal("USR1", trace.recorder("signal")):
+        signal.raise_signal(signal.SIGUSR1)
+        trace.run_until(1)
+    assert trace == ["signal"]
+
+
 def test_our_handler_at_a_signal_that_was_never_watched_does_what_the_default_does(
     trace: Trace,
 ) -> None:

@@ -53,14 +53,20 @@ class SignalRecord:
         self.callback = callback
         self.context = context
         self.active = True
-        _hub.add(self)
-        core.operations.add(self)
+        try:
+            _hub.add(self)
+            core.operations.add(self)
+        except BaseException:  # a signal handler's perhaps, when it was added
+            self.active = False
+            core.operations.discard(self)
+            _hub.discard(self)
+            raise
 
     def cancel(self) -> None:
         if self.active:
+            _hub.discard(self)  # first: if that is broken off it can be done again
             self.active = False
             self.core.operations.discard(self)
-            _hub.remove(self)
 
     def fire(self) -> None:
         if self.active:
@@ -102,15 +108,19 @@ class _Hub:
             if previous == self._on_signal:
                 previous = self._past.get(number)  # other code has put ours back later
             self._previous[number] = previous
+            self._records[number] = {record: None}
             if number != _signal.SIGINT and hasattr(_signal, "siginterrupt"):
                 # system calls of C libraries are restarted: they get no spurious EINTR
                 _signal.siginterrupt(number, False)
-            self._records[number] = {record: None}
             of_loop = backend.signal_start(number, lambda: self._on_signal(number, None))
             if of_loop is not None:
                 self._of_loop[number] = of_loop
         else:
             records[record] = None
+
+    def discard(self, record: SignalRecord) -> None:
+        if record in self._records.get(record.number, ()):
+            self.remove(record)
 
     def remove(self, record: SignalRecord) -> None:
         records = self._records[record.number]
@@ -183,10 +193,10 @@ class _Hub:
             _signal.set_wakeup_fd(current)
 
     def _close(self) -> None:
-        if self._wakeup is not None:
-            self._wakeup.close()
-            self._wakeup = None
+        wakeup, self._wakeup = self._wakeup, None
         self._forward = -1
+        if wakeup is not None:
+            wakeup.close()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if number not in self._records:
