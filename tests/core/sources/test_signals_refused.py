@@ -86,6 +86,23 @@ def test_a_watcher_that_is_interrupted_behind_its_addition_is_not_there(
     assert trace == ["signal"]
 
 
+def test_a_watcher_that_is_interrupted_when_its_loop_is_told_lets_the_next_one_tell_it(
+    monkeypatch: pytest.MonkeyPatch, trace: Trace
+) -> None:
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    turns()
+    with monkeypatch.context() as patched:
+        patched.setattr(type(current_loop().io), "watch_own", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            ae.signal("USR1", trace.recorder("interrupted"))
+    with ae.signal("USR1", trace.recorder("signal")):
+        signal.raise_signal(signal.SIGUSR1)
+        trace.run_until(1)
+    assert trace == ["signal"]
+
+
 def test_a_watcher_whose_cancelling_is_interrupted_keeps_no_other_loop_from_signals(
     trace: Trace,
 ) -> None:

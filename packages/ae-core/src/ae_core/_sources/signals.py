@@ -137,7 +137,7 @@ class _Hub:
         self._detach_if_unused()
 
     def _attach(self, core: LoopState) -> None:
-        if self._core is core:
+        if self._core is core and self._record is not None:
             return
         if self._core is not None and self._records:
             raise WrongLoop(
@@ -161,6 +161,7 @@ class _Hub:
             self._forward = before
         self._core = core
         self._is_watched = True
+        self._record = None  # if what follows is broken off, the next one does it
         self._record = core.io.watch_own(wakeup.fd, self._on_readable, self._refused)
 
     def _refused(self, error: OSError) -> None:
