@@ -97,6 +97,10 @@ class QtBackend(Backend):
             def event(self, event: Any) -> bool:
                 if event.type() != kind:
                     return bool(super().event(event))
+                if len(self.queue) > 1:
+                    # Qt 6.8 delivers in a loop inside the first call what was posted before it
+                    # only if something is posted now
+                    core.QCoreApplication.postEvent(self, event_class(kind))
                 for _ in range(len(self.queue)):
                     ours = backend()
                     if ours is not None and self.queue:  # a loop inside a call may have made it
