@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from importlib.util import find_spec
 from itertools import pairwise
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -265,6 +266,36 @@ def test_where_there_are_no_more_threads_those_that_there_are_do_all(
             thread_pool._add(pool, thread_pool._Job(abs, (-1,), None, None))
     with pytest.raises(ae.Deadlock):  # what was refused waits for nothing
         ae.CondVar[None]().recv()
+
+
+class _TakenTwice:
+    """A queue out of which one thread takes what was put to end another one, too."""
+
+    def __init__(self) -> None:
+        queue: SimpleQueue[Any] = SimpleQueue()
+        self.get = queue.get
+        self.empty = queue.empty
+        self._put = queue.put
+        self._ends = 0
+
+    def put(self, item: Any) -> None:
+        self._ends += item is None
+        if item is not None or self._ends != 2:
+            self._put(item)
+
+
+def test_a_thread_that_rests_ends_with_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(thread_pool, "IDLE", 1e6)
+    pool = thread_pool._Pool(2)
+    pool.queue = _TakenTwice()  # type: ignore[assignment]
+    both = threading.Barrier(2)
+    jobs = [thread_pool._Job(both.wait, (PATIENCE,), None, None) for _ in range(2)]
+    for each in [thread_pool._add(pool, job) for job in jobs]:
+        each.recv(PATIENCE)
+    end = threading.Thread(target=pool.finish)
+    end.start()
+    end.join(PATIENCE)
+    assert pool.threads == set()
 
 
 # ---------------------------------------------------------------------- interrupts

@@ -211,6 +211,8 @@ class _Pool:
                     if self.queue.empty():  # else one has come that counts on us
                         self.free -= 1
                         self.threads.difference_update(me)
+                        if self.stopping and self.threads:
+                            self.queue.put(None)  # one of us may have taken that of another
                         return None
             else:
                 if job is not None:
