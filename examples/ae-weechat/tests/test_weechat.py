@@ -125,7 +125,7 @@ def test_the_conformance_suite_inside_weechat(inside: Inside) -> None:
         "needs the main thread",  # signals: a script has an interpreter of its own
         "weechat is not run inside a callback",
         "weechat cannot be run turn by turn here",
-        "the weechat loop may have work of which it tells nobody",
+        "the weechat loop may have work that it does not report",
         "says nothing about a coroutine program",
         "says nothing about a blocking program",
     }
