@@ -404,3 +404,27 @@ def test_a_child_forked_outside_of_callbacks_has_guests_as_its_parent_has() -> N
         finally:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+
+
+def test_the_host_forgets_the_timer_of_a_guest_that_waits_for_none(
+    host: Any, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[float, ae.Watcher]] = []
+    timer = ae.timer
+
+    def recorded(after: float, *arguments: Any, **options: Any) -> ae.Watcher:
+        made.append((after, timer(after, *arguments, **options)))
+        return made[-1][1]
+
+    async def main() -> tuple[bool, bool]:
+        loop = asyncio.get_running_loop()
+        later = loop.call_later(3600, print)
+        await ae.sleep(0.001)  # of the host: the guest rests
+        (watcher,) = [each for after, each in made if after > 3000]
+        held = watcher.active
+        later.cancel()
+        await ae.sleep(0.001)
+        return held, watcher.active
+
+    monkeypatch.setattr("ae_guests._loop.ae.timer", recorded)
+    assert run(main()) == (True, False)

@@ -16,6 +16,7 @@ import pytest
 
 import ae_core as ae
 from ae_core._backends._uvloop_polls import UvloopPolls
+from ae_core._detection.current import current_loop
 from ae_core.testing import Trace, binding
 
 pytestmark = pytest.mark.usefixtures("unbound")
@@ -215,6 +216,29 @@ def test_a_timer_that_an_alarm_breaks_off_when_it_is_made_takes_no_other_with_it
         monkeypatch.setattr(loop, "call_later", strike)
         with pytest.raises(TimeoutError, match="of the handler"):
             ae.timer(0.005, trace.recorder("broken off"))
+        async with asyncio.timeout(30):
+            await done
+        watcher.cancel()
+
+    asyncio.run(main())
+    assert trace == []
+
+
+def test_a_timer_of_the_cores_own_that_is_broken_off_takes_no_other_with_it(
+    monkeypatch: pytest.MonkeyPatch, trace: Trace
+) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        done = ae.CondVar[None]()
+        watcher = ae.timer(0.01, done)
+
+        def strike(*arguments: object) -> None:
+            monkeypatch.undo()
+            raise TimeoutError("of the handler")
+
+        monkeypatch.setattr(loop, "call_later", strike)
+        with pytest.raises(TimeoutError, match="of the handler"):
+            current_loop().timer(0.005, trace.recorder("broken off"))
         async with asyncio.timeout(30):
             await done
         watcher.cancel()

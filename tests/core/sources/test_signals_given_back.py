@@ -9,6 +9,8 @@ from importlib.util import find_spec
 
 import pytest
 
+import ae_core as ae
+
 if not hasattr(os, "fork"):
     pytest.skip("POSIX only", allow_module_level=True)
 
@@ -99,3 +101,19 @@ def test_a_handler_of_ours_that_somebody_puts_back_later_does_what_it_had_replac
         status=-signal.SIGTERM,
     )
     assert said == ""
+
+
+def test_a_watcher_that_was_made_in_a_wait_gives_back_what_is_there_after_the_wait() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    made: list[ae.Watcher] = []
+    done = ae.CondVar[None]()
+
+    def make() -> None:
+        made.append(ae.signal("INT", print))
+        done.send()
+
+    with ae.timer(0, make):
+        done.recv()
+    assert signal.getsignal(signal.SIGINT) != before
+    made.pop().cancel()
+    assert signal.getsignal(signal.SIGINT) is before
