@@ -130,6 +130,20 @@ def test_an_end_that_is_told_twice_counts_once(trace: Trace) -> None:
     assert trace == [(pid, 768)]
 
 
+def test_what_a_loop_has_reaped_is_told_where_a_thread_waits(
+    monkeypatch: pytest.MonkeyPatch, trace: Trace
+) -> None:
+    monkeypatch.setattr(children, "_use_pidfd", lambda: False)
+    # one that comes too late
+    monkeypatch.setattr(children, "make_thread", lambda *_, **__: threading.Thread(target=int))
+    pid = spawn("exit 3")
+    with ae.child(pid, trace):
+        found = children._exits(current_loop())[pid]
+        found._reaped(*os.waitpid(pid, 0))
+        trace.run_until(1)
+    assert trace == [(pid, 768)]
+
+
 def test_any_child_that_another_thread_has_reaped_meanwhile_is_not_told(
     monkeypatch: pytest.MonkeyPatch, trace: Trace
 ) -> None:
