@@ -1,7 +1,8 @@
 """Row 1: what the suite runs of the distributions, by lines and branches, child processes included.
 
 Tests of cost do not run: what they measure is mostly the tracer. For the same reason a test is a
-hang only after ``HANG`` seconds.
+hang only after ``HANG`` seconds. What fails under it all the same stands in the figure; that the
+suite passes is another row's.
 
 Left out, with the reason: what only another system can run, the branches past
 ``register_at_fork`` and ``waitid`` among it; what only another interpreter than CPython imports;
@@ -102,7 +103,8 @@ def measure(length: Length) -> Finding:
     branches = 100 * totals["covered_branches"] / totals["num_branches"]
     last = tests.stdout.strip().splitlines()[-1:] or ["no output"]
     figure = f"{parts_of(totals)} ({last[0]})"
-    good = tests.returncode == 0 and totals["missing_lines"] == 0 and branches >= 98
+    ended = tests.returncode in (0, 1)  # 1: a test has failed
+    good = ended and totals["missing_lines"] == 0 and branches >= 98
     if length == "nightly":
         scores = mutation_scores()
         figure += "; changes noticed: " + ", ".join(
