@@ -89,6 +89,12 @@ def test_another_thread_is_another_one(patched: Callable[..., str]) -> None:
     assert output.splitlines() == ["True", "{8}"]
 
 
+def test_no_thread_has_to_import_what_another_one_uses_first(patched: Callable[..., str]) -> None:
+    # gevent's locks are the import's, too: two threads that import may wait for each other
+    output = patched("print(ae.gather is not None, ae._LAZY.keys() <= vars(ae).keys())")
+    assert output == "True True\n"
+
+
 def test_what_blocks_runs_in_a_thread_while_greenlets_go_on(patched: Callable[..., str]) -> None:
     # a step of a coroutine runs in the hub, which cannot wait for a greenlet to begin
     output = patched("""

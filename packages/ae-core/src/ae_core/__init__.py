@@ -82,6 +82,7 @@ from ._base.errors import RecursiveWait as RecursiveWait
 from ._base.errors import WrongLoop as WrongLoop
 from ._base.log import log as log
 from ._base.log import logger as logger
+from ._base.thread_identity import is_patched as _is_patched
 from ._detection.current import backend as backend
 from ._detection.current import detect as detect
 from ._detection.current import use as use
@@ -155,11 +156,21 @@ def __getattr__(name: str) -> object:
     if name in _LAZY_MODULES:
         return __import__(f"{__name__}.{name}", fromlist=["__all__"])
     if name in _LAZY:
-        value = getattr(__import__(f"{__name__}.{_LAZY[name]}", fromlist=[name]), name)
-        value.__module__ = __name__
-        globals()[name] = value
+        value = _import(name)
+        if _is_patched("threading"):
+            # at once: its locks take the place of the import's, and imports in two threads
+            # may wait for each other for ever
+            for each in _LAZY.keys() - globals().keys():
+                _import(each)
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _import(name: str) -> object:
+    value = getattr(__import__(f"{__name__}.{_LAZY[name]}", fromlist=[name]), name)
+    value.__module__ = __name__
+    globals()[name] = value
+    return value
 
 
 def _own() -> None:

@@ -16,6 +16,7 @@ __all__ = (
     "bystanders",
     "get_ident",
     "in_main_thread",
+    "is_patched",
     "local",
     "make_thread",
     "original",
@@ -44,7 +45,8 @@ if TYPE_CHECKING:
         def is_alive(self) -> bool: ...
 
 
-def _is_patched(module: str) -> bool:
+def is_patched(module: str) -> bool:
+    """Return whether gevent has patched a module of the standard library."""
     monkey = sys.modules.get("gevent.monkey")
     # half-imported, it has not patched anything yet
     asked = getattr(monkey, "is_module_patched", None)
@@ -57,7 +59,7 @@ def original(module: str, name: str) -> Any:
     For what has to block its thread and no greenlet, or belongs to the thread. To be asked for
     when it is used: a program may patch after the import.
     """
-    if _is_patched(module):
+    if is_patched(module):
         return sys.modules["gevent.monkey"].get_original(module, name)
     __import__(module)
     return getattr(sys.modules[module], name)
@@ -96,7 +98,7 @@ class ThreadLock(RLock):  # type: ignore[misc]
 
 def _find_main_thread() -> int:
     threading = sys.modules.get("threading")
-    if threading is None or _is_patched("threading"):
+    if threading is None or is_patched("threading"):
         # no other threads yet, or only gevent's idea of them
         return get_ident()
     main: int = threading.main_thread().ident
@@ -162,7 +164,7 @@ def make_thread(function: Callable[..., object], /, *args: Any, name: str) -> Th
             "a thread is needed, and eventlet has replaced them by greenlets: "
             "call monkey_patch(thread=False)"
         )
-    if _is_patched("threading"):
+    if is_patched("threading"):
         return _Unseen(function, args)
     import threading
 
