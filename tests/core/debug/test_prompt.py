@@ -77,18 +77,23 @@ class Prompt:
 
 @pytest.fixture(params=["readline", "plain"])
 def prompt(request: pytest.FixtureRequest) -> Iterator[Prompt]:
-    plain = ["-I", "-c", "import sys; del sys.__interactivehook__"]  # both import readline
+    old = sys.version_info < (3, 13)  # the console of later ones imports readline itself
+    plain = ["-I", *([] if old else ["-S"]), "-c", "import sys"]
+    if old:
+        plain[-1] += "; del sys.__interactivehook__"  # which imports it, too
     made = Prompt("-q", "-i", *(plain if request.param == "plain" else ["-c", "import readline"]))
-    made.wait_for(">>> ")
-    if request.param == "plain":
-        for path in reversed(sys.path):
-            made.type(f"sys.path.insert(0, {path!r})")
-            made.wait_for(">>> ")
-        made.type("'readline' in sys.modules")
-        made.wait_for("False")
+    try:
         made.wait_for(">>> ")
-    yield made
-    made.close()
+        if request.param == "plain":
+            for path in reversed(sys.path):
+                made.type(f"sys.path.insert(0, {path!r})")
+                made.wait_for(">>> ")
+            made.type(f"'readline' in sys.modules and {old}")
+            made.wait_for("False")
+            made.wait_for(">>> ")
+        yield made
+    finally:
+        made.close()
 
 
 def test_a_timer_runs_while_nothing_is_typed(prompt: Prompt) -> None:

@@ -66,7 +66,8 @@ class Striker:
         self.left -= 1
         if self.left <= 0 and not self.at:
             self.at = f"{frame.f_code.co_qualname}:{frame.f_lineno}"
-            sys.setprofile(self.resume)  # a tracer that raises is taken away
+            if self.before is not None:
+                sys.setprofile(self.resume)  # a tracer that raises is taken away
             raise Struck(self.at)
 
     def resume(self, frame: FrameType, event: str, argument: object) -> None:
