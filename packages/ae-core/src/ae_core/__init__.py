@@ -158,7 +158,7 @@ def __getattr__(name: str) -> object:
     if name in _LAZY:
         value = _import(name)
         if _is_patched("threading"):
-            # at once: its locks take the place of the import's, and imports in two threads
+            # all now: its locks take the place of the import's, and imports in two threads
             # may wait for each other for ever
             for each in _LAZY.keys() - globals().keys():
                 _import(each)
