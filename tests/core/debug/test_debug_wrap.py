@@ -481,6 +481,7 @@ def test_wrapping_does_not_hide_mistakes_without_strict_mode() -> None:
     before = strict.enabled()
     strict.disable()
     debug.wrap(1)
+    gc.collect()  # watchers that tracebacks of other tests hold
     try:
         with pytest.raises(TypeError, match="'x'"):
             ae.timer(1, "x")  # type: ignore[arg-type]

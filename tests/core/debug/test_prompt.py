@@ -56,15 +56,11 @@ class Prompt:
         self.said = self.said.partition(text)[2]
 
     def leave(self) -> int:
-        """End the input, as Ctrl-D does, and return how the interpreter ends.
-
-        Once more for each time that it says something: what is typed before the prompt is there
-        is no end of the input.
-        """
+        """End the interpreter as ``exit()`` does, and return its status."""
+        self.type("raise SystemExit")
         give_up = time.monotonic() + 30
         with contextlib.suppress(OSError):  # so Linux says that the other end is closed
             while self.process.poll() is None and time.monotonic() < give_up:
-                os.write(self.terminal, b"\x04")
                 if select.select([self.terminal], [], [], 0.1)[0]:
                     os.read(self.terminal, 65536)
         return self.process.wait(30)
