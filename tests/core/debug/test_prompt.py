@@ -55,9 +55,9 @@ class Prompt:
                 self.said += os.read(self.terminal, 65536).decode()
         self.said = self.said.partition(text)[2]
 
-    def leave(self) -> int:
-        """End the interpreter as ``exit()`` does, and return its status."""
-        self.type("raise SystemExit")
+    def leave(self, line: str = "raise SystemExit") -> int:
+        """End the interpreter, and return its status."""
+        self.type(line)
         give_up = time.monotonic() + 30
         with contextlib.suppress(OSError):  # so Linux says that the other end is closed
             while self.process.poll() is None and time.monotonic() < give_up:
@@ -256,7 +256,7 @@ def test_gui_ae_in_ipython() -> None:
         ):
             os.write(prompt.terminal, line.encode() + b"\r")
         prompt.wait_for("tick", 3)
-        assert prompt.leave() == 0
+        assert prompt.leave("exit") == 0
     finally:
         prompt.close()
 
