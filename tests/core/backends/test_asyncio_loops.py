@@ -201,8 +201,9 @@ def test_a_runtime_error_of_a_signal_handler_leaves_the_wait_as_it_is() -> None:
         signal.signal(signal.SIGALRM, before)
 
 
+@pytest.mark.parametrize("make", [ae.timer, lambda *of: current_loop().timer(*of)])
 def test_a_timer_that_an_alarm_breaks_off_when_it_is_made_takes_no_other_with_it(
-    monkeypatch: pytest.MonkeyPatch, trace: Trace
+    make: Callable[..., object], monkeypatch: pytest.MonkeyPatch, trace: Trace
 ) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
@@ -215,30 +216,7 @@ def test_a_timer_that_an_alarm_breaks_off_when_it_is_made_takes_no_other_with_it
 
         monkeypatch.setattr(loop, "call_later", strike)
         with pytest.raises(TimeoutError, match="of the handler"):
-            ae.timer(0.005, trace.recorder("broken off"))
-        async with asyncio.timeout(30):
-            await done
-        watcher.cancel()
-
-    asyncio.run(main())
-    assert trace == []
-
-
-def test_a_timer_of_the_cores_own_that_is_broken_off_takes_no_other_with_it(
-    monkeypatch: pytest.MonkeyPatch, trace: Trace
-) -> None:
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        done = ae.CondVar[None]()
-        watcher = ae.timer(0.01, done)
-
-        def strike(*arguments: object) -> None:
-            monkeypatch.undo()
-            raise TimeoutError("of the handler")
-
-        monkeypatch.setattr(loop, "call_later", strike)
-        with pytest.raises(TimeoutError, match="of the handler"):
-            current_loop().timer(0.005, trace.recorder("broken off"))
+            make(0.005, trace.recorder("broken off"))
         async with asyncio.timeout(30):
             await done
         watcher.cancel()

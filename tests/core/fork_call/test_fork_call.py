@@ -11,7 +11,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +24,8 @@ from posix import _exit  # os._exit, where coverage has not put a function of it
 
 import ae_core as ae
 from ae_core._fork_call import call as _fork_call
-from ae_core._process import spawn
 
 PATIENCE = 60.0  # a hang, not a measure
-
-
-@pytest.fixture(autouse=True)
-def no_worker_stays() -> Iterator[None]:
-    yield
-    _fork_call.shutdown()
-    assert spawn.reap_abandoned() == []
 
 
 # What the children call. They import this module by its name, or from its file.

@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +28,6 @@ from ae_core._sources import children
 from ae_core.testing import release
 
 PATIENCE = 60.0  # a hang, not a measure
-
-
-@pytest.fixture(autouse=True)
-def no_worker_stays() -> Iterator[None]:
-    yield
-    _fork_call.shutdown()
-    assert spawn.reap_abandoned() == []
-
-
-@pytest.fixture
-def kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Idle workers stay, however slow this machine is."""
-    monkeypatch.setattr(_fork_pool, "IDLE", 600.0)
 
 
 def say_and_wait(path: str) -> str:

@@ -10,7 +10,7 @@ import signal
 import socket
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,24 +21,9 @@ if not hasattr(os, "fork"):
 
 import ae_core as ae
 from ae_core._detection.current import current_loop
-from ae_core._fork_call import call as _fork_call
 from ae_core._fork_call import pool as _fork_pool
-from ae_core._process import spawn
 
 PATIENCE = 60.0  # a hang, not a measure
-
-
-@pytest.fixture(autouse=True)
-def no_worker_stays() -> Iterator[None]:
-    yield
-    _fork_call.shutdown()
-    assert spawn.reap_abandoned() == []
-
-
-@pytest.fixture
-def kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Idle workers stay, however slow this machine is."""
-    monkeypatch.setattr(_fork_pool, "IDLE", 600.0)
 
 
 def call(function: Callable[..., Any], *args: Any) -> Any:
